@@ -1,0 +1,77 @@
+"""Input normalisation as part of the network, so that attacks work on images in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
+IMAGENET_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+class Normalized(nn.Module):
+    """A network that takes images in [0, 1]: `network((images - mean) / std)`, channel by channel.
+
+    Norms and radii of attacks are in image units, so the normalisation has to be inside what is attacked.
+    `mean` and `std` are settings, not weights: as buffers they follow the device, but they stay out of `state_dict`,
+    so that a checkpoint cannot change them.
+
+    Args:
+        network: Maps normalised images (B, C, H, W) to its output, which is handed on unchanged.
+        mean: One value per channel, in [0, 1]; ImageNet's by default.
+        std: One positive value per channel, in image units; ImageNet's by default.
+
+    Raises:
+        TypeError: `network` is not an `nn.Module`.
+        ValueError: `mean` and `std` differ in length, are empty, not finite, or in units of 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    ) -> None:
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+        _check_statistics(mean, std)
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> object:
+        """Give the output of the network for images in [0, 1].
+
+        Args:
+            images: (B, C, H, W), C the length of `mean`.
+
+        Raises:
+            ValueError: The images have another number of channels (one channel would broadcast silently).
+        """
+        if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
+            raise ValueError(
+                f"images have the shape {tuple(images.shape)}, expected (B, {self.mean.shape[0]}, H, W): "
+                f"give `mean` and `std` one value per channel of the images"
+            )
+        return self.network((images - self.mean) / self.std)
+
+    def extra_repr(self) -> str:
+        """Show the constants beside the network in `repr`."""
+        mean, std = (", ".join(f"{value:g}" for value in buffer.flatten().tolist()) for buffer in (self.mean, self.std))
+        return f"mean=({mean}), std=({std})"
+
+
+def _check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise ValueError unless both are as long as each other, finite and in units of images in [0, 1]."""
+    if len(mean) != len(std) or len(mean) == 0:
+        raise ValueError(f"mean and std need one value per channel each, got {len(mean)} and {len(std)} values")
+    if not all(math.isfinite(value) for value in (*mean, *std)):
+        raise ValueError(f"mean and std must be finite, got mean={tuple(mean)}, std={tuple(std)}")
+    if not all(value > 0 for value in std):
+        raise ValueError(f"std must be positive in every channel, got {tuple(std)}")
+    if not all(0 <= value <= 1 for value in mean):
+        raise ValueError(f"mean is in units of images in [0, 1], got {tuple(mean)}; divide mean and std by 255?")

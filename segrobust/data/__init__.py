@@ -1,0 +1,18 @@
+"""Data sets, their transforms, and the Lightning data module that loads them."""
+
+from segrobust.data.base import Batch, JointTransform, Sample, SegmentationDataset, collate
+from segrobust.data.camvid import CAMVID, CamVid
+from segrobust.data.datamodule import SegmentationDataModule
+from segrobust.data.transforms import TrainTransform
+
+__all__ = [
+    "SegmentationDataset",
+    "Sample",
+    "Batch",
+    "collate",
+    "CamVid",
+    "CAMVID",
+    "JointTransform",
+    "TrainTransform",
+    "SegmentationDataModule",
+]

@@ -1,0 +1,149 @@
+"""What every data set of the toolkit gives: samples as dicts, a label space, stable names, a fingerprint."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+from typing import TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from segrobust.label_space import LabelSpace
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+
+class Sample(TypedDict):
+    """One item of a data set.
+
+    `image` is float32 `(3, H, W)` in [0, 1], `mask` int64 `(H, W)`, `sample_id` the position in the data set.
+    """
+
+    image: Tensor
+    mask: Tensor
+    sample_id: int
+
+
+class Batch(TypedDict):
+    """Samples stacked: `image` `(B, 3, H, W)`, `mask` `(B, H, W)`, `sample_id` `(B,)` int64."""
+
+    image: Tensor
+    mask: Tensor
+    sample_id: Tensor
+
+
+class JointTransform(abc.ABC):
+    """A change of image and mask together; its `repr` names every setting, as a part of the data's fingerprint."""
+
+    @abc.abstractmethod
+    def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
+        """Transform one sample.
+
+        Args:
+            image: RGB, `(H, W, 3)`.
+            mask: Labels, `(H, W)`.
+            ignore_index: Label of pixels that the transform makes up, such as padding.
+
+        Returns:
+            `(H', W', 3)` and `(H', W')`, uint8.
+        """
+
+
+class SegmentationDataset(Dataset[Sample], abc.ABC):
+    """Images with label masks; a subclass says what it holds and implements `load`.
+
+    Args:
+        label_space: Meaning of the mask values; its `ignore_index` must fit a byte.
+        names: One human name per sample, unique, the same on every machine.
+        transform: Applied to every sample that is read; nothing when None.
+
+    Raises:
+        ValueError: No sample, a name twice, or an `ignore_index` outside 0..255.
+    """
+
+    def __init__(self, *, label_space: LabelSpace, names: tuple[str, ...], transform: JointTransform | None) -> None:
+        if not names:
+            raise ValueError(f"{type(self).__name__} holds no sample")
+        if len(set(names)) != len(names):
+            raise ValueError(f"{type(self).__name__}: sample names must be unique")
+        if not 0 <= label_space.ignore_index <= 255:
+            raise ValueError(f"masks are bytes: ignore_index must be in 0..255, got {label_space.ignore_index}")
+        self.label_space = label_space
+        self.names = names
+        self.transform = transform
+
+    @abc.abstractmethod
+    def load(self, index: int) -> tuple[Pixels, Pixels]:
+        """Read one sample before the transform.
+
+        Args:
+            index: Position, 0 <= index < len(self).
+
+        Returns:
+            RGB image `(H, W, 3)` and labels `(H, W)`, void as `label_space.ignore_index`.
+        """
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """One line for people, such as "CamVid val, 101 images, 11 classes"."""
+
+    @abc.abstractmethod
+    def content(self) -> dict[str, object]:
+        """What identifies the pixels besides names, label space and transform, as a JSON value for `fingerprint`."""
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Per sample, the recording it is from; samples of one recording are alike and are resampled together.
+
+        Every sample is its own recording unless the data set knows better.
+        """
+        return self.names
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of names, label space, transform and `content`, made without decoding an image."""
+        record = {
+            "class": type(self).__qualname__,
+            "names": self.names,
+            "label_space": self.label_space.to_dict(),
+            "transform": repr(self.transform),
+            **self.content(),
+        }
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {self.describe()}: allowed are 0..{len(self) - 1}")
+        image, mask = self.load(index)
+        if self.transform is not None:
+            image, mask = self.transform(image, mask, ignore_index=self.label_space.ignore_index)
+        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+        return {
+            "image": torch.from_numpy(channels_first).float().div_(255),
+            "mask": torch.from_numpy(np.ascontiguousarray(mask)).long(),
+            "sample_id": index,
+        }
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples of one size into a batch.
+
+    Raises:
+        ValueError: The images differ in size.
+    """
+    sizes = sorted({(sample["image"].shape[-2], sample["image"].shape[-1]) for sample in samples})
+    if len(sizes) > 1:
+        shown = ", ".join(f"{height}x{width}" for height, width in sizes[:4])
+        raise ValueError(
+            f"a batch of {len(samples)} holds images of different sizes ({shown}); give the data set size=(H, W), "
+            f"or use a batch size of 1"
+        )
+    batch: Batch = default_collate(samples)
+    return batch

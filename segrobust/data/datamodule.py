@@ -1,0 +1,109 @@
+"""One LightningDataModule for every data set."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from segrobust.data.base import Sample, SegmentationDataset, collate
+from segrobust.label_space import LabelSpace
+
+
+class SegmentationDataModule(LightningDataModule):
+    """Loaders around data sets that are given as objects, or as `class_path` and `init_args` in YAML.
+
+    Nothing is shuffled or random except training. Nothing goes into hyper-parameters: what was read is in the
+    configuration and in `SegmentationDataset.fingerprint`.
+
+    Args:
+        val: Evaluated while training, and by `validate`.
+        train: What `fit` learns from; None where nothing is trained.
+        test: What `test` reads.
+        batch_size: Training samples per step and process.
+        eval_batch_size: Validation and test samples per step and process.
+        num_workers: Loading processes per loader; 0 loads in the main process.
+        drop_last: Leave out the last training batch where it is not full.
+
+    Raises:
+        ValueError: Label spaces differ, a batch size below 1, a negative `num_workers`, or `drop_last` with fewer
+            training samples than one batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        val: SegmentationDataset,
+        train: SegmentationDataset | None = None,
+        test: SegmentationDataset | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int = 8,
+        num_workers: int = 2,
+        drop_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(batch_size, eval_batch_size) < 1 or num_workers < 0:
+            raise ValueError(
+                f"batch sizes must be at least 1 and num_workers at least 0, got batch_size={batch_size}, "
+                f"eval_batch_size={eval_batch_size}, num_workers={num_workers}"
+            )
+        if train is not None and drop_last and len(train) < batch_size:
+            raise ValueError(
+                f"{train.describe()}: fewer samples than batch_size={batch_size}, so that drop_last=True leaves no "
+                f"batch; lower batch_size or set drop_last=False"
+            )
+        for other, what in ((train, "train"), (test, "test")):
+            if other is not None:
+                val.label_space.require_equal(
+                    other.label_space, f"val data, {val.describe()}", f"{what} data, {other.describe()}"
+                )
+        self.train = train
+        self.val = val
+        self.test = test
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.drop_last = drop_last
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The label space that all data sets share."""
+        return self.val.label_space
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled batches.
+
+        Raises:
+            ValueError: There is no training data set.
+        """
+        if self.train is None:
+            raise ValueError("this data module has no training data; pass train=..., a data set")
+        return self._loader(self.train, self.batch_size, shuffle=True, drop_last=self.drop_last)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Validation samples in order, none left out."""
+        return self._loader(self.val, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Test samples in order, none left out.
+
+        Raises:
+            ValueError: There is no test data set.
+        """
+        if self.test is None:
+            raise ValueError("this data module has no test data; pass test=..., or run `validate`")
+        return self._loader(self.test, self.eval_batch_size)
+
+    def _loader(
+        self, dataset: SegmentationDataset, batch_size: int, *, shuffle: bool = False, drop_last: bool = False
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+        )

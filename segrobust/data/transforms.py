@@ -1,0 +1,89 @@
+"""Random changes of image and mask together, for training; evaluation reads samples as they are."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from segrobust.data.base import JointTransform, Pixels
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
+
+import albumentations as A
+import cv2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTransform(JointTransform):
+    """Random scale, crop to a fixed size, horizontal flip and colour jitter.
+
+    The randomness comes from torch's global generator, one seed per sample: `seed_everything(seed, workers=True)`
+    makes batches repeatable for a given number of workers, and gives every worker of every rank its own stream.
+
+    Attributes:
+        size: `(H, W)` of the result. A smaller scaled image is padded: grey pixels, labelled void.
+        scale: Lowest and highest zoom, before the crop; drawn uniformly.
+        flip: Probability of mirroring left and right.
+        color_jitter: Strength of brightness, contrast and saturation changes; factors are drawn from
+            [1 - c, 1 + c], hue turns by up to c / 4 of the circle. 0 turns them off.
+
+    Raises:
+        ValueError: A size below 1, a scale that is not 0 < low <= high, a probability outside [0, 1], or a jitter
+            outside [0, 1].
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    color_jitter: float = 0.3
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"size is (height, width), both at least 1, got {self.size}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is (lowest, highest) zoom with 0 < lowest <= highest, got {self.scale}")
+        for field in ("flip", "color_jitter"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}")
+
+    def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
+        """Draw one variant of a sample: `(H, W, 3), (H, W) -> (*size, 3), size`, uint8."""
+        pipeline = _pipeline(self, ignore_index)
+        seed = int(torch.randint(2**62, ()))
+        # One stream shared by all steps. `set_random_seed` would start every step at the same seed, so that the flip
+        # would depend on the scale.
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        result = pipeline(image=image, mask=mask)
+        return result["image"], result["mask"]
+
+
+@functools.lru_cache(maxsize=8)
+def _pipeline(settings: TrainTransform, ignore_index: int) -> A.Compose:
+    """Built once per process and settings: building takes longer than applying."""
+    height, width = settings.size
+    low, high = settings.scale
+    jitter = settings.color_jitter
+    return A.Compose(
+        [
+            A.RandomScale(
+                scale_limit=(low - 1, high - 1),
+                mask_interpolation=cv2.INTER_NEAREST_EXACT,  # INTER_NEAREST shifts the mask by up to half a pixel
+                area_for_downscale="image",
+                p=1,
+            ),
+            A.RandomCrop(height, width, pad_if_needed=True, fill=128, fill_mask=ignore_index),
+            A.HorizontalFlip(p=settings.flip),
+            A.ColorJitter(
+                brightness=(1 - jitter, 1 + jitter),
+                contrast=(1 - jitter, 1 + jitter),
+                saturation=(1 - jitter, 1 + jitter),
+                hue=(-jitter / 4, jitter / 4),
+                p=float(jitter > 0),
+            ),
+        ]
+    )

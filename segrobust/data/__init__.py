@@ -1,6 +1,6 @@
 """Data sets, their transforms, and the Lightning data module that loads them."""
 
-from segrobust.data.base import Batch, JointTransform, Sample, SegmentationDataset, collate
+from segrobust.data.base import Batch, JointTransform, Pixels, Sample, SegmentationDataset, collate
 from segrobust.data.camvid import CAMVID, CamVid
 from segrobust.data.datamodule import SegmentationDataModule
 from segrobust.data.transforms import TrainTransform
@@ -10,6 +10,7 @@ __all__ = [
     "Sample",
     "Batch",
     "collate",
+    "Pixels",
     "CamVid",
     "CAMVID",
     "JointTransform",

@@ -1,0 +1,218 @@
+"""Confusion counts per image in exact integers, and the scores made of them.
+
+Which classes enter a mean: those *present in the ground truth* (tp + fn > 0), over the evaluated set for scores of a
+data set, within the image for scores of an image. A class that is absent has the IoU nan and leaves every mean. Where
+it is predicted nevertheless, its pixels are false negatives of the classes they belong to and lower *their* IoU; giving
+it an IoU of 0 as well would punish one pixel twice, and one stray pixel would move the mean by 1/K.
+
+Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. They are never mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionCounts:
+    """True positives, false positives and false negatives of every class, in valid pixels.
+
+    Args:
+        tp: (B, K) int64, pixels of the class that are predicted as such; or (K,) for a whole set.
+        fp: (B, K) int64, pixels of other classes that are predicted as this one.
+        fn: (B, K) int64, pixels of the class that are predicted as another one.
+
+    Raises:
+        TypeError: A tensor is not int64.
+        ValueError: The shapes differ, or are not (B, K) or (K,).
+    """
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {name: tuple(counts.shape) for name, counts in vars(self).items()}
+        if len(set(shapes.values())) != 1 or self.tp.ndim not in (1, 2):
+            raise ValueError(f"tp, fp and fn must share one shape, (B, K) or (K,), got {shapes}")
+        dtypes = {name: counts.dtype for name, counts in vars(self).items()}
+        if set(dtypes.values()) != {torch.int64}:
+            raise TypeError(f"counts must be int64 to stay exact, got {dtypes}")
+
+    def total(self) -> ConfusionCounts:
+        """Sum over the images: (B, K) -> (K,). Counts of a whole set are returned as they are."""
+        if self.tp.ndim == 1:
+            return self
+        return ConfusionCounts(tp=self.tp.sum(0), fp=self.fp.sum(0), fn=self.fn.sum(0))
+
+
+def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid_mask: Tensor) -> ConfusionCounts:
+    """Count tp, fp and fn of every class in every image: (B, H, W), (B, H, W), (B, H, W) -> (B, K) each.
+
+    Args:
+        prediction: (B, H, W) integer, predicted classes; free where the pixel is not valid.
+        labels: (B, H, W) integer, ground truth; free where the pixel is not valid.
+        num_classes: K.
+        valid_mask: (B, H, W) bool, pixels that count.
+
+    Raises:
+        TypeError: Classes that are not integers (logits?), or a mask that is not bool.
+        ValueError: The shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
+    """
+    _check_maps(prediction, labels, valid_mask)
+    predicted, expected = prediction[valid_mask].long(), labels[valid_mask].long()
+    _check_classes("prediction", predicted, num_classes)
+    _check_classes("labels", expected, num_classes)
+    batch = len(labels)
+    offsets = torch.arange(batch, device=labels.device).view(-1, 1, 1).expand_as(labels)[valid_mask] * num_classes
+
+    def count(cells: Tensor) -> Tensor:
+        return torch.bincount(cells, minlength=batch * num_classes).view(batch, num_classes)
+
+    tp = count((offsets + expected)[predicted == expected])
+    return ConfusionCounts(tp=tp, fp=count(offsets + predicted) - tp, fn=count(offsets + expected) - tp)
+
+
+def iou_per_class(counts: ConfusionCounts) -> Tensor:
+    """Give tp / (tp + fp + fn), nan where the class is absent from the ground truth: (B, K) or (K,), float64 alike.
+
+    With counts (B, K) these are the IoUs within each image; take `counts.total()` for those of the data set.
+    """
+    iou = counts.tp.double() / (counts.tp + counts.fp + counts.fn)
+    return iou.where(counts.tp + counts.fn > 0, torch.nan)
+
+
+def miou_dataset(counts: ConfusionCounts) -> Tensor:
+    """Give mIoU^D: the mean IoU over classes present in the ground truth of the whole set; float64 scalar.
+
+    nan where no pixel is valid.
+    """
+    return iou_per_class(counts.total()).nanmean()
+
+
+def miou_image(counts: ConfusionCounts) -> Tensor:
+    """Give mIoU^I: the mean over images of the mean IoU over classes present in that image; float64 scalar.
+
+    Images without a valid pixel are left out; nan where there is no other. Source: arXiv 2310.19252.
+
+    Raises:
+        ValueError: The counts have been summed over images already.
+    """
+    if counts.tp.ndim != 2:
+        raise ValueError(f"mIoU^I needs counts per image (B, K), got {tuple(counts.tp.shape)}, summed over the images")
+    return iou_per_class(counts).nanmean(dim=1).nanmean()
+
+
+def accuracy(counts: ConfusionCounts) -> Tensor:
+    """Give aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none."""
+    return counts.tp.sum().double() / (counts.tp + counts.fn).sum()
+
+
+def class_accuracy(counts: ConfusionCounts) -> Tensor:
+    """Give mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none."""
+    total = counts.total()
+    return (total.tp.double() / (total.tp + total.fn)).nanmean()
+
+
+class SegmentationScores(NamedTuple):
+    """Scores of a data set, as plain numbers in [0, 1].
+
+    A named tuple and not a frozen dataclass, because torchmetrics rebuilds what `compute` returns field by field.
+
+    Attributes:
+        miou: mIoU^D.
+        accuracy: aAcc.
+        mean_class_accuracy: mAcc.
+        iou: K values, nan for classes absent from the ground truth.
+    """
+
+    miou: float
+    accuracy: float
+    mean_class_accuracy: float
+    iou: tuple[float, ...]
+
+
+def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
+    """Give the scores of a data set from its counts, (B, K) or (K,)."""
+    total = counts.total()
+    return SegmentationScores(
+        miou=miou_dataset(total).item(),
+        accuracy=accuracy(total).item(),
+        mean_class_accuracy=class_accuracy(total).item(),
+        iou=tuple(iou_per_class(total).tolist()),
+    )
+
+
+class SegmentationConfusion(Metric):
+    """Scores of a data set, accumulated over batches and processes in int64: exact for any sharding without duplicates.
+
+    Log the numbers of `compute()`, not the metric: they are equal on every process (`sync_dist=False`).
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of the void pixels, which do not count; predictions on them are free.
+
+    Raises:
+        ValueError: `num_classes` is less than 2.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        for name in ("tp", "fp", "fn"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, labels: Tensor) -> None:
+        """Count a batch: predicted classes (B, H, W), ground truth (B, H, W) with void.
+
+        Raises:
+            TypeError: Classes that are not integers.
+            ValueError: As `confusion_counts`; a foreign label is named.
+        """
+        counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index).total()
+        self.tp += counts.tp
+        self.fp += counts.fp
+        self.fn += counts.fn
+
+    def compute(self) -> SegmentationScores:
+        """Give the scores over everything counted by all processes."""
+        return segmentation_scores(ConfusionCounts(tp=self.tp, fp=self.fp, fn=self.fn))
+
+
+def _check_maps(prediction: Tensor, labels: Tensor, valid_mask: Tensor) -> None:
+    shapes = tuple(prediction.shape), tuple(labels.shape), tuple(valid_mask.shape)
+    if len(set(shapes)) != 1 or labels.ndim != 3:
+        raise ValueError(
+            f"prediction, labels and valid_mask must share one shape (B, H, W), got {shapes}; "
+            f"logits (B, K, H, W) are turned into a prediction by logits.argmax(1)"
+        )
+    for name, classes in (("prediction", prediction), ("labels", labels)):
+        if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+            raise TypeError(f"{name} must hold integer classes, got {classes.dtype}")
+    if valid_mask.dtype != torch.bool:
+        raise TypeError(f"valid_mask must be bool, got {valid_mask.dtype}")
+
+
+def _check_classes(name: str, classes: Tensor, num_classes: int) -> None:
+    foreign = classes[(classes < 0) | (classes >= num_classes)]
+    if len(foreign):
+        raise ValueError(
+            f"{name} holds {sorted(set(foreign.tolist()))[:8]} in valid pixels; allowed are 0 to {num_classes - 1}: "
+            f"map these values to classes, or to the ignore_index"
+        )

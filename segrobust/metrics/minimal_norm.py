@@ -1,0 +1,194 @@
+"""Statistics of minimal norms over images.
+
+A norm is the smallest perturbation found for one image, in units of images in [0, 1]. A failure is `inf`: the attack
+ended before it broke the image, so all that is known is "more than what was tried" (a censored value). It is counted in
+every statistic and never dropped. Images without a valid pixel have no norm; the caller leaves them out and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+ROUNDING = 2.0**-23
+"""Slack of `norm <= eps`: one unit in the last place of a float32 pixel near 1, 3e-5 of 1/255. Without it, whether an
+attack that stops on the sphere of radius eps counts at eps is decided by the rounding of `images + delta`."""
+
+_SNAP = 1e-9
+"""A rank this close to an integer is that integer: 0.55 * 100 is 55.00000000000001, but rank 56 has no weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimalNormStatistics:
+    """What one minimal-norm attack found over a data set; norms in units of images in [0, 1].
+
+    Attributes:
+        num_images: N, failures included.
+        asr: Share of images that the attack broke at any norm.
+        lower_quartile: The 25 % quantile of the norms, inf where that image was not broken.
+        median: The 50 % quantile.
+        upper_quartile: The 75 % quantile.
+        cap: The norm at which `mean_capped` cuts.
+        mean_capped: Mean of min(norm, cap); read it beside `asr`.
+        eps: Radii.
+        asr_at: Share of images broken within each of these radii.
+    """
+
+    num_images: int
+    asr: float
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    cap: float
+    mean_capped: float
+    eps: tuple[float, ...]
+    asr_at: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormRatio:
+    """Two attacks on the same images.
+
+    Attributes:
+        ratio: Geometric mean of a / b over the images counted by `num_both`; below 1 attack a is stronger there. nan if
+            there is none.
+        num_both: Images that both attacks break, by a perturbation that is not zero.
+        num_only_a: Images that only attack a breaks.
+        num_only_b: Images that only attack b breaks.
+        num_neither: Images that none breaks.
+        num_zero: Images that both break, at least one of them with norm 0 (broken without any attack): without a ratio.
+    """
+
+    ratio: float
+    num_both: int
+    num_only_a: int
+    num_only_b: int
+    num_neither: int
+    num_zero: int
+
+
+def minimal_norm_statistics(norms: Tensor, *, cap: float, eps: Sequence[float] = ()) -> MinimalNormStatistics:
+    """Summarise the norms (N,) of one attack over a data set.
+
+    Raises:
+        ValueError: As the functions it calls.
+    """
+    lower, median, upper = quantiles(norms, (0.25, 0.5, 0.75))
+    return MinimalNormStatistics(
+        num_images=len(norms),
+        asr=asr(norms),
+        lower_quartile=lower,
+        median=median,
+        upper_quartile=upper,
+        cap=cap,
+        mean_capped=mean_capped(norms, cap),
+        eps=tuple(eps),
+        asr_at=asr_at(norms, eps),
+    )
+
+
+def asr(norms: Tensor) -> float:
+    """Give the attack success rate: the share of norms (N,) that are finite.
+
+    Raises:
+        ValueError: No norm, a nan, or a negative one.
+    """
+    _check_norms(norms)
+    return norms.isfinite().double().mean().item()
+
+
+def asr_at(norms: Tensor, eps: Sequence[float]) -> tuple[float, ...]:
+    """Give the share of images broken within each radius: norm <= eps, up to the rounding of float32 images.
+
+    For a minimal-norm attack this is exact at every eps, from one run. Failures do not count even at `eps=math.inf`.
+
+    Raises:
+        ValueError: As `asr`, or a radius that is negative or nan.
+    """
+    _check_norms(norms)
+    for radius in eps:
+        if not radius >= 0:
+            raise ValueError(f"eps must be at least 0, in the units of the norms, got {radius}")
+    return tuple((norms.isfinite() & (norms.double() <= radius + ROUNDING)).double().mean().item() for radius in eps)
+
+
+def quantiles(norms: Tensor, probabilities: Sequence[float]) -> tuple[float, ...]:
+    """Give quantiles of the norms (N,) by order statistics, failures in their place at the upper end.
+
+    The quantile at p lies at the rank (N - 1) p, between two neighbours of the sorted norms, and is interpolated
+    linearly (type 7, as `numpy.quantile`). Where a neighbour that has weight is inf, so is the quantile: unknown.
+
+    Raises:
+        ValueError: As `asr`, or a probability outside of [0, 1].
+    """
+    _check_norms(norms)
+    for probability in probabilities:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probabilities lie in [0, 1], got {probability}; 50 % is 0.5")
+    ordered: list[float] = norms.double().sort().values.tolist()
+    return tuple(_order_statistic(ordered, (len(ordered) - 1) * probability) for probability in probabilities)
+
+
+def mean_capped(norms: Tensor, cap: float) -> float:
+    """Give the mean of min(norm, cap), in which a failure counts as `cap`; read it beside the success rate.
+
+    Raises:
+        ValueError: As `asr`, or a cap that is not positive and finite.
+    """
+    _check_norms(norms)
+    if not (cap > 0 and math.isfinite(cap)):
+        raise ValueError(f"cap must be positive and finite, in the units of the norms, got {cap}")
+    return norms.double().clamp(max=cap).mean().item()
+
+
+def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
+    """Compare two attacks image by image: exp(mean(log(a / b))) over the images that both break, (N,), (N,).
+
+    The mean of norms is ruled by the hardest images and by failures; the ratio weighs every shared image alike. It is
+    conditioned on what both break, so the counts that they do not share belong beside it.
+
+    Raises:
+        ValueError: As `asr`, or the lengths differ.
+    """
+    _check_norms(a)
+    _check_norms(b)
+    if a.shape != b.shape:
+        raise ValueError(f"norms of the same images are compared, got {len(a)} and {len(b)} of them")
+    a, b = a.double(), b.double()
+    broken_a, broken_b = a.isfinite(), b.isfinite()
+    zero = broken_a & broken_b & ((a == 0) | (b == 0))
+    both = broken_a & broken_b & ~zero
+    return NormRatio(
+        ratio=(a[both].log() - b[both].log()).mean().exp().item(),
+        num_both=int(both.sum()),
+        num_only_a=int((broken_a & ~broken_b).sum()),
+        num_only_b=int((broken_b & ~broken_a).sum()),
+        num_neither=int((~broken_a & ~broken_b).sum()),
+        num_zero=int(zero.sum()),
+    )
+
+
+def _order_statistic(ordered: Sequence[float], rank: float) -> float:
+    """Interpolate between the two values around a rank, without looking at one that has no weight."""
+    if abs(rank - round(rank)) < _SNAP:
+        return ordered[round(rank)]
+    low = math.floor(rank)
+    if math.isinf(ordered[low + 1]):
+        return math.inf
+    return ordered[low] + (rank - low) * (ordered[low + 1] - ordered[low])
+
+
+def _check_norms(norms: Tensor) -> None:
+    if norms.ndim != 1 or len(norms) == 0:
+        raise ValueError(f"norms must have the shape (N,) with at least one image, got {tuple(norms.shape)}")
+    if not norms.is_floating_point():
+        raise ValueError(f"norms must be floating point, in units of images in [0, 1], got {norms.dtype}")
+    if norms.isnan().any():
+        raise ValueError(
+            f"{int(norms.isnan().sum())} of {len(norms)} norms are nan: leave out images without a valid pixel"
+        )
+    if (norms < 0).any():
+        raise ValueError(f"norms are at least 0, got {norms.min().item()}")

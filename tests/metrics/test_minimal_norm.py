@@ -1,0 +1,133 @@
+"""Statistics of censored norms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segrobust.metrics import asr, asr_at, geometric_mean_ratio, mean_capped, minimal_norm_statistics, quantiles
+
+INF = math.inf
+norm_lists = st.lists(st.one_of(st.floats(0, 10), st.just(INF)), min_size=1, max_size=30)
+
+
+def norms(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_success_rates() -> None:
+    values = norms(0.0, 0.01, 0.02, INF)
+    assert asr(values) == 0.75
+    assert asr_at(values, (0.0, 0.01, 0.015, 1.0, INF)) == (0.25, 0.5, 0.5, 0.75, 0.75)
+
+
+@pytest.mark.parametrize("step", range(1, 17))
+def test_a_perturbation_on_the_sphere_counts_at_its_radius(step: int) -> None:
+    eps = step / 255
+    images = torch.rand(50, 3, 4, 4, generator=torch.Generator().manual_seed(step)) * (1 - 2 * eps) + eps
+    measured = (images + eps - images).flatten(1).norm(INF, dim=1)
+    assert asr_at(measured, (eps, eps - 1e-4 / 255)) == (1.0, 0.0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=40), st.floats(0, 1))
+def test_quantiles_without_failures_are_those_of_numpy(values: list[float], probability: float) -> None:
+    (got,) = quantiles(norms(*values), (probability,))
+    assert got == pytest.approx(np.quantile(values, probability), rel=1e-9, abs=1e-7)
+
+
+@settings(max_examples=200, deadline=None)
+@given(norm_lists, st.floats(0, 1))
+def test_quantiles_with_failures_are_the_limit_of_large_norms(values: list[float], probability: float) -> None:
+    (got,) = quantiles(norms(*values), (probability,))
+    huge = np.quantile([min(value, 1e30) for value in values], probability)
+    if huge < 1e6:
+        assert got == pytest.approx(huge, rel=1e-6, abs=1e-6)
+    else:
+        assert got == INF or huge < 1e22  # a rank this close to a finite norm is that norm
+
+
+@settings(max_examples=100, deadline=None)
+@given(norm_lists, st.lists(st.floats(0, 1), min_size=2, max_size=5))
+def test_quantiles_are_never_nan_and_grow(values: list[float], probabilities: list[float]) -> None:
+    got = quantiles(norms(*values), sorted(probabilities))
+    assert list(got) == sorted(got)
+    assert not any(math.isnan(value) for value in got)
+
+
+def test_a_failure_counts_in_a_quantile_only_with_weight() -> None:
+    assert quantiles(norms(INF, 1.0, 2.0), (0.0, 0.25, 0.5, 0.51, 1.0)) == (1.0, 1.5, 2.0, INF, INF)
+    assert quantiles(norms(1.0, INF), (0.5,)) == (INF,)
+    assert quantiles(norms(INF, INF, INF), (0.0, 0.3, 1.0)) == (INF, INF, INF)
+    assert quantiles(norms(3.0), (0.0, 0.7, 1.0)) == (3.0, 3.0, 3.0)
+
+
+def test_rounding_of_the_rank_does_not_reach_a_failure() -> None:
+    assert 0.55 * 100 > 55
+    values = norms(*[float(value) for value in range(56)], *[INF] * 45)
+    assert quantiles(values, (0.55,)) == (55.0,)
+
+
+def test_mean_takes_failures_at_the_cap() -> None:
+    assert mean_capped(norms(0.1, 0.2, 0.9, INF), cap=0.5) == pytest.approx((0.1 + 0.2 + 0.5 + 0.5) / 4)
+
+
+def test_ratio_is_over_shared_images_and_the_rest_is_counted() -> None:
+    a = norms(2.0, 1.0, INF, 3.0, INF, 0.0, 0.5)
+    b = norms(1.0, 8.0, 1.0, INF, INF, 0.0, 0.0)
+    result = geometric_mean_ratio(a, b)
+    assert result.ratio == pytest.approx(math.sqrt(2 / 1 * 1 / 8))
+    counts = (result.num_both, result.num_only_a, result.num_only_b, result.num_neither, result.num_zero)
+    assert counts == (2, 1, 1, 1, 2)
+    assert sum(counts) == len(a)
+    assert geometric_mean_ratio(b, a).ratio == pytest.approx(1 / result.ratio)
+
+
+def test_ratio_of_nothing_shared_is_nan() -> None:
+    result = geometric_mean_ratio(norms(1.0, INF), norms(INF, 1.0))
+    assert math.isnan(result.ratio)
+    assert result.num_both == 0
+
+
+def test_statistics_hold_the_same_numbers_for_float32() -> None:
+    values = torch.tensor([0.25, 0.5, 0.125, INF, 0.0])
+    statistics = minimal_norm_statistics(values, cap=0.25, eps=(0.125, 0.25))
+    assert statistics.num_images == 5
+    assert statistics.asr == 0.8
+    assert (statistics.lower_quartile, statistics.median, statistics.upper_quartile) == (0.125, 0.25, 0.5)
+    assert statistics.mean_capped == pytest.approx((0.25 + 0.25 + 0.125 + 0.25 + 0) / 5)
+    assert statistics.asr_at == (0.4, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.empty(0), "at least one image"),
+        (torch.rand(2, 2), r"\(2, 2\)"),
+        (norms(0.1, math.nan), "1 of 2 norms are nan.*valid pixel"),
+        (norms(-0.1), r"-0\.1"),
+        (torch.tensor([1, 2]), "int64"),
+    ],
+)
+def test_what_is_no_norm_is_refused(values: torch.Tensor, message: str) -> None:
+    for statistic in (asr, lambda n: asr_at(n, (0.1,)), lambda n: quantiles(n, (0.5,)), lambda n: mean_capped(n, 1.0)):
+        with pytest.raises(ValueError, match=message):
+            statistic(values)
+    with pytest.raises(ValueError, match=message):
+        geometric_mean_ratio(values, values)
+
+
+def test_arguments_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"0\.5"):
+        quantiles(norms(1.0), (50,))
+    with pytest.raises(ValueError, match="got inf"):
+        mean_capped(norms(1.0), INF)
+    with pytest.raises(ValueError, match="got -1"):
+        asr_at(norms(1.0), (-1,))
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        geometric_mean_ratio(norms(1.0, 2.0), norms(1.0))

@@ -1,0 +1,20 @@
+"""Attacks: frozen sets of numbers that map a network and a batch to judged perturbations."""
+
+from segrobust.attacks.alma_prox import AlmaProx
+from segrobust.attacks.base import Attack, AttackResult
+from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
+from segrobust.attacks.fgsm import FGSM
+from segrobust.attacks.pgd import PGD
+from segrobust.attacks.search import MinimalNormSearch
+
+__all__ = (
+    "AlmaProx",
+    "MinimalNormSearch",
+    "PGD",
+    "FGSM",
+    "Attack",
+    "AttackResult",
+    "Criterion",
+    "Untargeted",
+    "Targeted",
+)

@@ -1,0 +1,224 @@
+"""What every attack is: a frozen set of numbers that maps a network and a batch to a judged result."""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks.criteria import Criterion
+from segrobust.attacks.oracle import GradientOracle, NetworkOracle
+from segrobust.attacks.problem import Problem, check_eps, make_problem
+from segrobust.attacks.tracker import Iterate, Tracker
+from segrobust.functional.modes import attackable
+from segrobust.functional.norms import NormName, norm
+
+Observer = Callable[[Iterate], None]
+"""Called with each judged iterate of an attack; must not change it."""
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack found, per image, judged on the tensor `adv` itself by one last forward pass.
+
+    Attributes:
+        adv: `(B, C, H, W)` in [0, 1]; of a failed minimal-norm attack the iterate with the highest APSR.
+        success: `(B,)` bool.
+        norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
+        apsr: `(B,)` share of valid pixels that are broken; nan where no pixel is valid.
+        prediction: `(B, H, W)` int64, classes predicted for `adv`.
+        first_success: `(B,)` int64, first successful iterate, -1 if there was none.
+        num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
+        num_backwards: `(B,)` int64 on CPU, backward passes spent on each image.
+    """
+
+    adv: Tensor
+    success: Tensor
+    norm: Tensor
+    apsr: Tensor
+    prediction: Tensor
+    first_success: Tensor
+    num_forwards: Tensor
+    num_backwards: Tensor
+
+
+class Attack(abc.ABC):
+    """A frozen, keyword-only dataclass of numbers; reusable, without tensors or state. `repr(attack)` identifies a run.
+
+    An attack either minimises the norm of a successful perturbation (`minimal_norm`), or breaks as many pixels as it
+    can inside a ball of given radius (fixed-budget).
+
+    Attributes:
+        norm: the norm that is minimised or bounded.
+        criterion: what breaks a pixel, and how many make a success.
+        eps: radius of a fixed-budget attack when the call gives none; None for minimal-norm attacks.
+    """
+
+    minimal_norm: ClassVar[bool]
+    norm: NormName
+    criterion: Criterion
+    eps: float | None
+
+    @abc.abstractmethod
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """Searches without the final judgement; wrappers call it on the attack that they contain."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        valid_mask: Tensor | None = None,
+        ignore_index: int = 255,
+        targets: Tensor | None = None,
+        perturbable: Tensor | None = None,
+        start: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        sample_ids: Sequence[int] | Tensor | None = None,
+        observer: Observer | None = None,
+    ) -> AttackResult:
+        """Attacks one batch.
+
+        The network is run in evaluation mode and float32 whatever surrounds the call, and is left as it was found.
+
+        Args:
+            network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
+            images: `(B, C, H, W)` in [0, 1].
+            labels: `(B, H, W)` int64 ground truth.
+            valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
+            ignore_index: label of void pixels, which count for nothing.
+            targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target.
+            perturbable: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
+            start: `(B, C, H, W)` perturbation to start from; clipped to the box.
+            eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field.
+            sample_ids: `(B,)` integers that seed the random start of each image.
+            observer: called with every judged iterate.
+
+        Returns:
+            The result, one entry per image.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            ValueError: an argument outside its range, or a combination without meaning; the message names the mend.
+            FloatingPointError: the network returned NaN.
+        """
+        with attackable(network):
+            problem = self._problem(
+                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids
+            )
+            oracle = NetworkOracle(network, problem.images)
+            tracker = self.run(oracle, problem, observer)
+            return self._judge(oracle, problem, tracker)
+
+    def perturb(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        valid_mask: Tensor | None = None,
+        ignore_index: int = 255,
+        targets: Tensor | None = None,
+        perturbable: Tensor | None = None,
+        start: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        sample_ids: Sequence[int] | Tensor | None = None,
+    ) -> Tensor:
+        """Perturbed images for adversarial training: the last iterate, unjudged, without a forward pass for judging.
+
+        Args as in `__call__`.
+
+        Returns:
+            `(B, C, H, W)` in [0, 1], detached.
+        """
+        with attackable(network):
+            problem = self._problem(
+                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids
+            )
+            return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """Perturbation of the last iterate without judging; attacks without such a thing give the best they found."""
+        return self.run(oracle, problem, None).best.delta
+
+    def _problem(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        valid_mask: Tensor | None,
+        ignore_index: int,
+        targets: Tensor | None,
+        perturbable: Tensor | None,
+        start: Tensor | None,
+        eps: float | Tensor | None,
+        sample_ids: Sequence[int] | Tensor | None,
+    ) -> Problem:
+        targeted = self.criterion.sign < 0
+        if targeted and targets is None:
+            raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
+        if not targeted and targets is not None:
+            raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
+        if self.minimal_norm and eps is not None:
+            raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
+        problem = make_problem(
+            images,
+            labels,
+            valid_mask=valid_mask,
+            ignore_index=ignore_index,
+            targets=targets,
+            perturbable=perturbable,
+            start=start,
+            eps=self.eps if eps is None else eps,
+            sample_ids=sample_ids,
+            norm=self.norm,
+        )
+        if not self.minimal_norm:
+            problem.required_eps(type(self).__name__)
+        return problem
+
+    def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
+        """One last forward over the whole batch; a second where it contradicts the loop about a success."""
+        delta = tracker.best.delta
+        logits = oracle.logits(delta, differentiable=False)
+        num_broken, success = self._broken(logits, problem)
+        doubted = tracker.best.success & ~success & tracker.runner_up.success
+        if doubted.any():
+            # Kernels may differ with the batch size in a last bit. All images go through the same pass again, so that
+            # judging `adv` once more in the same batch gives these very numbers.
+            delta = torch.where(doubted[:, None, None, None], tracker.runner_up.delta, delta)
+            logits = oracle.logits(delta, differentiable=False)
+            num_broken, success = self._broken(logits, problem)
+        adv = problem.images + delta
+        length = norm(adv - problem.images, self.norm)
+        return AttackResult(
+            adv=adv,
+            success=success,
+            norm=length.masked_fill(~success, torch.inf) if self.minimal_norm else length,
+            apsr=num_broken / problem.num_valid,
+            prediction=logits.argmax(1),
+            first_success=tracker.first_success,
+            num_forwards=oracle.counter.forwards,
+            num_backwards=oracle.counter.backwards,
+        )
+
+    def _broken(self, logits: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+        """Broken pixels and success of each image."""
+        num_broken = self.criterion.broken(logits, problem).sum((1, 2))
+        return num_broken, self.criterion.success(num_broken, problem.num_valid)
+
+
+def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:
+    """Checks of fields that attacks have in common, for their `__post_init__`.
+
+    Raises:
+        ValueError: an unavailable norm, a radius that is none, or fewer than one step.
+    """
+    if norm not in norms:
+        raise ValueError(f"norm must be one of {', '.join(norms)} for this attack, got {norm!r}")
+    if eps is not None:
+        check_eps(eps, norm)
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")

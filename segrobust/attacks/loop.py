@@ -1,0 +1,137 @@
+"""The loop of all iterative attacks: it owns the passes, judges every iterate, and drops finished images."""
+
+import abc
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem, check_classes
+from segrobust.attacks.tracker import Iterate, Tracker
+from segrobust.functional.norms import norm
+
+State = TypeVar("State")
+
+
+class IterativeAttack(Attack, Generic[State]):
+    """An attack that follows gradients for a number of steps.
+
+    N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
+    forward to judge the result.
+
+    A state is a dataclass of numbers, and of tensors that all have the image first.
+
+    Attributes:
+        num_steps: number of gradient steps N.
+    """
+
+    num_steps: int
+
+    @abc.abstractmethod
+    def init(self, problem: Problem) -> tuple[Tensor, State]:
+        """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
+
+    @abc.abstractmethod
+    def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`.
+
+        Called once per iterate, so it is also where multipliers and the like advance in `state`.
+        """
+
+    @abc.abstractmethod
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: State) -> Tensor:
+        """The next perturbation, inside box and ball, from the gradient of the objective: both `(B, C, H, W)`."""
+
+    def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
+        """Images `(B,)` that need no further step; None when none can be (costs no look at the device)."""
+        del problem, iterate, state
+        return None
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """Runs the loop on all images and tracks the best iterate of each."""
+        tracker = Tracker(problem.images, self.minimal_norm)
+        rows = problem.num_valid.cpu().nonzero()[:, 0]  # an image without a valid pixel cannot be attacked
+        if len(rows) == 0:
+            return tracker
+        if len(rows) < problem.batch_size:
+            problem, oracle = problem.select(rows), oracle.select(rows)
+        delta, state = self.init(problem)
+        poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
+        for step in range(self.num_steps + 1):
+            logits = oracle.logits(delta, differentiable=step < self.num_steps)
+            if step == 0:
+                check_classes(problem, logits.shape[1])
+            iterate, finite = self._iterate(problem, step, rows, delta, logits)
+            poisoned |= ~finite
+            tracker.update(iterate)
+            if observer is not None:
+                observer(iterate)
+            if step == self.num_steps:
+                break
+            kept = self._unfinished(problem, iterate, state)
+            if kept is not None:
+                if len(kept) == 0:
+                    break
+                rows, oracle, problem = rows[kept], oracle.select(kept), problem.select(kept)
+                state, iterate = select_rows(state, kept), select_rows(iterate, kept)
+            delta = self._step(oracle, problem, iterate, state)
+        if poisoned.item():
+            raise FloatingPointError(_NAN_MESSAGE)
+        return tracker
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """The perturbation after N steps: N forward and N backward passes, nothing judged."""
+        delta, state = self.init(problem)
+        for step in range(self.num_steps):
+            logits = oracle.logits(delta)
+            if step == 0:
+                check_classes(problem, logits.shape[1])
+            iterate, _ = self._iterate(problem, step, torch.arange(problem.batch_size), delta, logits)
+            delta = self._step(oracle, problem, iterate, state)
+        return delta
+
+    def _step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """Gradient of the objective through the network, and the update with it."""
+        leaf = iterate.logits.requires_grad_()
+        with torch.enable_grad():
+            objective = self.objective(problem, iterate, state)
+        (cotangent,) = torch.autograd.grad(objective.sum(), leaf)
+        leaf.requires_grad_(False)
+        return self.update(problem, iterate, oracle.pullback(cotangent), state)
+
+    def _iterate(
+        self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor
+    ) -> tuple[Iterate, Tensor]:
+        """Judges logits; also whether they are free of NaN, without waiting for the device."""
+        num_broken = self.criterion.broken(logits, problem).sum((1, 2))
+        success = self.criterion.success(num_broken, problem.num_valid)
+        length = norm(delta, self.norm)
+        finite = ~logits.sum().isnan()
+        return Iterate(step, rows, delta, logits, num_broken, success, length), finite
+
+    def _unfinished(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
+        """Indices of the images that go on when some do not; None when all go on."""
+        done = self.done(problem, iterate, state)
+        if problem.stop_on_success:
+            done = iterate.success if done is None else done | iterate.success
+        if done is None or not done.any():
+            return None
+        return (~done).cpu().nonzero()[:, 0]
+
+
+def select_rows(value: Any, rows: Tensor) -> Any:
+    """The rows of a tensor, or of every tensor in a dataclass."""
+    if isinstance(value, Tensor):
+        return value[rows.to(value.device)] if value.dim() else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: select_rows(getattr(value, f.name), rows) for f in fields(value) if f.init})
+    return value
+
+
+_NAN_MESSAGE = (
+    "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
+    "its normalisation layers and its precision"
+)

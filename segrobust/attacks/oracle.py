@@ -1,0 +1,134 @@
+"""All that an attack may ask of a network, with the passes counted."""
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PassCounter:
+    """Passes spent on each image of a batch: `(B,)` int64 on CPU."""
+
+    forwards: Tensor
+    backwards: Tensor
+
+    @classmethod
+    def zeros(cls, batch_size: int) -> Self:
+        """A counter at zero for a batch."""
+        return cls(torch.zeros(batch_size, dtype=torch.int64), torch.zeros(batch_size, dtype=torch.int64))
+
+
+class GradientOracle(Protocol):
+    """All that an attack may ask of a network.
+
+    `select` gives the oracle of some of the images; it counts into the same counter, and a `pullback` that is still due
+    can be asked of it, for those images.
+    """
+
+    counter: PassCounter
+
+    def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
+        """Logits of the perturbed images: `(B, C, H, W) -> (B, K, H, W)`, detached from the network.
+
+        Args:
+            delta: perturbations inside the box.
+            differentiable: whether a `pullback` will follow; False saves the graph's memory.
+        """
+        ...
+
+    def pullback(self, cotangent: Tensor) -> Tensor:
+        """Vector-Jacobian product of the last `logits` to delta: `(B, K, H, W) -> (B, C, H, W)`; once per `logits`."""
+        ...
+
+    def select(self, rows: Tensor) -> Self:
+        """The oracle of the images `rows` (int64 on CPU)."""
+        ...
+
+
+class NetworkOracle:
+    """White-box access to a network: its own logits and gradient, in the precision of the images.
+
+    Args:
+        network: maps images `(B, C, H, W)` in [0, 1] to logits `(B, K, H, W)` of the same height and width.
+        images: `(B, C, H, W)` clean images.
+        counter: where passes are counted; a new one by default.
+        rows: `(B,)` positions of these images in the counter.
+    """
+
+    def __init__(
+        self, network: nn.Module, images: Tensor, *, counter: PassCounter | None = None, rows: Tensor | None = None
+    ) -> None:
+        self.counter = counter or PassCounter.zeros(images.shape[0])
+        self._network = network
+        self._images = images
+        self._rows = torch.arange(images.shape[0]) if rows is None else rows
+        self._pass: _Pass | None = None
+
+    def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
+        """See `GradientOracle`."""
+        adv = self._images + delta
+        self._pass = None  # frees the last pass before the next one is made
+        with torch.set_grad_enabled(differentiable):
+            output = self._network(adv.requires_grad_(differentiable))
+        _check_logits(output, self._images)
+        if differentiable:
+            self._pass = _Pass(adv, output, None)
+        self.counter.forwards[self._rows] += 1
+        return output.detach().to(self._images.dtype)
+
+    def pullback(self, cotangent: Tensor) -> Tensor:
+        """See `GradientOracle`."""
+        if self._pass is None:
+            raise RuntimeError("pullback needs a differentiable logits() call before it, and each such call serves once")
+        recorded, self._pass = self._pass, None
+        if not recorded.output.requires_grad:
+            raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")
+        self.counter.backwards[self._rows] += 1
+        return recorded.pullback(cotangent.to(recorded.output.dtype))
+
+    def select(self, rows: Tensor) -> "NetworkOracle":
+        """See `GradientOracle`."""
+        on_device = rows.to(self._images.device)
+        chosen = NetworkOracle(
+            self._network, self._images[on_device], counter=self.counter, rows=self._rows[rows]
+        )
+        if self._pass is not None:
+            chosen._pass = self._pass.select(on_device)
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A recorded forward pass; `rows` are the images of it that are still asked about, None for all."""
+
+    adv: Tensor
+    output: Tensor
+    rows: Tensor | None
+
+    def select(self, rows: Tensor) -> "_Pass":
+        return _Pass(self.adv, self.output, rows if self.rows is None else self.rows[rows])
+
+    def pullback(self, cotangent: Tensor) -> Tensor:
+        if self.rows is not None:
+            cotangent = torch.zeros_like(self.output).index_copy_(0, self.rows, cotangent)
+        (gradient,) = torch.autograd.grad(self.output, self.adv, cotangent)
+        return gradient if self.rows is None else gradient[self.rows]
+
+
+def _check_logits(output: object, images: Tensor) -> None:
+    """Raises unless a network's output is a tensor `(B, K, H, W)` with K >= 2."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the network must return a tensor of logits, got {type(output).__name__}; "
+            "wrap it in segrobust.networks.FullResolution"
+        )
+    expected = (images.shape[0], *images.shape[2:])
+    if output.dim() != 4 or (output.shape[0], *output.shape[2:]) != expected:
+        raise ValueError(
+            f"the network must return logits (B, K, H, W) = ({expected[0]}, K, {expected[1]}, {expected[2]}), "
+            f"got {tuple(output.shape)}; wrap it in segrobust.networks.FullResolution"
+        )
+    if output.shape[1] < 2:
+        raise ValueError(f"the network must tell at least 2 classes apart, got {output.shape[1]} channel of logits")

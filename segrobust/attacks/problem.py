@@ -1,0 +1,206 @@
+"""One batch under attack: what is given and never changes during the attack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from segrobust.functional.norms import NormName
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One batch under attack.
+
+    Attributes:
+        images: `(B, C, H, W)` in [0, 1], float32 or float64.
+        labels: `(B, H, W)` int64, the ground truth; 0 where void.
+        targets: `(B, H, W)` int64, what a targeted attack wants; 0 where void. None for untargeted attacks.
+        valid_mask: `(B, H, W)` bool, pixels that count.
+        lower: `(B, C, H, W)` lower bounds of delta: `-images`; 0 where the adversary may not write.
+        upper: `(B, C, H, W)` upper bounds of delta: `1 - images`; 0 where the adversary may not write.
+        eps: `(B,)` radius of this call, or None. Attacks read their radius here only.
+        start: `(B, C, H, W)` perturbation to start from, or None.
+        sample_ids: `(B,)` int64 on CPU, seeds of random starts, or None.
+        stop_on_success: whether an image leaves the attack at its first success (set by searches over eps).
+    """
+
+    images: Tensor
+    labels: Tensor
+    targets: Tensor | None
+    valid_mask: Tensor
+    lower: Tensor
+    upper: Tensor
+    eps: Tensor | None = None
+    start: Tensor | None = None
+    sample_ids: Tensor | None = None
+    stop_on_success: bool = False
+
+    @cached_property
+    def num_valid(self) -> Tensor:
+        """Number of valid pixels of each image: `(B,)` int64."""
+        return self.valid_mask.sum((1, 2))
+
+    @property
+    def batch_size(self) -> int:
+        """Number of images B."""
+        return self.images.shape[0]
+
+    def select(self, rows: Tensor) -> Self:
+        """The problem of some of the images; `rows` are int64 indices."""
+        picked = {
+            field.name: value[rows.to(value.device)]
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **picked)
+
+    def required_eps(self, attack: str) -> Tensor:
+        """Radii `(B,)` of this call.
+
+        Raises:
+            ValueError: neither the call nor the attack gave one.
+        """
+        if self.eps is None:
+            raise ValueError(f"{attack} needs a radius: set its field eps, or pass eps= to the call (8/255 = 0.03137)")
+        return self.eps
+
+
+def make_problem(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    valid_mask: Tensor | None,
+    ignore_index: int,
+    targets: Tensor | None,
+    perturbable: Tensor | None,
+    start: Tensor | None,
+    eps: float | Tensor | None,
+    sample_ids: Sequence[int] | Tensor | None,
+    norm: NormName,
+) -> Problem:
+    """Checks the arguments of an attack and clones them out of inference mode.
+
+    See `Attack.__call__` for the arguments.
+
+    Raises:
+        TypeError: a tensor of the wrong type.
+        ValueError: a wrong shape or a value outside its range; the message names it and the mend.
+    """
+    check_images(images)
+    expected = (images.shape[0], *images.shape[2:])
+    _check_class_map("labels", labels, expected)
+    valid = (labels != ignore_index).clone()
+    if valid_mask is not None:
+        if valid_mask.dtype != torch.bool or valid_mask.shape != expected:
+            raise ValueError(f"valid_mask must be bool {expected}, got {valid_mask.dtype} {tuple(valid_mask.shape)}")
+        valid &= valid_mask
+    if targets is not None:
+        _check_class_map("targets", targets, expected)
+        valid &= targets != ignore_index
+        targets = targets.masked_fill(~valid, 0)
+    images = images.clone()
+    lower, upper = -images, 1 - images
+    if perturbable is not None:
+        locked = ~_perturbable_pixels(perturbable, images)
+        lower, upper = lower.masked_fill(locked, 0), upper.masked_fill(locked, 0)
+    if start is not None:
+        if start.shape != images.shape:
+            raise ValueError(f"start must be a perturbation {tuple(images.shape)}, got {tuple(start.shape)}")
+        start = start.to(images).clamp(lower, upper)
+    return Problem(
+        images=images,
+        labels=labels.masked_fill(~valid, 0),
+        targets=targets,
+        valid_mask=valid,
+        lower=lower,
+        upper=upper,
+        eps=None if eps is None else make_eps(eps, images, norm),
+        start=start,
+        sample_ids=None if sample_ids is None else _make_sample_ids(sample_ids, images.shape[0]),
+    )
+
+
+def check_images(images: Tensor) -> None:
+    """Raises unless `images` is a float32 or float64 batch `(B, C, H, W)` in [0, 1]."""
+    if images.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"images must be float32 (or float64) in [0, 1], got {images.dtype}; divide 8-bit images by 255")
+    if images.dim() != 4:
+        raise ValueError(f"images must be a batch (B, C, H, W), got shape {tuple(images.shape)}")
+    if images.numel() == 0:
+        raise ValueError(f"images must not be empty, got shape {tuple(images.shape)}")
+    low, high = images.amin().item(), images.amax().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images must lie in [0, 1], got [{low:.4g}, {high:.4g}]; normalise inside the network "
+            "(segrobust.networks.Normalized), and divide 8-bit images by 255"
+        )
+
+
+def check_eps(eps: float, norm: NormName) -> None:
+    """Raises unless `eps` is a radius: positive, finite, and at most 1 for l_inf."""
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"eps must be positive and finite, got {eps}")
+    if norm == "linf" and eps > 1:
+        raise ValueError(
+            f"eps is in image units [0, 1], got {eps:g}; did you mean {eps:g}/255 = {eps / 255:.5f}?"
+        )
+
+
+def make_eps(eps: float | Tensor, images: Tensor, norm: NormName) -> Tensor:
+    """Radii `(B,)` from one number or one per image, checked."""
+    radii = torch.as_tensor(eps, dtype=images.dtype, device=images.device)
+    if radii.dim() > 1 or (radii.dim() == 1 and len(radii) != images.shape[0]):
+        raise ValueError(f"eps must be one number or one per image ({images.shape[0]}), got shape {tuple(radii.shape)}")
+    for extreme in (radii.amin().item(), radii.amax().item()):
+        check_eps(extreme, norm)
+    return radii.expand(images.shape[0]).clone()
+
+
+def check_classes(problem: Problem, num_classes: int) -> None:
+    """Raises unless every valid label and target is a class of the network.
+
+    Raises:
+        ValueError: naming the foreign values and the classes that the network has.
+    """
+    for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
+        if classes is None:
+            continue
+        foreign = classes[problem.valid_mask & ((classes < 0) | (classes >= num_classes))]
+        if foreign.numel():
+            values = foreign.unique()[:5].tolist()
+            raise ValueError(
+                f"{name} contain {values}, outside the network's {num_classes} classes 0..{num_classes - 1}; "
+                "map them, or declare void pixels by ignore_index or valid_mask"
+            )
+
+
+def _check_class_map(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
+    if value.dtype != torch.int64:
+        raise TypeError(f"{name} must be int64 class indices, got {value.dtype}; use {name}.long()")
+    if value.shape != expected:
+        raise ValueError(f"{name} must have shape {expected} to match the images, got {tuple(value.shape)}")
+
+
+def _perturbable_pixels(perturbable: Tensor, images: Tensor) -> Tensor:
+    """The mask of values that the adversary may write, broadcast to `(B, C, H, W)`."""
+    if perturbable.dtype != torch.bool:
+        raise TypeError(f"perturbable must be bool, got {perturbable.dtype}")
+    if perturbable.dim() == 3:
+        perturbable = perturbable[:, None]
+    try:
+        return perturbable.expand(images.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"perturbable must be (B, H, W) or broadcast to {tuple(images.shape)}, got {tuple(perturbable.shape)}"
+        ) from None
+
+
+def _make_sample_ids(sample_ids: Sequence[int] | Tensor, batch_size: int) -> Tensor:
+    ids = torch.as_tensor(sample_ids, dtype=torch.int64, device="cpu")
+    if ids.shape != (batch_size,):
+        raise ValueError(f"sample_ids must be one integer per image ({batch_size}), got shape {tuple(ids.shape)}")
+    return ids

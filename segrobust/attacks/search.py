@@ -1,0 +1,95 @@
+"""Minimal norms from any fixed-budget attack, by bisection over its radius."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.criteria import Criterion
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem, check_eps
+from segrobust.attacks.tracker import Tracker
+from segrobust.functional.norms import NormName
+from segrobust.functional.projections import project
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimalNormSearch(Attack):
+    """Smallest radius at which a fixed-budget attack succeeds, by bisection, for each image on its own.
+
+    The radius of an image starts at `initial_eps` and is multiplied by 4 until its first success (at most `max_eps`);
+    from then on it is bisected between the largest failed radius and the smallest norm found: by their geometric mean,
+    or by halves while nothing has failed. A round starts from the best perturbation so far, projected into the new
+    ball, and an image leaves its round at its first success.
+
+    The baseline of Rony et al., CVPR 2023, which bisects linearly from 1 and starts each round from the clean image.
+
+    Args:
+        attack: the fixed-budget attack; each round calls it with the radii of that round.
+        num_rounds: calls of the attack.
+        initial_eps: first radius, image units.
+        max_eps: largest radius, image units; an image that withstands it is a failure.
+        warm_start: whether rounds start from the best perturbation so far.
+    """
+
+    minimal_norm: ClassVar[bool] = True
+    eps: ClassVar[None] = None
+
+    attack: Attack
+    num_rounds: int = 13
+    initial_eps: float = 4 / 255
+    max_eps: float = 1.0
+    warm_start: bool = True
+
+    def __post_init__(self) -> None:
+        if self.attack.minimal_norm:
+            raise ValueError(f"a search needs a fixed-budget attack, got {type(self.attack).__name__}, which is minimal-norm")
+        if self.attack.eps is not None:
+            raise ValueError(f"the search chooses the radius: leave eps of {type(self.attack).__name__} at None, got {self.attack.eps}")
+        if self.num_rounds < 1:
+            raise ValueError(f"num_rounds must be at least 1, got {self.num_rounds}")
+        check_eps(self.max_eps, self.norm)
+        check_eps(self.initial_eps, self.norm)
+        if self.initial_eps > self.max_eps:
+            raise ValueError(f"initial_eps must not exceed max_eps = {self.max_eps:g}, got {self.initial_eps:g}")
+
+    @property
+    def norm(self) -> NormName:  # type: ignore[override]
+        """The norm of the attack inside."""
+        return self.attack.norm
+
+    @property
+    def criterion(self) -> Criterion:  # type: ignore[override]
+        """The criterion of the attack inside."""
+        return self.attack.criterion
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """Rounds of the attack inside, all images together, each with its own radius."""
+        tracker = Tracker(problem.images, minimal_norm=True)
+        rows = torch.arange(problem.batch_size)
+        eps = torch.full_like(tracker.best.norm, self.initial_eps)
+        failed = torch.zeros_like(eps)  # largest radius that failed
+        for _ in range(self.num_rounds):
+            start = self._start(problem, tracker, eps)
+            inner = self.attack.run(oracle, replace(problem, eps=eps, start=start, stop_on_success=True), observer)
+            tracker.merge(rows, inner)
+            failed = torch.where(inner.best.success, failed, torch.maximum(failed, eps))
+            eps = self._next(failed, tracker)
+        return tracker
+
+    def _start(self, problem: Problem, tracker: Tracker, eps: Tensor) -> Tensor | None:
+        """Best perturbation so far inside the new ball; nothing before there is one."""
+        known = tracker.best.num_broken >= 0
+        if not self.warm_start or not known.any():
+            return problem.start
+        return project(tracker.best.delta, eps, self.norm, problem.lower, problem.upper)
+
+    def _next(self, failed: Tensor, tracker: Tracker) -> Tensor:
+        """Radius of the next round: `(B,)`."""
+        succeeded = torch.where(tracker.best.success, tracker.best.norm, torch.nan)
+        between = torch.where(failed > 0, (failed * succeeded).sqrt(), succeeded / 2)
+        growing = (failed * 4).clamp_max(self.max_eps)
+        # A success at norm 0 (the clean image is broken already) leaves nothing to search: any positive radius serves.
+        return torch.where(tracker.best.success, between, growing).clamp_min(1e-9)

@@ -1,0 +1,123 @@
+"""Margins between a reference class and its strongest competitor: difference of logits and DLR."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+MarginName = Literal["margin", "dlr"]
+
+MIN_CLASSES = {"margin": (2, 2), "dlr": (3, 4)}
+"""Fewest classes for which a margin is defined: (untargeted, targeted)."""
+
+
+def top_classes(logits: Tensor, k: int) -> Tensor:
+    """Indices of the `k` largest logits of every pixel, largest first; the lower class index wins a tie.
+
+    Args:
+        logits: `(B, K, H, W)`.
+        k: how many, at most `K`.
+
+    Returns:
+        `(B, k, H, W)` int64.
+    """
+    if logits.is_cuda:
+        return logits.topk(k, dim=1).indices
+    # `topk` along a strided dimension is several times slower on CPU than this insertion into k running maxima,
+    # which reads every logit once.
+    values = [torch.full_like(logits[:, 0], -torch.inf) for _ in range(k)]
+    indices = [torch.zeros(values[0].shape, dtype=torch.uint8, device=logits.device) for _ in range(k)]
+    if logits.shape[1] > 256:
+        indices = [index.to(torch.int16) for index in indices]
+    for c, candidate in enumerate(logits.unbind(1)):
+        beats = [candidate > value for value in values[: c + 1]]
+        if c < k:
+            # A running maximum that is still empty takes the class whatever its value, -inf included.
+            beats[c] = torch.ones_like(beats[c])
+        for j in reversed(range(1, len(beats))):
+            below = torch.where(beats[j], c, indices[j]) if j == len(beats) - 1 else indices[j].masked_fill(beats[j], c)
+            indices[j] = torch.where(beats[j - 1], indices[j - 1], below.to(indices[j].dtype))
+        indices[0] = indices[0].masked_fill(beats[0], c)
+        for j in range(len(beats)):
+            smaller = torch.minimum(values[j], candidate)
+            values[j] = torch.maximum(values[j], candidate)
+            candidate = smaller
+    return torch.stack(indices, 1).long()
+
+
+def competitor(top: Tensor, reference: Tensor) -> Tensor:
+    """Class of the largest logit other than the reference's.
+
+    Args:
+        top: `(B, >= 2, H, W)` from `top_classes`.
+        reference: `(B, H, W)` int64.
+
+    Returns:
+        `(B, H, W)` int64.
+    """
+    return torch.where(top[:, 0] == reference, top[:, 1], top[:, 0])
+
+
+def margin(logits: Tensor, reference: Tensor) -> Tensor:
+    """Difference of logits `z_r - max_{c != r} z_c` of every pixel.
+
+    Positive where the reference class wins; its gradient reaches the two logits that it compares.
+
+    Args:
+        logits: `(B, K, H, W)`, K >= 2.
+        reference: `(B, H, W)` int64 class indices.
+
+    Returns:
+        `(B, H, W)`, in logits.
+    """
+    require_classes("margin", logits.shape[1], targeted=False)
+    rival = competitor(top_classes(logits.detach(), 2), reference)
+    pair = logits.gather(1, torch.stack((reference, rival), 1))
+    return pair[:, 0] - pair[:, 1]
+
+
+def dlr(logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0) -> Tensor:
+    """Signed difference-of-logits ratio of every pixel, invariant to the scale of the logits.
+
+    With `m` the margin of the reference class and `z_(k)` the k-th largest logit:
+    untargeted (`sign=1`) `(m + tolerance) / (z_(1) - z_(3))`, targeted (`sign=-1`)
+    `(-m + tolerance) / (z_(1) - (z_(3) + z_(4)) / 2)`. Negative or zero means broken by at least `tolerance`.
+
+    The denominator is kept above 1e-4 of its mean over the image: an exact tie of the first and third logit would
+    otherwise weigh as much as the rest of the image together.
+
+    Args:
+        logits: `(B, K, H, W)`.
+        reference: `(B, H, W)` int64: the true class, or the target class for `sign=-1`.
+        sign: 1 untargeted, -1 targeted.
+        tolerance: added to the signed margin, in logits.
+
+    Returns:
+        `(B, H, W)`.
+
+    Raises:
+        ValueError: fewer than 3 (untargeted) or 4 (targeted) classes; names `"margin"` as the alternative.
+
+    Source: Croce & Hein, ICML 2020, section 4.1 (classification, with the opposite sign); Rony et al., CVPR 2023.
+    """
+    require_classes("dlr", logits.shape[1], targeted=sign < 0)
+    top = top_classes(logits.detach(), 3 if sign > 0 else 4)
+    rival = competitor(top, reference)
+    classes = [reference, rival, top[:, 0], *top[:, 2:].unbind(1)]
+    picked = logits.gather(1, torch.stack(classes, 1)).unbind(1)
+    spread = picked[2] - (picked[3] if sign > 0 else (picked[3] + picked[4]) / 2)
+    floor = 1e-4 * spread.detach().mean((1, 2), keepdim=True) + 1e-8
+    return (sign * (picked[0] - picked[1]) + tolerance) / torch.maximum(spread, floor)
+
+
+def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> None:
+    """Checks that a margin is defined for a number of classes.
+
+    Raises:
+        ValueError: naming the margin, the number of classes it needs, and the alternative.
+    """
+    needed = MIN_CLASSES[name][targeted]
+    if num_classes < needed:
+        kind = "targeted" if targeted else "untargeted"
+        mend = "; use loss=\"margin\", which needs 2" if name != "margin" else ""
+        raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{mend}")

@@ -1,0 +1,66 @@
+"""The state in which a network is attacked, and its exact restoration."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def attackable(network: nn.Module) -> Iterator[None]:
+    """Puts a network into the state in which attacks see it, and restores what it found.
+
+    Inside: evaluation mode, no parameter asks for gradients, gradients are recorded even under `no_grad` or
+    `inference_mode`, autocast and TF32 (or other reduced-precision matrix products) are off. On leaving, each
+    sub-module gets back its own mode and each parameter its own flag. A compiled network keeps its parameter flags: a
+    change of them can make it reuse a wrong graph.
+
+    Tensors made under `inference_mode` must be cloned inside before they take part in a graph.
+
+    Args:
+        network: the module whose input is attacked.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    compiled = any(isinstance(module, torch._dynamo.OptimizedModule) for module, _ in modes)
+    flags = [] if compiled else [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for device in {"cpu", *(parameter.device.type for parameter in network.parameters())}:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            stack.enter_context(full_precision_products())
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+
+
+@contextlib.contextmanager
+def full_precision_products() -> Iterator[None]:
+    """Turns TF32 and bfloat16 shortcuts of float32 matrix products and convolutions off, and restores the settings.
+
+    TF32 rounds inputs to about 0.1/255 of an image's range, more than a step of a minimal-norm attack.
+    """
+    backends = [
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,
+        torch.backends.cudnn.rnn,
+        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,
+    ]
+    found = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, found, strict=True):
+            backend.fp32_precision = precision

@@ -1,0 +1,30 @@
+"""Norms of perturbations, one value per image."""
+
+from typing import Literal
+
+from torch import Tensor
+
+NormName = Literal["linf", "l2", "l1"]
+
+
+def norm(delta: Tensor, name: NormName) -> Tensor:
+    """Norm of each perturbation of a batch.
+
+    Args:
+        delta: perturbations `(B, ...)`, image units.
+        name: `"linf"`, `"l2"` or `"l1"`, over all channels and pixels of an image.
+
+    Returns:
+        `(B,)` norms in the units of `delta`.
+    """
+    flat = delta.flatten(1)
+    if name == "linf":
+        return flat.abs().amax(1)
+    if name == "l2":
+        return flat.norm(dim=1)
+    return flat.abs().sum(1)
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """Reshapes per-image values `(B,)` to `(B, 1, ..., 1)` so that they broadcast against `like` `(B, ...)`."""
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,118 @@
+"""Proximal operators of norms with box constraints in a diagonal metric."""
+
+import torch
+from torch import Tensor
+
+MAX_PASSES_CPU = 100
+MAX_PASSES_DEVICE = 20
+PATIENCE = 8  # passes after which every other one halves the bracket
+
+
+def prox_linf(
+    v: Tensor, metric: Tensor, weight: Tensor, lower: Tensor, upper: Tensor, guess: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Exact proximal operator of the l_inf norm with a box, in a diagonal metric.
+
+    `argmin_z 1/2 sum_j H_j (z_j - v_j)^2 + weight * ||z||_inf` subject to `lower <= z <= upper`, for each image.
+
+    Because the box contains 0, for a given bound t on `||z||_inf` the minimiser is `clip(clip(v, lower, upper), -t, t)`,
+    whatever the metric. What remains is a convex problem in t, solved by `threshold_linf`.
+
+    Args:
+        v: `(B, ...)` points.
+        metric: `(B, ...)` diagonal H > 0.
+        weight: `(B,)` weights of the norm, >= 0.
+        lower: `(B, ...)` lower bounds, <= 0.
+        upper: `(B, ...)` upper bounds, >= 0.
+        guess: `(B,)` thresholds to start from, such as those of a previous call; changes the speed only.
+
+    Returns:
+        z `(B, ...)`, and the thresholds t `(B,)`: `||z||_inf <= t`.
+
+    Source: problem from Rony, Pesquet & Ben Ayed, CVPR 2023, section 4, solved there by a ternary search.
+    """
+    boxed = v.clamp(lower, upper)
+    t = threshold_linf(v.abs().flatten(1), boxed.abs().flatten(1), metric.flatten(1), weight, guess)
+    bound = t.to(v.dtype).view(-1, *[1] * (v.dim() - 1))
+    return boxed.clamp(-bound, bound), t
+
+
+def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: Tensor | None = None) -> Tensor:
+    r"""Bound t on the l_inf norm that minimises the objective of `prox_linf`.
+
+    The derivative of the objective, `d(t) = weight - sum_{p_j > t} H_j (a_j - t)`, does not decrease: it is linear
+    between the values of p and jumps up at a p_j where the box binds (`p_j < a_j`). The root is bracketed. From a point
+    left of it, a Newton step that does not pass the next value of p ends on the root exactly. Without jumps, Newton
+    steps from the left are monotone and few; where a step leaves the bracket, a jump is in the way: the largest one
+    inside the bracket is tried from both sides, and a sign change across it makes it the root.
+
+    On an accelerator the number of passes is fixed, so that nothing waits for the device; on CPU the loop ends when
+    all roots are found.
+
+    Args:
+        a: `(B, D)` absolute values before clipping to the box.
+        p: `(B, D)` absolute values after it, `0 <= p <= a`.
+        metric: `(B, D)` diagonal H > 0.
+        weight: `(B,)` weights of the norm, >= 0.
+        guess: `(B,)` points to start from.
+
+    Returns:
+        `(B,)` float64, in `[0, max p]`.
+    """
+    weight = weight.double()
+    weighted = metric * a
+    low = torch.full_like(weight, -1.0)  # no point left of the root is known yet
+    high = p.amax(1).double()
+    following = torch.full_like(high, torch.inf)  # smallest p right of `low`
+    root = torch.full_like(weight, torch.nan)
+    t = torch.zeros_like(high) if guess is None else torch.minimum(guess.double(), high)
+    tried_jump = torch.zeros_like(high, dtype=torch.bool)
+    for step in range(MAX_PASSES_DEVICE if p.is_cuda else MAX_PASSES_CPU):
+        slope, total, next_value = _right_of(t, p, metric, weighted)
+        derivative = weight - total + t * slope
+        newton = (total - weight) / slope
+        left = derivative < 0
+        low, following = torch.where(left, t, low), torch.where(left, next_value, following)
+        high = torch.where(left, high, t)
+        found = torch.where(left & (newton <= following), newton, torch.nan)
+        across = found.isnan() & (following >= high) & (low >= 0)  # sign change across a value of p
+        found = torch.where(across | (high == 0), high, found)
+        root = torch.where(root.isnan(), found, root)
+        if not p.is_cuda and not root.isnan().any():
+            break
+        usable = (newton > low) & (newton < high)
+        if step >= PATIENCE and step % 2:
+            newton, usable = (low.clamp_min(0) + high) / 2, torch.ones_like(usable)
+        jump = _largest_jump(p, a, metric, low, high) if p.is_cuda or not usable.all() else high
+        before_jump = tried_jump & ~left  # the jump is right of the root or the root itself: look just left of it
+        t = torch.where(usable, newton, torch.where(before_jump, _previous(high, p.dtype), jump)).clamp_min(0)
+        tried_jump = ~usable & ~before_jump
+    return torch.where(root.isnan(), high, root)
+
+
+def _right_of(t: Tensor, p: Tensor, metric: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`sum H_j`, `sum H_j a_j` and `min p_j` over `p_j > t`, in float64; inf for the minimum of nothing."""
+    active = p > _round_down(t, p.dtype)[:, None]
+    slope = torch.where(active, metric, 0).sum(1, dtype=torch.float64)
+    total = torch.where(active, weighted, 0).sum(1, dtype=torch.float64)
+    return slope, total, torch.where(active, p, torch.inf).amin(1).double()
+
+
+def _largest_jump(p: Tensor, a: Tensor, metric: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Value of p inside `(low, high)` where one element makes the derivative jump most; their middle if there is none."""
+    bounds = _round_down(low, p.dtype)[:, None], high.to(p.dtype)[:, None]
+    jumps = torch.where((p > bounds[0]) & (p < bounds[1]), metric * (a - p), -1.0)
+    size, index = jumps.max(1)
+    return torch.where(size > 0, p.gather(1, index[:, None])[:, 0].double(), (low.clamp_min(0) + high) / 2)
+
+
+def _round_down(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Largest number of a type that is not above t, so that comparing with it selects what comparing with t does."""
+    rounded = t.to(dtype)
+    return torch.where(rounded.double() > t, torch.nextafter(rounded, torch.full_like(rounded, -torch.inf)), rounded)
+
+
+def _previous(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """The number of a type just below t."""
+    rounded = t.to(dtype)
+    return torch.nextafter(rounded, torch.full_like(rounded, -torch.inf)).double()

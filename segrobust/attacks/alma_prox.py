@@ -11,7 +11,7 @@ CVPR 2023 (arXiv 2206.07179).
 | lambda^(t)       | `step_size`, `final_step_ratio`     | step size, hyperbolic decay after the first success  |
 | mu^(0)           | `initial_multiplier`                | multiplier of each pixel                             |
 | rho^(0)          | `initial_penalty`                   | penalty parameter of each pixel                      |
-| M, tau, gamma    | `check_every`, `improvement`, `penalty_growth` | every M steps, rho grows by gamma where a constraint has not improved by tau |
+| M, tau, gamma    | `check_every`, `improvement`, `penalty_growth` | rho grows by gamma, see `_update_penalties` |
 | alpha            | `multiplier_smoothing`              | moving average of the multipliers                    |
 | w, w_min         | `initial_scale`, `scale_bounds`, `scale_rate`  | scale of the constraints of an image      |
 | H                | `rms_smoothing`                     | diagonal metric: root of the averaged squared gradient |
@@ -60,9 +60,13 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     Defaults are the paper's. Untargeted DLR needs 3 classes and targeted DLR 4; with fewer the plain margin `z_y - max z`
     takes its place.
 
-    Deviations from the published code: the prox is exact; the penalty derivative is the true one unless
-    `penalty_derivative="published"`; the targeted constraint is `(-m + tolerance) / denominator`, feasible only where the
-    target class wins (published: `-(m + tolerance)`); multipliers are float32; the last iterate is judged too.
+    `AlmaProx(penalty_derivative="published", differentiate_denominator=True)` follows the released code. By default two
+    things differ, each with a reason. The penalty's derivative is the true one: the published one is near zero for
+    barely violated constraints. The denominator of the DLR is held constant in the gradient: otherwise an attack can
+    lower the ratio for ever by growing it, and pixels stay unbroken at any norm. In either form: the prox is exact; the
+    targeted constraint is `(-m + tolerance) / denominator`, feasible only where the target class wins (published:
+    `-(m + tolerance)`); multipliers and penalty parameters are float32, the latter at most 1e7; the last iterate is
+    judged too.
 
     Args:
         num_steps: iterations.
@@ -83,12 +87,11 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         tolerance: what a pixel's margin must be beyond zero to satisfy its constraint, in logits.
         discard: which pixels may be given up: none at first, growing to `1 - apsr` at the end ("growing"), that share
             from the start ("constant"), or none ("never").
-        penalty_derivative: `"exact"`, or `"published"` for that of the released code, with which the published figures
-            were made.
+        penalty_derivative: `"exact"`, or `"published"` for that of the released code.
+        differentiate_denominator: whether the gradient of the constraints flows through the denominator of the DLR.
     """
 
     minimal_norm: ClassVar[bool] = True
-    eps: ClassVar[None] = None
 
     num_steps: int = 500
     norm: NormName = "linf"
@@ -108,6 +111,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     tolerance: float = 1e-4
     discard: Literal["growing", "constant", "never"] = "growing"
     penalty_derivative: Derivative = "exact"
+    differentiate_denominator: bool = False
 
     def __post_init__(self) -> None:
         check_attack_fields(("linf",), self.norm, None, self.num_steps)
@@ -115,7 +119,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.step_size > 1:
-            raise ValueError(f"step_size is in image units [0, 1], got {self.step_size}; did you mean {self.step_size}/255?")
+            raise ValueError(f"step_size is in image units [0, 1], got {self.step_size}; divide by 255")
         for name in ("multiplier_smoothing", "rms_smoothing", "scale_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -159,9 +163,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: AlmaProxState) -> Tensor:
         """Forward step against the penalty's gradient in the metric H, then the prox of the norm in the same metric."""
-        step = hyperbolic_decay(
-            self.step_size, self.final_step_ratio, iterate.step, state.decay_start, self.num_steps
-        )
+        step = hyperbolic_decay(self.step_size, self.final_step_ratio, iterate.step, state.decay_start, self.num_steps)
         state.square = torch.lerp(gradient.square(), state.square, self.rms_smoothing)
         metric = (state.square / (1 - self.rms_smoothing ** (iterate.step + 1))).sqrt_().clamp_min_(1e-8)
         # `gradient` is that of minus the penalty: going down the penalty adds it.
@@ -179,7 +181,13 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         sign, reference = self.criterion.sign, self.criterion.reference(problem)
         name: MarginName = "dlr" if logits.shape[1] >= MIN_CLASSES["dlr"][sign < 0] else "margin"
         if name == "dlr":
-            return dlr(logits, reference, sign=sign, tolerance=self.tolerance)
+            return dlr(
+                logits,
+                reference,
+                sign=sign,
+                tolerance=self.tolerance,
+                differentiate_denominator=self.differentiate_denominator,
+            )
         return sign * margin(logits, reference) + self.tolerance
 
     def _active(self, problem: Problem, step: int, constraints: Tensor) -> Tensor:
@@ -194,7 +202,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         return discard_hardest(constraints, problem.valid_mask, count, int(most * progress))
 
     def _update_penalties(self, step: int, constraints: Tensor, active: Tensor, state: AlmaProxState) -> None:
-        """Every M steps, rho grows where a pixel was never broken since the last check and its constraint has not improved."""
+        """Every M steps, rho grows where a pixel has been unbroken since the last check and has not improved by tau."""
         if (step + 1) % self.check_every:
             return
         improved = constraints * active <= self.improvement * state.constraints

@@ -38,6 +38,11 @@ class BallAttack(IterativeAttack[None]):
     def __post_init__(self) -> None:
         check_attack_fields(("linf", "l2"), self.norm, self.eps, self.num_steps)
 
+    @property
+    def radius_field(self) -> float | None:
+        """The field `eps`."""
+        return self.eps
+
     def init(self, problem: Problem) -> tuple[Tensor, None]:
         """The warm start projected into the ball, or zero."""
         if problem.start is None:

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,16 +50,24 @@ class Attack(abc.ABC):
     An attack either minimises the norm of a successful perturbation (`minimal_norm`), or breaks as many pixels as it
     can inside a ball of given radius (fixed-budget).
 
-    Attributes:
-        norm: the norm that is minimised or bounded.
-        criterion: what breaks a pixel, and how many make a success.
-        eps: radius of a fixed-budget attack when the call gives none; None for minimal-norm attacks.
+    Every attack has a `norm`, which it minimises or bounds, and a `criterion`: what breaks a pixel, and how many of them
+    make a success.
     """
 
     minimal_norm: ClassVar[bool]
-    norm: NormName
-    criterion: Criterion
-    eps: float | None
+
+    if TYPE_CHECKING:  # a field of most attacks, a property of wrappers
+
+        @property
+        def norm(self) -> NormName: ...  # noqa: D102
+
+        @property
+        def criterion(self) -> Criterion: ...  # noqa: D102
+
+    @property
+    def radius_field(self) -> float | None:
+        """Radius of a fixed-budget attack when a call gives none."""
+        return None
 
     @abc.abstractmethod
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
@@ -171,7 +179,7 @@ class Attack(abc.ABC):
             targets=targets,
             perturbable=perturbable,
             start=start,
-            eps=self.eps if eps is None else eps,
+            eps=self.radius_field if eps is None else eps,
             sample_ids=sample_ids,
             norm=self.norm,
         )

@@ -80,7 +80,9 @@ class Targeted(Criterion):
     def reference(self, problem: Problem) -> Tensor:
         """The target classes `(B, H, W)`."""
         if problem.targets is None:
-            raise ValueError("criterion Targeted needs targets: pass targets=(B, H, W) int64 class indices to the attack")
+            raise ValueError(
+                "criterion Targeted needs targets: pass targets=(B, H, W) int64 class indices to the attack"
+            )
         return problem.targets
 
     def broken(self, logits: Tensor, problem: Problem) -> Tensor:

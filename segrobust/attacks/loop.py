@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,11 +24,13 @@ class IterativeAttack(Attack, Generic[State]):
 
     A state is a dataclass of numbers, and of tensors that all have the image first.
 
-    Attributes:
-        num_steps: number of gradient steps N.
+    Every iterative attack has `num_steps`, its number of gradient steps N.
     """
 
-    num_steps: int
+    if TYPE_CHECKING:  # a field of most attacks, a constant of one-step attacks
+
+        @property
+        def num_steps(self) -> int: ...  # noqa: D102
 
     @abc.abstractmethod
     def init(self, problem: Problem) -> tuple[Tensor, State]:

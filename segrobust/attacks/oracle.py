@@ -76,12 +76,15 @@ class NetworkOracle:
         if differentiable:
             self._pass = _Pass(adv, output, None)
         self.counter.forwards[self._rows] += 1
-        return output.detach().to(self._images.dtype)
+        logits: Tensor = output.detach().to(self._images.dtype)
+        return logits
 
     def pullback(self, cotangent: Tensor) -> Tensor:
         """See `GradientOracle`."""
         if self._pass is None:
-            raise RuntimeError("pullback needs a differentiable logits() call before it, and each such call serves once")
+            raise RuntimeError(
+                "pullback needs a differentiable logits() call before it, and each such call serves once"
+            )
         recorded, self._pass = self._pass, None
         if not recorded.output.requires_grad:
             raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")
@@ -91,9 +94,7 @@ class NetworkOracle:
     def select(self, rows: Tensor) -> "NetworkOracle":
         """See `GradientOracle`."""
         on_device = rows.to(self._images.device)
-        chosen = NetworkOracle(
-            self._network, self._images[on_device], counter=self.counter, rows=self._rows[rows]
-        )
+        chosen = NetworkOracle(self._network, self._images[on_device], counter=self.counter, rows=self._rows[rows])
         if self._pass is not None:
             chosen._pass = self._pass.select(on_device)
         return chosen

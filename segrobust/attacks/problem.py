@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -51,11 +51,8 @@ class Problem:
 
     def select(self, rows: Tensor) -> Self:
         """The problem of some of the images; `rows` are int64 indices."""
-        picked = {
-            field.name: value[rows.to(value.device)]
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        picked: dict[str, Any] = {k: v[rows.to(v.device)] for k, v in tensors.items() if isinstance(v, Tensor)}
         return replace(self, **picked)
 
     def required_eps(self, attack: str) -> Tensor:
@@ -127,7 +124,9 @@ def make_problem(
 def check_images(images: Tensor) -> None:
     """Raises unless `images` is a float32 or float64 batch `(B, C, H, W)` in [0, 1]."""
     if images.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"images must be float32 (or float64) in [0, 1], got {images.dtype}; divide 8-bit images by 255")
+        raise TypeError(
+            f"images must be float32 (or float64) in [0, 1], got {images.dtype}; convert, and divide 8-bit images by 255"
+        )
     if images.dim() != 4:
         raise ValueError(f"images must be a batch (B, C, H, W), got shape {tuple(images.shape)}")
     if images.numel() == 0:
@@ -145,9 +144,7 @@ def check_eps(eps: float, norm: NormName) -> None:
     if not 0 < eps < float("inf"):
         raise ValueError(f"eps must be positive and finite, got {eps}")
     if norm == "linf" and eps > 1:
-        raise ValueError(
-            f"eps is in image units [0, 1], got {eps:g}; did you mean {eps:g}/255 = {eps / 255:.5f}?"
-        )
+        raise ValueError(f"eps is in image units [0, 1], got {eps:g}; did you mean {eps:g}/255 = {eps / 255:.5f}?")
 
 
 def make_eps(eps: float | Tensor, images: Tensor, norm: NormName) -> Tensor:
@@ -171,7 +168,7 @@ def check_classes(problem: Problem, num_classes: int) -> None:
             continue
         foreign = classes[problem.valid_mask & ((classes < 0) | (classes >= num_classes))]
         if foreign.numel():
-            values = foreign.unique()[:5].tolist()
+            values = torch.unique(foreign)[:5].tolist()
             raise ValueError(
                 f"{name} contain {values}, outside the network's {num_classes} classes 0..{num_classes - 1}; "
                 "map them, or declare void pixels by ignore_index or valid_mask"

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.problem import Problem
-from segrobust.functional.norms import NormName, norm, per_image
+from segrobust.functional.norms import NormName, per_image
 
 
 def random_start(problem: Problem, eps: Tensor, name: NormName, seed: int) -> Tensor:

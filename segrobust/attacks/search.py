@@ -35,7 +35,6 @@ class MinimalNormSearch(Attack):
     """
 
     minimal_norm: ClassVar[bool] = True
-    eps: ClassVar[None] = None
 
     attack: Attack
     num_rounds: int = 13
@@ -45,9 +44,12 @@ class MinimalNormSearch(Attack):
 
     def __post_init__(self) -> None:
         if self.attack.minimal_norm:
-            raise ValueError(f"a search needs a fixed-budget attack, got {type(self.attack).__name__}, which is minimal-norm")
-        if self.attack.eps is not None:
-            raise ValueError(f"the search chooses the radius: leave eps of {type(self.attack).__name__} at None, got {self.attack.eps}")
+            raise ValueError(f"a search needs a fixed-budget attack, {type(self.attack).__name__} is minimal-norm")
+        if self.attack.radius_field is not None:
+            name = type(self.attack).__name__
+            raise ValueError(
+                f"the search chooses the radius: leave eps of {name} at None, got {self.attack.radius_field}"
+            )
         if self.num_rounds < 1:
             raise ValueError(f"num_rounds must be at least 1, got {self.num_rounds}")
         check_eps(self.max_eps, self.norm)
@@ -56,12 +58,12 @@ class MinimalNormSearch(Attack):
             raise ValueError(f"initial_eps must not exceed max_eps = {self.max_eps:g}, got {self.initial_eps:g}")
 
     @property
-    def norm(self) -> NormName:  # type: ignore[override]
+    def norm(self) -> NormName:
         """The norm of the attack inside."""
         return self.attack.norm
 
     @property
-    def criterion(self) -> Criterion:  # type: ignore[override]
+    def criterion(self) -> Criterion:
         """The criterion of the attack inside."""
         return self.attack.criterion
 

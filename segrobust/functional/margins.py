@@ -76,12 +76,17 @@ def margin(logits: Tensor, reference: Tensor) -> Tensor:
     return pair[:, 0] - pair[:, 1]
 
 
-def dlr(logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0) -> Tensor:
+def dlr(
+    logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0, differentiate_denominator: bool = True
+) -> Tensor:
     """Signed difference-of-logits ratio of every pixel, invariant to the scale of the logits.
 
     With `m` the margin of the reference class and `z_(k)` the k-th largest logit:
     untargeted (`sign=1`) `(m + tolerance) / (z_(1) - z_(3))`, targeted (`sign=-1`)
     `(-m + tolerance) / (z_(1) - (z_(3) + z_(4)) / 2)`. Negative or zero means broken by at least `tolerance`.
+
+    The ratio can fall for ever without changing sign, by a denominator that grows. With the denominator held constant
+    the gradient is that of the margin, each pixel in its own scale, and leads across the boundary.
 
     The denominator is kept above 1e-4 of its mean over the image: an exact tie of the first and third logit would
     otherwise weigh as much as the rest of the image together.
@@ -91,6 +96,7 @@ def dlr(logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 
         reference: `(B, H, W)` int64: the true class, or the target class for `sign=-1`.
         sign: 1 untargeted, -1 targeted.
         tolerance: added to the signed margin, in logits.
+        differentiate_denominator: whether the gradient flows through the denominator too.
 
     Returns:
         `(B, H, W)`.
@@ -102,12 +108,11 @@ def dlr(logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 
     """
     require_classes("dlr", logits.shape[1], targeted=sign < 0)
     top = top_classes(logits.detach(), 3 if sign > 0 else 4)
-    rival = competitor(top, reference)
-    classes = [reference, rival, top[:, 0], *top[:, 2:].unbind(1)]
-    picked = logits.gather(1, torch.stack(classes, 1)).unbind(1)
-    spread = picked[2] - (picked[3] if sign > 0 else (picked[3] + picked[4]) / 2)
+    picked = logits.gather(1, torch.stack((reference, competitor(top, reference)), 1))
+    ranked = (logits if differentiate_denominator else logits.detach()).gather(1, top)
+    spread = ranked[:, 0] - (ranked[:, 2] if sign > 0 else ranked[:, 2:4].mean(1))
     floor = 1e-4 * spread.detach().mean((1, 2), keepdim=True) + 1e-8
-    return (sign * (picked[0] - picked[1]) + tolerance) / torch.maximum(spread, floor)
+    return (sign * (picked[:, 0] - picked[:, 1]) + tolerance) / torch.maximum(spread, floor)
 
 
 def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> None:
@@ -119,5 +124,5 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
     needed = MIN_CLASSES[name][targeted]
     if num_classes < needed:
         kind = "targeted" if targeted else "untargeted"
-        mend = "; use loss=\"margin\", which needs 2" if name != "margin" else ""
+        mend = '; use loss="margin", which needs 2' if name != "margin" else ""
         raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{mend}")

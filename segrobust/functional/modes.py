@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,13 +50,9 @@ def full_precision_products() -> Iterator[None]:
 
     TF32 rounds inputs to about 0.1/255 of an image's range, more than a step of a minimal-norm attack.
     """
-    backends = [
-        torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,
-        torch.backends.cudnn.rnn,
-        torch.backends.mkldnn.matmul,
-        torch.backends.mkldnn.conv,
-    ]
+    cudnn: Any = torch.backends.cudnn  # their type stubs lack the settings per operator
+    mkldnn: Any = torch.backends.mkldnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv]
     found = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

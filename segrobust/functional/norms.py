@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 NormName = Literal["linf", "l2", "l1"]
@@ -21,7 +22,7 @@ def norm(delta: Tensor, name: NormName) -> Tensor:
     if name == "linf":
         return flat.abs().amax(1)
     if name == "l2":
-        return flat.norm(dim=1)
+        return torch.linalg.vector_norm(flat, dim=1)
     return flat.abs().sum(1)
 
 

@@ -3,6 +3,8 @@
 from segrobust.data.base import Batch, JointTransform, Pixels, Sample, SegmentationDataset, collate
 from segrobust.data.camvid import CAMVID, CamVid
 from segrobust.data.datamodule import SegmentationDataModule
+from segrobust.data.scenes import SCENES
+from segrobust.data.synthetic_scenes import SyntheticScenes
 from segrobust.data.transforms import TrainTransform
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "Pixels",
     "CamVid",
     "CAMVID",
+    "SyntheticScenes",
+    "SCENES",
     "JointTransform",
     "TrainTransform",
     "SegmentationDataModule",

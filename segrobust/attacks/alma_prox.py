@@ -17,7 +17,7 @@ CVPR 2023 (arXiv 2206.07179).
 | H                | `rms_smoothing`                     | diagonal metric: root of the averaged squared gradient |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -57,8 +57,8 @@ class AlmaProxState:
 class AlmaProx(IterativeAttack[AlmaProxState]):
     """ALMA-prox, minimal-norm, l_inf, untargeted or targeted (Rony et al., CVPR 2023).
 
-    Defaults are the paper's. Untargeted DLR needs 3 classes and targeted DLR 4; with fewer the plain margin `z_y - max z`
-    takes its place.
+    Defaults are the paper's. Untargeted DLR needs 3 classes and targeted DLR 4; with fewer the plain margin
+    `z_y - max z` takes its place.
 
     `AlmaProx(penalty_derivative="published", differentiate_denominator=True)` follows the released code. By default two
     things differ, each with a reason. The penalty's derivative is the true one: the published one is near zero for
@@ -95,7 +95,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     num_steps: int = 500
     norm: NormName = "linf"
-    criterion: Criterion = Untargeted()
+    criterion: Criterion = field(default_factory=Untargeted)
     step_size: float = 1e-3
     final_step_ratio: float = 0.1
     initial_multiplier: float = 1.0
@@ -158,7 +158,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             average = torch.lerp(slope, state.multipliers, self.multiplier_smoothing)
             state.multipliers = average.clamp(*MULTIPLIER_BOUNDS)
         slope = penalty_derivative(values, state.penalties, state.multipliers, self.penalty_derivative) * active
-        # The penalty enters by its slope only, so that the published slope, which is no function's derivative, does too.
+        # The penalty enters by its slope only, so that the published slope, no function's derivative, does too.
         return -(slope * constraints).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: AlmaProxState) -> Tensor:

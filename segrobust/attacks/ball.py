@@ -1,6 +1,6 @@
 """What fixed-budget gradient attacks share: a summed pixel loss and projected steps of steepest ascent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -33,7 +33,7 @@ class BallAttack(IterativeAttack[None]):
     eps: float | None = None
     norm: NormName = "linf"
     loss: PixelLossName = "ce"
-    criterion: Criterion = Untargeted()
+    criterion: Criterion = field(default_factory=Untargeted)
 
     def __post_init__(self) -> None:
         check_attack_fields(("linf", "l2"), self.norm, self.eps, self.num_steps)

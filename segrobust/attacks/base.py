@@ -50,8 +50,8 @@ class Attack(abc.ABC):
     An attack either minimises the norm of a successful perturbation (`minimal_norm`), or breaks as many pixels as it
     can inside a ball of given radius (fixed-budget).
 
-    Every attack has a `norm`, which it minimises or bounds, and a `criterion`: what breaks a pixel, and how many of them
-    make a success.
+    Every attack has a `norm`, which it minimises or bounds, and a `criterion`: what breaks a pixel, and how many of
+    them make a success.
     """
 
     minimal_norm: ClassVar[bool]

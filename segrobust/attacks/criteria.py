@@ -37,7 +37,7 @@ class Criterion(abc.ABC):
 
     @abc.abstractmethod
     def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """Valid pixels whose signed margin is strictly negative: `(B, K, H, W) -> (B, H, W)` bool. A tie is not broken."""
+        """Valid pixels whose signed margin is strictly negative; a tie is not: `(B, K, H, W) -> (B, H, W)` bool."""
 
     def num_unbroken_allowed(self, num_valid: Tensor) -> Tensor:
         """`floor((1 - apsr) n)` in exact arithmetic: `(B,) -> (B,)` int64."""

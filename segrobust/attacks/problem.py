@@ -125,7 +125,8 @@ def check_images(images: Tensor) -> None:
     """Raises unless `images` is a float32 or float64 batch `(B, C, H, W)` in [0, 1]."""
     if images.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"images must be float32 (or float64) in [0, 1], got {images.dtype}; convert, and divide 8-bit images by 255"
+            f"images must be float32 (or float64) in [0, 1], got {images.dtype}; "
+            "convert, and divide 8-bit images by 255"
         )
     if images.dim() != 4:
         raise ValueError(f"images must be a batch (B, C, H, W), got shape {tuple(images.shape)}")

@@ -72,7 +72,8 @@ class Tracker:
     """Best and second-best perturbation of each image over everything that was judged.
 
     Minimal-norm: a success beats a failure, among successes the smaller norm wins, among failures the larger number of
-    broken pixels, then the smaller norm. Fixed-budget: the larger number of broken pixels wins. The earlier one wins ties.
+    broken pixels, then the smaller norm. Fixed-budget: the larger number of broken pixels wins. The earlier one wins
+    ties.
 
     The second best is kept for the final judgement: if the network, run once more on the whole batch, disagrees about
     the best one in a last bit, the second is taken rather than a failure reported.

@@ -22,7 +22,8 @@ def norm(delta: Tensor, name: NormName) -> Tensor:
     if name == "linf":
         return flat.abs().amax(1)
     if name == "l2":
-        return torch.linalg.vector_norm(flat, dim=1)
+        length: Tensor = torch.linalg.vector_norm(flat, dim=1)
+        return length
     return flat.abs().sum(1)
 
 

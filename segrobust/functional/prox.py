@@ -15,8 +15,9 @@ def prox_linf(
 
     `argmin_z 1/2 sum_j H_j (z_j - v_j)^2 + weight * ||z||_inf` subject to `lower <= z <= upper`, for each image.
 
-    Because the box contains 0, for a given bound t on `||z||_inf` the minimiser is `clip(clip(v, lower, upper), -t, t)`,
-    whatever the metric. What remains is a convex problem in t, solved by `threshold_linf`.
+    Because the box contains 0, for a given bound t on `||z||_inf` the minimiser is
+    `clip(clip(v, lower, upper), -t, t)`, whatever the metric. What remains is a convex problem in t, solved by
+    `threshold_linf`.
 
     Args:
         v: `(B, ...)` points.
@@ -99,7 +100,7 @@ def _right_of(t: Tensor, p: Tensor, metric: Tensor, weighted: Tensor) -> tuple[T
 
 
 def _largest_jump(p: Tensor, a: Tensor, metric: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Value of p inside `(low, high)` where one element makes the derivative jump most; their middle if there is none."""
+    """Value of p inside `(low, high)` where one element makes the derivative jump most; else their middle."""
     bounds = _round_down(low, p.dtype)[:, None], high.to(p.dtype)[:, None]
     jumps = torch.where((p > bounds[0]) & (p < bounds[1]), metric * (a - p), -1.0)
     size, index = jumps.max(1)

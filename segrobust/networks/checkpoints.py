@@ -55,7 +55,7 @@ def load_weights(
     names = dict(zip(_strip(own, prefixes), own, strict=True))
     stored = _read_weights(path, names, prefixes)
     _check_architecture(path, stored, {short: own[name] for short, name in names.items()})
-    network.load_state_dict({name: stored[short].to(own[name].dtype) for short, name in names.items()})
+    network.load_state_dict({name: stored[short] for short, name in names.items()})
 
 
 def save_weights(

@@ -3,6 +3,7 @@
 from segrobust.data.base import Batch, JointTransform, Pixels, Sample, SegmentationDataset, collate
 from segrobust.data.camvid import CAMVID, CamVid
 from segrobust.data.datamodule import SegmentationDataModule
+from segrobust.data.folder import Folder
 from segrobust.data.scenes import SCENES
 from segrobust.data.synthetic_scenes import SyntheticScenes
 from segrobust.data.transforms import TrainTransform
@@ -15,6 +16,7 @@ __all__ = [
     "Pixels",
     "CamVid",
     "CAMVID",
+    "Folder",
     "SyntheticScenes",
     "SCENES",
     "JointTransform",

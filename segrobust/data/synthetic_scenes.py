@@ -20,7 +20,8 @@ class SyntheticScenes(SegmentationDataset):
 
     Sky, houses, road, walks, plants, cars, lamps, signs and people in perspective, under a changing sun, with shadows,
     haze, texture and sensor noise; a band of void runs along the borders of some classes. Scene i of a split is a
-    function of (seed, split, i) and the size alone, whatever the number of scenes; the splits share no scene.
+    function of (seed, split, i) and the size alone, whatever the number of scenes; the splits share no scene. Other
+    processors or releases of numpy and Pillow may round a few pixels differently.
 
     Args:
         num_scenes: Number of samples.

@@ -55,6 +55,8 @@ def test_one_seed_gives_one_sequence_of_training_batches(root, num_workers):
     assert all(torch.equal(a[key], b[key]) for a, b in zip(first, again, strict=True) for key in ("image", "mask"))
     assert not all(torch.equal(a["image"], b["image"]) for a, b in zip(first, other, strict=True))
     assert not torch.equal(first[0]["image"], first[2]["image"])
+    orders = [torch.cat([batch["sample_id"] for batch in first[epoch : epoch + 2]]).tolist() for epoch in (0, 2)]
+    assert orders[0] != orders[1]
 
 
 def test_workers_draw_different_variants(root):

@@ -133,7 +133,7 @@ def _zone_side(zone: Labels, x: Array, z: Array, side: Side, verge: _Zone) -> No
     beyond = outward > side.kerb
     walk_from = side.kerb + side.verge
     walk = beyond & (outward > walk_from) & (outward < walk_from + side.walk)
-    joints = (_fraction(outward * 1.25) < 0.07) | (_fraction(z * 1.25) < 0.07)
+    joints = (_fraction(outward, 0.8) < 0.07) | (_fraction(z, 0.8) < 0.07)
     zone[beyond] = verge
     zone[walk] = _Zone.SLAB
     zone[walk & joints & (z < 25)] = _Zone.JOINT
@@ -141,18 +141,21 @@ def _zone_side(zone: Labels, x: Array, z: Array, side: Side, verge: _Zone) -> No
 
 
 def _markings(x: Array, z: Array, street: Street) -> Flags:
-    dashed = (np.abs(x + np.float32(0.5 * street.lane)) < 0.08) & (_fraction(z / 6) < 0.53)
+    dashed = (np.abs(x + np.float32(0.5 * street.lane)) < 0.08) & (_fraction(z, 6.0) < 0.53)
     left = np.abs(x + np.float32(street.left.kerb - 0.35)) < 0.06
     right = np.abs(x - np.float32(street.right.kerb - 0.35)) < 0.06
     line: Flags = dashed | left | right
     if street.crossing is not None:
         rows = np.abs(z[:, 0] - np.float32(street.crossing)) < 1.6
-        line[rows] |= _fraction(x[rows] * np.float32(0.9)) < 0.5
+        line[rows] |= _fraction(x[rows], 1.1) < 0.5
     return line
 
 
-def _fraction(value: Array) -> Array:
-    return value - np.floor(value)
+def _fraction(value: Array, period: float) -> Array:
+    """Position within the period, in [0, 1)."""
+    turns = value * np.float32(1 / period)
+    fraction: Array = turns - np.floor(turns)
+    return fraction
 
 
 def _world_noise(rng: Rng, x: Array, z: Array) -> Array:

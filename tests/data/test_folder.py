@@ -1,0 +1,103 @@
+import pytest
+import torch
+from trees import stripes, write_image, write_mask
+
+from segrobust.data import Folder
+from segrobust.data.folder import default_palette
+
+SIZE = (11, 15)
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "harbour"
+    for index, suffix in enumerate((".png", ".jpg", ".png")):
+        write_image(root / "images" / "val" / f"frame{index}{suffix}", SIZE, seed=index)
+        write_mask(root / "masks" / "val" / f"frame{index}.png", stripes(SIZE, (0, 1, 2, 255)), palette=index == 2)
+    (root / "classes.yaml").write_text("names: [water, quay, boat]\n")
+    return root
+
+
+def write_classes(root, text):
+    (root / "classes.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_grey_and_palette_masks_give_their_indices(root, index):
+    data = Folder(root, "val")
+    assert torch.equal(data[index]["mask"], torch.from_numpy(stripes(SIZE, (0, 1, 2, 255)).copy()).long())
+    assert data[index]["image"].shape == (3, *SIZE)
+    assert data.names == ("frame0", "frame1", "frame2")
+    assert data.label_space.names == ("water", "quay", "boat")
+    assert data.sequences == data.names
+    assert data.describe() == "harbour val, 3 images, 3 classes"
+
+
+def test_classes_may_bring_colours_and_another_void(root):
+    write_classes(root, "names: [water, quay]\npalette: [[0, 0, 9], [9, 9, 9]]\nignore_index: 2\n")
+    write_mask(root / "masks" / "val" / "frame0.png", stripes(SIZE, (0, 1, 2)))
+    data = Folder(root, "val")
+    assert data.label_space.palette == ((0, 0, 9), (9, 9, 9))
+    data.label_space.check(data[0]["mask"])
+    with pytest.raises(ValueError, match=r"frame1\.png: .* hold 255; allowed are 0\.\.1 .* ignore_index=2"):
+        data[1]
+
+
+@pytest.mark.parametrize("size", [(7, 5), (23, 31)])
+def test_odd_sizes_keep_the_labels(root, size):
+    sample = Folder(root, "val", size=size)[2]
+    assert sample["image"].shape == (3, *size)
+    assert sample["mask"].shape == size
+    assert set(sample["mask"].unique().tolist()) <= {0, 1, 2, 255}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [a, [", "is not YAML"),
+        ("- water\n", r"must hold names.*got \['water'\]"),
+        ("classes: [a]\n", r"must hold names.*got \['classes'\]"),
+        ("names: [a]\ncolors: []\n", r"got \['colors', 'names'\]"),
+        ("names: [a, 1]\n", "list of strings"),
+        ("names: [a, a]\n", "more than once: a"),
+        ("names: [a, b]\npalette: [[0, 0, 0]]\n", "1 colours for 2 classes"),
+        ("names: [a, b]\npalette: [red, blue]\n", r"list of \[R, G, B\]"),
+        ("names: [a, b]\nignore_index: 1\n", "also the index of class 'b'"),
+        ("names: [a, b]\nignore_index: -1\n", "a mask can hold, 0..255, got -1"),
+    ],
+)
+def test_bad_files_of_classes_are_named(root, text, message):
+    write_classes(root, text)
+    with pytest.raises(ValueError, match=rf"(?s)classes\.yaml.*{message}"):
+        Folder(root, "val")
+
+
+def test_classes_are_never_python(root):
+    write_classes(root, "names: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ValueError, match="is not YAML"):
+        Folder(root, "val")
+
+
+def test_missing_pieces_are_named(root):
+    with pytest.raises(ValueError, match=r"the folder of images is missing: .*train"):
+        Folder(root, "train")
+    (root / "images" / "train").mkdir()
+    with pytest.raises(ValueError, match=r"no images in .*train; looked for .*\.jpg"):
+        Folder(root, "train")
+    (root / "classes.yaml").unlink()
+    with pytest.raises(ValueError, match=r"classes\.yaml is missing; write into it `names:"):
+        Folder(root, "val")
+
+
+@pytest.mark.parametrize("split", ["", "..", "a/b", "../val"])
+def test_a_split_is_one_folder_name(root, split):
+    with pytest.raises(ValueError, match="name of a folder below"):
+        Folder(root, split)
+
+
+def test_default_colours_follow_voc_and_differ():
+    palette = default_palette(255)
+    assert palette[:5] == ((128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128))
+    assert palette[14] == (192, 128, 128)
+    assert len(set(palette)) == 255
+    assert (0, 0, 0) not in palette

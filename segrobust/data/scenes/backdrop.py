@@ -62,17 +62,15 @@ def paint_sky(plate: Plate, camera: Camera, light: Light, rng: Rng) -> None:
 
 
 def paint_skyline(plate: Plate, camera: Camera, light: Light, rng: Rng) -> None:
-    """Far houses and trees behind the end of the street."""
+    """Far houses behind the end of the street."""
     horizon = int(camera.center[1])
     column = 0
     while column < camera.width:
         step = int(camera.width * rng.uniform(0.02, 0.07)) + 1
         tall = int(camera.height * rng.uniform(0.01, 0.11))
         area = (slice(max(horizon - tall, 0), horizon + 2), slice(column, column + step))
-        green = rng.random() < 0.4
-        albedo = rgb(0.25, 0.36, 0.2) if green else rgb(*rng.uniform(0.35, 0.6, 3))
-        plate.color[:, *area] = planes(light.shade(albedo, 0.4))
-        plate.labels[area] = Label.VEGETATION if green else Label.BUILDING
+        plate.color[:, *area] = planes(light.shade(rgb(*rng.uniform(0.35, 0.6, 3)), 0.4))
+        plate.labels[area] = Label.BUILDING
         plate.depth[area] = 160.0
         column += step
 

@@ -1,0 +1,190 @@
+"""What is to be measured: attacks with names, their radii, and three plans that are ready for use."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from segrobust.attacks import PGD, AlmaProx, Attack, Criterion, MinimalNormSearch
+from segrobust.attacks.problem import check_eps
+
+PresetName = Literal["quick", "standard", "thorough"]
+Radius = float | Literal["min"]
+"""Radius of a measurement, or "min" for a minimal norm."""
+
+STANDARD_EPS: tuple[float, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+"""Radii of the presets: undefended networks differ at 1/255 and 2/255, defended ones at 4/255 and 8/255."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One attack under a name that people read.
+
+    Args:
+        name: not empty; letters, digits, `_`, `-` and `.`, because logs use it as a part of their keys.
+        attack: the attack.
+        eps: radii, image units. Fixed-budget attacks: the radii to attack at; empty for the attack's own field `eps`.
+            Minimal-norm attacks (l_inf or l2): the radii of by-products, which project the perturbation found into
+            the ball and look at it with one forward pass.
+
+    Raises:
+        ValueError: a name that is none, a radius that is none or given twice, a fixed-budget attack without radius or
+            with two that contradict each other, by-products in l1, or an attack whose repr does not identify it.
+    """
+
+    name: str
+    attack: Attack
+    eps: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "_-." for c in self.name) or self.name == "clean":
+            raise ValueError(
+                f"a job's name has letters, digits, '_', '-' and '.', and is not 'clean'; got {self.name!r}"
+            )
+        for radius in self.eps:
+            check_eps(radius, self.attack.norm)
+        if len(set(self.eps)) != len(self.eps):
+            raise ValueError(f"job {self.name!r}: radii must differ, got eps={self.eps}")
+        if " at 0x" in repr(self.attack):
+            raise ValueError(
+                f"job {self.name!r}: results are kept by repr(attack), which must name its settings and no address in "
+                f"memory, got {self.attack!r}; make {type(self.attack).__name__} a frozen dataclass"
+            )
+        self._check_radii()
+
+    def _check_radii(self) -> None:
+        own = self.attack.radius_field
+        if self.attack.minimal_norm:
+            if self.eps and self.attack.norm == "l1":
+                raise ValueError(f"job {self.name!r}: by-products need a projection, which l1 lacks; leave eps empty")
+        elif self.eps and own is not None:
+            raise ValueError(f"job {self.name!r}: eps={self.eps} would replace eps={own} of the attack; give only one")
+        elif not self.eps and own is None:
+            raise ValueError(
+                f"job {self.name!r}: a fixed-budget attack needs radii, for example eps=(4 / 255, 8 / 255)"
+            )
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 of `repr(attack)`: what results are kept by."""
+        return hashlib.sha256(repr(self.attack).encode()).hexdigest()[:16]
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii of this job: its own, or that of the attack."""
+        own = self.attack.radius_field
+        return self.eps if own is None else (own,)
+
+    @property
+    def calls(self) -> tuple[Radius, ...]:
+        """`eps` of each call of the attack on an image."""
+        return ("min",) if self.attack.minimal_norm else self.radii
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest piece of work: one call of an attack on an image. All its records come out together.
+
+    Attributes:
+        job: the job that it belongs to.
+        eps: its radius, or "min".
+    """
+
+    job: Job
+    eps: Radius
+
+    @property
+    def recorded(self) -> tuple[Radius, ...]:
+        """`eps` of the records that the call gives: its own, and those of the by-products."""
+        return (self.eps, *self.job.radii) if self.eps == "min" else (self.eps,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The jobs of an evaluation, in the order in which each image undergoes them.
+
+    Raises:
+        ValueError: no job, a name or an attack twice, criteria that differ, or a targeted criterion.
+    """
+
+    jobs: tuple[Job, ...]
+
+    def __post_init__(self) -> None:
+        if not self.jobs:
+            raise ValueError("a plan needs at least one job")
+        for field in ("name", "digest"):
+            values = [getattr(job, field) for job in self.jobs]
+            twice = [job for job, value in zip(self.jobs, values, strict=True) if values.count(value) > 1]
+            if twice:
+                raise ValueError(
+                    f"names and attacks of a plan must differ, got {[(job.name, job.attack) for job in twice]}; "
+                    "give one job all the radii of its attack"
+                )
+        criteria = {job.attack.criterion for job in self.jobs}
+        if len(criteria) > 1:
+            raise ValueError(f"attacks that are compared must share their criterion, got {sorted(map(repr, criteria))}")
+        if self.criterion.sign < 0:
+            raise ValueError(f"an evaluation has no targets to give to {self.criterion!r}; call the attack itself")
+
+    @property
+    def criterion(self) -> Criterion:
+        """What breaks a pixel and how many make a success, the same for all jobs."""
+        return self.jobs[0].attack.criterion
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """All pieces of work for one image."""
+        return tuple(Unit(job, eps) for job in self.jobs for eps in job.calls)
+
+
+def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None) -> Plan:
+    """A plan of named attacks.
+
+    Args:
+        attacks: attacks by name.
+        eps: radii for all attacks that have none of their own, and of the by-products of minimal-norm attacks;
+            None for `STANDARD_EPS`, or no by-products where the norm is not l_inf.
+
+    Raises:
+        ValueError: as `Job` and `Plan`.
+    """
+    return Plan(jobs=tuple(Job(name=name, attack=attack, eps=_radii(attack, eps)) for name, attack in attacks.items()))
+
+
+def _radii(attack: Attack, eps: Sequence[float] | None) -> tuple[float, ...]:
+    if attack.radius_field is not None:
+        return ()
+    if eps is not None:
+        return tuple(eps)
+    return STANDARD_EPS if attack.norm == "linf" else ()
+
+
+def preset(name: PresetName) -> Plan:
+    """A plan that is ready for use; all radii are `STANDARD_EPS`, for by-products too.
+
+    | name       | minimal norm                                          | fixed budget                  | passes |
+    |------------|-------------------------------------------------------|-------------------------------|--------|
+    | `quick`    | ALMA-prox, 100 steps                                  | PGD, 10 steps                 |    295 |
+    | `standard` | ALMA-prox, 500 steps (as published)                   | PGD, 40 steps                 |   1335 |
+    | `thorough` | ALMA-prox, 1000 steps; bisected PGD, 40 steps, margin | PGD, 100 steps, CE and margin |   4681 |
+
+    Passes are forwards and backwards for one image, at most. `quick` is to find mistakes; numbers that are compared
+    with others' come from `standard`; `thorough` doubles the steps, so that what has not converged shows, and attacks
+    with two losses, because cross-entropy spends itself on pixels that are broken already.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "quick":
+        return plan_attacks({"alma_prox_100": AlmaProx(num_steps=100), "pgd_10": PGD(num_steps=10)}, STANDARD_EPS)
+    if name == "standard":
+        return plan_attacks({"alma_prox_500": AlmaProx(num_steps=500), "pgd_40": PGD(num_steps=40)}, STANDARD_EPS)
+    if name == "thorough":
+        attacks: dict[str, Attack] = {
+            "alma_prox_1000": AlmaProx(num_steps=1000),
+            "pgd_margin_40_search": MinimalNormSearch(attack=PGD(num_steps=40, loss="margin")),
+            "pgd_100": PGD(num_steps=100),
+            "pgd_margin_100": PGD(num_steps=100, loss="margin"),
+        }
+        return plan_attacks(attacks, STANDARD_EPS)
+    raise ValueError(f"preset must be 'quick', 'standard' or 'thorough', got {name!r}")

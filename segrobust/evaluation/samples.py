@@ -1,0 +1,106 @@
+"""What the evaluation asks of a data set: images, masks, names and an identity."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from segrobust.label_space import LabelSpace
+
+
+class SampleSource(Protocol):
+    """A map-style data set.
+
+    Items are mappings with `image`, `(3, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
+
+    Where the data set has them, `label_space`, `names`, `fingerprint()` and `describe()` are used, as those of
+    `segrobust.data` are.
+    """
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def __getitem__(self, index: int, /) -> object:
+        """The sample at a position."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedSample:
+    """One sample: `image` `(C, H, W)` floating point in [0, 1], `mask` `(H, W)` int64, at the position `sample_id`."""
+
+    sample_id: int
+    image: Tensor
+    mask: Tensor
+
+
+def load_sample(dataset: SampleSource, index: int) -> LoadedSample:
+    """Reads one sample and checks its form.
+
+    Raises:
+        TypeError: an item that is neither a mapping nor a pair, or entries that are no tensors of the right type.
+        ValueError: image and mask do not have the shapes (C, H, W) and (H, W).
+    """
+    item = dataset[index]
+    if isinstance(item, Mapping) and {"image", "mask"} <= set(item):
+        image, mask = item["image"], item["mask"]
+    elif isinstance(item, tuple | list) and len(item) == 2:
+        image, mask = item
+    else:
+        got = sorted(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
+        raise TypeError(f"sample {index}: expected a mapping with 'image' and 'mask', or (image, mask); got {got}")
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        raise TypeError(f"sample {index}: the image must be a floating-point tensor in [0, 1], got {_kind(image)}")
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.dtype == torch.bool:
+        raise TypeError(f"sample {index}: the mask must be a tensor of integer classes, got {_kind(mask)}")
+    if image.ndim != 3 or mask.shape != image.shape[1:]:
+        raise ValueError(
+            f"sample {index}: expected an image (C, H, W) and a mask (H, W), got {tuple(image.shape)} and "
+            f"{tuple(mask.shape)}"
+        )
+    return LoadedSample(index, image, mask.long())
+
+
+def label_space_of(dataset: SampleSource) -> LabelSpace | None:
+    """The data set's label space, where it has one."""
+    space = getattr(dataset, "label_space", None)
+    return space if isinstance(space, LabelSpace) else None
+
+
+def name_of(dataset: SampleSource, index: int) -> str:
+    """The data set's name of a sample, else its position."""
+    names = getattr(dataset, "names", None)
+    return str(index) if names is None else str(names[index])
+
+
+def describe_data(dataset: SampleSource) -> str:
+    """The data set's line about itself, else its class and size."""
+    describe = getattr(dataset, "describe", None)
+    return str(describe()) if callable(describe) else f"{type(dataset).__name__}, {len(dataset)} images"
+
+
+def fingerprint_of(dataset: SampleSource) -> str:
+    """The data set's identity in hex; where it gives none, of its class, its size and three samples.
+
+    The three are the first, the middle and the last one: reading all pixels of a large set would cost more than an
+    error that this misses.
+    """
+    fingerprint = getattr(dataset, "fingerprint", None)
+    if callable(fingerprint):
+        return str(fingerprint())
+    digest = hashlib.sha256(json.dumps([type(dataset).__qualname__, len(dataset)]).encode())
+    for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
+        sample = load_sample(dataset, index)
+        for tensor in (sample.image, sample.mask):
+            digest.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

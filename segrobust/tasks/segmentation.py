@@ -1,0 +1,154 @@
+"""Training of a segmentation network on clean batches, with exact validation scores."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from timm.scheduler.scheduler import Scheduler as TimmScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
+
+from segrobust.metrics.confusion import ConfusionCounts, accuracy, confusion_counts, miou_dataset
+
+ScheduleCallable = Callable[[Optimizer, int], LRScheduler | TimmScheduler]
+"""Makes a schedule from an optimiser and the number of optimiser steps of the whole training."""
+
+
+def _adamw(parameters: Any) -> Optimizer:
+    return AdamW(parameters, lr=1e-3, weight_decay=1e-2)
+
+
+def _polynomial(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    return PolynomialLR(optimizer, total_steps, power=0.9)
+
+
+class SegmentationTask(LightningModule):
+    """Trains a network by cross-entropy over valid pixels and validates it by mIoU^D and pixel accuracy.
+
+    Batches are those of `segrobust.data`: `image` `(B, 3, H, W)` in [0, 1], `mask` `(B, H, W)`, `sample_id` `(B,)`.
+    Logs `train/loss`, `val/clean/loss`, `val/clean/miou` and `val/clean/acc` (`test/...` in tests), the scores in
+    percent. A sample that a distributed sampler repeats counts once.
+
+    Nothing goes into the checkpoint's hyper-parameters: a checkpoint must not override the settings of a later run.
+
+    Args:
+        network: maps images in [0, 1] to logits `(B, K, H, W)`; normalisation is part of it
+            (`segrobust.networks.Normalized`).
+        optimizer: makes the optimiser from the parameters; AdamW (1e-3, weight decay 1e-2) by default.
+        schedule: makes the learning-rate schedule from the optimiser and the total number of steps, stepped after each
+            step: of torch (`PolynomialLR`, `CosineAnnealingLR`) or of timm (`CosineLRScheduler` and the like with
+            `t_in_epochs: false`); polynomial decay of power 0.9 by default.
+        ignore_index: label of void pixels.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: OptimizerCallable = _adamw,
+        schedule: ScheduleCallable = _polynomial,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.ignore_index = ignore_index
+        self._make_optimizer = optimizer
+        self._make_schedule = schedule
+        self._counted: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        del batch_idx
+        loss = self.loss(self(batch["image"]), batch["mask"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
+        return loss
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over valid pixels; 0 where there is none: `(B, K, H, W), (B, H, W) -> ()`."""
+        total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
+        num_valid = (labels != self.ignore_index).sum().clamp_min(1)
+        return torch.div(total, num_valid)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets an interrupted validation."""
+        self._counted.clear()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Counts the pixels of a batch."""
+        del batch_idx
+        loss = self.loss(self._count(batch), batch["mask"])
+        self.log("val/clean/loss", loss, sync_dist=True, batch_size=len(batch["mask"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of the whole validation set, the same on every rank."""
+        self._log_scores("val/clean")
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets an interrupted test."""
+        self._counted.clear()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Counts the pixels of a batch."""
+        del batch_idx
+        self._count(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Scores of the whole test set, the same on every rank."""
+        self._log_scores("test/clean")
+
+    def _count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Keeps the confusion counts of a batch; returns its logits."""
+        labels = batch["mask"]
+        logits: Tensor = self(batch["image"])
+        counts = confusion_counts(logits.argmax(1), labels, logits.shape[1], labels != self.ignore_index)
+        self._counted.append((batch["sample_id"], torch.stack((counts.tp, counts.fp, counts.fn), 1)))
+        return logits
+
+    def _log_scores(self, prefix: str) -> None:
+        counts = self._gather_counts()
+        scores = {f"{prefix}/miou": 100 * miou_dataset(counts), f"{prefix}/acc": 100 * accuracy(counts)}
+        # float32: some accelerators have no float64
+        self.log_dict({name: score.float() for name, score in scores.items()}, prog_bar=True)
+
+    def _gather_counts(self) -> ConfusionCounts:
+        """Counts of all ranks, each sample once."""
+        ids = torch.cat([ids for ids, _ in self._counted])
+        counts = torch.cat([counts for _, counts in self._counted])
+        self._counted.clear()
+        ids, counts = self._all_ranks(ids).flatten(), self._all_ranks(counts).view(-1, *counts.shape[1:])
+        _, group = torch.unique(ids, return_inverse=True)
+        first = torch.zeros(int(group.max()) + 1, dtype=torch.int64, device=ids.device)
+        first[group.flip(0)] = torch.arange(len(ids) - 1, -1, -1, device=ids.device)
+        tp, fp, fn = counts[first].unbind(1)
+        return ConfusionCounts(tp=tp, fp=fp, fn=fn)
+
+    def _all_ranks(self, value: Tensor) -> Tensor:
+        """A tensor of every rank, stacked where there are several."""
+        gathered = self.all_gather(value)
+        if not isinstance(gathered, Tensor):
+            raise TypeError(f"gathering a tensor gave {type(gathered).__name__}")
+        return gathered
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser, and its schedule over all steps of the training."""
+        optimizer = self._make_optimizer(self.parameters())
+        schedule = self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: LRScheduler | TimmScheduler, metric: Any) -> None:
+        """One step of the schedule; timm's are told the number of the step."""
+        del metric
+        if isinstance(scheduler, TimmScheduler):
+            scheduler.step_update(self.global_step)
+        else:
+            scheduler.step()

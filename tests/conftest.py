@@ -1,0 +1,5 @@
+"""Puts `tests/` on the import path (oracles, conformance, tolerances) and keeps small tensors on one thread."""
+
+import torch
+
+torch.set_num_threads(1)  # the suite's tensors are too small to share; more threads only contend

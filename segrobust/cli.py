@@ -64,9 +64,9 @@ class TrainCLI(SegRobustCLI):
         if self.config.resume and not last.exists():
             self.parser.error(f"nothing to resume: there is no {last}; leave out --resume to start the run")
         if self.config.trainer.logger is None:
-            self.config.trainer.logger = Namespace(
+            self.config.trainer.logger = Namespace(  # type: ignore[no-untyped-call]
                 class_path="lightning.pytorch.loggers.CSVLogger",
-                init_args=Namespace(save_dir=str(run_dir), name="", version=""),
+                init_args=Namespace(save_dir=str(run_dir), name="", version=""),  # type: ignore[no-untyped-call]
             )
 
 

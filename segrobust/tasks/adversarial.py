@@ -1,6 +1,7 @@
 """Adversarial training: the network learns from batches that any attack has perturbed."""
 
 import torch
+from jsonargparse.typing import Path_fr
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ class AdversarialTask(SegmentationTask):
         optimizer: see `SegmentationTask`.
         schedule: see `SegmentationTask`.
         ignore_index: label of void pixels.
+        initial_weights: see `SegmentationTask`.
 
     Raises:
         ValueError: a clean fraction outside [0, 1), or a fixed-budget attack without a radius.
@@ -41,8 +43,11 @@ class AdversarialTask(SegmentationTask):
         optimizer: OptimizerCallable = _adamw,
         schedule: ScheduleCallable = _polynomial,
         ignore_index: int = 255,
+        initial_weights: Path_fr | str | None = None,
     ) -> None:
-        super().__init__(network, optimizer=optimizer, schedule=schedule, ignore_index=ignore_index)
+        super().__init__(
+            network, optimizer=optimizer, schedule=schedule, ignore_index=ignore_index, initial_weights=initial_weights
+        )
         if not 0 <= clean_fraction < 1:
             raise ValueError(f"clean_fraction must lie in [0, 1), got {clean_fraction}; for 1 use SegmentationTask")
         if not attack.minimal_norm and attack.radius_field is None:

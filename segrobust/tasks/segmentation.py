@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jsonargparse.typing import Path_fr
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -14,6 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 from segrobust.metrics.confusion import ConfusionCounts, accuracy, confusion_counts, miou_dataset
+from segrobust.networks import load_weights
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler | TimmScheduler]
 """Makes a schedule from an optimiser and the number of optimiser steps of the whole training."""
@@ -44,6 +46,8 @@ class SegmentationTask(LightningModule):
             step: of torch (`PolynomialLR`, `CosineAnnealingLR`) or of timm (`CosineLRScheduler` and the like with
             `t_in_epochs: false`); polynomial decay of power 0.9 by default.
         ignore_index: label of void pixels.
+        initial_weights: file to start from (`segrobust.networks.load_weights`); the network's own initialisation if
+            None.
     """
 
     def __init__(
@@ -53,9 +57,12 @@ class SegmentationTask(LightningModule):
         optimizer: OptimizerCallable = _adamw,
         schedule: ScheduleCallable = _polynomial,
         ignore_index: int = 255,
+        initial_weights: Path_fr | str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        if initial_weights is not None:
+            load_weights(network, str(initial_weights))
         self.ignore_index = ignore_index
         self._make_optimizer = optimizer
         self._make_schedule = schedule

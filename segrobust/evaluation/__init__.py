@@ -1,24 +1,49 @@
-"""Evaluation of networks under attack: plans, the engine, and records on disk."""
+"""Evaluation of networks under attack: plans, the engine, records on disk, numbers and pictures made of them."""
 
 from segrobust.evaluation.adversarials import AdversarialStore
+from segrobust.evaluation.api import evaluate
+from segrobust.evaluation.estimate import Estimate
+from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.panels import draw_panel, panel_title, plain_label_space
+from segrobust.evaluation.pictures import norm_curves, save_figure, score_curves
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
 from segrobust.evaluation.records import Record, RecordWriter, merge_records, read_records
+from segrobust.evaluation.report import Report, summarize_run
+from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.runner import run
+from segrobust.evaluation.summarize import summarize
+from segrobust.evaluation.summary import Summary
+from segrobust.evaluation.tables import summary_tables
 from segrobust.evaluation.work import StridedWork, WorkSource, choose_samples
 
 __all__ = [
-    "AdversarialStore",
+    "evaluate",
+    "summarize_run",
+    "Report",
+    "Summary",
+    "Estimate",
     "Job",
     "Plan",
-    "Record",
-    "RecordWriter",
     "STANDARD_EPS",
-    "StridedWork",
-    "WorkSource",
-    "choose_samples",
-    "merge_records",
     "plan_attacks",
     "preset",
-    "read_records",
     "run",
+    "WorkSource",
+    "StridedWork",
+    "choose_samples",
+    "Record",
+    "RecordWriter",
+    "read_records",
+    "merge_records",
+    "AdversarialStore",
+    "Manifest",
+    "RunDirectory",
+    "summarize",
+    "summary_tables",
+    "draw_panel",
+    "panel_title",
+    "plain_label_space",
+    "norm_curves",
+    "score_curves",
+    "save_figure",
 ]

@@ -1,0 +1,62 @@
+"""Progress of an evaluation in the terminal."""
+
+import statistics
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from segrobust.evaluation.plan import Job, Plan
+from segrobust.evaluation.records import Record
+from segrobust.evaluation.tables import norm_text, percent
+
+
+def show_progress(records: Iterable[Record], plan: Plan, done: Iterable[Record], num_images: int) -> Iterator[Record]:
+    """Hands records on and shows a bar per job on stderr, with what it has found so far.
+
+    Args:
+        records: that are coming.
+        plan: what they come from.
+        done: records of earlier commands for the images of this process.
+        num_images: images of this process.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[found]}"),
+    )
+    jobs = {job.digest: job for job in plan.jobs}
+    seen: dict[str, list[Record]] = {job.digest: [] for job in plan.jobs}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, TaskID] = {}
+        for job in plan.jobs:
+            tasks[job.digest] = progress.add_task(job.name, total=num_images * len(job.calls), found="")
+        for record, is_new in _chained(done, records):
+            if record.digest in jobs and record.eps in jobs[record.digest].calls:
+                job = jobs[record.digest]
+                seen[job.digest].append(record)
+                progress.update(tasks[job.digest], advance=1, found=_found(job, seen[job.digest]))
+            if is_new:
+                yield record
+
+
+def _chained(done: Iterable[Record], coming: Iterable[Record]) -> Iterator[tuple[Record, bool]]:
+    for record in done:
+        yield record, False
+    for record in coming:
+        yield record, True
+
+
+def _found(job: Job, records: list[Record]) -> str:
+    """Success rate, and the median norm or the share of broken pixels."""
+    counted = [record for record in records if not record.flags]
+    if not counted:
+        return ""
+    success = percent(sum(record.success for record in counted) / len(counted))
+    if job.attack.minimal_norm:
+        median = statistics.median_low(record.norm for record in counted)
+        return f"asr {success} %  median {norm_text(median, job.attack.norm)}"
+    return f"apsr {percent(sum(record.apsr for record in counted) / len(counted))} %"

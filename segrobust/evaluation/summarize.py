@@ -1,0 +1,178 @@
+"""From records to numbers: a pure function, so that every number can be made again from the files."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from segrobust.evaluation.plan import STANDARD_EPS
+from segrobust.evaluation.records import Kind, Record, merge_records
+from segrobust.evaluation.summary import (
+    BOUND_BY_PRODUCT,
+    BOUND_CLEAN,
+    BOUND_FIXED,
+    BOUND_WORST,
+    Cost,
+    FixedBudgetSummary,
+    FlaggedImage,
+    MinimalNormSummary,
+    Scores,
+    Summary,
+    WorstCase,
+)
+from segrobust.functional.norms import NormName
+from segrobust.metrics import ConfusionCounts, minimal_norm_statistics, miou_image, quantiles, segmentation_scores
+
+CAPS: Final[dict[NormName, float]] = {"linf": 32 / 255, "l2": 32.0, "l1": 8192.0}
+"""Where norms are cut for means and medians of min(norm, cap): beyond these, images are plainly spoilt."""
+
+
+def summarize(records: Iterable[Record], *, sample_ids: Collection[int] | None = None) -> Summary:
+    """Makes all numbers from records.
+
+    Each number is over the images that have the record it needs, which is told beside it: while a run is going on,
+    attacks differ in it.
+
+    Args:
+        records: in any order; of several with one key the first counts.
+        sample_ids: the samples to count; None for all.
+
+    Raises:
+        ValueError: records of networks with different numbers of classes.
+    """
+    chosen = [r for r in merge_records(records) if sample_ids is None or r.sample_id in sample_ids]
+    flagged = {
+        r.sample_id: FlaggedImage(sample_id=r.sample_id, sample_name=r.sample_name, flags=r.flags)
+        for r in chosen
+        if r.flags
+    }
+    counted = [record for record in chosen if record.sample_id not in flagged]
+    widths = {len(record.tp) for record in counted}
+    if len(widths) > 1:
+        raise ValueError(f"records of networks with {sorted(widths)} classes; summarise each network's records apart")
+    by_attack: dict[tuple[Kind, str], list[Record]] = defaultdict(list)
+    for record in counted:
+        by_attack[record.kind, record.digest].append(record)
+    clean = [record for record in counted if record.kind == "clean"]
+    fixed = [group for (kind, _), group in by_attack.items() if kind == "fixed-budget"]
+    return Summary(
+        num_images=len(clean),
+        clean=scores(clean, 0.0, BOUND_CLEAN) if clean else None,
+        minimal_norm=tuple(
+            _minimal_norm(group, by_attack.get(("by-product", digest), []), counted)
+            for (kind, digest), group in by_attack.items()
+            if kind == "minimal-norm"
+        ),
+        fixed_budget=tuple(_fixed_budget(group) for group in fixed),
+        worst_case=tuple(_worst_cases(fixed)),
+        flagged=tuple(flagged.values()),
+    )
+
+
+def scores(records: Sequence[Record], eps: float, bound: str) -> Scores:
+    """Scores over records of different images."""
+    counts = ConfusionCounts(tp=_table(records, "tp"), fp=_table(records, "fp"), fn=_table(records, "fn"))
+    total = segmentation_scores(counts)
+    return Scores(
+        eps=eps,
+        num_images=len(records),
+        miou=total.miou,
+        miou_image=miou_image(counts).item(),
+        accuracy=total.accuracy,
+        mean_class_accuracy=total.mean_class_accuracy,
+        mean_apsr=_mean([record.apsr for record in records]),
+        mean_clean_apsr=_mean([record.clean_apsr for record in records]),
+        asr=_mean([float(record.success) for record in records]),
+        iou=total.iou,
+        bound=bound,
+    )
+
+
+def worst_records(records: Iterable[Record], eps: float) -> list[Record]:
+    """Per image the record that breaks most pixels, of fixed-budget records whose radius is at most `eps`.
+
+    What lies in a smaller ball lies in the larger one. The first of equals is taken.
+    """
+    worst: dict[int, Record] = {}
+    for record in records:
+        if isinstance(record.eps, float) and record.eps <= eps:
+            kept = worst.setdefault(record.sample_id, record)
+            if record.apsr > kept.apsr:
+                worst[record.sample_id] = record
+    return list(worst.values())
+
+
+def _minimal_norm(records: list[Record], by_products: list[Record], counted: list[Record]) -> MinimalNormSummary:
+    first = records[0]
+    norm_name = first.norm_name or "linf"
+    norms = torch.tensor([record.norm for record in records], dtype=torch.float64)
+    cap = CAPS[norm_name]
+    (median_capped,) = quantiles(norms.clamp(max=cap), (0.5,))
+    return MinimalNormSummary(
+        attack=first.attack,
+        digest=first.digest,
+        norm_name=norm_name,
+        norms=minimal_norm_statistics(norms, cap=cap, eps=_radii(counted, norm_name)),
+        median_capped=median_capped,
+        mean_apsr=_mean([record.apsr for record in records]),
+        mean_clean_apsr=_mean([record.clean_apsr for record in records]),
+        cost=_cost(records),
+        by_products=_by_radius(by_products, BOUND_BY_PRODUCT),
+    )
+
+
+def _fixed_budget(records: list[Record]) -> FixedBudgetSummary:
+    first = records[0]
+    return FixedBudgetSummary(
+        attack=first.attack,
+        digest=first.digest,
+        norm_name=first.norm_name or "linf",
+        scores=_by_radius(records, BOUND_FIXED),
+        cost=_cost(records),
+    )
+
+
+def _worst_cases(groups: list[list[Record]]) -> Iterable[WorstCase]:
+    """Worst cases over the attacks that share a norm."""
+    for norm_name in sorted({group[0].norm_name or "linf" for group in groups}):
+        rivals = [group for group in groups if group[0].norm_name == norm_name]
+        if len(rivals) < 2:
+            continue
+        together = [record for group in rivals for record in group]
+        yield WorstCase(
+            norm_name=norm_name,
+            attacks=tuple(group[0].attack for group in rivals),
+            scores=tuple(scores(worst_records(together, eps), eps, BOUND_WORST) for eps in _radii(together, norm_name)),
+        )
+
+
+def _by_radius(records: list[Record], bound: str) -> tuple[Scores, ...]:
+    by_eps: dict[float, list[Record]] = defaultdict(list)
+    for record in records:
+        if isinstance(record.eps, float):
+            by_eps[record.eps].append(record)
+    return tuple(scores(by_eps[eps], eps, bound) for eps in sorted(by_eps))
+
+
+def _radii(records: Iterable[Record], norm_name: NormName) -> tuple[float, ...]:
+    """The radii that occur in this norm, `STANDARD_EPS` where none does in l_inf."""
+    found = {record.eps for record in records if isinstance(record.eps, float) and record.norm_name == norm_name}
+    return tuple(sorted(found)) or (STANDARD_EPS if norm_name == "linf" else ())
+
+
+def _cost(records: Sequence[Record]) -> Cost:
+    return Cost(
+        num_forwards=_mean([record.num_forwards for record in records]),
+        num_backwards=_mean([record.num_backwards for record in records]),
+        seconds=_mean([record.seconds for record in records]),
+    )
+
+
+def _table(records: Sequence[Record], name: str) -> Tensor:
+    return torch.tensor([getattr(record, name) for record in records], dtype=torch.int64)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

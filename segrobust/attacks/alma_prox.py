@@ -18,12 +18,12 @@ CVPR 2023 (arXiv 2206.07179).
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields
+from segrobust.attacks.base import check_attack_fields, check_choice
 from segrobust.attacks.criteria import Criterion, Untargeted
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
@@ -34,6 +34,8 @@ from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
 from segrobust.functional.prox import prox_linf
 from segrobust.functional.schedules import hyperbolic_decay
+
+Discard = Literal["growing", "constant", "never"]
 
 MULTIPLIER_BOUNDS = (1e-12, 1.0)
 MAX_PENALTY = 1e7  # keeps squared gradients finite in float32; 30 doublings from the default
@@ -109,7 +111,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     scale_bounds: tuple[float, float] = (0.1, 1.0)
     scale_rate: float = 0.02
     tolerance: float = 1e-4
-    discard: Literal["growing", "constant", "never"] = "growing"
+    discard: Discard = "growing"
     penalty_derivative: Derivative = "exact"
     differentiate_denominator: bool = False
 
@@ -123,6 +125,12 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         for name in ("multiplier_smoothing", "rms_smoothing", "scale_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.final_step_ratio <= 1:
+            raise ValueError(f"final_step_ratio must lie in (0, 1], got {self.final_step_ratio}")
+        if not 0 < self.scale_bounds[0] <= self.scale_bounds[1]:
+            raise ValueError(f"scale_bounds must be positive and increasing, got {self.scale_bounds}")
+        check_choice("discard", self.discard, get_args(Discard))
+        check_choice("penalty_derivative", self.penalty_derivative, get_args(Derivative))
 
     def init(self, problem: Problem) -> tuple[Tensor, AlmaProxState]:
         """Starts at zero, or at the warm start, with equal multipliers."""
@@ -194,12 +202,13 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         """Valid pixels less the hardest, of which more may be given up as the attack goes on."""
         if self.discard == "never":
             return problem.valid_mask
-        progress = 1.0 if self.discard == "constant" else step / max(self.num_steps - 1, 1)
-        allowed = self.criterion.num_unbroken_allowed(problem.num_valid)
-        height, width = constraints.shape[1:]
-        most = self.criterion.num_unbroken_allowed(torch.tensor(height * width)).item()
-        count = (allowed * progress).floor().long()
-        return discard_hardest(constraints, problem.valid_mask, count, int(most * progress))
+        last = max(self.num_steps - 1, 1)
+        reached = last if self.discard == "constant" else step
+        # In integers: rounded progress would count differently for the batch's bound and for an image.
+        allowed = self.criterion.num_unbroken_allowed(problem.num_valid) * reached // last
+        size = torch.tensor(constraints[0].numel())
+        bound = int(self.criterion.num_unbroken_allowed(size)) * reached // last
+        return discard_hardest(constraints, problem.valid_mask, allowed, bound)
 
     def _update_penalties(self, step: int, constraints: Tensor, active: Tensor, state: AlmaProxState) -> None:
         """Every M steps, rho grows where a pixel has been unbroken since the last check and has not improved by tau."""

@@ -1,12 +1,12 @@
 """What fixed-budget gradient attacks share: a summed pixel loss and projected steps of steepest ascent."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields
+from segrobust.attacks.base import check_attack_fields, check_choice
 from segrobust.attacks.criteria import Criterion, Untargeted
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
@@ -37,6 +37,7 @@ class BallAttack(IterativeAttack[None]):
 
     def __post_init__(self) -> None:
         check_attack_fields(("linf", "l2"), self.norm, self.eps, self.num_steps)
+        check_choice("loss", self.loss, get_args(PixelLossName))
 
     @property
     def radius_field(self) -> float | None:

@@ -15,6 +15,11 @@ from segrobust.attacks.tracker import Iterate, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 
+NAN_MESSAGE = (
+    "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
+    "its normalisation layers and its precision"
+)
+
 Observer = Callable[[Iterate], None]
 """Called with each judged iterate of an attack; must not change it."""
 
@@ -29,7 +34,7 @@ class AttackResult:
         norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
         apsr: `(B,)` share of valid pixels that are broken; nan where no pixel is valid.
         prediction: `(B, H, W)` int64, classes predicted for `adv`.
-        first_success: `(B,)` int64, first successful iterate, -1 if there was none.
+        first_success: `(B,)` int64, first successful iterate, counted over all rounds of a wrapper; -1 if none was.
         num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
         num_backwards: `(B,)` int64 on CPU, backward passes spent on each image.
     """
@@ -199,6 +204,8 @@ class Attack(abc.ABC):
             delta = torch.where(doubted[:, None, None, None], tracker.runner_up.delta, delta)
             logits = oracle.logits(delta, differentiable=False)
             num_broken, success = self._broken(logits, problem)
+        if logits.sum().isnan():
+            raise FloatingPointError(NAN_MESSAGE)
         adv = problem.images + delta
         length = norm(adv - problem.images, self.norm)
         return AttackResult(
@@ -230,3 +237,9 @@ def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float 
         check_eps(eps, norm)
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+
+
+def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless a field holds one of its choices; a name in error must not select some other branch."""
+    if value not in choices:
+        raise ValueError(f"{field} must be one of {', '.join(choices)}, got {value!r}")

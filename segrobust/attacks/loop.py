@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.base import NAN_MESSAGE, Attack, Observer
 from segrobust.attacks.oracle import GradientOracle
 from segrobust.attacks.problem import Problem, check_classes
 from segrobust.attacks.tracker import Iterate, Tracker
@@ -81,7 +81,7 @@ class IterativeAttack(Attack, Generic[State]):
                 state, iterate = select_rows(state, kept), select_rows(iterate, kept)
             delta = self._step(oracle, problem, iterate, state)
         if poisoned.item():
-            raise FloatingPointError(_NAN_MESSAGE)
+            raise FloatingPointError(NAN_MESSAGE)
         return tracker
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
@@ -131,9 +131,3 @@ def select_rows(value: Any, rows: Tensor) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: select_rows(getattr(value, f.name), rows) for f in fields(value) if f.init})
     return value
-
-
-_NAN_MESSAGE = (
-    "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
-    "its normalisation layers and its precision"
-)

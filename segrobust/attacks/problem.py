@@ -79,7 +79,7 @@ def make_problem(
     sample_ids: Sequence[int] | Tensor | None,
     norm: NormName,
 ) -> Problem:
-    """Checks the arguments of an attack and clones them out of inference mode.
+    """Checks the arguments of an attack, and takes them out of inference mode and of any graph.
 
     See `Attack.__call__` for the arguments.
 
@@ -99,7 +99,7 @@ def make_problem(
         _check_class_map("targets", targets, expected)
         valid &= targets != ignore_index
         targets = targets.masked_fill(~valid, 0)
-    images = images.clone()
+    images = images.detach().clone()
     lower, upper = -images, 1 - images
     if perturbable is not None:
         locked = ~_perturbable_pixels(perturbable, images)
@@ -107,7 +107,7 @@ def make_problem(
     if start is not None:
         if start.shape != images.shape:
             raise ValueError(f"start must be a perturbation {tuple(images.shape)}, got {tuple(start.shape)}")
-        start = start.to(images).clamp(lower, upper)
+        start = start.detach().to(images).clamp(lower, upper)
     return Problem(
         images=images,
         labels=labels.masked_fill(~valid, 0),

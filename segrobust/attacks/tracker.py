@@ -88,17 +88,20 @@ class Tracker:
     best: Candidates = field(init=False)
     runner_up: Candidates = field(init=False)
     first_success: Tensor = field(init=False)
+    num_judged: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.best = Candidates.none(self.images)
         self.runner_up = Candidates.none(self.images)
         self.first_success = torch.full((self.images.shape[0],), -1, dtype=torch.int64, device=self.images.device)
+        self.num_judged = torch.zeros_like(self.first_success)
 
     def update(self, iterate: Iterate) -> None:
         """Takes an iterate of some of the images into account."""
         rows = iterate.rows.to(iterate.norm.device)
         first = iterate.success & (self.first_success[rows] < 0)
         self.first_success[rows] = torch.where(first, iterate.step, self.first_success[rows])
+        self.num_judged[rows] += 1
         self.offer(iterate.rows, Candidates(iterate.delta, iterate.num_broken, iterate.success, iterate.norm))
 
     def offer(self, rows: Tensor, new: Candidates) -> None:
@@ -113,7 +116,12 @@ class Tracker:
             place.put(rows[chosen], new, chosen)
 
     def merge(self, rows: Tensor, other: "Tracker") -> None:
-        """Takes over what an inner attack on the images `rows` found."""
+        """Takes over what an inner attack on the images `rows` found; its iterates count after those seen so far."""
+        places = rows.to(self.first_success.device)
+        first = (self.first_success[places] < 0) & (other.first_success >= 0)
+        counted = self.num_judged[places] + other.first_success
+        self.first_success[places] = torch.where(first, counted, self.first_success[places])
+        self.num_judged[places] += other.num_judged
         self.offer(rows, other.best)
         self.offer(rows, other.runner_up)
 

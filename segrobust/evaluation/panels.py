@@ -1,5 +1,6 @@
 """One image under attack as a picture: what was changed, what the network saw before and sees now."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -87,10 +88,10 @@ def panel_title(record: Record) -> str:
     """Attack, image, norm and shares of broken pixels, as the title of a panel."""
     norm_name = record.norm_name or "linf"
     budget = f" at eps {radius_text(record.eps, norm_name)}" if isinstance(record.eps, float) else ""
-    outcome = norm_text(record.norm, norm_name)
+    name = "l_inf" if norm_name == "linf" else norm_name
+    outcome = "failed" if math.isinf(record.norm) else f"{name} norm {norm_text(record.norm, norm_name)}"
     return (
-        f"{record.attack}{budget}   |   image {record.sample_id}: {record.sample_name}   |   "
-        f"{norm_name} norm {outcome}   |   "
+        f"{record.attack}{budget}   |   image {record.sample_id}: {record.sample_name}   |   {outcome}   |   "
         f"broken pixels (APSR) {percent(record.apsr)} %, clean {percent(record.clean_apsr)} %"
     )
 

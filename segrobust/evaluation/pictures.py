@@ -82,7 +82,7 @@ def score_curves(summary: Summary, norm_name: NormName) -> Figure:
         ValueError: no scores at a radius of this norm.
     """
     fixed = [(e.attack, e.scores, "-", 1.6) for e in summary.fixed_budget if e.norm_name == norm_name]
-    worst = [("worst case per image", e.scores, "-", 3.2) for e in summary.worst_case if e.norm_name == norm_name]
+    worst = [("worst case (greedy)", e.scores, "-", 3.2) for e in summary.worst_case if e.norm_name == norm_name]
     dashed = [
         (f"by-product of {e.attack}", e.by_products, "--", 1.3)
         for e in summary.minimal_norm

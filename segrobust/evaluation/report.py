@@ -50,8 +50,8 @@ class Report:
         return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
     def print(self) -> None:
-        """Prints the tables in colour to the terminal."""
-        Console().print(self.renderable())
+        """Prints the tables to the terminal, in colour where it has any; lines are longer than 80 characters."""
+        Console(width=max(Console().width, _WIDTH)).print(self.renderable())
 
     def renderable(self) -> RenderableType:
         """The tables, for a console of `rich`."""
@@ -105,9 +105,9 @@ def expected_keys(manifest: Manifest) -> set[Key]:
 
 def heading(manifest: Manifest) -> str:
     """What is evaluated, in one line."""
-    subset = f" ({len(manifest.samples)} evaluated)"
     return (
-        f"{manifest.data_description}{subset} | {manifest.network_description}, weights {manifest.weights[:8]} | "
+        f"{manifest.data_description} | {len(manifest.samples)} evaluated | "
+        f"{manifest.network_description}, weights {manifest.weights[:8]} | "
         f"{manifest.precision} | {manifest.criterion} | seed {manifest.seed}"
     )
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -22,6 +23,7 @@ from segrobust.evaluation.summary import (
     Summary,
     WorstCase,
 )
+from segrobust.evaluation.worst_case import within, worst_for_accuracy, worst_for_miou
 from segrobust.functional.norms import NormName
 from segrobust.metrics import ConfusionCounts, minimal_norm_statistics, miou_image, quantiles, segmentation_scores
 
@@ -90,20 +92,6 @@ def scores(records: Sequence[Record], eps: float, bound: str) -> Scores:
     )
 
 
-def worst_records(records: Iterable[Record], eps: float) -> list[Record]:
-    """Per image the record that breaks most pixels, of fixed-budget records whose radius is at most `eps`.
-
-    What lies in a smaller ball lies in the larger one. The first of equals is taken.
-    """
-    worst: dict[int, Record] = {}
-    for record in records:
-        if isinstance(record.eps, float) and record.eps <= eps:
-            kept = worst.setdefault(record.sample_id, record)
-            if record.apsr > kept.apsr:
-                worst[record.sample_id] = record
-    return list(worst.values())
-
-
 def _minimal_norm(records: list[Record], by_products: list[Record], counted: list[Record]) -> MinimalNormSummary:
     first = records[0]
     norm_name = first.norm_name or "linf"
@@ -144,8 +132,16 @@ def _worst_cases(groups: list[list[Record]]) -> Iterable[WorstCase]:
         yield WorstCase(
             norm_name=norm_name,
             attacks=tuple(group[0].attack for group in rivals),
-            scores=tuple(scores(worst_records(together, eps), eps, BOUND_WORST) for eps in _radii(together, norm_name)),
+            scores=tuple(_worst_case(together, eps) for eps in _radii(together, norm_name)),
         )
+
+
+def _worst_case(records: list[Record], eps: float) -> Scores:
+    """Scores of the choice that is worst for aAcc, with mIoU^D and the IoU of the choice that is worst for these."""
+    candidates = within(records, eps)
+    pixels = scores(worst_for_accuracy(candidates), eps, BOUND_WORST)
+    classes = scores(worst_for_miou(candidates), eps, BOUND_WORST)
+    return replace(pixels, miou=classes.miou, iou=classes.iou)
 
 
 def _by_radius(records: list[Record], bound: str) -> tuple[Scores, ...]:

@@ -10,7 +10,7 @@ SUMMARY_SCHEMA: Final = 1
 
 BOUND_NORM: Final = "upper bound on the minimal norm of each image; the success rate at eps is a lower bound"
 BOUND_FIXED: Final = "upper bound on what is left under the strongest attack within eps"
-BOUND_WORST: Final = "upper bound on the worst case within eps: per image the record that breaks most pixels"
+BOUND_WORST: Final = "upper bound on what is left within eps when the worst attack is chosen for each image"
 BOUND_BY_PRODUCT: Final = "weak upper bound: a minimal-norm perturbation projected into the ball, not aimed at eps"
 BOUND_CLEAN: Final = "exact: no attack"
 
@@ -97,7 +97,10 @@ class FixedBudgetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCase:
-    """Per image the worst of several fixed-budget attacks of one norm; see `worst_records`."""
+    """Per image the worst of several fixed-budget attacks of one norm; see `segrobust.evaluation.worst_case`.
+
+    The choice that is worst for `miou` and `iou` is another one than that for the other scores.
+    """
 
     norm_name: NormName
     attacks: tuple[str, ...]

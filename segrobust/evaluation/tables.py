@@ -129,7 +129,7 @@ def _budget_tables(summary: Summary) -> Iterable[RenderableType]:
             passes = f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}"
             table.add_row(name, *_score_cells(line, eps), passes, f"{cost.seconds:.3g}")
         for line in worst:
-            table.add_row("worst case per image", *_score_cells(line, eps), style="bold")
+            table.add_row("worst case (greedy)", *_score_cells(line, eps), style="bold")
         for name, line in by_products:
             if line:
                 table.add_row(f"by-product of {name}", *_score_cells(line, eps), style="dim")

@@ -1,0 +1,83 @@
+"""Per image the worst of several attacks: what an adversary leaves who may choose among them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from segrobust.evaluation.records import Record
+
+Counts = npt.NDArray[np.int64]
+
+
+def within(records: Iterable[Record], eps: float) -> list[list[Record]]:
+    """Per image its records whose radius is at most `eps`: what lies in a smaller ball lies in the larger one."""
+    by_image: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        if isinstance(record.eps, float) and record.eps <= eps:
+            by_image[record.sample_id].append(record)
+    return list(by_image.values())
+
+
+def worst_for_accuracy(candidates: Sequence[Sequence[Record]]) -> list[Record]:
+    """Per image the record that breaks most pixels, the first of equals: the exact minimum of aAcc over all choices."""
+    return [max(records, key=lambda record: record.apsr) for records in candidates]
+
+
+def worst_for_miou(candidates: Sequence[Sequence[Record]]) -> list[Record]:
+    """Per image a record, such that the mIoU^D of the chosen ones is low: at most that of any attack that has them all.
+
+    mIoU^D is no mean over images, so the best choice for one image depends on the others, and trying all choices is out
+    of reach. From each attack alone, and from the records that break most pixels, one image after the other takes the
+    record that lowers mIoU^D most, until none can; the lowest end counts.
+
+    Source: SEA, Croce, Singh and Hein, ECCV 2024 (arXiv 2306.12941), which goes over the images once.
+
+    Args:
+        candidates: per image at least one record.
+    """
+    counts = [np.array([(r.tp, r.fp, r.fn) for r in records], dtype=np.int64) for records in candidates]
+    ends = [_descend(counts, start) for start in _starts(candidates)]
+    best = min(ends, key=lambda chosen: _miou(_sum_of(counts, chosen)))
+    return [records[index] for records, index in zip(candidates, best, strict=True)]
+
+
+def _starts(candidates: Sequence[Sequence[Record]]) -> list[list[int]]:
+    """The records that break most pixels, and those of each (attack, radius) that all images have."""
+    starts = [[max(range(len(records)), key=lambda i: records[i].apsr) for records in candidates]]
+    for digest, eps in {(record.digest, record.eps): None for records in candidates for record in records}:
+        places = [[i for i, r in enumerate(records) if (r.digest, r.eps) == (digest, eps)] for records in candidates]
+        if all(places):
+            starts.append([found[0] for found in places])
+    return starts
+
+
+def _descend(counts: Sequence[Counts], start: Sequence[int]) -> list[int]:
+    """Changes one image at a time for the better until no change helps."""
+    chosen, total = list(start), _sum_of(counts, start)
+    improved = True
+    while improved:
+        improved = False
+        for image, options in enumerate(counts):
+            others = total - options[chosen[image]]
+            scores = _miou(others + options)
+            best = int(scores.argmin())
+            if scores[best] < scores[chosen[image]] - 1e-12:
+                chosen[image], total, improved = best, others + options[best], True
+    return chosen
+
+
+def _sum_of(counts: Sequence[Counts], chosen: Sequence[int]) -> Counts:
+    """Counts `(3, K)` of one record per image."""
+    total: Counts = np.sum([options[index] for options, index in zip(counts, chosen, strict=True)], axis=0)
+    return total
+
+
+def _miou(counts: Counts) -> npt.NDArray[np.float64]:
+    """mIoU^D of counts `(..., 3, K)`: classes present in the ground truth, which is the same for all choices."""
+    tp, fp, fn = (counts[..., row, :] for row in range(3))
+    present = tp + fn > 0
+    iou = np.where(present, tp / np.maximum(tp + fp + fn, 1), 0.0)
+    mean: npt.NDArray[np.float64] = iou.sum(-1) / np.maximum(present.sum(-1), 1)
+    return mean

@@ -1,6 +1,7 @@
 """The state in which a network is attacked, and its exact restoration."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ def attackable(network: nn.Module) -> Iterator[None]:
         network: the module whose input is attacked.
     """
     modes = [(module, module.training) for module in network.modules()]
-    compiled = any(isinstance(module, torch._dynamo.OptimizedModule) for module, _ in modes)
+    compiled = any(_is_compiled(module) for module, _ in modes)
     flags = [] if compiled else [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
         for module, _ in modes:
@@ -42,6 +43,14 @@ def attackable(network: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a module came out of `torch.compile`, or was compiled in place."""
+    # Before the compiler is imported nothing can be its product; importing it to ask would take seconds.
+    dynamo = sys.modules.get("torch._dynamo")
+    wrapped = dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+    return wrapped or module._compiled_call_impl is not None
 
 
 @contextlib.contextmanager

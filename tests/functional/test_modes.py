@@ -123,8 +123,15 @@ def test_contexts_nest():
     assert snapshot(network) == before
 
 
-def test_a_compiled_network_keeps_its_parameter_flags():
-    network = torch.compile(mixed_network(), backend="eager")
+def compiled_in_place():
+    network = mixed_network()
+    network.compile(backend="eager")
+    return network
+
+
+@pytest.mark.parametrize("make", [lambda: torch.compile(mixed_network(), backend="eager"), compiled_in_place])
+def test_a_compiled_network_keeps_its_parameter_flags(make):
+    network = make()
     _, flags = snapshot(network)
     with attackable(network):
         modes, inside = snapshot(network)

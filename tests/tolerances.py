@@ -4,7 +4,10 @@ BALL = 1e-6
 """Excess over a radius, image units: rounding of `x + delta` and back in float32 is at most 2^-24 = 6e-8."""
 
 LINEAR_LINF_RATIO = 1.35
-"""Largest norm over optimum on 1x1-conv networks, l_inf. Measured over seeds 0-2: see tests/attacks/test_optima.py."""
+"""Largest l_inf norm over the optimum on 1x1-conv networks (6 classes, 24x32 pixels, seeds 0-2, two images each).
 
-LINEAR_L2_RATIO = 1.35
-"""The same for l2."""
+Measured: ALMA-prox, 200 steps, 1.06-1.26; search over PGD (20 steps, margin, 13 rounds) 1.06-1.26.
+"""
+
+LINEAR_L2_RATIO = 5.8
+"""The same in l2. Measured: search over PGD (20 steps, cross-entropy, 13 rounds) 4.6-5.4."""

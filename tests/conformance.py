@@ -1,0 +1,159 @@
+"""The battery that every attack passes, and the small networks that it runs on."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, AttackResult, MinimalNormSearch, Targeted, Untargeted
+from segrobust.functional.modes import attackable
+
+EPS = 8 / 255
+
+
+class SmallNetwork(nn.Sequential):
+    """Random weights; all classes tie at mid-grey, so that images close to it hold all classes and are fragile."""
+
+    def __init__(self, first: nn.Module, width: int, num_classes: int, dtype: torch.dtype) -> None:
+        super().__init__(first, nn.BatchNorm2d(width), nn.Tanh(), nn.Dropout(0.5), nn.Conv2d(width, num_classes, 1))
+        self.to(torch.float64)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            self[1].running_mean.fill_(0.1)
+            for _ in range(2):  # hidden units in their linear range, then equal logits
+                self.eval()
+                grey = torch.full((1, 3, 5, 5), 0.5, dtype=torch.float64)
+                self[1].running_mean.add_(self[1](first(grey)).mean((0, 2, 3)) / self[1].weight)
+            self[4].bias.sub_(self(grey).mean((0, 2, 3)))
+        self.train().to(dtype)
+
+
+class ConvNetwork(SmallNetwork):
+    """Pixels look at their neighbours; the network has everything that has a mode or a buffer."""
+
+    def __init__(self, num_classes: int = 5, dtype: torch.dtype = torch.float64) -> None:
+        first = nn.Conv2d(3, 8, 3, padding=1, padding_mode="replicate")
+        super().__init__(first, 8, num_classes, dtype)
+
+
+class PixelNetwork(SmallNetwork):
+    """A pixel's logits depend on that pixel alone."""
+
+    def __init__(self, num_classes: int = 5, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__(nn.Conv2d(3, 8, 1), 8, num_classes, dtype)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An attack of the battery with what a call of it needs besides the batch."""
+
+    name: str
+    attack: Attack
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack.criterion.sign < 0
+
+    @property
+    def random(self) -> bool:
+        return getattr(self.attack, "random_start", False)
+
+
+def fixed_budget(name: str, **settings: Any) -> Contestant:
+    return Contestant(name, PGD(num_steps=4, eps=0.6 if settings.get("norm") == "l2" else EPS, **settings))
+
+
+BATTERY = (
+    Contestant("alma_prox", AlmaProx(num_steps=12, step_size=8e-3)),
+    Contestant(
+        "alma_prox_published",
+        AlmaProx(
+            num_steps=12,
+            step_size=8e-3,
+            initial_multiplier=0.1,
+            penalty_derivative="published",
+            differentiate_denominator=True,
+        ),
+    ),
+    Contestant(
+        "alma_prox_targeted", AlmaProx(num_steps=12, step_size=8e-3, initial_multiplier=0.1, criterion=Targeted())
+    ),
+    *(
+        fixed_budget(f"pgd_{loss}_{norm}", loss=loss, norm=norm)
+        for loss in ("ce", "dlr", "margin")
+        for norm in ("linf", "l2")
+    ),
+    fixed_budget("pgd_random_linf", random_start=True, seed=3),
+    fixed_budget("pgd_random_l2", random_start=True, norm="l2"),
+    fixed_budget("pgd_targeted", criterion=Targeted()),
+    fixed_budget("pgd_half", loss="margin", criterion=Untargeted(apsr=0.5)),
+    Contestant("fgsm", FGSM(eps=EPS)),
+    Contestant("search_pgd", MinimalNormSearch(attack=PGD(num_steps=4, loss="margin"), num_rounds=4)),
+    Contestant(
+        "search_pgd_l2",
+        MinimalNormSearch(
+            attack=PGD(num_steps=4, loss="margin", norm="l2"), num_rounds=4, initial_eps=0.3, max_eps=50.0
+        ),
+    ),
+    Contestant("search_fgsm", MinimalNormSearch(attack=FGSM(), num_rounds=4)),
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a person hands to an attack."""
+
+    images: Tensor
+    labels: Tensor
+    valid_mask: Tensor
+    targets: Tensor
+    sample_ids: Tensor
+
+    def rows(self, rows: list[int]) -> "Batch":
+        return Batch(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def make_batch(
+    network: nn.Module,
+    batch_size: int = 4,
+    num_classes: int = 5,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    size: tuple[int, int] = (8, 9),
+) -> Batch:
+    """Images, the labels that the network gives to them, and a number of void pixels of its own for each image."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(batch_size, 3, *size, generator=generator, dtype=torch.float64)
+    images = (0.5 + 0.01 * noise).to(dtype)
+    with torch.no_grad(), attackable(network):
+        labels = network(images).argmax(1)
+    share = torch.linspace(0, 0.6, batch_size)[:, None, None]
+    valid = torch.rand(batch_size, *size, generator=generator) >= share
+    labels = labels.masked_fill(~valid, 255)
+    targets = torch.full_like(labels, num_classes - 1)
+    return Batch(images, labels, valid, targets, torch.arange(batch_size) + 100)
+
+
+def call(contestant: Contestant, network: nn.Module, batch: Batch, **changes: Any) -> AttackResult:
+    """Calls an attack on a batch with what it needs: targets if targeted, sample ids if random."""
+    arguments: dict[str, Any] = dict(contestant.arguments)
+    if contestant.targeted:
+        arguments["targets"] = batch.targets
+    if contestant.random:
+        arguments["sample_ids"] = batch.sample_ids
+    return contestant.attack(network, batch.images, batch.labels, **(arguments | changes))
+
+
+def assert_same(one: AttackResult, other: AttackResult, rows: list[int] | slice = slice(None)) -> None:
+    """Every field of `one` is bit-equal to those rows of `other`."""
+    for f in fields(AttackResult):
+        mine, theirs = getattr(one, f.name), getattr(other, f.name)[rows]
+        assert (
+            torch.equal(mine.nan_to_num(-7), theirs.nan_to_num(-7))
+            if mine.is_floating_point()
+            else torch.equal(mine, theirs)
+        ), f.name

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from jsonargparse import Namespace
@@ -47,6 +47,13 @@ class SegRobustCLI(LightningCLI):
         help_text = "folder of this run: settings, checkpoints, logs, weights, evaluations"
         parser.add_argument("--run_dir", "--run-dir", type=str, default="runs/run", help=help_text)
 
+    def instantiate_classes(self) -> None:
+        """Makes what the settings name; what they name wrongly is told without a traceback."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, OSError) as error:
+            stop(error)
+
 
 class TrainCLI(SegRobustCLI):
     """Train a segmentation network on clean or attacked images. A bare command trains the demo on generated scenes."""
@@ -62,7 +69,7 @@ class TrainCLI(SegRobustCLI):
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
     def before_instantiate_classes(self) -> None:
-        """Refuses to mix two runs; logs to CSV files in the run's folder unless a logger is configured."""
+        """Refuses to mix two runs; logs to CSV files, new ones at each start, unless a logger is given."""
         run_dir, last = Path(self.config.run_dir), _last_checkpoint(self.config.run_dir)
         if last.exists() and not self.config.resume:
             self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
@@ -71,7 +78,7 @@ class TrainCLI(SegRobustCLI):
         if self.config.trainer.logger is None:
             self.config.trainer.logger = Namespace(  # type: ignore[no-untyped-call]
                 class_path="lightning.pytorch.loggers.CSVLogger",
-                init_args=Namespace(save_dir=str(run_dir), name="", version=""),  # type: ignore[no-untyped-call]
+                init_args=Namespace(save_dir=str(run_dir), name="logs"),  # type: ignore[no-untyped-call]
             )
 
 
@@ -154,7 +161,7 @@ def train() -> None:
         if isinstance(cli.datamodule, SegmentationDataModule):
             metadata["label_space"] = json.dumps(cli.datamodule.label_space.to_dict())
         save_weights(cli.model.network, weights, metadata=metadata)
-        cli.trainer.print(f"weights  {weights}\nsettings {weights.with_name('config.yaml')}")
+        cli.trainer.print(f"weights  {weights}\nlogs     {cli.trainer.log_dir}")
 
 
 def evaluate() -> None:
@@ -187,8 +194,13 @@ def evaluate() -> None:
             dry_run=options.dry_run,
         )
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
+        stop(error)
     report.print()
+
+
+def stop(error: Exception) -> NoReturn:
+    """Ends the process with the message of an error that the user can mend."""
+    sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
 
 
 def _checkpoint_folder(run_dir: str) -> str:

@@ -1,0 +1,225 @@
+"""The two commands as a user runs them, on a network of one layer and generated scenes."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from segrobust import cli
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def scenes(number, split):
+    return {
+        "class_path": "segrobust.data.SyntheticScenes",
+        "init_args": {"num_scenes": number, "split": split, "size": [48, 64]},
+    }
+
+
+def conv(channels=9):
+    return {
+        "class_path": "segrobust.networks.Normalized",
+        "init_args": {
+            "network": {
+                "class_path": "torch.nn.Conv2d",
+                "init_args": {"in_channels": 3, "out_channels": channels, "kernel_size": 3, "padding": 1},
+            }
+        },
+    }
+
+
+def experiment(**task):
+    return {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "segrobust.tasks.AdversarialTask",
+            "init_args": {
+                "network": conv(),
+                "attack": {"class_path": "segrobust.attacks.FGSM", "init_args": {"eps": 0.01}},
+                **task,
+            },
+        },
+        "data": {
+            "class_path": "segrobust.data.SegmentationDataModule",
+            "init_args": {
+                "train": scenes(4, "train"),
+                "val": scenes(3, "val"),
+                "batch_size": 2,
+                "eval_batch_size": 2,
+                "num_workers": 0,
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "max_epochs": 1,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        },
+    }
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Runs an entry point in this process with arguments, after an experiment file in the temporary folder."""
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml.safe_dump(experiment()))
+    monkeypatch.chdir(tmp_path)
+
+    def call(entry, *arguments, config=path):
+        run_dir = [] if "--run_dir" in arguments else ["--run_dir", "run"]
+        monkeypatch.setattr("sys.argv", [f"{entry.__name__}.py", "--config", str(config), *run_dir, *arguments])
+        entry()
+
+    return call
+
+
+def refused(call, *arguments, capsys, **keywords):
+    """What a command prints when it refuses its arguments."""
+    with pytest.raises(SystemExit) as stopped:
+        call(*arguments, **keywords)
+    assert stopped.value.code not in (0, None)
+    return f"{stopped.value.code}{capsys.readouterr().err}"
+
+
+ATTACK = (
+    "--attacks",
+    json.dumps({"pgd": {"class_path": "segrobust.attacks.PGD", "init_args": {"num_steps": 2}}}),
+    "--eps",
+    "[0.01, 0.02]",
+)
+
+
+def test_train_then_evaluate_then_add_an_attack(command, tmp_path, capsys):
+    command(cli.train)
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    (settings,) = (tmp_path / "run").rglob("config.yaml")
+    assert "AdversarialTask" in settings.read_text()
+    command(cli.evaluate, *ATTACK)
+    (directory,) = (tmp_path / "run").glob("evaluation-*")
+    lines = (directory / "records" / "rank000.jsonl").read_text().splitlines()
+    assert len(lines) == 3 * (1 + 2)  # clean and two radii of three images
+    assert "mIoU^D" in capsys.readouterr().out
+
+    both = json.loads(ATTACK[1]) | {"fgsm": {"class_path": "segrobust.attacks.FGSM"}}
+    command(cli.evaluate, "--attacks", json.dumps(both), "--eps", "[0.01, 0.02]")
+    more = (directory / "records" / "rank000.jsonl").read_text().splitlines()
+    assert more[: len(lines)] == lines
+    assert len(more) == len(lines) + 3 * 2
+    assert list(directory.rglob("*.png"))
+    assert json.loads((directory / "summary.json").read_text())
+
+
+def test_a_run_is_continued_and_never_overwritten(command, tmp_path, capsys):
+    assert "nothing to resume" in refused(command, cli.train, "--resume", "true", capsys=capsys)
+    command(cli.train)
+    first = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    assert "holds a run" in refused(command, cli.train, capsys=capsys)
+    command(cli.train, "--resume", "true", "--trainer.max_epochs", "2")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() != first
+
+
+@pytest.mark.slow
+def test_killed_training_continues_after_its_last_epoch(command, tmp_path):
+    arguments = ["--trainer.max_epochs", "40"]
+    train = [sys.executable, ROOT / "train.py", "--config", "experiment.yaml", "--run_dir", "run", *arguments]
+    process = subprocess.Popen(train, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    reached = torch.load(checkpoint, weights_only=True)["epoch"]
+    assert reached < 39
+    command(cli.train, "--resume", "true", *arguments)
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    with (tmp_path / "run" / "logs" / "version_1" / "metrics.csv").open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert (min(epochs), max(epochs)) == (reached + 1, 39)
+    assert (tmp_path / "run" / "logs" / "version_0").is_dir()
+
+
+def test_dry_run_estimates_and_writes_nothing(command, tmp_path, capsys):
+    command(cli.train)
+    command(cli.evaluate, "--dry-run", "--preset", "standard")
+    assert "whole evaluation" in capsys.readouterr().out
+    assert not list((tmp_path / "run").glob("evaluation-*"))
+
+
+class TestBadInput:
+    def test_unknown_key_is_named(self, command, tmp_path, capsys):
+        wrong = tmp_path / "wrong.yaml"
+        wrong.write_text(yaml.safe_dump(experiment(clean_fracton=0.5)))
+        assert "clean_fracton" in refused(command, cli.train, config=wrong, capsys=capsys)
+
+    def test_no_weights(self, command, capsys):
+        assert "weights.safetensors" in refused(command, cli.evaluate, *ATTACK, capsys=capsys)
+
+    def test_html_page(self, command, tmp_path, capsys):
+        (tmp_path / "page.ckpt").write_text("<!DOCTYPE html><html>sign in</html>")
+        message = refused(command, cli.evaluate, *ATTACK, "--checkpoint", "page.ckpt", capsys=capsys)
+        assert "HTML" in message
+
+    def test_another_architecture(self, command, tmp_path, capsys):
+        command(cli.train)
+        other = experiment()
+        other["model"]["init_args"]["network"] = conv(channels=5)
+        path = tmp_path / "other.yaml"
+        path.write_text(yaml.safe_dump(other))
+        message = refused(command, cli.evaluate, *ATTACK, config=path, capsys=capsys)
+        assert "another architecture" in message
+
+    def test_radius_in_levels(self, command, capsys):
+        command(cli.train)
+        message = refused(command, cli.evaluate, *ATTACK[:2], "--eps", "[8]", capsys=capsys)
+        assert "8/255 = 0.03137" in message
+
+    def test_unwritable_run_folder(self, command, tmp_path, capsys):
+        command(cli.train)
+        (tmp_path / "file").write_text("in the way")
+        message = refused(
+            command,
+            cli.evaluate,
+            *ATTACK,
+            "--run_dir",
+            "file/run",
+            "--checkpoint",
+            "run/weights.safetensors",
+            capsys=capsys,
+        )
+        assert "file" in message
+
+    def test_missing_data_folder(self, command, tmp_path, capsys):
+        other = experiment()
+        other["data"]["init_args"]["val"] = {
+            "class_path": "segrobust.data.CamVid",
+            "init_args": {"root": str(tmp_path / "nowhere"), "split": "val"},
+        }
+        path = tmp_path / "other.yaml"
+        path.write_text(yaml.safe_dump(other))
+        assert "nowhere" in refused(command, cli.train, config=path, capsys=capsys)
+
+
+@pytest.mark.slow
+def test_bare_evaluation_attacks_the_demo_network(tmp_path):
+    run = subprocess.run(
+        [sys.executable, ROOT / "evaluate.py"], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    (directory,) = (tmp_path / "runs" / "demo").glob("evaluation-*")
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary
+    pictures = sorted(directory.rglob("*.png"))
+    assert pictures
+    for picture in {pictures[0].parent, pictures[-1].parent}:
+        assert picture.name in run.stdout

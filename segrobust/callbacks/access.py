@@ -1,0 +1,139 @@
+"""Where the network and the samples are in a project that segrobust knows nothing about."""
+
+import operator
+from collections.abc import Callable, Mapping, Sized
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset, IterableDataset
+
+from segrobust.evaluation.samples import SampleSource, describe_data
+
+NetworkPlace = str | Callable[[LightningModule], nn.Module]
+"""Dotted path of an attribute of the LightningModule, or a function of it."""
+
+Entry = str | int | Callable[[Any], Tensor]
+"""Key of a sample that is a mapping, position in one that is a tuple, or a function of the sample."""
+
+
+def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
+    """The network of a LightningModule.
+
+    Raises:
+        ValueError: no attribute of that name (the message lists the modules that there are), or weights in 16 bits.
+        TypeError: what was found is not an `nn.Module`.
+    """
+    if isinstance(place, str):
+        try:
+            network = operator.attrgetter(place)(module)
+        except AttributeError:
+            children = ", ".join(repr(name) for name, _ in module.named_children()) or "none"
+            raise ValueError(
+                f"{type(module).__name__} has no attribute {place!r}; its modules are {children}: name by "
+                "network=... the one that maps images in [0, 1] to logits"
+            ) from None
+    else:
+        network = place(module)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network={place!r} must give an nn.Module, got {type(network).__name__}")
+    low = next((p.dtype for p in network.parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)
+    if low is not None:
+        raise ValueError(
+            f"network={place!r} has weights in {low}, in which a perturbation of 1/255 is lost: train with "
+            "precision='bf16-mixed' or '16-mixed', which keeps them in float32"
+        )
+    return network
+
+
+class SampleView:
+    """The samples of any map-style data set as pairs of image and mask, under their positions in it.
+
+    Name, label space and fingerprint of the data set are handed on where it has them.
+
+    Args:
+        dataset: what is read.
+        image: where the image is in a sample.
+        mask: where the mask is.
+    """
+
+    def __init__(self, dataset: SampleSource, image: Entry, mask: Entry) -> None:
+        self._dataset = dataset
+        self._image = image
+        self._mask = mask
+        for name in ("names", "label_space", "fingerprint"):
+            if hasattr(dataset, name):
+                setattr(self, name, getattr(dataset, name))
+
+    def describe(self) -> str:
+        """The data set's line about itself."""
+        return describe_data(self._dataset)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int, /) -> tuple[object, object]:
+        sample = self._dataset[index]
+        return _entry(sample, self._image, "image"), _entry(sample, self._mask, "mask")
+
+
+def _entry(sample: object, where: Entry, argument: str) -> object:
+    """An entry of a sample.
+
+    Raises:
+        TypeError: a key for a tuple, or a position in a mapping.
+        ValueError: an entry that the sample does not have.
+    """
+    if callable(where):
+        return where(sample)
+    if isinstance(sample, Mapping):
+        if where in sample:
+            return sample[where]
+        raise ValueError(f"{argument}={where!r}: samples have the keys {list(sample)}; name one of them")
+    if not isinstance(sample, tuple | list):
+        raise TypeError(
+            f"{argument}={where!r}: samples are of the type {type(sample).__name__}, neither mapping nor tuple; give a "
+            f"function of the sample as {argument}"
+        )
+    if not isinstance(where, int):
+        raise TypeError(
+            f"{argument}={where!r}: samples are tuples of {len(sample)}; give the position, e.g. image=0, mask=1"
+        )
+    if not -len(sample) <= where < len(sample):
+        raise ValueError(f"{argument}={where}: samples are tuples of {len(sample)}")
+    return sample[where]
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """The callbacks of a trainer."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set outside of its class
+    return callbacks
+
+
+def is_dry_run(trainer: Trainer) -> bool:
+    """Whether the trainer was made with `fast_dev_run`."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set outside of its class
+
+
+def evaluated_dataset(trainer: Trainer) -> SampleSource:
+    """The data set that the trainer validates or tests on; several are joined in their order.
+
+    Raises:
+        TypeError: a data set without positions or length.
+    """
+    loop = trainer._active_loop  # `trainer.val_dataloaders` gives those of an earlier `fit` in `validate`
+    if not isinstance(loop, _EvaluationLoop) or loop._combined_loader is None:
+        raise RuntimeError("there are no evaluation data outside of validation and test")
+    datasets = [getattr(loader, "dataset", loader) for loader in loop._combined_loader.flattened]
+    for dataset in datasets:
+        if isinstance(dataset, IterableDataset) or not (isinstance(dataset, Sized) and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"{type(dataset).__name__} cannot be read by position: robustness is evaluated on a fixed subset, "
+                "which needs a data set with __len__ and __getitem__"
+            )
+    if len(datasets) == 1:
+        only: SampleSource = datasets[0]
+        return only
+    return ConcatDataset(datasets)

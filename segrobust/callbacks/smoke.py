@@ -1,0 +1,54 @@
+"""A few steps of every attack on one image, so that a wrong setting fails in seconds and not after an epoch."""
+
+import contextlib
+
+from torch import nn
+
+from segrobust.attacks.tracker import Iterate
+from segrobust.evaluation.judging import device_of, precision_of
+from segrobust.evaluation.plan import Plan
+from segrobust.evaluation.samples import SampleSource, load_sample
+
+_STEPS = 2
+
+
+class _EnoughError(Exception):
+    """Ends an attack before its time."""
+
+
+def smoke_test(network: nn.Module, dataset: SampleSource, plan: Plan, *, sample_id: int, ignore_index: int) -> None:
+    """Runs two steps of every attack on one sample; raises what the evaluation would raise.
+
+    Args:
+        network: maps images in [0, 1] to logits.
+        dataset: the samples.
+        plan: the attacks.
+        sample_id: which sample.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: images outside [0, 1], labels that the network does not know, outputs that are no logits.
+        TypeError: samples or outputs of another type.
+        FloatingPointError: the network returned NaN.
+    """
+    sample = load_sample(dataset, sample_id)
+    images = sample.image[None].to(device_of(network), precision_of(network))
+    labels = sample.mask[None].to(images.device)
+    for job in plan.jobs:
+        attack, eps = job.attack, job.calls[0]
+        with contextlib.suppress(_EnoughError):
+            attack(
+                network,
+                images,
+                labels,
+                ignore_index=ignore_index,
+                eps=None if eps == "min" or attack.radius_field is not None else eps,
+                sample_ids=[sample_id],
+                observer=_stop_early,
+            )
+
+
+def _stop_early(iterate: Iterate) -> None:
+    """An observer: iterates come out judged, so that two steps have been made when the third one does."""
+    if iterate.step >= _STEPS:
+        raise _EnoughError

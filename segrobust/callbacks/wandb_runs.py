@@ -1,0 +1,52 @@
+"""What runs of Weights & Biases need besides Lightning's logger."""
+
+import os
+from collections.abc import Iterable
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from segrobust.callbacks.measurement import higher_is_better
+
+
+def require_wandb_login(loggers: Iterable[Logger]) -> None:
+    """Refuses to start where wandb would ask for an API key, or fail after minutes.
+
+    To be called before `fit`: Lightning opens the run before the first hook of any callback.
+
+    Args:
+        loggers: of the trainer.
+
+    Raises:
+        ValueError: a wandb logger that is online, and no credentials.
+    """
+    if not any(isinstance(logger, WandbLogger) and _is_online(logger) for logger in loggers):
+        return
+    import wandb  # here, because it takes a second, and most runs have no such logger
+
+    if not wandb.login(prompt=False, verify=False):
+        raise ValueError(
+            "wandb is not logged in on this machine: set WANDB_API_KEY or run `wandb login`, or log offline (`offline: "
+            "true` of the WandbLogger, or WANDB_MODE=offline), or remove the WandbLogger"
+        )
+
+
+def define_summaries(loggers: Iterable[Logger], keys: Iterable[str]) -> None:
+    """Makes wandb's summary keep the most robust value of each key rather than the last one: process 0 alone.
+
+    Args:
+        loggers: of the trainer; those of wandb are told.
+        keys: log keys of a `RobustnessEvaluation`.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for key in keys:
+                summary = "max" if higher_is_better(key) else "min"
+                logger.experiment.define_metric(key, step_metric="trainer/global_step", summary=summary)
+
+
+def _is_online(logger: WandbLogger) -> bool:
+    """Whether the run that this logger will open talks to a server."""
+    modes = (logger._wandb_init.get("mode"), os.environ.get("WANDB_MODE"))
+    settings_off = any(mode in ("offline", "dryrun", "disabled") for mode in modes)
+    disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes")
+    return not (logger._offline or settings_off or disabled)

@@ -350,3 +350,23 @@ def test_candidates_of_a_search_are_kept_at_their_norm():
     assert result.norm.item() <= min(radii[i] for i in range(12) if radii[i] >= result.norm.item() - 1e-7) + 1e-6
     assert abs(radii[-1] - result.norm.item()) < 0.01 * result.norm.item()
     assert isinstance(Tracker(case.images, True).best, Candidates)
+
+
+class BreaksDown(nn.Module):
+    """A network that returns NaN once, at an iterate that an attack only passes through."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, x):
+        self.calls += 1
+        logits = self.inner(x)
+        return logits * torch.nan if self.calls == 2 else logits
+
+
+def test_nan_at_one_iterate_is_an_error():
+    """The last judgement sees other images than the one that broke the network."""
+    case = linear_case(0)
+    with pytest.raises(FloatingPointError, match="NaN"):
+        PGD(eps=8 / 255, num_steps=3)(BreaksDown(case.network), case.images, case.labels)

@@ -32,7 +32,7 @@ def worst_for_miou(candidates: Sequence[Sequence[Record]]) -> list[Record]:
     of reach. From each attack alone, and from the records that break most pixels, one image after the other takes the
     record that lowers mIoU^D most, until none can; the lowest end counts.
 
-    Source: SEA, Croce, Singh and Hein, ECCV 2024 (arXiv 2306.12941), which goes over the images once.
+    Source: SEA, Croce, Singh and Hein, ECCV 2024 (arXiv 2306.12941), which starts from the best attack alone.
 
     Args:
         candidates: per image at least one record.

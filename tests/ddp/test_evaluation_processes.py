@@ -1,0 +1,109 @@
+"""Evaluation by several processes, and by processes that are killed: always the records of an undisturbed run."""
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation.toy import ToyScenes, comparable, toy_network, toy_plan
+
+from segrobust.evaluation import StridedWork, evaluate, merge_records, read_records, run, summarize_run
+
+pytestmark = [pytest.mark.ddp, pytest.mark.timeout(280)]
+
+NUM_IMAGES = 10
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that start quickly: the packages are imported once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["segrobust.evaluation", "evaluation.toy"])
+    return context
+
+
+def evaluate_share(run_dir: Path, rank: int, world_size: int) -> None:
+    torch.set_num_threads(1)
+    evaluate(
+        toy_network(),
+        ToyScenes(NUM_IMAGES, delay=0.15),
+        plan=toy_plan(),
+        run_dir=run_dir,
+        batch_size=2,
+        rank=rank,
+        world_size=world_size,
+        panels=2,
+        progress=False,
+    )
+
+
+def start(context: ForkServerContext, run_dir: Path, world_size: int) -> list[ForkServerProcess]:
+    started = [
+        context.Process(target=evaluate_share, args=(run_dir, rank, world_size), daemon=True)
+        for rank in range(world_size)
+    ]
+    for process in started:
+        process.start()
+    return started
+
+
+def count_lines(run_dir: Path) -> int:
+    return sum(shard.read_bytes().count(b"\n") for shard in run_dir.glob("records/*.jsonl"))
+
+
+def test_a_run_that_was_killed_three_times_ends_as_if_it_had_not_been(tmp_path, processes):
+    expected = evaluate(toy_network(), ToyScenes(NUM_IMAGES), plan=toy_plan(), progress=False)
+    kept = 0
+    for world_size, fresh_lines in ((1, 9), (2, 14), (1, 7)):
+        workers = start(processes, tmp_path, world_size)
+        while count_lines(tmp_path) < kept + fresh_lines:
+            assert any(worker.is_alive() for worker in workers), "the work ended before it could be killed"
+            time.sleep(0.002)
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        for worker in workers:
+            worker.join()
+        kept = count_lines(tmp_path)
+        assert kept < len(expected.records)
+        with (tmp_path / "records" / "rank000.jsonl").open("a") as file:
+            file.write('{"sample_id":0,"sample_na')  # and the last one was torn
+    assert summarize_run(tmp_path).missing == len(expected.records) - len(read_records(tmp_path))
+    for worker in (last := start(processes, tmp_path, 2)):
+        worker.join()
+    assert [worker.exitcode for worker in last] == [0, 0]
+    report = summarize_run(tmp_path)
+    assert comparable(report.records) == comparable(expected.records)
+    assert report.missing == 0
+    assert (tmp_path / "summary.json").is_file()
+    assert len(list((tmp_path / "panels").iterdir())) == 4
+
+
+def run_share(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    mine = list(run(toy_network(), ToyScenes(5), toy_plan(), work=StridedWork(range(5), rank, 2), batch_size=2))
+    gathered: list[list[object]] = [[], []]
+    torch.distributed.all_gather_object(gathered, [record.to_line() for record in mine])
+    (folder / f"rank{rank}.txt").write_text("\n".join(line for lines in gathered for line in lines))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_records_of_one(tmp_path, processes):
+    alone = list(run(toy_network(), ToyScenes(5), toy_plan(), work=StridedWork(range(5))))
+    workers = [processes.Process(target=run_share, args=(rank, tmp_path), daemon=True) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    texts = [(tmp_path / f"rank{rank}.txt").read_text() for rank in range(2)]
+    assert texts[0] == texts[1]
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "rank000.jsonl").write_text(texts[0] + "\n")
+    assert len(texts[0].splitlines()) == len(alone)
+    assert comparable(read_records(tmp_path)) == comparable(merge_records(alone))

@@ -1,0 +1,111 @@
+import dataclasses
+
+import pytest
+
+from segrobust.attacks import FGSM, PGD, AlmaProx, MinimalNormSearch, Targeted, Untargeted
+from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
+from segrobust.evaluation.estimate import estimate, most_passes
+from segrobust.evaluation.work import StridedWork
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "", "attack": FGSM(), "eps": (0.1,)}, "name"),
+        ({"name": "a/b", "attack": FGSM(), "eps": (0.1,)}, "a/b"),
+        ({"name": "clean", "attack": FGSM(), "eps": (0.1,)}, "clean"),
+        ({"name": "a", "attack": FGSM(), "eps": (8.0,)}, "8/255"),
+        ({"name": "a", "attack": FGSM(), "eps": (0.1, 0.1)}, "must differ"),
+        ({"name": "a", "attack": FGSM()}, "needs radii"),
+        ({"name": "a", "attack": FGSM(eps=0.2), "eps": (0.1,)}, "only one"),
+        ({"name": "a", "attack": MinimalNormSearch(attack=PGD(norm="l2")), "eps": (-1.0,)}, "positive"),
+    ],
+)
+def test_a_job_refuses_names_and_radii_without_meaning(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Job(**arguments)
+
+
+def test_an_attack_whose_repr_is_an_address_is_refused():
+    class Nameless(PGD):
+        __repr__ = object.__repr__
+
+    with pytest.raises(ValueError, match="repr"):
+        Job(name="a", attack=Nameless(), eps=(0.1,))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "message"),
+    [
+        ((), "at least one"),
+        ((Job(name="a", attack=FGSM(eps=0.1)), Job(name="a", attack=FGSM(eps=0.2))), "must differ"),
+        ((Job(name="a", attack=FGSM(), eps=(0.1,)), Job(name="b", attack=FGSM(), eps=(0.2,))), "all the radii"),
+        (
+            (Job(name="a", attack=FGSM(eps=0.1)), Job(name="b", attack=PGD(eps=0.1, criterion=Untargeted(apsr=0.5)))),
+            "0.5",
+        ),
+        ((Job(name="a", attack=AlmaProx(criterion=Targeted())),), "targets"),
+    ],
+)
+def test_a_plan_refuses_what_cannot_be_compared(jobs, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(jobs=jobs)
+
+
+def test_units_of_a_plan_follow_the_kind_of_attack():
+    plan = plan_attacks({"a": AlmaProx(), "b": PGD(), "c": FGSM(eps=0.25)}, (0.1, 0.2))
+    assert [(unit.job.name, unit.eps, unit.recorded) for unit in plan.units] == [
+        ("a", "min", ("min", 0.1, 0.2)),
+        ("b", 0.1, (0.1,)),
+        ("b", 0.2, (0.2,)),
+        ("c", 0.25, (0.25,)),
+    ]
+
+
+def test_digest_depends_on_every_setting_and_on_nothing_else():
+    attack = PGD(num_steps=3)
+    assert Job(name="a", attack=attack, eps=(0.1,)).digest == Job(name="b", attack=PGD(num_steps=3), eps=(0.2,)).digest
+    others = [dataclasses.replace(attack, **change) for change in ({"num_steps": 4}, {"loss": "dlr"}, {"norm": "l2"})]
+    assert len({Job(name="a", attack=a, eps=(0.1,)).digest for a in (attack, *others)}) == 4
+
+
+@pytest.mark.parametrize(("name", "passes"), [("quick", 295), ("standard", 1335), ("thorough", 4681)])
+def test_presets_cost_what_their_table_says(name, passes):
+    plan = preset(name)
+    assert 1 + sum(sum(most_passes(unit)) for unit in plan.units) == passes
+    assert all(job.radii == STANDARD_EPS for job in plan.jobs)
+    assert f"{passes} |" in preset.__doc__
+
+
+def test_preset_names_its_alternatives():
+    with pytest.raises(ValueError, match="'quick', 'standard' or 'thorough'"):
+        preset("fast")
+
+
+def test_estimate_adds_up_passes():
+    plan = plan_attacks({"a": AlmaProx(num_steps=10), "b": PGD(num_steps=5)}, (0.1, 0.2))
+    # a: 11 iterates, judging, 2 by-products; b: twice 6 iterates and judging. Clean: 1.
+    expected = {"a": 14 * 2 + 10 * 3, "b": 2 * (7 * 2 + 5 * 3)}
+    result = estimate(plan, 7, forward_seconds=2.0, backward_seconds=3.0)
+    assert dict(result.seconds_by_job) == {name: 7 * seconds for name, seconds in expected.items()}
+    assert result.seconds == 7 * (2 + sum(expected.values()))
+
+
+def test_subsets_are_nested_seeded_and_ascending():
+    small, large = choose_samples(100, 5, seed=3), choose_samples(100, 20, seed=3)
+    assert set(small) < set(large)
+    assert list(large) == sorted(large)
+    assert choose_samples(100, 20, seed=4) != large
+    assert choose_samples(4, None, seed=3) == (0, 1, 2, 3)
+    assert choose_samples(4, 9, seed=3) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_strides_share_out_every_id_once(world_size):
+    shares = [list(StridedWork(range(10, 15), rank, world_size)) for rank in range(world_size)]
+    assert sorted(sample_id for share in shares for sample_id in share) == [10, 11, 12, 13, 14]
+
+
+def test_a_rank_outside_the_world_is_refused():
+    with pytest.raises(ValueError, match="rank"):
+        StridedWork((1, 2), rank=2, world_size=2)

@@ -8,7 +8,7 @@ from conformance import ConvNetwork, assert_same, make_batch
 from oracles import linear_case
 from torch import Tensor, nn
 
-from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, Criterion, MinimalNormSearch, Untargeted
+from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, Criterion, MinimalNormSearch, Targeted, Untargeted
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.oracle import NetworkOracle
 from segrobust.attacks.problem import make_problem
@@ -279,8 +279,12 @@ def test_oracle_gradient_is_that_of_the_network():
     part = oracle.select(torch.tensor([2, 0]))
     torch.testing.assert_close(part.pullback(cotangent[[2, 0]]), expected[[2, 0]])
     assert oracle.counter.backwards.tolist() == [1, 0, 1]
+    oracle.logits(torch.zeros_like(case.images))
+    part_of_part = oracle.select(torch.tensor([2, 0])).select(torch.tensor([1]))
+    torch.testing.assert_close(part_of_part.pullback(cotangent[[0]]), expected[[0]])
+    assert oracle.counter.backwards.tolist() == [2, 0, 1]
     part.select(torch.tensor([1])).logits(torch.zeros_like(case.images[:1]), differentiable=False)
-    assert oracle.counter.forwards.tolist() == [2, 1, 1]
+    assert oracle.counter.forwards.tolist() == [3, 2, 2]
 
 
 def test_one_pullback_for_each_forward():
@@ -370,3 +374,25 @@ def test_nan_at_one_iterate_is_an_error():
     case = linear_case(0)
     with pytest.raises(FloatingPointError, match="NaN"):
         PGD(eps=8 / 255, num_steps=3)(BreaksDown(case.network), case.images, case.labels)
+
+
+def test_an_image_leaves_a_round_of_a_search_at_its_first_success(network, batch):
+    seen = []
+    attack = MinimalNormSearch(attack=PGD(num_steps=4, loss="margin", criterion=Untargeted(apsr=0.5)), num_rounds=5)
+    attack(network, batch.images, batch.labels, observer=seen.append)
+    finished, successes = set(), 0
+    for iterate in seen:
+        finished = set() if iterate.step == 0 else finished
+        assert not finished & set(iterate.rows.tolist())
+        finished |= set(iterate.rows[iterate.success].tolist())
+        successes += int(iterate.success.sum())
+    assert successes > 4
+    assert any(iterate.step == 4 for iterate in seen)
+
+
+def test_a_pixel_without_a_target_does_not_count(network, batch):
+    targets = batch.targets.clone()
+    targets[:, :2] = 255
+    attack = PGD(num_steps=2, eps=8 / 255, criterion=Targeted())
+    result = attack(network, batch.images, batch.labels, targets=targets)
+    assert_same(attack(network, batch.images, batch.labels, targets=batch.targets, valid_mask=targets != 255), result)

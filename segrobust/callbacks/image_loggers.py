@@ -24,18 +24,19 @@ def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:
     """
     if not trainer.is_global_zero:
         return
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped  # where Lightning logs the numbers of this validation
     for job in dict.fromkeys(panel.job for panel in panels):
         chosen = sorted((panel for panel in panels if panel.job == job), key=lambda panel: panel.name)
         key = f"{prefix}/{job}/panels"
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 captions = [panel.name for panel in chosen]
-                logger.log_image(key, [*_opened(chosen)], step=trainer.global_step, caption=captions)
+                logger.log_image(key, [*_opened(chosen)], step=step, caption=captions)
                 continue
             add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
             if add_image is not None:
                 for panel, image in zip(chosen, _opened(chosen), strict=True):
-                    add_image(f"{key}/{panel.name}", np.asarray(image), trainer.global_step, dataformats="HWC")
+                    add_image(f"{key}/{panel.name}", np.asarray(image), step, dataformats="HWC")
 
 
 def _opened(panels: Sequence[Panel]) -> Iterable[Image.Image]:

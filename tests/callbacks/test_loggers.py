@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from callbacks.tiny import TinyScenes, loader, make_trainer, tiny_network
+from callbacks.wandb_file import wandb_records
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from PIL import Image
+from torch.optim import SGD
+
+from segrobust.attacks import FGSM, PGD
+from segrobust.callbacks import RobustnessEvaluation, require_wandb_login
+from segrobust.tasks import SegmentationTask
+
+
+def fit(root: Path, logger: Any, **settings: Any) -> RobustnessEvaluation:
+    evaluation = RobustnessEvaluation({"fgsm": FGSM(), "pgd": PGD(num_steps=2)}, max_images=3, panels=2)
+    trainer = make_trainer(root, evaluation, logger=logger, **({"max_epochs": 3} | settings))
+    task = SegmentationTask(tiny_network(), optimizer=lambda parameters: SGD(parameters, lr=0.3))
+    trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
+    return evaluation
+
+
+@pytest.fixture
+def no_account(monkeypatch, tmp_path):
+    """A machine on which nobody has logged in to wandb."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.setenv(name, "")  # so that what the logger sets is undone, even where there was nothing
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_an_offline_wandb_run_holds_numbers_best_values_and_panels(tmp_path, no_account):
+    logger = WandbLogger(project="tests", save_dir=tmp_path, offline=True)
+    evaluation = fit(tmp_path, logger)
+    wandb.finish()
+    wandb.teardown()  # waits for the process that writes
+
+    (file,) = tmp_path.rglob("*.wandb")
+    history, metrics, best = [], {}, {}
+    for record in wandb_records(file):
+        items = {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
+        if items:
+            history.append(items)
+        for item in record.summary.update:
+            best["/".join(item.nested_key)] = json.loads(item.value_json)
+        if record.metric.name:
+            metrics[record.metric.name] = record.metric
+
+    rows = [row for row in history if "val/pgd/miou@4" in row]
+    assert [row["trainer/global_step"] for row in rows] == [m.step - 1 for m in evaluation.history]
+    for measurement, row in zip(evaluation.history, rows, strict=True):
+        assert {key: row[key] for key in evaluation.keys} == pytest.approx(dict(measurement.values), rel=1e-6)
+    for key, end in (("val/pgd/miou@4", max), ("val/pgd/apsr@4", min)):
+        values = [measurement.values[key] for measurement in evaluation.history]
+        assert best[key] == {end.__name__: pytest.approx(end(values), rel=1e-6)}
+    assert metrics["val/pgd/miou@4"].step_metric == "trainer/global_step"
+
+    drawn = [row for row in history if "val/pgd/panels/count" in row]
+    assert [row["trainer/global_step"] for row in drawn] == [row["trainer/global_step"] for row in rows]
+    assert [row["val/pgd/panels/count"] for row in drawn] == [2, 2, 2]
+    assert len({tuple(row["val/pgd/panels/captions"]) for row in drawn}) == 1
+
+
+def test_panels_are_files_of_the_same_images_in_every_epoch(tmp_path):
+    fit(tmp_path, CSVLogger(tmp_path, name="", version=""))
+    runs = sorted((tmp_path / "robustness").iterdir())
+    names = [sorted(panel.name for panel in run.glob("panels/*")) for run in runs]
+    assert len(runs) == 3
+    assert names[0] == names[1] == names[2]
+    assert len(names[0]) == 2 * 2
+    contents = {run.joinpath("panels", names[0][0]).read_bytes() for run in runs}
+    assert len(contents) == 3  # of networks that differ
+
+
+class BoardWriter:
+    def __init__(self) -> None:
+        self.added: dict[str, tuple[tuple[int, ...], int]] = {}
+
+    def add_image(self, tag: str, image: Any, global_step: int, dataformats: str) -> None:
+        assert dataformats == "HWC"
+        self.added[tag, global_step] = image.shape
+
+
+class Board(Logger):
+    """A logger as TensorBoard's."""
+
+    name, version, save_dir = "board", "0", None
+
+    def __init__(self, root: Path) -> None:
+        self.experiment = BoardWriter()
+        self.save_dir = str(root)
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        pass
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+def test_panels_go_to_loggers_that_add_images(tmp_path):
+    board = Board(tmp_path)
+    fit(tmp_path, board, max_epochs=1)
+    (run,) = (tmp_path / "board" / "0" / "robustness").iterdir()
+    expected = {}
+    for file in run.glob("panels/*.png"):
+        width, height = Image.open(file).size
+        expected[f"val/{file.stem.split('-')[1]}/panels/{file.stem}", 2] = (height, width, 3)
+    assert board.experiment.added == expected
+    assert len(expected) == 4
+
+
+def test_an_online_run_without_account_is_refused_before_it_starts(tmp_path, no_account):
+    with pytest.raises(ValueError, match=r"WANDB_API_KEY(.|\n)*offline: true(.|\n)*remove the WandbLogger"):
+        require_wandb_login([CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path)])
+
+
+def test_runs_that_need_no_account_are_let_pass(tmp_path, no_account, monkeypatch):
+    require_wandb_login([CSVLogger(tmp_path)])
+    require_wandb_login([WandbLogger(save_dir=tmp_path, mode="offline")])
+    require_wandb_login([WandbLogger(save_dir=tmp_path, offline=True)])
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    require_wandb_login([WandbLogger(save_dir=tmp_path)])
+
+
+def test_a_key_is_enough(tmp_path, no_account, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    require_wandb_login([WandbLogger(save_dir=tmp_path)])
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_progress_speaks_through_the_bar_alone(tmp_path, capsys, bar):
+    fit(tmp_path, False, max_epochs=1, enable_progress_bar=bar)
+    assert ("robustness: 3 images in 0:00:" in capsys.readouterr().out) is bar

@@ -29,8 +29,9 @@ class MinimalNormSearch(Attack):
     Args:
         attack: the fixed-budget attack; each round calls it with the radii of that round.
         num_rounds: calls of the attack.
-        initial_eps: first radius, image units.
-        max_eps: largest radius, image units; an image that withstands it is a failure.
+        initial_eps: first radius, in the units of the norm; None for 4/255 in l_inf, and in l2 for the norm of a
+            perturbation of 1/255 in every value.
+        max_eps: largest radius; an image that withstands it is a failure. None for the radius that holds the whole box.
         warm_start: whether rounds start from the best perturbation so far.
     """
 
@@ -38,8 +39,8 @@ class MinimalNormSearch(Attack):
 
     attack: Attack
     num_rounds: int = 13
-    initial_eps: float = 4 / 255
-    max_eps: float = 1.0
+    initial_eps: float | None = None
+    max_eps: float | None = None
     warm_start: bool = True
 
     def __post_init__(self) -> None:
@@ -52,9 +53,10 @@ class MinimalNormSearch(Attack):
             )
         if self.num_rounds < 1:
             raise ValueError(f"num_rounds must be at least 1, got {self.num_rounds}")
-        check_eps(self.max_eps, self.norm)
-        check_eps(self.initial_eps, self.norm)
-        if self.initial_eps > self.max_eps:
+        for radius in (self.initial_eps, self.max_eps):
+            if radius is not None:
+                check_eps(radius, self.norm)
+        if self.initial_eps is not None and self.max_eps is not None and self.initial_eps > self.max_eps:
             raise ValueError(f"initial_eps must not exceed max_eps = {self.max_eps:g}, got {self.initial_eps:g}")
 
     @property
@@ -71,14 +73,17 @@ class MinimalNormSearch(Attack):
         """Rounds of the attack inside, all images together, each with its own radius."""
         tracker = Tracker(problem.images, minimal_norm=True)
         rows = torch.arange(problem.batch_size)
-        eps = torch.full_like(tracker.best.norm, self.initial_eps)
+        size = problem.images[0].numel()
+        largest = (1.0 if self.norm == "linf" else size**0.5) if self.max_eps is None else self.max_eps
+        first = (4 / 255 if self.norm == "linf" else size**0.5 / 255) if self.initial_eps is None else self.initial_eps
+        eps = torch.full_like(tracker.best.norm, min(first, largest))
         failed = torch.zeros_like(eps)  # largest radius that failed
         for _ in range(self.num_rounds):
             start = self._start(problem, tracker, eps)
             inner = self.attack.run(oracle, replace(problem, eps=eps, start=start, stop_on_success=True), observer)
             tracker.merge(rows, inner)
             failed = torch.where(inner.best.success, failed, torch.maximum(failed, eps))
-            eps = self._next(failed, tracker)
+            eps = _next_radius(failed, tracker, largest)
         return tracker
 
     def _start(self, problem: Problem, tracker: Tracker, eps: Tensor) -> Tensor | None:
@@ -88,10 +93,11 @@ class MinimalNormSearch(Attack):
             return problem.start
         return project(tracker.best.delta, eps, self.norm, problem.lower, problem.upper)
 
-    def _next(self, failed: Tensor, tracker: Tracker) -> Tensor:
-        """Radius of the next round: `(B,)`."""
-        succeeded = torch.where(tracker.best.success, tracker.best.norm, torch.nan)
-        between = torch.where(failed > 0, (failed * succeeded).sqrt(), succeeded / 2)
-        growing = (failed * 4).clamp_max(self.max_eps)
-        # A success at norm 0 (the clean image is broken already) leaves nothing to search: any positive radius serves.
-        return torch.where(tracker.best.success, between, growing).clamp_min(1e-9)
+
+def _next_radius(failed: Tensor, tracker: Tracker, largest: float) -> Tensor:
+    """Radius of the next round of each image, from the largest that failed and the smallest norm found: `(B,)`."""
+    succeeded = torch.where(tracker.best.success, tracker.best.norm, torch.nan)
+    between = torch.where(failed > 0, (failed * succeeded).sqrt(), succeeded / 2)
+    growing = (failed * 4).clamp_max(largest)
+    # A success at norm 0 (the clean image is broken already) leaves nothing to search: any positive radius serves.
+    return torch.where(tracker.best.success, between, growing).clamp_min(1e-9)

@@ -34,7 +34,10 @@ def attackable(network: nn.Module) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            for device in {"cpu", *(parameter.device.type for parameter in network.parameters())}:
+            devices = {"cpu", *(parameter.device.type for parameter in network.parameters())}
+            if torch.cuda.is_available():
+                devices.add("cuda")  # a network without parameters may compute there too
+            for device in devices:
                 stack.enter_context(torch.autocast(device, enabled=False))
             stack.enter_context(full_precision_products())
             yield

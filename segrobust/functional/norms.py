@@ -17,6 +17,9 @@ def norm(delta: Tensor, name: NormName) -> Tensor:
 
     Returns:
         `(B,)` norms in the units of `delta`.
+
+    Raises:
+        ValueError: another name.
     """
     flat = delta.flatten(1)
     if name == "linf":
@@ -24,7 +27,9 @@ def norm(delta: Tensor, name: NormName) -> Tensor:
     if name == "l2":
         length: Tensor = torch.linalg.vector_norm(flat, dim=1)
         return length
-    return flat.abs().sum(1)
+    if name == "l1":
+        return flat.abs().sum(1)
+    raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {name!r}")
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:

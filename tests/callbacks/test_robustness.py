@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from callbacks.tiny import OtherProject, TinyPairs, TinyScenes, loader, make_trainer, tiny_network
+from callbacks.tiny import OtherProject, RestlessScenes, TinyPairs, TinyScenes, loader, make_trainer, tiny_network
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ def test_training_is_bit_equal_with_and_without_it(tmp_path):
         task = make_task()
         logger = CSVLogger(tmp_path / str(len(callbacks)))
         trainer = make_trainer(tmp_path, *callbacks, max_epochs=3, logger=logger)
-        trainer.fit(task, loader(TinyScenes(), shuffle=True), loader(TinyScenes()))
+        trainer.fit(task, loader(TinyScenes(), shuffle=True), loader(RestlessScenes()))
         ends.append((states(task), random_states()))
     (weights, randomness), (weights_with, randomness_with) = ends
     assert all(torch.equal(weights[name], weights_with[name]) for name in weights)
@@ -143,7 +143,7 @@ class Watch(RobustnessEvaluation):
 def test_leaves_weights_buffers_gradients_modes_and_random_states_alone(tmp_path, stage):
     watch = Watch(ATTACKS, max_images=2, panels=0)
     trainer = make_trainer(tmp_path, watch, num_sanity_val_steps=1)
-    loaders = [loader(TinyScenes())] * (2 if stage == "fit" else 1)
+    loaders = [loader(RestlessScenes())] * (2 if stage == "fit" else 1)
     getattr(trainer, stage)(make_task(), *loaders)
     assert "val/pgd/miou@4" in trainer.callback_metrics
 

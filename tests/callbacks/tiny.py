@@ -1,8 +1,10 @@
 """A tiny network, six images in memory, and a trainer that writes nowhere but where it is told."""
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
@@ -33,6 +35,16 @@ class TinyScenes(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": self.images[index], "mask": self.masks[index], "sample_id": index}
+
+
+class RestlessScenes(TinyScenes):
+    """Draws from all global generators whenever it is read."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        random.random()
+        np.random.rand()  # noqa: NPY002 - the global one
+        torch.rand(1)
+        return super().__getitem__(index)
 
 
 class TinyPairs(Dataset[tuple[Tensor, Tensor]]):

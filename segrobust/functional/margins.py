@@ -21,28 +21,42 @@ def top_classes(logits: Tensor, k: int) -> Tensor:
     Returns:
         `(B, k, H, W)` int64.
     """
+    return _top(logits, k, k)[1]
+
+
+def _top(logits: Tensor, k: int, num_indices: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest logits of every pixel, and the classes of the first `num_indices` of them."""
     if logits.is_cuda:
-        return logits.topk(k, dim=1).indices
-    # `topk` along a strided dimension is several times slower on CPU than this insertion into k running maxima,
-    # which reads every logit once.
-    values = [torch.full_like(logits[:, 0], -torch.inf) for _ in range(k)]
-    indices = [torch.zeros(values[0].shape, dtype=torch.uint8, device=logits.device) for _ in range(k)]
-    if logits.shape[1] > 256:
-        indices = [index.to(torch.int16) for index in indices]
-    for c, candidate in enumerate(logits.unbind(1)):
-        beats = [candidate > value for value in values[: c + 1]]
-        if c < k:
-            # A running maximum that is still empty takes the class whatever its value, -inf included.
-            beats[c] = torch.ones_like(beats[c])
-        for j in reversed(range(1, len(beats))):
-            below = torch.where(beats[j], c, indices[j]) if j == len(beats) - 1 else indices[j].masked_fill(beats[j], c)
-            indices[j] = torch.where(beats[j - 1], indices[j - 1], below.to(indices[j].dtype))
-        indices[0] = indices[0].masked_fill(beats[0], c)
-        for j in range(len(beats)):
-            smaller = torch.minimum(values[j], candidate)
-            values[j] = torch.maximum(values[j], candidate)
+        values, indices = logits.topk(k, dim=1)
+        return values, indices[:, :num_indices]
+    # On CPU `topk` and `argmax` along a strided dimension are many times slower than minima and maxima of whole planes.
+    ranked = [torch.full_like(logits[:, 0], -torch.inf) for _ in range(k)]
+    for candidate in logits.unbind(1):
+        for kept in ranked[:-1]:
+            smaller = torch.minimum(kept, candidate)
+            torch.maximum(kept, candidate, out=kept)
             candidate = smaller
-    return torch.stack(indices, 1).long()
+        torch.maximum(ranked[-1], candidate, out=ranked[-1])
+    found: list[Tensor] = []
+    for values in ranked[:num_indices]:
+        found.append(_class_of(values, logits, found))
+    return torch.stack(ranked, 1), torch.stack(found, 1).long()
+
+
+def _class_of(values: Tensor, logits: Tensor, taken: list[Tensor]) -> Tensor:
+    """Lowest class whose logit is the given one and that is not yet taken: `(B, H, W)`, in the type of the logits.
+
+    Comparisons that give floats are vectorised on CPU; those that give booleans, and selections by them, are not.
+    """
+    num_classes = logits.shape[1]
+    countdown = torch.ones_like(values)  # K - class; a NaN, which equals nothing, gets the last class
+    hit, free = torch.empty_like(values), torch.empty_like(values)
+    for c, plane in enumerate(logits.unbind(1)):
+        torch.eq(plane, values, out=hit)
+        for other in taken:
+            hit.mul_(torch.ne(other, c, out=free))
+        torch.maximum(countdown, hit.mul_(num_classes - c), out=countdown)
+    return num_classes - countdown
 
 
 def competitor(top: Tensor, reference: Tensor) -> Tensor:
@@ -107,9 +121,11 @@ def dlr(
     Source: Croce & Hein, ICML 2020, section 4.1 (classification, with the opposite sign); Rony et al., CVPR 2023.
     """
     require_classes("dlr", logits.shape[1], targeted=sign < 0)
-    top = top_classes(logits.detach(), 3 if sign > 0 else 4)
+    k = 3 if sign > 0 else 4
+    ranked, top = _top(logits.detach(), k, k if differentiate_denominator else 2)
+    if differentiate_denominator:
+        ranked = logits.gather(1, top)
     picked = logits.gather(1, torch.stack((reference, competitor(top, reference)), 1))
-    ranked = (logits if differentiate_denominator else logits.detach()).gather(1, top)
     spread = ranked[:, 0] - (ranked[:, 2] if sign > 0 else ranked[:, 2:4].mean(1))
     floor = 1e-4 * spread.detach().mean((1, 2), keepdim=True) + 1e-8
     return (sign * (picked[:, 0] - picked[:, 1]) + tolerance) / torch.maximum(spread, floor)

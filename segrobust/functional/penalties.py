@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 Derivative = Literal["exact", "published"]
@@ -43,8 +42,10 @@ def penalty_derivative(y: Tensor, rho: Tensor, mu: Tensor, which: Derivative = "
         mu: multipliers, > 0.
         which: `"exact"` or `"published"`.
     """
+    # Without a selection by sign, which is not vectorised on CPU: each term vanishes on the other branch.
     positive = y.clamp_min(0)
-    slope = mu * positive if which == "published" else mu
-    violated = slope + positive * (2 * mu * rho + positive * rho**2 / 2)
-    satisfied = mu / (1 - rho.clamp_min(1) * y.clamp_max(0)) ** 2
-    return torch.where(y >= 0, violated, satisfied)
+    satisfied = mu / (1 - rho.clamp_min(1) * y.clamp_max(0)) ** 2  # mu for y >= 0
+    curved = positive * (2 * mu * rho + positive * rho**2 / 2)
+    if which == "published":
+        return satisfied * (y < 0) + mu * positive + curved
+    return satisfied + curved

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import segrobust
 from segrobust.attacks import Attack
+from segrobust.callbacks import require_wandb_login
 from segrobust.data import SegmentationDataModule
 from segrobust.evaluation.plan import PresetName
 from segrobust.networks import load_weights, save_weights, weights_digest
@@ -153,6 +154,10 @@ class EvaluateCLI(SegRobustCLI):
 def train() -> None:
     """Entry point of `train.py`: trains, then writes the weights with what they were trained for."""
     cli = TrainCLI()
+    try:
+        require_wandb_login(cli.trainer.loggers)
+    except ValueError as error:
+        stop(error)
     last = _last_checkpoint(cli.config.run_dir)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=str(last) if cli.config.resume else None, weights_only=True)
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):

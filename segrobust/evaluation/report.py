@@ -53,6 +53,17 @@ class Report:
         """Prints the tables to the terminal, in colour where it has any; lines are longer than 80 characters."""
         Console(width=max(Console().width, _WIDTH)).print(self.renderable())
 
+    @staticmethod
+    def _files(directory: RunDirectory) -> list[tuple[str, Path]]:
+        """What a person may want to open, each picture by its own path."""
+        curves, panels = sorted(directory.pictures.glob("*.png")), sorted(directory.panels.glob("*.png"))
+        return [
+            *(("curve", path) for path in curves),
+            *(("panel", path) for path in panels),
+            ("summary", directory.summary),
+            ("records", directory.records),
+        ]
+
     def renderable(self) -> RenderableType:
         """The tables, for a console of `rich`."""
         if self.estimate is not None:
@@ -61,7 +72,7 @@ class Report:
         if self.missing:
             parts.append(Text(f"not finished: {self.missing} records are missing; run again to continue"))
         if self.directory is not None:
-            parts.append(Text(f"\nsummary  {self.directory.summary}\nrecords  {self.directory.records}"))
+            parts.append(Text("\n" + "\n".join(f"{name:9}{path}" for name, path in self._files(self.directory))))
         return Group(*parts)
 
 

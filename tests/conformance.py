@@ -76,7 +76,7 @@ BATTERY = (
             step_size=8e-3,
             initial_multiplier=0.1,
             penalty_derivative="published",
-            differentiate_denominator=True,
+            full_denominator_gradient=True,
         ),
     ),
     Contestant(

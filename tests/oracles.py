@@ -92,11 +92,14 @@ def slow_margin(logits: Tensor, reference: Tensor) -> Tensor:
     return own - logits.masked_fill(hidden, -torch.inf).amax(1)
 
 
-def slow_dlr(logits: Tensor, reference: Tensor, sign: int, tolerance: float, differentiate_denominator: bool) -> Tensor:
+def slow_dlr(logits: Tensor, reference: Tensor, sign: int, tolerance: float, full_denominator_gradient: bool) -> Tensor:
     """The signed DLR from sorted logits, with the floor of its denominator."""
     ranked = logits.sort(1, descending=True).values
     spread = ranked[:, 0] - (ranked[:, 2] if sign > 0 else (ranked[:, 2] + ranked[:, 3]) / 2)
-    if not differentiate_denominator:
-        spread = spread.detach()
+    if not full_denominator_gradient:
+        below = spread.detach() - ranked[:, 0].detach()
+        held = ranked[:, 0].detach() + below
+        broken = sign * slow_margin(logits, reference).detach() + tolerance < 0
+        spread = torch.where(broken, ranked[:, 0] + below, held)
     floor = 1e-4 * spread.detach().flatten(1).mean(1) + 1e-8
     return (sign * slow_margin(logits, reference) + tolerance) / torch.maximum(spread, floor[:, None, None])

@@ -62,10 +62,11 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     Defaults are the paper's. Untargeted DLR needs 3 classes and targeted DLR 4; with fewer the plain margin
     `z_y - max z` takes its place.
 
-    `AlmaProx(penalty_derivative="published", differentiate_denominator=True)` follows the released code. By default two
+    `AlmaProx(penalty_derivative="published", full_denominator_gradient=True)` follows the released code. By default two
     things differ, each with a reason. The penalty's derivative is the true one: the published one is near zero for
-    barely violated constraints. The denominator of the DLR is held constant in the gradient: otherwise an attack can
-    lower the ratio for ever by growing it, and pixels stay unbroken at any norm. In either form: the prox is exact; the
+    barely violated constraints. The denominator of the DLR is held constant in the gradient of unbroken pixels:
+    otherwise an attack can lower the ratio for ever by growing it, and pixels stay unbroken at any norm (see
+    `segrobust.functional.margins.dlr`). In either form: the prox is exact; the
     targeted constraint is `(-m + tolerance) / denominator`, feasible only where the target class wins (published:
     `-(m + tolerance)`); multipliers and penalty parameters are float32, the latter at most 1e7; the last iterate is
     judged too.
@@ -90,7 +91,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         discard: which pixels may be given up: none at first, growing to `1 - apsr` at the end ("growing"), that share
             from the start ("constant"), or none ("never").
         penalty_derivative: `"exact"`, or `"published"` for that of the released code.
-        differentiate_denominator: whether the gradient of the constraints flows through the denominator of the DLR.
+        full_denominator_gradient: whether the gradient of the DLR is that of the ratio as it stands.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -113,7 +114,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     tolerance: float = 1e-4
     discard: Discard = "growing"
     penalty_derivative: Derivative = "exact"
-    differentiate_denominator: bool = False
+    full_denominator_gradient: bool = False
 
     def __post_init__(self) -> None:
         check_attack_fields(("linf",), self.norm, None, self.num_steps)
@@ -194,7 +195,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
                 reference,
                 sign=sign,
                 tolerance=self.tolerance,
-                differentiate_denominator=self.differentiate_denominator,
+                full_denominator_gradient=self.full_denominator_gradient,
             )
         return sign * margin(logits, reference) + self.tolerance
 

@@ -91,7 +91,7 @@ def margin(logits: Tensor, reference: Tensor) -> Tensor:
 
 
 def dlr(
-    logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0, differentiate_denominator: bool = True
+    logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0, full_denominator_gradient: bool = False
 ) -> Tensor:
     """Signed difference-of-logits ratio of every pixel, invariant to the scale of the logits.
 
@@ -99,8 +99,10 @@ def dlr(
     untargeted (`sign=1`) `(m + tolerance) / (z_(1) - z_(3))`, targeted (`sign=-1`)
     `(-m + tolerance) / (z_(1) - (z_(3) + z_(4)) / 2)`. Negative or zero means broken by at least `tolerance`.
 
-    The ratio can fall for ever without changing sign, by a denominator that grows. With the denominator held constant
-    the gradient is that of the margin, each pixel in its own scale, and leads across the boundary.
+    Differentiated as it stands, the ratio of an unbroken pixel can fall for ever by a denominator that grows, and never
+    change its sign. By default the denominator is therefore held constant where the pixel is unbroken, which leaves the
+    gradient of the margin in the pixel's own scale. Where it is broken, the gradient flows through the largest logit of
+    the denominator: it fades as the ratio nears -1, and spares the effort that other pixels need.
 
     The denominator is kept above 1e-4 of its mean over the image: an exact tie of the first and third logit would
     otherwise weigh as much as the rest of the image together.
@@ -110,7 +112,7 @@ def dlr(
         reference: `(B, H, W)` int64: the true class, or the target class for `sign=-1`.
         sign: 1 untargeted, -1 targeted.
         tolerance: added to the signed margin, in logits.
-        differentiate_denominator: whether the gradient flows through the denominator too.
+        full_denominator_gradient: whether the gradient is that of the ratio as it stands.
 
     Returns:
         `(B, H, W)`.
@@ -122,13 +124,18 @@ def dlr(
     """
     require_classes("dlr", logits.shape[1], targeted=sign < 0)
     k = 3 if sign > 0 else 4
-    ranked, top = _top(logits.detach(), k, k if differentiate_denominator else 2)
-    if differentiate_denominator:
+    ranked, top = _top(logits.detach(), k, k if full_denominator_gradient else 2)
+    if full_denominator_gradient:
         ranked = logits.gather(1, top)
     picked = logits.gather(1, torch.stack((reference, competitor(top, reference)), 1))
-    spread = ranked[:, 0] - (ranked[:, 2] if sign > 0 else ranked[:, 2:4].mean(1))
+    signed = sign * (picked[:, 0] - picked[:, 1]) + tolerance
+    largest = ranked[:, 0]
+    if not full_denominator_gradient:
+        winner = picked[:, 1] if sign > 0 else picked[:, 0]  # of a broken pixel: the largest logit
+        largest = torch.where(signed.detach() < 0, winner, largest)
+    spread = largest - (ranked[:, 2] if sign > 0 else ranked[:, 2:4].mean(1))
     floor = 1e-4 * spread.detach().mean((1, 2), keepdim=True) + 1e-8
-    return (sign * (picked[:, 0] - picked[:, 1]) + tolerance) / torch.maximum(spread, floor)
+    return signed / torch.maximum(spread, floor)
 
 
 def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> None:

@@ -7,6 +7,7 @@ MAX_PASSES_CPU = 100
 MAX_PASSES_DEVICE = 20
 PATIENCE = 8  # passes after which every other one halves the bracket
 FAR = 1e30  # larger than every value of p
+LARGE = 10_000  # from this number of values on, images are solved one by one on CPU
 ROW = 256  # values that are added in their own type
 SHRINK = 4  # the search goes on among the values right of the bracket's left end when they are this many times fewer
 
@@ -51,9 +52,9 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     inside the bracket is tried from both sides, and a sign change across it makes it the root. From a point right of
     the root, a Newton step that does not pass the previous value of p ends on it too.
 
-    On an accelerator the number of passes is fixed, so that nothing waits for the device. On CPU each image has its own
-    loop, which ends when the root is found and leaves values behind that lie left of it: usually the first pass is the
-    only one over all of them.
+    On an accelerator the number of passes is fixed, so that nothing waits for the device. On CPU the loop ends when all
+    roots are found, and each large image has its own, which leaves values behind that lie left of the root: usually
+    the first pass is the only one over all of them.
 
     Args:
         a: `(B, D)` absolute values before clipping to the box.
@@ -65,7 +66,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     Returns:
         `(B,)` float64, in `[0, max p]`.
     """
-    if not p.is_cuda and len(p) > 1:
+    if not p.is_cuda and len(p) > 1 and p.shape[1] > LARGE:
         one = [
             threshold_linf(a[i], p[i], metric[i], weight[i], None if guess is None else guess[i])
             for i in (slice(row, row + 1) for row in range(len(p)))
@@ -84,8 +85,8 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         derivative = weight - total + t * slope
         newton = (total - weight) / slope
         left = derivative < 0
-        next_value = _smallest(p, active) if p.is_cuda or left else following
-        last_value = _largest(p, active) if p.is_cuda or not left else low
+        next_value = _smallest(p, active) if p.is_cuda or left.any() else following
+        last_value = _largest(p, active) if p.is_cuda or not left.all() else low
         low, following = torch.where(left, t, low), torch.where(left, next_value, following)
         high = torch.where(left, high, t)
         exact = torch.where(left, newton <= following, (newton >= last_value) & (newton <= t))
@@ -95,7 +96,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         root = torch.where(root.isnan(), found, root)
         if not p.is_cuda and not root.isnan().any():
             break
-        if not p.is_cuda and left and active.sum() * SHRINK < p.shape[1]:
+        if not p.is_cuda and len(p) == 1 and left and active.sum() * SHRINK < p.shape[1]:
             right = active[0].nonzero()[:, 0]
             p, a, metric, weighted = p[:, right], a[:, right], metric[:, right], weighted[:, right]
         usable = (newton > low) & (newton < high)

@@ -57,7 +57,7 @@ def test_every_field_has_an_effect():
     options = [
         {},
         {"penalty_derivative": "published"},
-        {"differentiate_denominator": True},
+        {"full_denominator_gradient": True},
         {"discard": "never"},
         {"initial_multiplier": 0.1},
         {"initial_penalty": 1.0},

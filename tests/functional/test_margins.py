@@ -73,7 +73,7 @@ def test_gradient_of_the_margin_reaches_two_logits():
 @pytest.mark.parametrize(("num_classes", "sign"), [(3, 1), (4, 1), (4, -1), (12, 1), (12, -1)])
 def test_dlr_and_its_gradient_equal_the_definition(num_classes, sign, differentiate):
     z, reference = logits(num_classes).requires_grad_(), classes(num_classes)
-    ours = dlr(z, reference, sign=sign, tolerance=1e-2, differentiate_denominator=differentiate)
+    ours = dlr(z, reference, sign=sign, tolerance=1e-2, full_denominator_gradient=differentiate)
     slow = slow_dlr(z, reference, sign, 1e-2, differentiate)
     torch.testing.assert_close(ours, slow, rtol=1e-12, atol=0)
     weight = logits(1, seed=5)[:, 0]
@@ -84,7 +84,7 @@ def test_dlr_and_its_gradient_equal_the_definition(num_classes, sign, differenti
 def test_the_two_gradients_of_the_dlr_differ():
     z, reference = logits(5).requires_grad_(), classes(5)
     with_denominator, without = (
-        torch.autograd.grad(dlr(z, reference, differentiate_denominator=d).sum(), z)[0] for d in (True, False)
+        torch.autograd.grad(dlr(z, reference, full_denominator_gradient=d).sum(), z)[0] for d in (True, False)
     )
     assert not torch.allclose(with_denominator, without)
 

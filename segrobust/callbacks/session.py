@@ -9,14 +9,12 @@ from torch import nn
 from segrobust.callbacks.access import SampleView
 from segrobust.callbacks.progress import ProgressLines
 from segrobust.evaluation.adversarials import AdversarialStore
-from segrobust.evaluation.judging import precision_of
-from segrobust.evaluation.manifest import Manifest, attack_entries, preprocessing_of
+from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.panel_files import write_panels
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.records import CLEAN, Record, RecordWriter, read_records
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.runner import run
-from segrobust.evaluation.samples import fingerprint_of, label_space_of, load_sample
 from segrobust.evaluation.work import StridedWork
 
 
@@ -126,22 +124,14 @@ class Session:
         )
 
     def _manifest(self) -> Manifest:
-        entries = attack_entries(self.plan)
-        return Manifest(
-            weights=self.weights,
-            preprocessing=preprocessing_of(self.network),
-            data=fingerprint_of(self.dataset),
-            image_size="x".join(map(str, load_sample(self.dataset, 0).mask.shape)),
-            label_space=label_space_of(self.dataset),
-            ignore_index=self.ignore_index,
-            criterion=repr(self.plan.criterion),
-            seed=self.seed,
-            precision=str(precision_of(self.network)).removeprefix("torch."),
+        return Manifest.of(
+            self.network,
+            self.dataset,
+            self.plan,
             samples=self.samples,
-            attacks=entries,
-            planned=entries,
-            data_description=self.dataset.describe(),
-            network_description=type(self.network).__name__,
+            ignore_index=self.ignore_index,
+            seed=self.seed,
+            weights=self.weights,
         )
 
 

@@ -15,7 +15,7 @@ from segrobust.attacks import Attack
 from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.estimate import estimate, measure_passes
 from segrobust.evaluation.judging import device_of, precision_of
-from segrobust.evaluation.manifest import Manifest, attack_entries, preprocessing_of
+from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.panel_files import write_panels
 from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
@@ -24,10 +24,9 @@ from segrobust.evaluation.records import Record, RecordWriter, merge_records, re
 from segrobust.evaluation.report import Report, heading, summarize_run
 from segrobust.evaluation.run_directory import Provenance, RunDirectory, device_name
 from segrobust.evaluation.runner import run
-from segrobust.evaluation.samples import SampleSource, describe_data, fingerprint_of, label_space_of, load_sample
+from segrobust.evaluation.samples import SampleSource, label_space_of, load_sample
 from segrobust.evaluation.summarize import summarize
 from segrobust.evaluation.work import StridedWork, choose_samples
-from segrobust.networks import FullResolution, Normalized, weights_digest
 
 
 def evaluate(
@@ -159,22 +158,13 @@ class _Session:
     @cached_property
     def manifest(self) -> Manifest:
         """What this call gives results of. Reads the first image."""
-        entries = attack_entries(self.plan)
-        return Manifest(
-            weights=weights_digest(self.network),
-            preprocessing=preprocessing_of(self.network),
-            data=fingerprint_of(self.dataset),
-            image_size="x".join(map(str, load_sample(self.dataset, 0).mask.shape)),
-            label_space=label_space_of(self.dataset),
-            ignore_index=self.ignore_index,
-            criterion=repr(self.plan.criterion),
-            seed=self.seed,
-            precision=str(precision_of(self.network)).removeprefix("torch."),
+        return Manifest.of(
+            self.network,
+            self.dataset,
+            self.plan,
             samples=self.samples,
-            attacks=entries,
-            planned=entries,
-            data_description=describe_data(self.dataset),
-            network_description=_describe_network(self.network),
+            ignore_index=self.ignore_index,
+            seed=self.seed,
         )
 
     def estimate(self) -> Report:
@@ -259,12 +249,3 @@ class _Session:
             f"run directory: {'none, nothing is kept' if directory is None else directory.path}",
         ]
         Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)
-
-
-def _describe_network(network: nn.Module) -> str:
-    """Its class, inside wrappers, and its size."""
-    inner = network
-    while isinstance(inner, Normalized | FullResolution):
-        inner = inner.network
-    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    return f"{type(inner).__name__}, {millions:.2g} M parameters"

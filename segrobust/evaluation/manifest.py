@@ -8,10 +8,12 @@ from typing import Any, Final, Literal, Self
 
 from torch import nn
 
+from segrobust.evaluation.judging import precision_of
 from segrobust.evaluation.plan import Plan
+from segrobust.evaluation.samples import SampleSource, describe_data, fingerprint_of, label_space_of, load_sample
 from segrobust.evaluation.strict_json import write_json
 from segrobust.label_space import LabelSpace
-from segrobust.networks import FullResolution, Normalized
+from segrobust.networks import FullResolution, Normalized, weights_digest
 
 MANIFEST_SCHEMA: Final = 1
 
@@ -79,6 +81,47 @@ class Manifest:
     data_description: str
     network_description: str
     schema: int = MANIFEST_SCHEMA
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        dataset: SampleSource,
+        plan: Plan,
+        *,
+        samples: tuple[int, ...],
+        ignore_index: int,
+        seed: int,
+        weights: str | None = None,
+    ) -> Self:
+        """What an evaluation gives results of. Reads the first image.
+
+        Args:
+            network: what is attacked.
+            dataset: the samples.
+            plan: attacks and radii.
+            samples: positions of the samples to evaluate.
+            ignore_index: label of void pixels.
+            seed: of random starts.
+            weights: digest of the weights, where it is known already.
+        """
+        entries = attack_entries(plan)
+        return cls(
+            weights=weights or weights_digest(network),
+            preprocessing=preprocessing_of(network),
+            data=fingerprint_of(dataset),
+            image_size="x".join(map(str, load_sample(dataset, 0).mask.shape)),
+            label_space=label_space_of(dataset),
+            ignore_index=ignore_index,
+            criterion=repr(plan.criterion),
+            seed=seed,
+            precision=str(precision_of(network)).removeprefix("torch."),
+            samples=samples,
+            attacks=entries,
+            planned=entries,
+            data_description=describe_data(dataset),
+            network_description=describe_network(network),
+        )
 
     def extended(self, newer: Self, directory: Path) -> Self:
         """This manifest with the samples and the attacks of a newer command on the same directory.
@@ -173,3 +216,12 @@ def _merge_attacks(
         known = merged.get(entry.digest, entry)
         merged[entry.digest] = replace(known, eps=tuple(sorted({*known.eps, *entry.eps})))
     return tuple(merged.values())
+
+
+def describe_network(network: nn.Module) -> str:
+    """Its class, inside wrappers, and its size."""
+    inner = network
+    while isinstance(inner, Normalized | FullResolution):
+        inner = inner.network
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    return f"{type(inner).__name__}, {millions:.2g} M parameters"

@@ -72,6 +72,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
             for i in (slice(row, row + 1) for row in range(len(p)))
         ]
         return torch.cat(one)
+    shrinks = not p.is_cuda and p.shape[1] > LARGE  # by the image's own size, so that its batch has no influence
     weight = weight.double()
     weighted = metric * a
     low = torch.full_like(weight, -1.0)  # no point left of the root is known yet
@@ -96,7 +97,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         root = torch.where(root.isnan(), found, root)
         if not p.is_cuda and not root.isnan().any():
             break
-        if not p.is_cuda and len(p) == 1 and left and active.sum() * SHRINK < p.shape[1]:
+        if shrinks and left and active.sum() * SHRINK < p.shape[1]:
             right = active[0].nonzero()[:, 0]
             p, a, metric, weighted = p[:, right], a[:, right], metric[:, right], weighted[:, right]
         usable = (newton > low) & (newton < high)

@@ -1,0 +1,52 @@
+"""The published attack, as adv-lib 0.2.8 ships it: a peer to measure against, not a dependency of the toolkit."""
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from types import ModuleType
+
+from torch import Tensor, nn
+
+VERSION = "0.2.8"
+
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # torch.compile decorates its prox and would need a C++ compiler
+
+
+def published_alma_prox() -> Callable[..., Tensor]:
+    """`alma_prox(network, images, labels, masks=..., num_steps=...) -> adversarial images`, uncompiled."""
+    attack: Callable[..., Tensor] = _module().alma_prox
+    return attack
+
+
+def published_prox() -> Callable[..., Tensor]:
+    """`prox_linf_indicator(delta, weight, lower, upper, H=metric) -> z`, by ternary search."""
+    prox: Callable[..., Tensor] = _module().prox_linf_indicator
+    return prox
+
+
+class CalledBefore(nn.Module):
+    """A network that calls a function before each pass; the published loop has no other place to look in.
+
+    Args:
+        network: what is called.
+        before: called with the input of each pass.
+    """
+
+    def __init__(self, network: nn.Module, before: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.network = network
+        self._before = before
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the network."""
+        self._before(images)
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def _module() -> ModuleType:
+    found = importlib.metadata.version("adv-lib")
+    if found != VERSION:
+        raise ImportError(f"the comparison is with adv-lib {VERSION}, found {found}; pip install adv-lib=={VERSION}")
+    return importlib.import_module("adv_lib.attacks.segmentation.alma_prox")

@@ -1,0 +1,188 @@
+"""ALMA-prox of the toolkit against the released code, on real images: norms, passes, seconds per step.
+
+Both attack the same CamVid validation images at 192x256, one at a time, in float32, until 99 % of the valid pixels are
+wrong. Each result is written when it exists; a second call continues.
+
+    SEGROBUST_CAMVID=... python -m benchmarks.alma_prox_vs_advlib --network camvid_standard
+    python -m benchmarks.alma_prox_vs_advlib --table_only true
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+
+from benchmarks.advlib import CalledBefore, published_alma_prox
+from segrobust.attacks import AlmaProx
+from segrobust.data import CamVid
+from segrobust.metrics import geometric_mean_ratio, minimal_norm_statistics
+from segrobust.networks import build_network, load_weights, read_metadata
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "alma_prox_vs_advlib.jsonl"
+
+VARIANTS = {
+    "default": AlmaProx(),
+    "published": AlmaProx(penalty_derivative="published", full_denominator_gradient=True),
+    "exact-derivative": AlmaProx(full_denominator_gradient=True),
+    "constant-denominator": AlmaProx(penalty_derivative="published"),
+}
+AttackName = Literal["adv-lib", "default", "published", "exact-derivative", "constant-denominator"]
+NetworkName = Literal["camvid_standard", "camvid_robust"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One attack on one image; `norm` is null where it failed."""
+
+    network: str
+    attack: str
+    steps: int
+    sample_id: int
+    norm: float | None
+    apsr: float
+    forwards: int
+    backwards: int
+    seconds: float
+
+
+def reference_network(name: str) -> nn.Module:
+    """A network of `benchmarks/networks`, frozen."""
+    path = HERE / "networks" / f"{name}.safetensors"
+    network = build_network(json.loads(read_metadata(path)["network"]))
+    load_weights(network, path)
+    return network.eval().requires_grad_(False)
+
+
+def report_images(number: int) -> list[int]:
+    """Positions spread over the second half of the validation set; the first half is for tuning."""
+    half, total = 51, 101
+    return [half + i * (total - half) // number for i in range(number)]
+
+
+def attack_ours(attack: AlmaProx, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
+    """Adversarial image, forwards and backwards."""
+    result = attack(network, images, labels)
+    return result.adv, int(result.num_forwards), int(result.num_backwards)
+
+
+def attack_published(steps: int, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
+    """Adversarial image, forwards and backwards of adv-lib's attack; it runs one backward pass per forward pass."""
+    calls: list[int] = []
+    counted = CalledBefore(network, lambda _: calls.append(1))
+    adv = published_alma_prox()(counted, images, labels, masks=labels != 255, num_steps=steps)
+    return adv, len(calls), len(calls)
+
+
+def measure(network_name: str, attack_name: AttackName, steps: int, sample_id: int) -> Result:
+    """Attacks one image and judges it by one more pass, alike for both sides."""
+    network = reference_network(network_name)
+    sample = CamVid(split="val", size=(192, 256))[sample_id]
+    images, labels = sample["image"][None], sample["mask"][None]
+    before = time.perf_counter()
+    if attack_name == "adv-lib":
+        adv, forwards, backwards = attack_published(steps, network, images, labels)
+    else:
+        adv, forwards, backwards = attack_ours(replace(VARIANTS[attack_name], num_steps=steps), network, images, labels)
+    seconds = time.perf_counter() - before
+    valid = labels != 255
+    wrong = int(((network(adv).argmax(1) != labels) & valid).sum())
+    needed = int(valid.sum()) - int(valid.sum()) // 100
+    return Result(
+        network=network_name,
+        attack=attack_name,
+        steps=steps,
+        sample_id=sample_id,
+        norm=(adv - images).abs().max().item() if wrong >= needed else None,
+        apsr=wrong / int(valid.sum()),
+        forwards=forwards,
+        backwards=backwards,
+        seconds=seconds,
+    )
+
+
+def stored() -> Iterator[Result]:
+    """Results of earlier calls."""
+    if RESULTS.exists():
+        for line in RESULTS.read_text().splitlines():
+            yield Result(**json.loads(line))
+
+
+def table(results: list[Result]) -> str:
+    """A row per network and attack, in Markdown."""
+    rows = [
+        "| network | attack | images | ASR | median norm | norm / adv-lib (images both break) "
+        "| only this / only adv-lib | forwards + backwards | s/step |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for network in sorted({result.network for result in results}):
+        mine = [result for result in results if result.network == network]
+        norms = {name: norms_of(mine, name) for name in dict.fromkeys(result.attack for result in mine)}
+        for name, norm in norms.items():
+            shared = sorted(norm.keys() & norms.get("adv-lib", {}).keys())
+            ratio = "-"
+            counts = "-"
+            if shared and name != "adv-lib":
+                compared = geometric_mean_ratio(
+                    torch.tensor([norm[i] for i in shared]), torch.tensor([norms["adv-lib"][i] for i in shared])
+                )
+                ratio = f"{compared.ratio:.3f} ({compared.num_both})"
+                counts = f"{compared.num_only_a} / {compared.num_only_b}"
+            statistics = minimal_norm_statistics(torch.tensor(list(norm.values())), cap=1.0)
+            runs = [result for result in mine if result.attack == name]
+            seconds = sorted(result.seconds / result.backwards for result in runs)[len(runs) // 2]
+            passes = f"{runs[0].forwards} + {runs[0].backwards}"
+            found = f"{100 * statistics.asr:.0f} % | {255 * statistics.median:.3f}/255"
+            rows.append(
+                f"| {network} | {name} | {len(runs)} | {found} | {ratio} | {counts} | {passes} | {seconds:.3f} |"
+            )
+    return "\n".join(rows)
+
+
+def norms_of(results: list[Result], attack: str) -> dict[int, float]:
+    """Norm of each image, inf where the attack failed."""
+    mine = [result for result in results if result.attack == attack]
+    return {result.sample_id: math.inf if result.norm is None else result.norm for result in mine}
+
+
+def main(
+    network: NetworkName = "camvid_standard",
+    attacks: tuple[AttackName, ...] = ("adv-lib", "default", "published"),
+    images: int = 16,
+    steps: int = 500,
+    threads: int = 1,
+    table_only: bool = False,
+) -> None:
+    """Measures what is missing, then prints the table of everything measured with this number of steps.
+
+    Args:
+        network: reference network.
+        attacks: what to run.
+        images: how many, spread over the second half of the validation set.
+        steps: iterations of each attack.
+        threads: threads of torch.
+        table_only: only print the table.
+    """
+    torch.set_num_threads(threads)
+    if not table_only:
+        done = {(result.network, result.attack, result.steps, result.sample_id) for result in stored()}
+        RESULTS.parent.mkdir(exist_ok=True)
+        for sample_id in report_images(images):
+            for attack in attacks:
+                if (network, attack, steps, sample_id) not in done:
+                    result = measure(network, attack, steps, sample_id)
+                    with RESULTS.open("a") as file:
+                        file.write(json.dumps(asdict(result)) + "\n")
+                    print(f"{network} image {sample_id} {attack}: norm {result.norm and result.norm * 255}", flush=True)
+    print(table([result for result in stored() if result.steps == steps]))
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

@@ -1,5 +1,6 @@
 """Training of a segmentation network on clean batches, with exact validation scores."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ class SegmentationTask(LightningModule):
         super().__init__()
         self.network = network
         if initial_weights is not None:
-            load_weights(network, str(initial_weights))
+            load_weights(network, os.fspath(initial_weights))
         self.ignore_index = ignore_index
         self._make_optimizer = optimizer
         self._make_schedule = schedule

@@ -32,9 +32,9 @@ VARIANTS = {
     "default": AlmaProx(),
     "published": AlmaProx(penalty_derivative="published", full_denominator_gradient=True),
     "exact-derivative": AlmaProx(full_denominator_gradient=True),
-    "constant-denominator": AlmaProx(penalty_derivative="published"),
+    "guarded-denominator": AlmaProx(penalty_derivative="published"),
 }
-AttackName = Literal["adv-lib", "default", "published", "exact-derivative", "constant-denominator"]
+AttackName = Literal["adv-lib", "default", "published", "exact-derivative", "guarded-denominator"]
 NetworkName = Literal["camvid_standard", "camvid_robust"]
 
 

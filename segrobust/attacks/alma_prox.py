@@ -18,6 +18,7 @@ CVPR 2023 (arXiv 2206.07179).
 """
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -205,10 +206,11 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             return problem.valid_mask
         last = max(self.num_steps - 1, 1)
         reached = last if self.discard == "constant" else step
-        # In integers: rounded progress would count differently for the batch's bound and for an image.
-        allowed = self.criterion.num_unbroken_allowed(problem.num_valid) * reached // last
-        size = torch.tensor(constraints[0].numel())
-        bound = int(self.criterion.num_unbroken_allowed(size)) * reached // last
+        # Floored once, in integers: rounded progress would count differently for the batch's bound and for an image.
+        share = 1 - Fraction(str(self.criterion.apsr))
+        numerator, denominator = share.numerator * reached, share.denominator * last
+        allowed = torch.div(problem.num_valid * numerator, denominator, rounding_mode="floor")
+        bound = constraints[0].numel() * numerator // denominator
         return discard_hardest(constraints, problem.valid_mask, allowed, bound)
 
     def _update_penalties(self, step: int, constraints: Tensor, active: Tensor, state: AlmaProxState) -> None:

@@ -41,10 +41,9 @@ def test_what_is_given_up(discard, monkeypatch):
 
     monkeypatch.setattr(AlmaProx, "_active", counting)
     attack(case.network, case.images, case.labels)
-    allowed = 768 // 10
     expected = {
-        "growing": [max(allowed * step // 10 - 1, 0) for step in range(11)],
-        "constant": [allowed - 1] * 11,
+        "growing": [max(768 * step // 100 - 1, 0) for step in range(11)],
+        "constant": [768 // 10 - 1] * 11,
         "never": [0] * 11,
     }
     assert counts == expected[discard]

@@ -121,10 +121,12 @@ def test_train_then_evaluate_then_add_an_attack(command, tmp_path, capsys):
 def test_a_run_is_continued_and_never_overwritten(command, tmp_path, capsys):
     assert "nothing to resume" in refused(command, cli.train, "--resume", "true", capsys=capsys)
     command(cli.train)
-    first = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    first = (tmp_path / "run" / "weights.safetensors").stat().st_mtime_ns
     assert "holds a run" in refused(command, cli.train, capsys=capsys)
+    assert (tmp_path / "run" / "weights.safetensors").stat().st_mtime_ns == first
     command(cli.train, "--resume", "true", "--trainer.max_epochs", "2")
-    assert (tmp_path / "run" / "weights.safetensors").read_bytes() != first
+    assert (tmp_path / "run" / "weights.safetensors").stat().st_mtime_ns > first
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from segrobust.networks import load_weights, save_weights, weights_digest
 from segrobust.tasks import SegmentationTask
 
 ROOT = Path(__file__).parent.parent
+DEMO_WEIGHTS = ROOT / "benchmarks" / "networks" / "scenes.safetensors"
 WEIGHTS = "weights.safetensors"
 
 
@@ -59,7 +60,10 @@ class SegRobustCLI(LightningCLI):
 class TrainCLI(SegRobustCLI):
     """Train a segmentation network on clean or attacked images. A bare command trains the demo on generated scenes."""
 
-    demo = ("--config", str(ROOT / "configs" / "demo.yaml"))
+    demo = (
+        *("--config", str(ROOT / "configs" / "demo.yaml")),
+        *("--model.init_args.initial_weights", str(DEMO_WEIGHTS)),
+    )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds resumption and the checkpoints that it needs."""
@@ -93,7 +97,7 @@ class EvaluateCLI(SegRobustCLI):
     demo = (
         *("--config", str(ROOT / "configs" / "demo.yaml")),
         *("--config", str(ROOT / "configs" / "demo_evaluation.yaml")),
-        *("--checkpoint", str(ROOT / "benchmarks" / "networks" / "scenes.safetensors")),
+        *("--checkpoint", str(DEMO_WEIGHTS)),
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

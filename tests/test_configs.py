@@ -50,7 +50,7 @@ def test_experiment_makes_task_and_data_and_survives_a_round_trip(path, command,
         module.out_channels for module in reversed(list(cli.model.network.modules())) if hasattr(module, "out_channels")
     )
     saved = tmp_path / "saved.yaml"
-    saved.write_text(cli.parser.dump(cli.config, skip_link_targets=True))
+    saved.write_text(cli.parser.dump(cli.config, skip_none=False))  # as Lightning saves it with a run
     again = command(TrainCLI, "--config", saved)
     for key in ("model", "data", "seed_everything"):
         assert again.config[key] == cli.config[key]
@@ -98,7 +98,7 @@ def test_trainer_fragment_makes_a_trainer(path, command):
 
 def test_unknown_key_is_named(command, tmp_path, capsys):
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text((CONFIGS / "demo.yaml").read_text() + "\nmodle: {}\n")
+    wrong.write_text((CONFIGS / "demo.yaml").read_text() + "\nmodle: {class_path: segrobust.tasks.SegmentationTask}\n")
     with pytest.raises(SystemExit):
         command(TrainCLI, "--config", wrong)
     assert "modle" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """Adversarial training: the network learns from batches that any attack has perturbed."""
 
 import torch
-from jsonargparse.typing import Path_fr
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -43,7 +42,7 @@ class AdversarialTask(SegmentationTask):
         optimizer: OptimizerCallable = _adamw,
         schedule: ScheduleCallable = _polynomial,
         ignore_index: int = 255,
-        initial_weights: Path_fr | str | None = None,
+        initial_weights: str | None = None,
     ) -> None:
         super().__init__(
             network, optimizer=optimizer, schedule=schedule, ignore_index=ignore_index, initial_weights=initial_weights

@@ -1,12 +1,10 @@
 """Training of a segmentation network on clean batches, with exact validation scores."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jsonargparse.typing import Path_fr
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -58,12 +56,12 @@ class SegmentationTask(LightningModule):
         optimizer: OptimizerCallable = _adamw,
         schedule: ScheduleCallable = _polynomial,
         ignore_index: int = 255,
-        initial_weights: Path_fr | str | None = None,
+        initial_weights: str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         if initial_weights is not None:
-            load_weights(network, os.fspath(initial_weights))
+            load_weights(network, initial_weights)
         self.ignore_index = ignore_index
         self._make_optimizer = optimizer
         self._make_schedule = schedule

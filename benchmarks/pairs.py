@@ -49,7 +49,11 @@ def compare(
         second: what it is compared with.
         pairs: how many pairs count.
         warmup: how many pairs are run before, uncounted.
+
+    Raises:
+        ValueError: fewer pairs than an interval needs, before anything is run.
     """
+    _check_pairs(pairs)
     times = [(_seconds(first), _seconds(second)) for _ in range(warmup + pairs)][warmup:]
     return summarize([a for a, _ in times], [b for _, b in times])
 
@@ -96,8 +100,7 @@ def summarize(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """
     ratios = sorted(a / b for a, b in zip(first, second, strict=True))
     count = len(ratios)
-    if count < 6:
-        raise ValueError(f"an interval of 95 % for a median needs at least 6 pairs, got {count}")
+    _check_pairs(count)
     tails = [sum(math.comb(count, heads) for heads in range(i + 1)) / 2**count for i in range(count // 2)]
     rank = max(i for i, tail in enumerate(tails) if tail <= 0.025)
     return Comparison(
@@ -114,3 +117,8 @@ def _seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def _check_pairs(count: int) -> None:
+    if count < 6:
+        raise ValueError(f"an interval of 95 % for a median needs at least 6 pairs, got {count}")

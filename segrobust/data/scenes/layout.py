@@ -18,7 +18,7 @@ def place_things(rng: Rng, street: Street) -> list[Thing]:
         things += _greenery(rng, side)
         things += _people(rng, side)
     if rng.random() < 0.3:
-        things.append(_person(rng, rng.uniform(-street.left.kerb, street.right.kerb), rng.uniform(9.0, 22.0)))
+        things.append(_person(rng, rng.uniform(-street.left.kerb, street.right.kerb), rng.uniform(7.0, 14.0)))
     return things
 
 
@@ -61,12 +61,12 @@ def _kerbside(rng: Rng, side: Side) -> list[Thing]:
     x = side.sign * (side.kerb + 0.45)
     z, spacing = rng.uniform(5.0, 18.0), rng.uniform(13.0, 24.0)
     height = rng.uniform(5.0, 8.0)
-    while z < 55.0:
-        things.append(Thing(x=x, z=z, half_width=0.09, length=0.2, height=height, label=Label.POLE, draw=draw_lamp))
+    while z < 32.0:
+        things.append(Thing(x=x, z=z, half_width=0.2, length=0.2, height=height, label=Label.POLE, draw=draw_lamp))
         z += spacing
     for _ in range(rng.integers(1, 4)):
-        z, top, radius = rng.uniform(9.0, 34.0), rng.uniform(2.3, 3.4), rng.uniform(0.3, 0.55)
-        post = Thing(x=x, z=z, half_width=0.05, length=0.1, height=top, label=Label.POLE, draw=draw_signpost)
+        z, top, radius = rng.uniform(5.5, 15.0), rng.uniform(2.4, 3.4), rng.uniform(0.45, 0.7)
+        post = Thing(x=x, z=z, half_width=0.1, length=0.1, height=top, label=Label.POLE, draw=draw_signpost)
         plate = Thing(x=x, z=z - 0.05, half_width=radius, length=0.1, height=top, label=Label.SIGN, draw=draw_sign)
         things += [post, plate]
     return things
@@ -95,7 +95,7 @@ def _plant(rng: Rng, x: float, z: float, height: float) -> Thing:
 def _people(rng: Rng, side: Side) -> list[Thing]:
     inner = side.kerb + side.verge
     return [
-        _person(rng, side.sign * (inner + rng.uniform(0.2, 1.0) * side.walk), 5.5 + rng.exponential(14.0))
+        _person(rng, side.sign * (inner + rng.uniform(0.2, 1.0) * side.walk), rng.uniform(4.5, 14.0))
         for _ in range(rng.poisson(3.2))
     ]
 
@@ -104,9 +104,9 @@ def _person(rng: Rng, x: float, z: float) -> Thing:
     return Thing(
         x=x,
         z=z,
-        half_width=rng.uniform(0.24, 0.34),
+        half_width=rng.uniform(0.34, 0.46),
         length=0.4,
-        height=rng.uniform(1.2, 1.9),
+        height=rng.uniform(1.45, 1.95),
         label=Label.PEDESTRIAN,
         draw=draw_pedestrian,
     )

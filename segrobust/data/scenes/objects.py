@@ -110,7 +110,7 @@ def draw_tree(brush: Brush, rng: Rng, tree: Thing) -> None:
 def draw_lamp(brush: Brush, rng: Rng, lamp: Thing) -> None:
     """A street lamp whose arm reaches over the road."""
     metal = rgb(0.34, 0.36, 0.36) * np.float32(rng.uniform(0.5, 1.5))
-    half = max(0.09, 0.9 / brush.scale)
+    half = max(lamp.half_width, 2.0 / brush.scale)
     brush.flat(((-half, 0), (half, 0), (half * 0.7, lamp.height), (-half * 0.7, lamp.height)), lamp.x, metal, 0.5)
     reach = -np.sign(lamp.x) * 1.6
     low, high = lamp.height - 0.16, lamp.height + half
@@ -122,7 +122,7 @@ def draw_lamp(brush: Brush, rng: Rng, lamp: Thing) -> None:
 
 def draw_signpost(brush: Brush, rng: Rng, post: Thing) -> None:
     """The pole of a sign; the sign itself is another thing, in front of it."""
-    half = max(0.04, 0.8 / brush.scale)
+    half = max(post.half_width, 1.8 / brush.scale)
     brush.flat(((-half, 0), (half, 0), (half, post.height), (-half, post.height)), post.x, rgb(0.5, 0.5, 0.5), 0.5)
 
 

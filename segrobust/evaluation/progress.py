@@ -1,14 +1,15 @@
 """Progress of an evaluation in the terminal."""
 
-import statistics
 from collections.abc import Iterable, Iterator
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.records import Record
 from segrobust.evaluation.tables import norm_text, percent
+from segrobust.metrics import quantiles
 
 
 def show_progress(records: Iterable[Record], plan: Plan, done: Iterable[Record], num_images: int) -> Iterator[Record]:
@@ -57,6 +58,6 @@ def _found(job: Job, records: list[Record]) -> str:
         return ""
     success = percent(sum(record.success for record in counted) / len(counted))
     if job.attack.minimal_norm:
-        median = statistics.median_low(record.norm for record in counted)
+        (median,) = quantiles(torch.tensor([record.norm for record in counted]), (0.5,))
         return f"asr {success} %  median {norm_text(median, job.attack.norm)}"
     return f"apsr {percent(sum(record.apsr for record in counted) / len(counted))} %"

@@ -6,7 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, AttackResult, MinimalNormSearch, Targeted, Untargeted
+from segrobust.attacks import (
+    FGSM,
+    PGD,
+    AlmaProx,
+    Attack,
+    AttackResult,
+    LagrangianFMN,
+    MinimalNormSearch,
+    Targeted,
+    Untargeted,
+)
 from segrobust.functional.modes import attackable
 
 EPS = 8 / 255
@@ -82,6 +92,9 @@ BATTERY = (
     Contestant(
         "alma_prox_targeted", AlmaProx(num_steps=12, step_size=8e-3, initial_multiplier=0.1, criterion=Targeted())
     ),
+    Contestant("lagrangian_fmn", LagrangianFMN(num_passes=13)),
+    Contestant("lagrangian_fmn_l2", LagrangianFMN(num_passes=13, norm="l2")),
+    Contestant("lagrangian_fmn_targeted", LagrangianFMN(num_passes=13, criterion=Targeted())),
     *(
         fixed_budget(f"pgd_{loss}_{norm}", loss=loss, norm=norm)
         for loss in ("ce", "dlr", "margin")

@@ -4,11 +4,13 @@ from segrobust.attacks.alma_prox import AlmaProx
 from segrobust.attacks.base import Attack, AttackResult
 from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
 from segrobust.attacks.fgsm import FGSM
+from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.pgd import PGD
 from segrobust.attacks.search import MinimalNormSearch
 
 __all__ = (
     "AlmaProx",
+    "LagrangianFMN",
     "MinimalNormSearch",
     "PGD",
     "FGSM",

@@ -90,6 +90,26 @@ def margin(logits: Tensor, reference: Tensor) -> Tensor:
     return pair[:, 0] - pair[:, 1]
 
 
+def smooth_margin(logits: Tensor, reference: Tensor, temperature: Tensor) -> Tensor:
+    """Margin against a smooth maximum of the other classes: `z_r - T log sum_{c != r} exp(z_c / T)`.
+
+    At most the margin, and at least the margin minus `T log(K - 1)`; its gradient reaches all classes that compete.
+
+    Args:
+        logits: `(B, K, H, W)`, K >= 2.
+        reference: `(B, H, W)` int64 class indices.
+        temperature: `(B,)`, T > 0 of each image, in logits.
+
+    Returns:
+        `(B, H, W)`, in logits.
+    """
+    require_classes("margin", logits.shape[1], targeted=False)
+    t = temperature[:, None, None]
+    own = logits.gather(1, reference[:, None])
+    others = logits.scatter(1, reference[:, None], -torch.inf)
+    return own[:, 0] - t * (others / t[:, None]).logsumexp(1)
+
+
 def dlr(
     logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0, full_denominator_gradient: bool = False
 ) -> Tensor:

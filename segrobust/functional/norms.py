@@ -7,6 +7,9 @@ from torch import Tensor
 
 NormName = Literal["linf", "l2", "l1"]
 
+DUAL: dict[NormName, NormName] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""Dual norms: `|<g, delta>| <= ||g||_dual ||delta||`."""
+
 
 def norm(delta: Tensor, name: NormName) -> Tensor:
     """Norm of each perturbation of a batch.

@@ -7,6 +7,7 @@ from oracles import slow_margin
 from tolerances import BALL
 from torch import nn
 
+import segrobust.attacks
 from segrobust.attacks import FGSM, PGD, AlmaProx, MinimalNormSearch, Targeted, Untargeted
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import norm
@@ -293,8 +294,9 @@ def test_perturbing_for_training_stays_in_box_and_ball(contestant, network, batc
 
 @every_attack
 def test_repr_identifies_the_attack(contestant):
-    assert eval(repr(contestant.attack)) == contestant.attack
-    assert hash(eval(repr(contestant.attack))) == hash(contestant.attack)
+    again = eval(repr(contestant.attack), dict(vars(segrobust.attacks)))
+    assert again == contestant.attack
+    assert hash(again) == hash(contestant.attack)
 
 
 @every_attack

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from oracles import linear_case
-from tolerances import LINEAR_L2_RATIO, LINEAR_LINF_RATIO
+from tolerances import FAST_L2_RATIO, FAST_LINF_RATIO, LINEAR_L2_RATIO, LINEAR_LINF_RATIO
 
-from segrobust.attacks import PGD, AlmaProx, MinimalNormSearch
+from segrobust.attacks import PGD, AlmaProx, LagrangianFMN, MinimalNormSearch
 
 SEARCH = MinimalNormSearch(attack=PGD(num_steps=20, loss="margin"))
 SEARCH_L2 = MinimalNormSearch(attack=PGD(num_steps=20, norm="l2"), initial_eps=0.25, max_eps=20.0)
@@ -35,3 +35,12 @@ def test_l2_norms_of_the_search_are_bounds(seed):
     found = ratios(SEARCH_L2, "l2", seed, void=seed == 1)
     assert (found >= 1 - 1e-5).all()
     assert (found <= LINEAR_L2_RATIO).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("norm", "bound"), [("linf", FAST_LINF_RATIO), ("l2", FAST_L2_RATIO)])
+@pytest.mark.parametrize("num_passes", [25, 50])
+def test_few_passes_of_lagrangian_fmn_are_close_to_the_optimum(num_passes, norm, bound, seed):
+    found = ratios(LagrangianFMN(num_passes=num_passes, norm=norm), norm, seed, void=seed == 1)
+    assert (found >= 1 - 1e-5).all()
+    assert (found <= bound).all()

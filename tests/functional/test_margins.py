@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from oracles import slow_dlr, slow_margin
 
-from segrobust.functional.margins import competitor, dlr, margin, require_classes, top_classes
+from segrobust.functional.margins import competitor, dlr, margin, require_classes, smooth_margin, top_classes
 
 
 def logits(num_classes, seed=0, dtype=torch.float64, shape=(2, 7, 9)):
@@ -133,3 +135,23 @@ def test_dlr_names_the_classes_that_it_needs_and_the_alternative(num_classes, si
 def test_margin_needs_two_classes():
     with pytest.raises(ValueError, match="at least 2 classes"):
         require_classes("margin", 1, targeted=False)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_smooth_margin_lies_below_the_margin_by_at_most_its_bound(num_classes):
+    z, reference = logits(num_classes), classes(num_classes)
+    temperature = torch.tensor([0.3, 2.0], dtype=torch.float64)
+    gap = slow_margin(z, reference) - smooth_margin(z, reference, temperature)
+    bound = temperature[:, None, None] * math.log(num_classes - 1)
+    assert (gap >= -1e-12).all()
+    assert (gap <= bound + 1e-12).all()
+    assert num_classes == 2 or gap.max() > 0.1 * bound.max()
+
+
+def test_smooth_margin_of_far_logits_is_finite_with_its_gradient():
+    far = (1e6 * logits(5, dtype=torch.float32)).requires_grad_()
+    value = smooth_margin(far, classes(5), torch.full((2,), 1e-6))
+    (gradient,) = torch.autograd.grad(value.sum(), far)
+    assert value.isfinite().all()
+    torch.testing.assert_close(gradient.sum(1), torch.zeros(2, 7, 9), atol=1e-6, rtol=0)
+    assert (gradient.gather(1, classes(5)[:, None]) == 1).all()

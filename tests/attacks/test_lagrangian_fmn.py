@@ -1,0 +1,88 @@
+"""Lagrangian FMN: one number to choose, and nothing that depends on the scale of logits or of distances."""
+
+import pytest
+import torch
+from oracles import linear_case
+from torch import nn
+
+from segrobust.attacks import LagrangianFMN
+
+
+class Scaled(nn.Module):
+    """A network whose logits are multiplied by a number."""
+
+    def __init__(self, network, factor):
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, images):
+        return self.factor * self.network(images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_norms_do_not_depend_on_the_scale_of_the_logits(factor, norm):
+    case = linear_case(0, batch_size=2)
+    attack = LagrangianFMN(num_passes=30, norm=norm)
+    plain = attack(case.network, case.images, case.labels)
+    scaled = attack(Scaled(case.network, factor), case.images, case.labels)
+    torch.testing.assert_close(scaled.norm, plain.norm, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("factor", [1 / 30, 0.2, 3.0])
+def test_optima_of_any_size_are_found_with_50_passes(factor):
+    case = linear_case(1, batch_size=2, dtype=torch.float64)
+    images = 0.5 + factor * (case.images - 0.5)
+    assert ((images >= 0) & (images <= 1)).all()
+    with torch.no_grad():
+        labels = case.network(images).argmax(1)
+    assert torch.equal(labels, case.labels)  # logits are affine and zero at mid-grey
+    result = LagrangianFMN(num_passes=50)(case.network, images, labels)
+    optimum = factor * case.minimal_norms("linf")
+    assert result.success.all()
+    assert (result.norm >= optimum * (1 - 1e-9)).all()
+    assert (result.norm <= 1.15 * optimum).all()
+
+
+@pytest.mark.parametrize("num_passes", [2, 3, 20])
+def test_passes_stay_within_what_is_asked_for(num_passes):
+    case = linear_case(0, batch_size=2)
+    result = LagrangianFMN(num_passes=num_passes)(case.network, case.images, case.labels)
+    assert torch.equal(result.num_forwards + result.num_backwards, torch.full((2,), 2 * num_passes))
+
+
+def test_a_broken_image_costs_one_look_and_the_judgement():
+    case = linear_case(0, batch_size=2)
+    labels = (case.labels + 1) % 6
+    result = LagrangianFMN(num_passes=20)(case.network, case.images, labels)
+    assert (result.norm == 0).all()
+    assert (result.num_forwards == 2).all()
+    assert (result.num_backwards == 0).all()
+
+
+def test_a_warm_start_that_succeeds_is_a_bound():
+    case = linear_case(0, batch_size=2)
+    attack = LagrangianFMN(num_passes=20)
+    first = attack(case.network, case.images, case.labels)
+    again = attack(case.network, case.images, case.labels, start=first.adv - case.images)
+    assert (again.norm <= first.norm * (1 + 1e-6)).all()
+    assert (again.first_success == 0).all()
+
+
+def test_a_constant_network_fails_without_nan():
+    network = nn.Conv2d(3, 4, 1)
+    nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
+    result = LagrangianFMN(num_passes=10)(network, torch.rand(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long))
+    assert not result.success.any()
+    assert result.adv.isfinite().all()
+
+
+def test_one_pass_is_refused():
+    with pytest.raises(ValueError, match=r"num_passes must be at least 2.*got 1"):
+        LagrangianFMN(num_passes=1)
+
+
+def test_l1_is_refused():
+    with pytest.raises(ValueError, match="linf, l2"):
+        LagrangianFMN(norm="l1")

@@ -19,6 +19,18 @@ def published_alma_prox() -> Callable[..., Tensor]:
     return attack
 
 
+def published_pdpgd() -> Callable[..., Tensor]:
+    """`pdpgd(network, images, labels, norm=..., masks=..., num_steps=...) -> adversarial images`."""
+    attack: Callable[..., Tensor] = _module("primal_dual_gradient_descent").pdpgd
+    return attack
+
+
+def published_dag() -> Callable[..., Tensor]:
+    """`dag(network, images, labels, masks=..., max_iter=..., p=...) -> adversarial images`."""
+    attack: Callable[..., Tensor] = _module("dense_adversary").dag
+    return attack
+
+
 def published_prox() -> Callable[..., Tensor]:
     """`prox_linf_indicator(delta, weight, lower, upper, H=metric) -> z`, by ternary search."""
     prox: Callable[..., Tensor] = _module().prox_linf_indicator
@@ -45,8 +57,8 @@ class CalledBefore(nn.Module):
         return logits
 
 
-def _module() -> ModuleType:
+def _module(name: str = "alma_prox") -> ModuleType:
     found = importlib.metadata.version("adv-lib")
     if found != VERSION:
         raise ImportError(f"the comparison is with adv-lib {VERSION}, found {found}; pip install adv-lib=={VERSION}")
-    return importlib.import_module("adv_lib.attacks.segmentation.alma_prox")
+    return importlib.import_module(f"adv_lib.attacks.segmentation.{name}")

@@ -1,7 +1,7 @@
-"""What a step of ALMA-prox costs beside a bare pass of the network, ours and the published one.
+"""What a step of an attack costs beside a bare pass of the network, ours and the published ALMA-prox.
 
 A bare pass is forward, cross-entropy and backward to the input of the same frozen network. A step is everything between
-one iterate and the next inside the running attack: both passes, judging, tracking, multipliers and prox.
+one iterate and the next inside the running attack: both passes, judging, tracking, multipliers, prox or projection.
 
     python -m benchmarks.step_overhead --threads 2
 """
@@ -12,14 +12,13 @@ from jsonargparse import auto_cli
 from benchmarks.advlib import CalledBefore, published_alma_prox
 from benchmarks.pairs import PAIRS, WARMUP, Comparison, compare_steps
 from benchmarks.subjects import NetworkName, Subject, make_subject
-from segrobust.attacks import AlmaProx
+from segrobust.attacks import AlmaProx, Attack, LagrangianFMN
 
 NETWORKS: tuple[NetworkName, ...] = ("mobilenet", "resnet18")
 
 
-def ours(subject: Subject, num_pairs: int) -> Comparison:
-    """Steps of our attack over bare passes."""
-    attack = AlmaProx(num_steps=num_pairs + WARMUP)
+def ours(subject: Subject, attack: Attack) -> Comparison:
+    """Steps of one of our attacks over bare passes."""
     return compare_steps(
         lambda between: attack(subject.network, subject.images, subject.labels, observer=lambda _: between()),
         subject.bare_pass,
@@ -46,7 +45,7 @@ def main(
     size: tuple[int, int] = (384, 480),
     networks: tuple[NetworkName, ...] = NETWORKS,
 ) -> None:
-    """Measures both attacks on each network and prints a line for each.
+    """Measures the attacks on each network and prints a line for each.
 
     Args:
         pairs: steps that count.
@@ -58,8 +57,10 @@ def main(
     print(f"torch {torch.__version__}, {threads} threads, {size[0]}x{size[1]}, 11 classes, batch 1")
     for name in networks:
         subject = make_subject(name, size=size, num_classes=11)
-        print(f"{name:10} AlmaProx step / bare pass  {ours(subject, pairs)}", flush=True)
-        print(f"{name:10} adv-lib step / bare pass   {published(subject, pairs)}", flush=True)
+        steps = pairs + WARMUP
+        for attack in (AlmaProx(num_steps=steps), LagrangianFMN(num_passes=steps + 1)):
+            print(f"{name:10} {type(attack).__name__} step / bare pass  {ours(subject, attack)}", flush=True)
+        print(f"{name:10} adv-lib step / bare pass  {published(subject, pairs)}", flush=True)
 
 
 if __name__ == "__main__":

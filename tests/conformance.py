@@ -14,6 +14,7 @@ from segrobust.attacks import (
     AttackResult,
     LagrangianFMN,
     MinimalNormSearch,
+    Polished,
     Targeted,
     Untargeted,
 )
@@ -94,6 +95,7 @@ BATTERY = (
     ),
     Contestant("lagrangian_fmn", LagrangianFMN(num_passes=13)),
     Contestant("lagrangian_fmn_l2", LagrangianFMN(num_passes=13, norm="l2")),
+    Contestant("polished", Polished(attack=LagrangianFMN(num_passes=13))),
     Contestant("lagrangian_fmn_targeted", LagrangianFMN(num_passes=13, criterion=Targeted())),
     *(
         fixed_budget(f"pgd_{loss}_{norm}", loss=loss, norm=norm)

@@ -6,12 +6,14 @@ from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
 from segrobust.attacks.fgsm import FGSM
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.pgd import PGD
+from segrobust.attacks.polish import Polished
 from segrobust.attacks.search import MinimalNormSearch
 
 __all__ = (
     "AlmaProx",
     "LagrangianFMN",
     "MinimalNormSearch",
+    "Polished",
     "PGD",
     "FGSM",
     "Attack",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks import Attack, MinimalNormSearch
+from segrobust.attacks import Attack, MinimalNormSearch, Polished
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.oracle import NetworkOracle
 from segrobust.evaluation.judging import batch_problem
@@ -79,6 +79,9 @@ def _loop_passes(attack: Attack) -> tuple[float, float]:
     if isinstance(attack, MinimalNormSearch):
         forwards, backwards = _loop_passes(attack.attack)
         return attack.num_rounds * forwards, attack.num_rounds * backwards
+    if isinstance(attack, Polished):
+        forwards, backwards = _loop_passes(attack.attack)
+        return forwards + attack.num_forwards, backwards
     return float("nan"), float("nan")
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from segrobust.attacks import FGSM, PGD, AlmaProx, MinimalNormSearch, Targeted, Untargeted
+from segrobust.attacks import FGSM, PGD, AlmaProx, MinimalNormSearch, Polished, Targeted, Untargeted
 from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
 from segrobust.evaluation.estimate import estimate, most_passes
 from segrobust.evaluation.work import StridedWork
@@ -89,6 +89,11 @@ def test_estimate_adds_up_passes():
     result = estimate(plan, 7, forward_seconds=2.0, backward_seconds=3.0)
     assert dict(result.seconds_by_job) == {name: 7 * seconds for name, seconds in expected.items()}
     assert result.seconds == 7 * (2 + sum(expected.values()))
+
+
+def test_polishing_adds_its_forwards():
+    (unit,) = plan_attacks({"a": Polished(attack=AlmaProx(num_steps=10), num_forwards=4)}, (0.1, 0.2)).units
+    assert most_passes(unit) == (11 + 1 + 2 + 4, 10)
 
 
 def test_subsets_are_nested_seeded_and_ascending():

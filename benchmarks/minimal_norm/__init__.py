@@ -1,0 +1,1 @@
+"""Minimal-norm attacks against each other: norm and success against passes."""

@@ -1,0 +1,237 @@
+"""All minimal-norm attacks at hand on the same images: norms, success and passes, ours and published code.
+
+CamVid validation images of the second half at 192x256, one at a time, float32, until 99 % of the valid pixels are
+wrong. Each result is written when it exists; a second call continues.
+
+    SEGROBUST_CAMVID=... python -m benchmarks.minimal_norm.contest --network camvid_standard
+    python -m benchmarks.minimal_norm.contest --table_only true
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+
+from benchmarks.advlib import CalledBefore, published_alma_prox, published_dag, published_pdpgd
+from benchmarks.alma_prox_vs_advlib import NetworkName, reference_network, report_images
+from segrobust.attacks import PGD, AlmaProx, Attack, LagrangianFMN, MinimalNormSearch
+from segrobust.data import CamVid
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results" / "minimal_norm.jsonl"
+PICTURE = HERE / "norm_against_passes.png"
+BASELINE = "adv-lib alma_prox 500"
+
+Contender = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, int, int]]
+"""Network, images and labels to adversarial images, forwards and backwards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One attack on one image; `norm` is null where it failed."""
+
+    network: str
+    attack: str
+    sample_id: int
+    norm: float | None
+    apsr: float
+    forwards: int
+    backwards: int
+
+
+def _ours(attack: Attack) -> Contender:
+    def run(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
+        result = attack(network, images, labels)
+        return result.adv, int(result.num_forwards), int(result.num_backwards)
+
+    return run
+
+
+def _published(attack: Callable[[], Callable[..., Tensor]], **settings: float) -> Contender:
+    """Published code; it runs one backward pass per forward pass."""
+
+    def run(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
+        calls: list[int] = []
+        counted = CalledBefore(network, lambda _: calls.append(1))
+        adv = attack()(counted, images, labels, masks=labels != 255, **settings)
+        return adv, len(calls), len(calls)
+
+    return run
+
+
+CONTENDERS: dict[str, Contender] = {
+    **{f"LagrangianFMN {n}": _ours(LagrangianFMN(num_passes=n)) for n in (25, 50, 100, 300)},
+    **{f"AlmaProx {n}": _ours(AlmaProx(num_steps=n)) for n in (100, 500)},
+    "AlmaProx 500, step 1e-2": _ours(AlmaProx(step_size=1e-2)),
+    "search over PGD 13 x 20": _ours(MinimalNormSearch(attack=PGD(num_steps=20, loss="margin"))),
+    BASELINE: _published(published_alma_prox),
+    "adv-lib alma_prox 500, lr 1e-2": _published(published_alma_prox, lr_init=1e-2),
+    "adv-lib pdpgd 500, lr 1e-2": _published(published_pdpgd, norm=math.inf, primal_lr=1e-2),
+    "adv-lib dag 200, step 3e-3": _published(published_dag, p=math.inf, γ=3e-3),
+}
+
+
+def measure(network_name: str, attack: str, sample_id: int) -> Result:
+    """Attacks one image and judges it by one more pass, alike for all."""
+    network = reference_network(network_name)
+    sample = CamVid(split="val", size=(192, 256))[sample_id]
+    images, labels = sample["image"][None], sample["mask"][None]
+    adv, forwards, backwards = CONTENDERS[attack](network, images, labels)
+    valid = labels != 255
+    with torch.no_grad():
+        wrong = int(((network(adv).argmax(1) != labels) & valid).sum())
+    num_valid = int(valid.sum())
+    return Result(
+        network=network_name,
+        attack=attack,
+        sample_id=sample_id,
+        norm=(adv - images).abs().max().item() if wrong >= num_valid - num_valid // 100 else None,
+        apsr=wrong / num_valid,
+        forwards=forwards,
+        backwards=backwards,
+    )
+
+
+def stored() -> Iterator[Result]:
+    """Results of earlier calls."""
+    if RESULTS.exists():
+        for line in RESULTS.read_text().splitlines():
+            yield Result(**json.loads(line))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one attack did to the images of one network; norms in x/255, inf where it failed."""
+
+    network: str
+    attack: str
+    norms: dict[int, float]
+    forwards: float
+    backwards: float
+
+    @property
+    def num_broken(self) -> int:
+        """Images broken."""
+        return sum(math.isfinite(norm) for norm in self.norms.values())
+
+    def ratio(self, other: "Row") -> tuple[float, float, int]:
+        """Geometric mean and largest ratio of norms over the images that both break, and their number."""
+        both = [i for i in self.norms.keys() & other.norms.keys() if math.isfinite(self.norms[i] + other.norms[i])]
+        logs = [math.log(self.norms[i] / other.norms[i]) for i in both]
+        if not logs:
+            return math.nan, math.nan, 0
+        return math.exp(sum(logs) / len(logs)), math.exp(max(logs)), len(logs)
+
+
+def rows(results: list[Result]) -> list[Row]:
+    """A row per network and attack, in the order of the contenders."""
+    found = []
+    for network in sorted({result.network for result in results}):
+        for attack in CONTENDERS:
+            mine = [result for result in results if (result.network, result.attack) == (network, attack)]
+            if mine:
+                found.append(
+                    Row(
+                        network=network,
+                        attack=attack,
+                        norms={r.sample_id: math.inf if r.norm is None else 255 * r.norm for r in mine},
+                        forwards=sum(r.forwards for r in mine) / len(mine),
+                        backwards=sum(r.backwards for r in mine) / len(mine),
+                    )
+                )
+    return found
+
+
+def table(found: list[Row]) -> str:
+    """Rows in Markdown."""
+    lines = [
+        "| network | attack | forwards + backwards | broken | median norm "
+        "| norm / adv-lib 500 (images both break) | largest ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    baselines = {row.network: row for row in found if row.attack == BASELINE}
+    for row in found:
+        mean, largest, number = (
+            row.ratio(baselines[row.network]) if row.network in baselines else (math.nan,) * 2 + (0,)
+        )
+        compared = f"{mean:.3f} ({number}) | {largest:.2f}" if number else "- | -"
+        lines.append(
+            f"| {row.network} | {row.attack} | {row.forwards:.0f} + {row.backwards:.0f} "
+            f"| {row.num_broken}/{len(row.norms)} | {median(row.norms.values()):.3f}/255 | {compared} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(found: list[Row], path: Path) -> None:
+    """Median norm and share of broken images against passes, a column of axes per network."""
+    from matplotlib.figure import Figure
+
+    networks = sorted({row.network for row in found})
+    figure = Figure(figsize=(5.6 * len(networks), 7), layout="constrained")
+    grid = figure.subplots(2, len(networks), squeeze=False, sharex=True)
+    families = dict.fromkeys(_family(name) for name in CONTENDERS)
+    styles = {family: (f"C{i}", "os^Dv<>Pp*"[i]) for i, family in enumerate(families)}
+    for column, network in enumerate(networks):
+        norms, broken = grid[0, column], grid[1, column]
+        for family, (color, marker) in styles.items():
+            mine = [row for row in found if row.network == network and _family(row.attack) == family]
+            mine.sort(key=lambda row: row.forwards + row.backwards)
+            passes = [(row.forwards + row.backwards) / 2 for row in mine]
+            medians = [median(row.norms.values()) for row in mine]
+            shares = [100 * row.num_broken / len(row.norms) for row in mine]
+            norms.plot(passes, [m if math.isfinite(m) else math.nan for m in medians], color=color, marker=marker)
+            broken.plot(passes, shares, color=color, marker=marker, label=family)
+        norms.set(title=network, yscale="log", ylabel="median l_inf norm, units of 1/255")
+        broken.set(xscale="log", xlabel="passes (forwards + backwards) / 2", ylabel="images broken, %", ylim=(-5, 105))
+    grid[1, 0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _family(attack: str) -> str:
+    """An attack without its number of passes."""
+    return " ".join(word for word in attack.split() if not word.strip(",").isdigit())
+
+
+def main(
+    network: NetworkName = "camvid_standard",
+    attacks: tuple[str, ...] = tuple(CONTENDERS),
+    images: int = 16,
+    threads: int = 1,
+    table_only: bool = False,
+) -> None:
+    """Measures what is missing, then prints the table of everything measured and draws it.
+
+    Args:
+        network: reference network.
+        attacks: contenders to run, by the names of the table.
+        images: how many, spread over the second half of the validation set.
+        threads: threads of torch.
+        table_only: only print the table and draw.
+    """
+    unknown = set(attacks) - CONTENDERS.keys()
+    if unknown:
+        raise SystemExit(f"attacks must be of {', '.join(CONTENDERS)}; got {', '.join(sorted(unknown))}")
+    torch.set_num_threads(threads)
+    if not table_only:
+        done = {(result.network, result.attack, result.sample_id) for result in stored()}
+        RESULTS.parent.mkdir(exist_ok=True)
+        for attack in attacks:
+            for sample_id in report_images(images):
+                if (network, attack, sample_id) not in done:
+                    result = measure(network, attack, sample_id)
+                    with RESULTS.open("a") as file:
+                        file.write(json.dumps(asdict(result)) + "\n")
+                    print(f"{network} image {sample_id} {attack}: {result.norm and result.norm * 255}", flush=True)
+    found = rows(list(stored()))
+    print(table(found))
+    draw(found, PICTURE)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

@@ -1,0 +1,87 @@
+"""Smaller norms from the result of any l_inf attack, by clipping it: forwards only."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.criteria import Criterion
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Iterate, Tracker
+from segrobust.functional.norms import NormName, norm
+from segrobust.functional.projections import project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polished(Attack):
+    """Bisection of `clip(delta, -t, t)` over t, from the result of an l_inf attack; minimal-norm.
+
+    Only what was seen to succeed is kept, so the result is never worse than the attack's. Images that the attack does
+    not break cost nothing.
+
+    Args:
+        attack: minimal-norm, or fixed-budget with a radius of its own; l_inf.
+        num_forwards: forwards for each image, judged ones.
+        smallest: smallest t that is looked at, as a share of the norm found; 0.95 suits minimal norms that are tight
+            already, smaller shares suit fixed-budget attacks.
+    """
+
+    minimal_norm: ClassVar[bool] = True
+
+    attack: Attack
+    num_forwards: int = 6
+    smallest: float = 0.95
+
+    def __post_init__(self) -> None:
+        name = type(self.attack).__name__
+        if self.attack.norm != "linf":
+            raise ValueError(f"clipping shortens the l_inf norm only; {name} is an attack in {self.attack.norm!r}")
+        if not self.attack.minimal_norm and self.attack.radius_field is None:
+            raise ValueError(f"a polished fixed-budget attack needs a radius of its own: set eps of {name}")
+        if self.num_forwards < 1:
+            raise ValueError(f"num_forwards must be at least 1, got {self.num_forwards}")
+        if not 0 <= self.smallest < 1:
+            raise ValueError(f"smallest is a share of the norm in [0, 1), got {self.smallest}")
+
+    @property
+    def norm(self) -> NormName:
+        """The norm of the attack inside."""
+        return self.attack.norm
+
+    @property
+    def criterion(self) -> Criterion:
+        """The criterion of the attack inside."""
+        return self.attack.criterion
+
+    @property
+    def radius_field(self) -> float | None:
+        """The radius of the attack inside."""
+        return self.attack.radius_field
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The attack, then the bisection, all broken images together, each over its own radius."""
+        inner = self.attack.run(oracle, problem, observer)
+        tracker = Tracker(problem.images, minimal_norm=True)
+        tracker.merge(torch.arange(problem.batch_size), inner)
+        rows = (inner.best.success & (inner.best.norm > 0)).cpu().nonzero()[:, 0]
+        if len(rows) == 0:
+            return tracker
+        oracle, problem = oracle.select(rows), problem.select(rows)
+        places = rows.to(problem.images.device)
+        delta, high = inner.best.delta[places], inner.best.norm[places]
+        low = self.smallest * high
+        first = int(inner.num_judged.max())
+        for step in range(first, first + self.num_forwards):
+            middle = (low + high) / 2
+            clipped = project(delta, middle, "linf", problem.lower, problem.upper)
+            logits = oracle.logits(clipped, differentiable=False)
+            num_broken = self.criterion.broken(logits, problem).sum((1, 2))
+            success = self.criterion.success(num_broken, problem.num_valid)
+            iterate = Iterate(step, rows, clipped, logits, num_broken, success, norm(clipped, "linf"))
+            tracker.update(iterate)
+            if observer is not None:
+                observer(iterate)
+            low, high = low.where(success, middle), middle.where(success, high)
+        return tracker

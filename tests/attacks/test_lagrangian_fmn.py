@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from oracles import linear_case
+from oracles import linear_case, slow_margin
 from torch import nn
 
 from segrobust.attacks import LagrangianFMN
+from segrobust.attacks.problem import make_problem
+from segrobust.attacks.tracker import Iterate
 
 
 class Scaled(nn.Module):
@@ -67,6 +69,61 @@ def test_a_warm_start_that_succeeds_is_a_bound():
     again = attack(case.network, case.images, case.labels, start=first.adv - case.images)
     assert (again.norm <= first.norm * (1 + 1e-6)).all()
     assert (again.first_success == 0).all()
+
+
+def test_a_warm_start_that_fails_is_not_cut_down():
+    case = linear_case(0, batch_size=2)
+    start = torch.where(torch.rand_like(case.images) < 0.5, -0.2, 0.2)
+    norms = []
+    LagrangianFMN(num_passes=4)(
+        case.network, case.images, case.labels, start=start, observer=lambda iterate: norms.append(iterate.norm)
+    )
+    assert (norms[1] >= 0.19).all()
+
+
+def test_after_a_success_all_iterates_are_smaller_than_the_smallest():
+    case = linear_case(2, batch_size=4)
+    smallest = torch.full((4,), torch.inf)
+
+    def look(iterate):
+        nonlocal smallest
+        assert (iterate.norm <= smallest * (1 - 5e-4)).all()
+        smallest = torch.where(iterate.success, torch.minimum(smallest, iterate.norm), smallest)
+
+    LagrangianFMN(num_passes=60)(case.network, case.images, case.labels, observer=look)
+    assert smallest.isfinite().all()
+
+
+def test_weights_follow_the_margins_within_their_bounds():
+    case = linear_case(0, batch_size=1, dtype=torch.float64)
+    valid = torch.ones_like(case.labels, dtype=torch.bool)
+    valid[:, :4] = False
+    problem = make_problem(
+        case.images,
+        case.labels,
+        valid_mask=valid,
+        ignore_index=255,
+        targets=None,
+        perturbable=None,
+        start=None,
+        eps=None,
+        sample_ids=None,
+        norm="linf",
+    )
+    attack = LagrangianFMN()
+    delta, state = attack.init(problem)
+    delta = delta + 0.03 * torch.randn(delta.shape, generator=torch.Generator().manual_seed(0), dtype=delta.dtype)
+    with torch.no_grad():
+        logits = case.network(case.images + delta)
+    v = slow_margin(logits, case.labels)
+    expected = torch.exp(0.1 * torch.tanh(v / v[valid].abs().mean()))
+    count = torch.zeros(1, dtype=torch.long)
+    for step in range(1, 61):
+        attack.objective(problem, Iterate(step, count, delta, logits, count, count > 0, delta[:, 0, 0, 0]), state)
+        weights = (expected**step).clamp(1 / 20, 20) * valid
+        torch.testing.assert_close(state.weights, weights)
+    assert state.weights.max() == 20
+    assert state.weights[valid].min() == 1 / 20
 
 
 def test_a_constant_network_fails_without_nan():

@@ -171,11 +171,12 @@ def table(found: list[Row]) -> str:
 def draw(found: list[Row], path: Path) -> None:
     """Median norm and share of broken images against passes, a column of axes per network."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 
     networks = sorted({row.network for row in found})
     figure = Figure(figsize=(5.6 * len(networks), 7), layout="constrained")
     grid = figure.subplots(2, len(networks), squeeze=False, sharex=True)
-    families = dict.fromkeys(_family(name) for name in CONTENDERS)
+    families = dict.fromkeys(_family(row.attack) for row in found)
     styles = {family: (f"C{i}", "os^Dv<>Pp*"[i]) for i, family in enumerate(families)}
     for column, network in enumerate(networks):
         norms, broken = grid[0, column], grid[1, column]
@@ -188,8 +189,15 @@ def draw(found: list[Row], path: Path) -> None:
             norms.plot(passes, [m if math.isfinite(m) else math.nan for m in medians], color=color, marker=marker)
             broken.plot(passes, shares, color=color, marker=marker, label=family)
         norms.set(title=network, yscale="log", ylabel="median l_inf norm, units of 1/255")
+        norms.yaxis.set_major_formatter(ScalarFormatter())
+        norms.yaxis.set_minor_formatter(ScalarFormatter())
         broken.set(xscale="log", xlabel="passes (forwards + backwards) / 2", ylabel="images broken, %", ylim=(-5, 105))
-    grid[1, 0].legend(fontsize=8)
+        broken.set_xticks([25, 50, 100, 200, 500], labels=["25", "50", "100", "200", "500"])
+        broken.xaxis.set_minor_locator(NullLocator())
+        broken.xaxis.set_minor_formatter(NullFormatter())
+        for axes in (norms, broken):
+            axes.grid(alpha=0.3)
+    grid[1, -1].legend(fontsize=8, loc="lower left")
     figure.savefig(path, dpi=110)
 
 

@@ -17,13 +17,11 @@ from typing import Literal
 
 import torch
 from jsonargparse import auto_cli
-from torch import Tensor, nn
 
-from benchmarks.advlib import CalledBefore, published_alma_prox
+from benchmarks.advlib import attack_published, published_alma_prox
+from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
 from segrobust.attacks import AlmaProx
-from segrobust.data import CamVid
 from segrobust.metrics import geometric_mean_ratio, minimal_norm_statistics
-from segrobust.networks import build_network, load_weights, read_metadata
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "alma_prox_vs_advlib.jsonl"
@@ -35,7 +33,6 @@ VARIANTS = {
     "guarded-denominator": AlmaProx(penalty_derivative="published"),
 }
 AttackName = Literal["adv-lib", "default", "published", "exact-derivative", "guarded-denominator"]
-NetworkName = Literal["camvid_standard", "camvid_robust"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,55 +50,24 @@ class Result:
     seconds: float
 
 
-def reference_network(name: str) -> nn.Module:
-    """A network of `benchmarks/networks`, frozen."""
-    path = HERE / "networks" / f"{name}.safetensors"
-    network = build_network(json.loads(read_metadata(path)["network"]))
-    load_weights(network, path)
-    return network.eval().requires_grad_(False)
-
-
-def report_images(number: int) -> list[int]:
-    """Positions spread over the second half of the validation set; the first half is for tuning."""
-    half, total = 51, 101
-    return [half + i * (total - half) // number for i in range(number)]
-
-
-def attack_ours(attack: AlmaProx, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-    """Adversarial image, forwards and backwards."""
-    result = attack(network, images, labels)
-    return result.adv, int(result.num_forwards), int(result.num_backwards)
-
-
-def attack_published(steps: int, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-    """Adversarial image, forwards and backwards of adv-lib's attack; it runs one backward pass per forward pass."""
-    calls: list[int] = []
-    counted = CalledBefore(network, lambda _: calls.append(1))
-    adv = published_alma_prox()(counted, images, labels, masks=labels != 255, num_steps=steps)
-    return adv, len(calls), len(calls)
-
-
 def measure(network_name: str, attack_name: AttackName, steps: int, sample_id: int) -> Result:
     """Attacks one image and judges it by one more pass, alike for both sides."""
     network = reference_network(network_name)
-    sample = CamVid(split="val", size=(192, 256))[sample_id]
-    images, labels = sample["image"][None], sample["mask"][None]
+    images, labels = report_sample(sample_id)
     before = time.perf_counter()
     if attack_name == "adv-lib":
-        adv, forwards, backwards = attack_published(steps, network, images, labels)
+        adv, forwards, backwards = attack_published(published_alma_prox(), network, images, labels, num_steps=steps)
     else:
         adv, forwards, backwards = attack_ours(replace(VARIANTS[attack_name], num_steps=steps), network, images, labels)
     seconds = time.perf_counter() - before
-    valid = labels != 255
-    wrong = int(((network(adv).argmax(1) != labels) & valid).sum())
-    needed = int(valid.sum()) - int(valid.sum()) // 100
+    norm, apsr = judge(network, images, labels, adv)
     return Result(
         network=network_name,
         attack=attack_name,
         steps=steps,
         sample_id=sample_id,
-        norm=(adv - images).abs().max().item() if wrong >= needed else None,
-        apsr=wrong / int(valid.sum()),
+        norm=norm,
+        apsr=apsr,
         forwards=forwards,
         backwards=backwards,
         seconds=seconds,

@@ -70,14 +70,14 @@ def make_problem(
     images: Tensor,
     labels: Tensor,
     *,
-    valid_mask: Tensor | None,
-    ignore_index: int,
-    targets: Tensor | None,
-    perturbable: Tensor | None,
-    start: Tensor | None,
-    eps: float | Tensor | None,
-    sample_ids: Sequence[int] | Tensor | None,
     norm: NormName,
+    valid_mask: Tensor | None = None,
+    ignore_index: int = 255,
+    targets: Tensor | None = None,
+    perturbable: Tensor | None = None,
+    start: Tensor | None = None,
+    eps: float | Tensor | None = None,
+    sample_ids: Sequence[int] | Tensor | None = None,
 ) -> Problem:
     """Checks the arguments of an attack, and takes them out of inference mode and of any graph.
 

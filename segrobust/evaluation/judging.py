@@ -20,18 +20,7 @@ def batch_problem(images: Tensor, masks: Tensor, ignore_index: int) -> Problem:
     Raises:
         ValueError: images outside [0, 1], or shapes that do not match.
     """
-    return make_problem(
-        images,
-        masks,
-        valid_mask=None,
-        ignore_index=ignore_index,
-        targets=None,
-        perturbable=None,
-        start=None,
-        eps=None,
-        sample_ids=None,
-        norm="linf",
-    )
+    return make_problem(images, masks, ignore_index=ignore_index, norm="linf")
 
 
 def judge(

@@ -98,18 +98,7 @@ def test_weights_follow_the_margins_within_their_bounds():
     case = linear_case(0, batch_size=1, dtype=torch.float64)
     valid = torch.ones_like(case.labels, dtype=torch.bool)
     valid[:, :4] = False
-    problem = make_problem(
-        case.images,
-        case.labels,
-        valid_mask=valid,
-        ignore_index=255,
-        targets=None,
-        perturbable=None,
-        start=None,
-        eps=None,
-        sample_ids=None,
-        norm="linf",
-    )
+    problem = make_problem(case.images, case.labels, valid_mask=valid, norm="linf")
     attack = LagrangianFMN()
     delta, state = attack.init(problem)
     delta = delta + 0.03 * torch.randn(delta.shape, generator=torch.Generator().manual_seed(0), dtype=delta.dtype)

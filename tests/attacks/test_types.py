@@ -255,18 +255,7 @@ def test_the_runner_up_is_taken_when_the_last_forward_contradicts_the_loop(row):
 
 
 def problem_of(case):
-    return make_problem(
-        case.images,
-        case.labels,
-        valid_mask=None,
-        ignore_index=255,
-        targets=None,
-        perturbable=None,
-        start=None,
-        eps=None,
-        sample_ids=None,
-        norm="linf",
-    )
+    return make_problem(case.images, case.labels, norm="linf")
 
 
 def test_oracle_gradient_is_that_of_the_network():

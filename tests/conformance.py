@@ -7,15 +7,26 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.attacks import (
+    DLR,
     FGSM,
+    FGSMRS,
     PGD,
     AlmaProx,
     Attack,
     AttackResult,
+    Balanced,
+    CosPGDLoss,
+    CrossEntropy,
+    JensenShannon,
     LagrangianFMN,
+    LogitCosine,
+    Margin,
+    Masked,
     MinimalNormSearch,
     Polished,
+    SegPGDLoss,
     Targeted,
+    Tsallis,
     Untargeted,
 )
 from segrobust.functional.modes import attackable
@@ -98,20 +109,40 @@ BATTERY = (
     Contestant("polished", Polished(attack=LagrangianFMN(num_passes=13))),
     Contestant("lagrangian_fmn_targeted", LagrangianFMN(num_passes=13, criterion=Targeted())),
     *(
-        fixed_budget(f"pgd_{loss}_{norm}", loss=loss, norm=norm)
-        for loss in ("ce", "dlr", "margin")
+        fixed_budget(f"pgd_{type(loss).__name__}_{norm}", loss=loss, norm=norm)
+        for loss in (CrossEntropy(), DLR(), Margin())
         for norm in ("linf", "l2")
     ),
+    *(
+        fixed_budget(f"pgd_{type(loss).__name__}", loss=loss)
+        for loss in (
+            JensenShannon(),
+            LogitCosine(),
+            Tsallis(),
+            Masked(),
+            Balanced(),
+            SegPGDLoss(),
+            CosPGDLoss(),
+        )
+    ),
+    fixed_budget("pgd_masked_spherical", loss=Masked(loss=LogitCosine())),
+    fixed_budget("pgd_sigmoid_weights", loss=CosPGDLoss(activation="sigmoid")),
+    *(
+        fixed_budget(f"pgd_{type(loss).__name__}_targeted", loss=loss, criterion=Targeted())
+        for loss in (JensenShannon(), Tsallis(), Masked(), Balanced(), SegPGDLoss(), CosPGDLoss())
+    ),
+    Contestant("fgsm_rs", FGSMRS(eps=EPS)),
+    Contestant("fgsm_rs_seeded", FGSMRS(eps=EPS, seed=4, loss=Masked())),
     fixed_budget("pgd_random_linf", random_start=True, seed=3),
     fixed_budget("pgd_random_l2", random_start=True, norm="l2"),
     fixed_budget("pgd_targeted", criterion=Targeted()),
-    fixed_budget("pgd_half", loss="margin", criterion=Untargeted(apsr=0.5)),
+    fixed_budget("pgd_half", loss=Margin(), criterion=Untargeted(apsr=0.5)),
     Contestant("fgsm", FGSM(eps=EPS)),
-    Contestant("search_pgd", MinimalNormSearch(attack=PGD(num_steps=4, loss="margin"), num_rounds=4)),
+    Contestant("search_pgd", MinimalNormSearch(attack=PGD(num_steps=4, loss=Margin()), num_rounds=4)),
     Contestant(
         "search_pgd_l2",
         MinimalNormSearch(
-            attack=PGD(num_steps=4, loss="margin", norm="l2"), num_rounds=4, initial_eps=0.3, max_eps=50.0
+            attack=PGD(num_steps=4, loss=Margin(), norm="l2"), num_rounds=4, initial_eps=0.3, max_eps=50.0
         ),
     ),
     Contestant("search_fgsm", MinimalNormSearch(attack=FGSM(), num_rounds=4)),

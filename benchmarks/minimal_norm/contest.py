@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
 from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
-from segrobust.attacks import PGD, AlmaProx, Attack, LagrangianFMN, MinimalNormSearch
+from segrobust.attacks import PGD, AlmaProx, Attack, LagrangianFMN, Margin, MinimalNormSearch
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "minimal_norm.jsonl"
@@ -57,7 +57,7 @@ CONTENDERS: dict[str, Contender] = {
     **{f"LagrangianFMN {n}": _ours(LagrangianFMN(num_passes=n)) for n in (25, 50, 100, 300)},
     **{f"AlmaProx {n}": _ours(AlmaProx(num_steps=n)) for n in (100, 500)},
     "AlmaProx 500, step 1e-2": _ours(AlmaProx(step_size=1e-2)),
-    "search over PGD 13 x 20": _ours(MinimalNormSearch(attack=PGD(num_steps=20, loss="margin"))),
+    "search over PGD 13 x 20": _ours(MinimalNormSearch(attack=PGD(num_steps=20, loss=Margin()))),
     BASELINE: _published(published_alma_prox),
     "adv-lib alma_prox 500, lr 1e-2": _published(published_alma_prox, lr_init=1e-2),
     "adv-lib pdpgd 500, lr 1e-2": _published(published_pdpgd, norm=math.inf, primal_lr=1e-2),

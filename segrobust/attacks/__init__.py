@@ -3,8 +3,23 @@
 from segrobust.attacks.alma_prox import AlmaProx
 from segrobust.attacks.base import Attack, AttackResult
 from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
-from segrobust.attacks.fgsm import FGSM
+from segrobust.attacks.fgsm import FGSM, FGSMRS
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN
+from segrobust.attacks.losses import (
+    DLR,
+    Balanced,
+    CosPGDLoss,
+    CrossEntropy,
+    JensenShannon,
+    LogitCosine,
+    Margin,
+    Masked,
+    PixelLoss,
+    Pixels,
+    SegPGDLoss,
+    Tsallis,
+    Weighted,
+)
 from segrobust.attacks.pgd import PGD
 from segrobust.attacks.polish import Polished
 from segrobust.attacks.search import MinimalNormSearch
@@ -16,6 +31,20 @@ __all__ = (
     "Polished",
     "PGD",
     "FGSM",
+    "FGSMRS",
+    "PixelLoss",
+    "Pixels",
+    "Weighted",
+    "CrossEntropy",
+    "Margin",
+    "DLR",
+    "JensenShannon",
+    "LogitCosine",
+    "Tsallis",
+    "Masked",
+    "Balanced",
+    "SegPGDLoss",
+    "CosPGDLoss",
     "Attack",
     "AttackResult",
     "Criterion",

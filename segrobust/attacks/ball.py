@@ -1,71 +1,66 @@
-"""What fixed-budget gradient attacks share: a summed pixel loss and projected steps of steepest ascent."""
+"""What fixed-budget gradient attacks share: a ball, where they start in it, and the pixel loss that they climb."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields, check_choice
+from segrobust.attacks.base import check_attack_fields
 from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import IterativeAttack
+from segrobust.attacks.loop import IterativeAttack, State
+from segrobust.attacks.losses import CrossEntropy, PixelLoss, Pixels, check_loss
 from segrobust.attacks.problem import Problem
+from segrobust.attacks.random_start import random_start
 from segrobust.attacks.tracker import Iterate
-from segrobust.functional.norms import NormName, per_image
-from segrobust.functional.pixel_losses import PixelLossName, adversarial_loss
+from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
-from segrobust.functional.steps import steepest_ascent
 
 
 @dataclass(frozen=True, kw_only=True)
-class BallAttack(IterativeAttack[None]):
-    """A stateless fixed-budget attack that climbs the sum of a pixel loss inside a ball.
+class BallAttack(IterativeAttack[State]):
+    """A fixed-budget attack that stays inside a ball.
 
     Args:
         eps: radius, image units; None if every call gives its own.
-        norm: `"linf"` or `"l2"`.
-        loss: `"ce"`, `"margin"` (difference of logits) or `"dlr"`.
+        norm: one of the attack's norms.
         criterion: what breaks a pixel and how many make a success.
     """
 
     minimal_norm: ClassVar[bool] = False
+    norms: ClassVar[tuple[NormName, ...]] = ("linf", "l2")
+
+    if TYPE_CHECKING:  # fields of attacks that may start at random, constants of others
+
+        @property
+        def random_start(self) -> bool: ...  # noqa: D102
+
+        @property
+        def seed(self) -> int: ...  # noqa: D102
 
     eps: float | None = None
     norm: NormName = "linf"
-    loss: PixelLossName = "ce"
     criterion: Criterion = field(default_factory=Untargeted)
 
     def __post_init__(self) -> None:
-        check_attack_fields(("linf", "l2"), self.norm, self.eps, self.num_steps)
-        check_choice("loss", self.loss, get_args(PixelLossName))
+        check_attack_fields(self.norms, self.norm, self.eps, self.num_steps)
+        if self.seed and not self.random_start:
+            raise ValueError(f"seed={self.seed} has no effect without random_start=True")
 
     @property
     def radius_field(self) -> float | None:
         """The field `eps`."""
         return self.eps
 
-    def init(self, problem: Problem) -> tuple[Tensor, None]:
-        """The warm start projected into the ball, or zero."""
-        if problem.start is None:
-            return torch.zeros_like(problem.images), None
-        return self.project(problem, problem.start), None
+    def first(self, problem: Problem) -> Tensor:
+        """The warm start projected into the ball, a random point of it, or zero: `(B, C, H, W)`."""
+        if problem.start is not None:
+            return self.project(problem, problem.start)
+        if self.random_start:
+            return self.project(problem, random_start(problem, self.radius(problem), self.norm, self.seed))
+        return torch.zeros_like(problem.images)
 
-    def objective(self, problem: Problem, iterate: Iterate, state: None) -> Tensor:
-        """Sum of the losses of the valid pixels: `(B,)`."""
-        reference, sign = self.criterion.reference(problem), self.criterion.sign
-        losses = adversarial_loss(self.loss, iterate.logits, reference, sign=sign)
-        return (losses * problem.valid_mask).sum((1, 2))
-
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: None) -> Tensor:
-        """One projected step of steepest ascent."""
-        step = per_image(self.step_lengths(problem), gradient)
-        return self.project(problem, iterate.delta + step * steepest_ascent(gradient, self.norm))
-
-    def step_lengths(self, problem: Problem) -> Tensor:
-        """Length of a step of each image, in the units of the norm: `(B,)`; the radius."""
-        return self.radius(problem)
-
-    def done(self, problem: Problem, iterate: Iterate, state: None) -> Tensor:
+    def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
         """Nothing is left to win once all valid pixels are broken."""
         return iterate.num_broken == problem.num_valid
 
@@ -76,3 +71,37 @@ class BallAttack(IterativeAttack[None]):
     def project(self, problem: Problem, delta: Tensor) -> Tensor:
         """A point of ball and box."""
         return project(delta, self.radius(problem), self.norm, problem.lower, problem.upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelLossAttack(BallAttack[State]):
+    """An attack inside a ball that climbs the sum of a pixel loss over the valid pixels.
+
+    Args:
+        eps: radius, image units; None if every call gives its own.
+        norm: one of the attack's norms.
+        loss: what is climbed, see `segrobust.attacks.losses`.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    loss: PixelLoss = field(default_factory=CrossEntropy)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_loss(self.loss)
+
+    def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """Sum of the losses of the valid pixels: `(B,)`."""
+        pixels = self.pixels(problem, iterate)
+        return (self.loss(pixels) * pixels.valid).sum((1, 2))
+
+    def pixels(self, problem: Problem, iterate: Iterate) -> Pixels:
+        """What the loss sees of an iterate."""
+        return Pixels(
+            logits=iterate.logits,
+            reference=self.criterion.reference(problem),
+            sign=self.criterion.sign,
+            valid=problem.valid_mask,
+            broken=self.criterion.broken(iterate.logits.detach(), problem),
+            progress=iterate.step / self.num_steps,
+        )

@@ -1,13 +1,17 @@
-"""Fast gradient sign method: one step to the edge of the ball."""
+"""Fast gradient sign method, from the image itself or from a random point of the ball: one step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from segrobust.attacks.ball import BallAttack
+from torch import Tensor
+
+from segrobust.attacks.pgd import ProjectedAscent
+from segrobust.attacks.problem import Problem
+from segrobust.functional.norms import NormName
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSM(BallAttack):
+class FGSM(ProjectedAscent):
     """FGSM, fixed-budget, l_inf (FGM for l2), untargeted or targeted (Goodfellow et al., ICLR 2015, section 4).
 
     `delta = eps * sign(gradient of the summed pixel losses at the clean image)`; l2: the normalised gradient. The clean
@@ -16,8 +20,43 @@ class FGSM(BallAttack):
     Args:
         eps: radius, image units; None if every call gives its own.
         norm: `"linf"` or `"l2"`.
-        loss: `"ce"`, `"margin"` or `"dlr"`.
+        loss: what is climbed; `Masked()` makes SegFGSM (Gu et al., ECCV 2022).
         criterion: what breaks a pixel and how many make a success.
     """
 
     num_steps: ClassVar[int] = 1
+    random_start: ClassVar[bool] = False
+    seed: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSMRS(ProjectedAscent):
+    """FGSM from a random start, fixed-budget, l_inf, untargeted or targeted (Wong, Rice and Kolter, ICLR 2020).
+
+    From a uniform point of the ball one step of `step_ratio * eps` along the sign of the gradient, projected back: the
+    attack of fast adversarial training. Needs `sample_ids`.
+
+    Args:
+        eps: radius, image units; None if every call gives its own.
+        norm: `"linf"`.
+        loss: what is climbed, see `segrobust.attacks.losses`.
+        step_ratio: step over radius.
+        seed: of the random start, together with the sample id.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    norms: ClassVar[tuple[NormName, ...]] = ("linf",)
+    num_steps: ClassVar[int] = 1
+    random_start: ClassVar[bool] = True
+
+    step_ratio: float = 1.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step_ratio <= 0:
+            raise ValueError(f"step_ratio must be positive, got {self.step_ratio}; the paper's is 1.25")
+
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """Length of the step of each image: `(B,)`."""
+        return self.step_ratio * self.radius(problem)

@@ -35,6 +35,7 @@ from segrobust.attacks.criteria import Criterion, Untargeted
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
+from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import margin, smooth_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
@@ -120,7 +121,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         if iterate.step > 0:
             factor = (WEIGHT_RATE * margins.tanh()).exp_()
             state.weights = (state.weights * factor).clamp_(1 / MAX_WEIGHT, MAX_WEIGHT) * problem.valid_mask
-        weights = state.weights * (SHARPNESS * margins).sigmoid_()
+        weights = state.weights * sigmoid(SHARPNESS * margins)
         state.excess = (weights * margins.clamp_min(0)).sum((1, 2))
         smooth = smooth_margin(iterate.logits, reference, TEMPERATURE * scale)
         return -(sign * weights * smooth).sum((1, 2)) / scale

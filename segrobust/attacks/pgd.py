@@ -5,13 +5,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import BallAttack
+from segrobust.attacks.ball import PixelLossAttack
 from segrobust.attacks.problem import Problem
-from segrobust.attacks.random_start import random_start
+from segrobust.attacks.tracker import Iterate
+from segrobust.functional.norms import per_image
+from segrobust.functional.steps import steepest_ascent
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(BallAttack):
+class ProjectedAscent(PixelLossAttack[None]):
+    """Projected steps of steepest ascent: `delta <- project(delta + step * ascent(gradient))`, without memory.
+
+    Args:
+        eps: radius, image units; None if every call gives its own.
+        norm: `"linf"` (sign of the gradient) or `"l2"` (gradient over its norm).
+        loss: what is climbed, see `segrobust.attacks.losses`.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    def init(self, problem: Problem) -> tuple[Tensor, None]:
+        """See `BallAttack.first`."""
+        return self.first(problem), None
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: None) -> Tensor:
+        """One projected step of steepest ascent."""
+        step = per_image(self.step_lengths(problem), gradient)
+        return self.project(problem, iterate.delta + step * steepest_ascent(gradient, self.norm))
+
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """Length of a step of each image, in the units of the norm: `(B,)`."""
+        return self.radius(problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(ProjectedAscent):
     """PGD, fixed-budget, l_inf or l2, untargeted or targeted (Madry et al., ICLR 2018).
 
     `delta <- project(delta + step * ascent(gradient of the summed pixel losses))`, with the sign of the gradient for
@@ -23,7 +50,7 @@ class PGD(BallAttack):
         eps: radius, image units; None if every call gives its own.
         step_size: step, in the units of the norm; None for `2.5 eps / num_steps`, at most eps.
         norm: `"linf"` or `"l2"`.
-        loss: `"ce"`, `"margin"` (difference of logits) or `"dlr"`.
+        loss: what is climbed, see `segrobust.attacks.losses`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
         random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
             needs `sample_ids`.
         seed: of the random start, together with the sample id.
@@ -39,14 +66,6 @@ class PGD(BallAttack):
         super().__post_init__()
         if self.step_size is not None and self.step_size <= 0:
             raise ValueError(f"step_size must be positive, got {self.step_size}; use None for 2.5 eps / num_steps")
-        if self.seed and not self.random_start:
-            raise ValueError(f"seed={self.seed} has no effect without random_start=True")
-
-    def init(self, problem: Problem) -> tuple[Tensor, None]:
-        """The warm start, a random point of the ball, or zero."""
-        if problem.start is None and self.random_start:
-            return self.project(problem, random_start(problem, self.radius(problem), self.norm, self.seed)), None
-        return super().init(problem)
 
     def step_lengths(self, problem: Problem) -> Tensor:
         """Length of a step of each image: `(B,)`."""

@@ -5,17 +5,17 @@ from typing import ClassVar
 
 import torch
 
-from segrobust.attacks.base import Attack, Observer
-from segrobust.attacks.criteria import Criterion
+from segrobust.attacks.base import Observer
 from segrobust.attacks.oracle import GradientOracle
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate, Tracker
-from segrobust.functional.norms import NormName, norm
+from segrobust.attacks.wrapper import Wrapper
+from segrobust.functional.norms import norm
 from segrobust.functional.projections import project
 
 
 @dataclass(frozen=True, kw_only=True)
-class Polished(Attack):
+class Polished(Wrapper):
     """Bisection of `clip(delta, -t, t)` over t, from the result of an l_inf attack; minimal-norm.
 
     Only what was seen to succeed is kept, so the result is never worse than the attack's. Images that the attack does
@@ -30,7 +30,6 @@ class Polished(Attack):
 
     minimal_norm: ClassVar[bool] = True
 
-    attack: Attack
     num_forwards: int = 6
     smallest: float = 0.95
 
@@ -44,21 +43,6 @@ class Polished(Attack):
             raise ValueError(f"num_forwards must be at least 1, got {self.num_forwards}")
         if not 0 <= self.smallest < 1:
             raise ValueError(f"smallest is a share of the norm in [0, 1), got {self.smallest}")
-
-    @property
-    def norm(self) -> NormName:
-        """The norm of the attack inside."""
-        return self.attack.norm
-
-    @property
-    def criterion(self) -> Criterion:
-        """The criterion of the attack inside."""
-        return self.attack.criterion
-
-    @property
-    def radius_field(self) -> float | None:
-        """The radius of the attack inside."""
-        return self.attack.radius_field
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The attack, then the bisection, all broken images together, each over its own radius."""

@@ -6,17 +6,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import Attack, Observer
-from segrobust.attacks.criteria import Criterion
+from segrobust.attacks.base import Observer
 from segrobust.attacks.oracle import GradientOracle
 from segrobust.attacks.problem import Problem, check_eps
 from segrobust.attacks.tracker import Tracker
-from segrobust.functional.norms import NormName
+from segrobust.attacks.wrapper import Wrapper
 from segrobust.functional.projections import project
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinimalNormSearch(Attack):
+class MinimalNormSearch(Wrapper):
     """Smallest radius at which a fixed-budget attack succeeds, by bisection, for each image on its own.
 
     The radius of an image starts at `initial_eps` and is multiplied by 4 until its first success (at most `max_eps`);
@@ -37,7 +36,6 @@ class MinimalNormSearch(Attack):
 
     minimal_norm: ClassVar[bool] = True
 
-    attack: Attack
     num_rounds: int = 13
     initial_eps: float | None = None
     max_eps: float | None = None
@@ -58,16 +56,6 @@ class MinimalNormSearch(Attack):
                 check_eps(radius, self.norm)
         if self.initial_eps is not None and self.max_eps is not None and self.initial_eps > self.max_eps:
             raise ValueError(f"initial_eps must not exceed max_eps = {self.max_eps:g}, got {self.initial_eps:g}")
-
-    @property
-    def norm(self) -> NormName:
-        """The norm of the attack inside."""
-        return self.attack.norm
-
-    @property
-    def criterion(self) -> Criterion:
-        """The criterion of the attack inside."""
-        return self.attack.criterion
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """Rounds of the attack inside, all images together, each with its own radius."""

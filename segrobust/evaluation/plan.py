@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from segrobust.attacks import PGD, AlmaProx, Attack, Criterion, LagrangianFMN, MinimalNormSearch
+from segrobust.attacks import PGD, AlmaProx, Attack, Criterion, LagrangianFMN, Margin, Masked, MinimalNormSearch
 from segrobust.attacks.problem import check_eps
 
 PresetName = Literal["quick", "standard", "thorough"]
@@ -186,9 +186,9 @@ def preset(name: PresetName) -> Plan:
         attacks: dict[str, Attack] = {
             "lagrangian_fmn_300": LagrangianFMN(num_passes=300),
             "alma_prox_1000": AlmaProx(num_steps=1000),
-            "pgd_margin_40_search": MinimalNormSearch(attack=PGD(num_steps=40, loss="margin")),
+            "pgd_margin_40_search": MinimalNormSearch(attack=PGD(num_steps=40, loss=Masked(loss=Margin()))),
             "pgd_100": PGD(num_steps=100),
-            "pgd_margin_100": PGD(num_steps=100, loss="margin"),
+            "pgd_margin_100": PGD(num_steps=100, loss=Masked(loss=Margin())),
         }
         return plan_attacks(attacks, STANDARD_EPS)
     raise ValueError(f"preset must be 'quick', 'standard' or 'thorough', got {name!r}")

@@ -1,36 +1,71 @@
-"""Losses of every pixel that fixed-budget attacks increase, by name."""
+"""Losses of every pixel: how far its prediction is from a reference class.
 
-from typing import Literal
+All are finite and have finite gradients for any finite logits, whatever the gap between them.
+"""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segrobust.functional.margins import dlr, margin, require_classes
 
-PixelLossName = Literal["ce", "margin", "dlr"]
+def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
+    """`-log p_r` with p the softmax: `(B, K, H, W), (B, H, W) -> (B, H, W)`."""
+    return F.cross_entropy(logits, reference, reduction="none")
 
 
-def adversarial_loss(name: PixelLossName, logits: Tensor, reference: Tensor, *, sign: int = 1) -> Tensor:
-    """Loss of every pixel that an attack increases.
+def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of softmax p and one-hot reference: `(B, K, H, W), (B, H, W) -> (B, H, W)`.
 
-    With r the reference class (the true one for `sign=1`, the target for `sign=-1`):
-    `"ce"`: `sign * cross_entropy(z, r)`; `"margin"`: `-sign * (z_r - max_{c != r} z_c)`; `"dlr"`: minus the signed DLR.
+    `1/2 KL(p, m) + 1/2 KL(e_r, m)` with `m = (p + e_r) / 2`. A class other than r contributes `p_c log 2` to the first
+    term, so that only p_r remains: `log 2 + (p_r log p_r - (1 + p_r) log(1 + p_r)) / 2`. In [0, log 2]; unlike the
+    definition, this form has no logarithm of a probability that has underflowed to 0.
+
+    Source: Croce, Singh and Hein, ECCV 2024 (SEA), section 3; closed form derived here.
+    """
+    log_p = -cross_entropy(logits, reference)
+    p = log_p.exp()
+    return math.log(2) + (p * log_p - (1 + p) * p.log1p()) / 2
+
+
+def tsallis(logits: Tensor, reference: Tensor, q: float) -> Tensor:
+    """Tsallis loss `(1 - p_r^(1 - q)) / (1 - q)`: `(B, K, H, W), (B, H, W) -> (B, H, W)`.
+
+    Its gradient is that of the cross-entropy times `p_r^(1 - q)`: for q = 1 it is the cross-entropy, and the smaller q,
+    the less pixels count whose reference class has lost its probability.
 
     Args:
-        name: `"ce"`, `"margin"` or `"dlr"`.
         logits: `(B, K, H, W)`.
         reference: `(B, H, W)` int64.
-        sign: 1 untargeted, -1 targeted.
+        q: at most 1.
+
+    Source: TsallisPGD (arXiv 2605.03405).
+    """
+    loss = cross_entropy(logits, reference)
+    return loss if q == 1 else -torch.expm1((q - 1) * loss) / (1 - q)
+
+
+def cosine_to_reference(scores: Tensor, reference: Tensor) -> Tensor:
+    """Cosine between the scores of a pixel and its one-hot reference, `s_r / ||s||_2`.
+
+    Args:
+        scores: `(B, K, H, W)`: logits, or probabilities.
+        reference: `(B, H, W)` int64.
 
     Returns:
-        `(B, H, W)`.
-
-    Raises:
-        ValueError: too few classes for the loss.
+        `(B, H, W)` in [-1, 1]; 0 where all scores are 0.
     """
-    require_classes("dlr" if name == "dlr" else "margin", logits.shape[1], targeted=sign < 0)
-    if name == "ce":
-        return sign * F.cross_entropy(logits, reference, reduction="none")
-    if name == "margin":
-        return -sign * margin(logits, reference)
-    return -dlr(logits, reference, sign=sign)
+    own = scores.gather(1, reference[:, None])[:, 0]
+    length: Tensor = torch.linalg.vector_norm(scores, dim=1)
+    return own / length.clamp_min(1e-30)
+
+
+def kl_divergence(log_p: Tensor, logits: Tensor) -> Tensor:
+    """`KL(p, softmax(z)) = sum_c p_c (log p_c - log softmax(z)_c)`: `(B, K, H, W), (B, K, H, W) -> (B, H, W)`.
+
+    Args:
+        log_p: logarithms of the probabilities p.
+        logits: z.
+    """
+    return F.kl_div(logits.log_softmax(1), log_p, reduction="none", log_target=True).sum(1)

@@ -8,7 +8,20 @@ from tolerances import BALL
 from torch import nn
 
 import segrobust.attacks
-from segrobust.attacks import FGSM, PGD, AlmaProx, MinimalNormSearch, Targeted, Untargeted
+from segrobust.attacks import (
+    DLR,
+    FGSM,
+    FGSMRS,
+    PGD,
+    AlmaProx,
+    Balanced,
+    CosPGDLoss,
+    Masked,
+    MinimalNormSearch,
+    Targeted,
+    Tsallis,
+    Untargeted,
+)
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import norm
 
@@ -157,8 +170,8 @@ def test_few_classes(contestant, num_classes):
     """Two classes have no DLR: ALMA-prox takes the margin, the others say so."""
     network = ConvNetwork(num_classes)
     batch = make_batch(network, num_classes=num_classes)
-    if getattr(contestant.attack, "loss", None) == "dlr" and num_classes < 3:
-        with pytest.raises(ValueError, match='use loss="margin"'):
+    if getattr(contestant.attack, "loss", None) == DLR() and num_classes < 3:
+        with pytest.raises(ValueError, match="use the margin"):
             call(contestant, network, batch)
         return
     clean = judge(network, batch.images, batch, contestant.attack.criterion)[1]
@@ -429,8 +442,11 @@ def test_bad_arguments_are_refused_with_the_mend(attack, arguments, error, messa
         (lambda: PGD(eps=-0.1), "positive"),
         (lambda: PGD(num_steps=0), "num_steps"),
         (lambda: PGD(norm="l1"), "linf, l2"),
-        (lambda: PGD(loss="hinge"), "ce, margin, dlr"),
-        (lambda: FGSM(loss="hinge"), "ce, margin, dlr"),
+        (lambda: FGSMRS(eps=EPS, norm="l2"), "linf"),
+        (lambda: FGSMRS(eps=EPS, step_ratio=0.0), "1.25"),
+        (lambda: Tsallis(first_q=2.0), "cross-entropy"),
+        (lambda: Balanced(class_pixels=(3, 0)), "without pixels"),
+        (lambda: CosPGDLoss(activation="tanh"), "softmax, sigmoid"),
         (lambda: PGD(step_size=0.0), "step_size"),
         (lambda: PGD(seed=1), "random_start"),
         (lambda: Untargeted(apsr=99), "0.99"),
@@ -445,6 +461,17 @@ def test_bad_arguments_are_refused_with_the_mend(attack, arguments, error, messa
 def test_bad_fields_are_refused_at_construction(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [lambda: PGD(loss="ce"), lambda: FGSM(loss=None), lambda: Masked(loss="margin")])
+def test_a_loss_that_is_none_is_refused(make):
+    with pytest.raises(TypeError, match=r"CrossEntropy\(\) or Masked"):
+        make()
+
+
+def test_a_table_of_classes_fits_the_network(network, batch):
+    with pytest.raises(ValueError, match="5 classes, got 3"):
+        PGD(eps=EPS, loss=Balanced(class_pixels=(1, 2, 3)))(network, batch.images, batch.labels)
 
 
 class Returns(nn.Module):

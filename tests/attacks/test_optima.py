@@ -5,9 +5,9 @@ import torch
 from oracles import linear_case
 from tolerances import FAST_L2_RATIO, FAST_LINF_RATIO, LINEAR_L2_RATIO, LINEAR_LINF_RATIO
 
-from segrobust.attacks import PGD, AlmaProx, LagrangianFMN, MinimalNormSearch
+from segrobust.attacks import PGD, AlmaProx, LagrangianFMN, Margin, MinimalNormSearch
 
-SEARCH = MinimalNormSearch(attack=PGD(num_steps=20, loss="margin"))
+SEARCH = MinimalNormSearch(attack=PGD(num_steps=20, loss=Margin()))
 SEARCH_L2 = MinimalNormSearch(attack=PGD(num_steps=20, norm="l2"), initial_eps=0.25, max_eps=20.0)
 
 

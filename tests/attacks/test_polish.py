@@ -4,13 +4,13 @@ import pytest
 import torch
 from oracles import linear_case
 
-from segrobust.attacks import FGSM, PGD, AlmaProx, LagrangianFMN, Polished
+from segrobust.attacks import FGSM, PGD, AlmaProx, LagrangianFMN, Margin, Polished
 
 
 def test_a_success_at_a_needlessly_large_radius_is_clipped_to_where_it_ends():
     """Along clip(delta, -t, t) the affine logits of a sign perturbation break at one radius, found to the last bit."""
     case = linear_case(0, batch_size=2, dtype=torch.float64)
-    coarse = FGSM(eps=0.15, loss="margin")
+    coarse = FGSM(eps=0.15, loss=Margin())
     before = coarse(case.network, case.images, case.labels)
     assert before.success.all()
     polished = Polished(attack=coarse, num_forwards=40, smallest=0.0)

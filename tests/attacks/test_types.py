@@ -8,7 +8,7 @@ from conformance import ConvNetwork, assert_same, make_batch
 from oracles import linear_case
 from torch import Tensor, nn
 
-from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, Criterion, MinimalNormSearch, Targeted, Untargeted
+from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, Criterion, Margin, MinimalNormSearch, Targeted, Untargeted
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.oracle import NetworkOracle
 from segrobust.attacks.problem import make_problem
@@ -195,7 +195,7 @@ def test_a_wrapper_takes_the_best_of_what_it_contains(network, batch):
 
 
 def test_a_wrapper_in_a_wrapper(network, batch):
-    attack = MinimalNormSearch(attack=Restarts(attack=PGD(num_steps=3, loss="margin", random_start=True)), num_rounds=4)
+    attack = MinimalNormSearch(attack=Restarts(attack=PGD(num_steps=3, loss=Margin(), random_start=True)), num_rounds=4)
     result = attack(network, batch.images, batch.labels, sample_ids=batch.sample_ids)
     assert result.success.any()
     assert torch.equal(result.first_success >= 0, result.success)
@@ -334,7 +334,7 @@ def test_candidates_of_a_search_are_kept_at_their_norm():
             radii.append(problem.eps.item())
             return super().run(oracle, problem, observer)
 
-    result = MinimalNormSearch(attack=Spy(loss="margin", criterion=Untargeted(apsr=0.5)), num_rounds=12)(
+    result = MinimalNormSearch(attack=Spy(loss=Margin(), criterion=Untargeted(apsr=0.5)), num_rounds=12)(
         case.network, case.images, case.labels
     )
     assert len(radii) == 12
@@ -367,7 +367,7 @@ def test_nan_at_one_iterate_is_an_error():
 
 def test_an_image_leaves_a_round_of_a_search_at_its_first_success(network, batch):
     seen = []
-    attack = MinimalNormSearch(attack=PGD(num_steps=4, loss="margin", criterion=Untargeted(apsr=0.5)), num_rounds=5)
+    attack = MinimalNormSearch(attack=PGD(num_steps=4, loss=Margin(), criterion=Untargeted(apsr=0.5)), num_rounds=5)
     attack(network, batch.images, batch.labels, observer=seen.append)
     finished, successes = set(), 0
     for iterate in seen:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import IterableDataset
 
-from segrobust.attacks import FGSM, PGD, AlmaProx
+from segrobust.attacks import DLR, FGSM, PGD, AlmaProx
 from segrobust.callbacks import RobustnessEvaluation
 from segrobust.evaluation import Record, StridedWork, choose_samples, read_records, run
 from segrobust.metrics import ConfusionCounts, miou_dataset
@@ -299,7 +299,7 @@ def test_state_of_other_attacks_is_not_taken_over():
     keys = {
         RobustnessEvaluation({"fgsm": FGSM()}).state_key,
         RobustnessEvaluation({"fgsm": FGSM()}, eps=(8 / 255,)).state_key,
-        RobustnessEvaluation({"fgsm": FGSM(loss="dlr")}).state_key,
+        RobustnessEvaluation({"fgsm": FGSM(loss=DLR())}).state_key,
         RobustnessEvaluation({"fgsm": FGSM()}, max_images=9).state_key,
         RobustnessEvaluation({"fgsm": FGSM()}, network="model").state_key,
     }

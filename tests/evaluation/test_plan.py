@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from segrobust.attacks import FGSM, PGD, AlmaProx, MinimalNormSearch, Polished, Targeted, Untargeted
+from segrobust.attacks import DLR, FGSM, PGD, AlmaProx, MinimalNormSearch, Polished, Targeted, Untargeted
 from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
 from segrobust.evaluation.estimate import estimate, most_passes
 from segrobust.evaluation.work import StridedWork
@@ -65,7 +65,7 @@ def test_units_of_a_plan_follow_the_kind_of_attack():
 def test_digest_depends_on_every_setting_and_on_nothing_else():
     attack = PGD(num_steps=3)
     assert Job(name="a", attack=attack, eps=(0.1,)).digest == Job(name="b", attack=PGD(num_steps=3), eps=(0.2,)).digest
-    others = [dataclasses.replace(attack, **change) for change in ({"num_steps": 4}, {"loss": "dlr"}, {"norm": "l2"})]
+    others = [dataclasses.replace(attack, **change) for change in ({"num_steps": 4}, {"loss": DLR()}, {"norm": "l2"})]
     assert len({Job(name="a", attack=a, eps=(0.1,)).digest for a in (attack, *others)}) == 4
 
 

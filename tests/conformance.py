@@ -7,14 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.attacks import (
+    APGD,
     DLR,
+    EOT,
     FGSM,
     FGSMRS,
+    MIFGSM,
     PGD,
+    PGDKL,
+    SEA,
     AlmaProx,
     Attack,
     AttackResult,
     Balanced,
+    Clipped,
+    CosPGD,
     CosPGDLoss,
     CrossEntropy,
     JensenShannon,
@@ -23,11 +30,16 @@ from segrobust.attacks import (
     Margin,
     Masked,
     MinimalNormSearch,
+    PAdam,
     Polished,
+    Restarts,
+    SegPGD,
     SegPGDLoss,
+    ShrinkingRadius,
     Targeted,
     Tsallis,
     Untargeted,
+    WorstOf,
 )
 from segrobust.functional.modes import attackable
 
@@ -80,13 +92,12 @@ class Contestant:
     def targeted(self) -> bool:
         return self.attack.criterion.sign < 0
 
-    @property
-    def random(self) -> bool:
-        return getattr(self.attack, "random_start", False)
+    random: bool = False
 
 
 def fixed_budget(name: str, **settings: Any) -> Contestant:
-    return Contestant(name, PGD(num_steps=4, eps=0.6 if settings.get("norm") == "l2" else EPS, **settings))
+    attack = PGD(num_steps=4, eps=0.6 if settings.get("norm") == "l2" else EPS, **settings)
+    return Contestant(name, attack, random=attack.random_start)
 
 
 BATTERY = (
@@ -131,8 +142,38 @@ BATTERY = (
         fixed_budget(f"pgd_{type(loss).__name__}_targeted", loss=loss, criterion=Targeted())
         for loss in (JensenShannon(), Tsallis(), Masked(), Balanced(), SegPGDLoss(), CosPGDLoss())
     ),
-    Contestant("fgsm_rs", FGSMRS(eps=EPS)),
-    Contestant("fgsm_rs_seeded", FGSMRS(eps=EPS, seed=4, loss=Masked())),
+    Contestant("fgsm_rs", FGSMRS(eps=EPS), random=True),
+    Contestant("fgsm_rs_seeded", FGSMRS(eps=EPS, seed=4, loss=Masked()), random=True),
+    Contestant("mifgsm", MIFGSM(num_steps=4, eps=EPS)),
+    Contestant("mifgsm_l2", MIFGSM(num_steps=4, eps=0.6, norm="l2", decay=0.5)),
+    Contestant("mifgsm_targeted", MIFGSM(num_steps=4, eps=EPS, criterion=Targeted())),
+    Contestant("segpgd", SegPGD(num_steps=4, eps=EPS), random=True),
+    Contestant("segpgd_from_zero", SegPGD(num_steps=4, eps=EPS, random_start=False)),
+    Contestant("cospgd", CosPGD(num_steps=4, eps=EPS, seed=2), random=True),
+    Contestant("cospgd_l2", CosPGD(num_steps=4, eps=0.6, norm="l2"), random=True),
+    Contestant("padam", PAdam(num_steps=4, eps=EPS), random=True),
+    Contestant("padam_cosine", PAdam(num_steps=4, eps=EPS, loss=LogitCosine(), random_start=False)),
+    Contestant("padam_targeted", PAdam(num_steps=4, eps=EPS, criterion=Targeted()), random=True),
+    Contestant("pgd_kl", PGDKL(num_steps=8, eps=EPS), random=True),
+    Contestant("apgd", APGD(num_steps=12, eps=EPS)),
+    Contestant("apgd_random", APGD(num_steps=12, eps=EPS, loss=Masked(), random_start=True), random=True),
+    Contestant("apgd_l2", APGD(num_steps=12, eps=0.6, norm="l2", loss=JensenShannon())),
+    Contestant("apgd_targeted", APGD(num_steps=12, eps=EPS, criterion=Targeted())),
+    Contestant("shrinking", ShrinkingRadius(attack=APGD(num_steps=10, eps=EPS, loss=Masked()))),
+    Contestant("shrinking_pgd", ShrinkingRadius(attack=PGD(num_steps=6, eps=EPS), factors=(3, 1), shares=(0.5, 0.5))),
+    Contestant("restarts", Restarts(attack=PGD(num_steps=4, eps=EPS), num_runs=2), random=True),
+    Contestant("worst_of", WorstOf(attacks=(PGD(num_steps=2, eps=EPS), APGD(num_steps=3, eps=EPS)))),
+    Contestant("worst_of_minimal", WorstOf(attacks=(LagrangianFMN(num_passes=13), AlmaProx(num_steps=5)))),
+    Contestant("clipped", Clipped(attack=LagrangianFMN(num_passes=13), eps=EPS)),
+    Contestant("sea", SEA(num_steps=8, eps=EPS), random=True),
+    Contestant("sea_targeted", SEA(num_steps=8, eps=EPS, seed=1, criterion=Targeted()), random=True),
+    Contestant("eot", EOT(attack=PGD(num_steps=4, eps=EPS), num_draws=2)),
+    Contestant(
+        "search_of_restarts", MinimalNormSearch(attack=Restarts(attack=PGD(num_steps=4)), num_rounds=4), random=True
+    ),
+    Contestant(
+        "search_of_shrinking", MinimalNormSearch(attack=ShrinkingRadius(attack=APGD(num_steps=4)), num_rounds=4)
+    ),
     fixed_budget("pgd_random_linf", random_start=True, seed=3),
     fixed_budget("pgd_random_l2", random_start=True, norm="l2"),
     fixed_budget("pgd_targeted", criterion=Targeted()),

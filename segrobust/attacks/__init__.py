@@ -1,8 +1,13 @@
 """Attacks: frozen sets of numbers that map a network and a batch to judged perturbations."""
 
 from segrobust.attacks.alma_prox import AlmaProx
+from segrobust.attacks.apgd import APGD
 from segrobust.attacks.base import Attack, AttackResult
+from segrobust.attacks.clipped import Clipped
+from segrobust.attacks.cospgd import CosPGD
 from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
+from segrobust.attacks.ensemble import Ensemble, WorstOf
+from segrobust.attacks.eot import EOT
 from segrobust.attacks.fgsm import FGSM, FGSMRS
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.losses import (
@@ -20,9 +25,16 @@ from segrobust.attacks.losses import (
     Tsallis,
     Weighted,
 )
+from segrobust.attacks.mifgsm import MIFGSM
+from segrobust.attacks.padam import PAdam
 from segrobust.attacks.pgd import PGD
+from segrobust.attacks.pgd_kl import PGDKL
 from segrobust.attacks.polish import Polished
+from segrobust.attacks.restarts import Restarts
+from segrobust.attacks.sea import SEA
 from segrobust.attacks.search import MinimalNormSearch
+from segrobust.attacks.segpgd import SegPGD
+from segrobust.attacks.shrinking import ShrinkingRadius
 
 __all__ = (
     "AlmaProx",
@@ -30,8 +42,21 @@ __all__ = (
     "MinimalNormSearch",
     "Polished",
     "PGD",
+    "SegPGD",
+    "CosPGD",
+    "APGD",
+    "PAdam",
+    "PGDKL",
+    "MIFGSM",
     "FGSM",
     "FGSMRS",
+    "Ensemble",
+    "WorstOf",
+    "SEA",
+    "ShrinkingRadius",
+    "Restarts",
+    "Clipped",
+    "EOT",
     "PixelLoss",
     "Pixels",
     "Weighted",

@@ -97,11 +97,4 @@ class PixelLossAttack(BallAttack[State]):
 
     def pixels(self, problem: Problem, iterate: Iterate) -> Pixels:
         """What the loss sees of an iterate."""
-        return Pixels(
-            logits=iterate.logits,
-            reference=self.criterion.reference(problem),
-            sign=self.criterion.sign,
-            valid=problem.valid_mask,
-            broken=self.criterion.broken(iterate.logits.detach(), problem),
-            progress=iterate.step / self.num_steps,
-        )
+        return Pixels.of(problem, iterate, self.criterion, self.num_steps)

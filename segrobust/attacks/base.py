@@ -1,16 +1,17 @@
 """What every attack is: a frozen set of numbers that maps a network and a batch to a judged result."""
 
 import abc
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from segrobust.attacks.criteria import Criterion
 from segrobust.attacks.oracle import GradientOracle, NetworkOracle
-from segrobust.attacks.problem import Problem, check_eps, make_problem
+from segrobust.attacks.problem import Problem, check_classes, check_eps, make_problem
 from segrobust.attacks.tracker import Iterate, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
@@ -59,9 +60,10 @@ class Attack(abc.ABC):
     them make a success.
     """
 
-    minimal_norm: ClassVar[bool]
+    if TYPE_CHECKING:  # fields or constants of most attacks, properties of wrappers
 
-    if TYPE_CHECKING:  # a field of most attacks, a property of wrappers
+        @property
+        def minimal_norm(self) -> bool: ...  # noqa: D102
 
         @property
         def norm(self) -> NormName: ...  # noqa: D102
@@ -73,6 +75,11 @@ class Attack(abc.ABC):
     def radius_field(self) -> float | None:
         """Radius of a fixed-budget attack when a call gives none."""
         return None
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Forwards and backwards that an image costs at most, without the judging of the result; nan: not known."""
+        return math.nan, math.nan
 
     @abc.abstractmethod
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
@@ -91,6 +98,7 @@ class Attack(abc.ABC):
         start: Tensor | None = None,
         eps: float | Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
+        surrogate: nn.Module | None = None,
         observer: Observer | None = None,
     ) -> AttackResult:
         """Attacks one batch.
@@ -108,6 +116,8 @@ class Attack(abc.ABC):
             start: `(B, C, H, W)` perturbation to start from; clipped to the box.
             eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field.
             sample_ids: `(B,)` integers that seed the random start of each image.
+            surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
+                gradients alone, and its result is judged on `network`, which it never asked.
             observer: called with every judged iterate.
 
         Returns:
@@ -118,12 +128,16 @@ class Attack(abc.ABC):
             ValueError: an argument outside its range, or a combination without meaning; the message names the mend.
             FloatingPointError: the network returned NaN.
         """
-        with attackable(network):
+        with attackable(network), attackable(network if surrogate is None else surrogate):
             problem = self._problem(
                 images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids
             )
             oracle = NetworkOracle(network, problem.images)
-            tracker = self.run(oracle, problem, observer)
+            if surrogate is None:
+                return self._judge(oracle, problem, self.run(oracle, problem, observer))
+            guide = NetworkOracle(surrogate, problem.images, counter=oracle.counter)
+            tracker = self.run(guide, problem, observer)
+            tracker.forget_runner_up()  # a second try would be a question to the network under attack
             return self._judge(oracle, problem, tracker)
 
     def perturb(
@@ -196,6 +210,7 @@ class Attack(abc.ABC):
         """One last forward over the whole batch; a second where it contradicts the loop about a success."""
         delta = tracker.best.delta
         logits = oracle.logits(delta, differentiable=False)
+        check_classes(problem, logits.shape[1])
         num_broken, success = self._broken(logits, problem)
         doubted = tracker.best.success & ~success & tracker.runner_up.success
         if doubted.any():
@@ -218,6 +233,11 @@ class Attack(abc.ABC):
             num_forwards=oracle.counter.forwards,
             num_backwards=oracle.counter.backwards,
         )
+
+    def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
+        """A perturbation of the images `rows` of the batch, whose own problem this is, judged by its logits."""
+        num_broken, success = self._broken(logits, problem)
+        return Iterate(step, rows, delta, logits, num_broken, success, norm(delta, self.norm))
 
     def _broken(self, logits: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         """Broken pixels and success of each image."""

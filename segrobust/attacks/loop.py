@@ -11,7 +11,6 @@ from segrobust.attacks.base import NAN_MESSAGE, Attack, Observer
 from segrobust.attacks.oracle import GradientOracle
 from segrobust.attacks.problem import Problem, check_classes
 from segrobust.attacks.tracker import Iterate, Tracker
-from segrobust.functional.norms import norm
 
 State = TypeVar("State")
 
@@ -32,9 +31,18 @@ class IterativeAttack(Attack, Generic[State]):
         @property
         def num_steps(self) -> int: ...  # noqa: D102
 
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """N + 1 forwards and N backwards."""
+        return self.num_steps + 1, self.num_steps
+
     @abc.abstractmethod
     def init(self, problem: Problem) -> tuple[Tensor, State]:
         """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
+
+    def prepare(self, oracle: GradientOracle, problem: Problem, state: State) -> None:
+        """Completes the first state by what the network says; most attacks ask nothing before their first iterate."""
+        del oracle, problem, state
 
     @abc.abstractmethod
     def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
@@ -61,13 +69,14 @@ class IterativeAttack(Attack, Generic[State]):
         if len(rows) < problem.batch_size:
             problem, oracle = problem.select(rows), oracle.select(rows)
         delta, state = self.init(problem)
+        self.prepare(oracle, problem, state)
         poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
         for step in range(self.num_steps + 1):
             logits = oracle.logits(delta, differentiable=step < self.num_steps)
             if step == 0:
                 check_classes(problem, logits.shape[1])
-            iterate, finite = self._iterate(problem, step, rows, delta, logits)
-            poisoned |= ~finite
+            iterate = self.iterate(problem, step, rows, delta, logits)
+            poisoned |= logits.sum().isnan()  # asked once, at the end: nothing waits for the device
             tracker.update(iterate)
             if observer is not None:
                 observer(iterate)
@@ -87,11 +96,12 @@ class IterativeAttack(Attack, Generic[State]):
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
         """The perturbation after N steps: N forward and N backward passes, nothing judged."""
         delta, state = self.init(problem)
+        self.prepare(oracle, problem, state)
         for step in range(self.num_steps):
             logits = oracle.logits(delta)
             if step == 0:
                 check_classes(problem, logits.shape[1])
-            iterate, _ = self._iterate(problem, step, torch.arange(problem.batch_size), delta, logits)
+            iterate = self.iterate(problem, step, torch.arange(problem.batch_size), delta, logits)
             delta = self._step(oracle, problem, iterate, state)
         return delta
 
@@ -103,16 +113,6 @@ class IterativeAttack(Attack, Generic[State]):
         (cotangent,) = torch.autograd.grad(objective.sum(), leaf)
         leaf.requires_grad_(False)
         return self.update(problem, iterate, oracle.pullback(cotangent), state)
-
-    def _iterate(
-        self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor
-    ) -> tuple[Iterate, Tensor]:
-        """Judges logits; also whether they are free of NaN, without waiting for the device."""
-        num_broken = self.criterion.broken(logits, problem).sum((1, 2))
-        success = self.criterion.success(num_broken, problem.num_valid)
-        length = norm(delta, self.norm)
-        finite = ~logits.sum().isnan()
-        return Iterate(step, rows, delta, logits, num_broken, success, length), finite
 
     def _unfinished(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
         """Indices of the images that go on when some do not; None when all go on."""

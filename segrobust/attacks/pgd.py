@@ -48,7 +48,8 @@ class PGD(ProjectedAscent):
     Args:
         num_steps: gradient steps.
         eps: radius, image units; None if every call gives its own.
-        step_size: step, in the units of the norm; None for `2.5 eps / num_steps`, at most eps.
+        step_size: step, in the units of the norm; None for `step_ratio * eps`.
+        step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"` or `"l2"`.
         loss: what is climbed, see `segrobust.attacks.losses`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
         random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
@@ -59,15 +60,22 @@ class PGD(ProjectedAscent):
 
     num_steps: int = 40
     step_size: float | None = None
+    step_ratio: float | None = None
     random_start: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"step_size must be positive, got {self.step_size}; use None for 2.5 eps / num_steps")
+        if self.step_size is not None and self.step_ratio is not None:
+            raise ValueError(f"give step_size or step_ratio, got {self.step_size} and {self.step_ratio}")
+        for name in ("step_size", "step_ratio"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}; use None for steps of 2.5 eps / num_steps")
 
     def step_lengths(self, problem: Problem) -> Tensor:
         """Length of a step of each image: `(B,)`."""
         eps = self.radius(problem)
-        return eps * min(2.5 / self.num_steps, 1.0) if self.step_size is None else torch.full_like(eps, self.step_size)
+        if self.step_size is not None:
+            return torch.full_like(eps, self.step_size)
+        return eps * (min(2.5 / self.num_steps, 1.0) if self.step_ratio is None else self.step_ratio)

@@ -8,9 +8,8 @@ import torch
 from segrobust.attacks.base import Observer
 from segrobust.attacks.oracle import GradientOracle
 from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate, Tracker
+from segrobust.attacks.tracker import Tracker
 from segrobust.attacks.wrapper import Wrapper
-from segrobust.functional.norms import norm
 from segrobust.functional.projections import project
 
 
@@ -44,6 +43,12 @@ class Polished(Wrapper):
         if not 0 <= self.smallest < 1:
             raise ValueError(f"smallest is a share of the norm in [0, 1), got {self.smallest}")
 
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Those of the attack inside, and the forwards of the bisection."""
+        forwards, backwards = self.attack.most_passes
+        return forwards + self.num_forwards, backwards
+
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The attack, then the bisection, all broken images together, each over its own radius."""
         inner = self.attack.run(oracle, problem, observer)
@@ -61,11 +66,9 @@ class Polished(Wrapper):
             middle = (low + high) / 2
             clipped = project(delta, middle, "linf", problem.lower, problem.upper)
             logits = oracle.logits(clipped, differentiable=False)
-            num_broken = self.criterion.broken(logits, problem).sum((1, 2))
-            success = self.criterion.success(num_broken, problem.num_valid)
-            iterate = Iterate(step, rows, clipped, logits, num_broken, success, norm(clipped, "linf"))
+            iterate = self.iterate(problem, step, rows, clipped, logits)
             tracker.update(iterate)
             if observer is not None:
                 observer(iterate)
-            low, high = low.where(success, middle), middle.where(success, high)
+            low, high = low.where(iterate.success, middle), middle.where(iterate.success, high)
         return tracker

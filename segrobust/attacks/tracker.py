@@ -125,6 +125,10 @@ class Tracker:
         self.offer(rows, other.best)
         self.offer(rows, other.runner_up)
 
+    def forget_runner_up(self) -> None:
+        """Leaves the final judgement the best perturbations alone."""
+        self.runner_up = Candidates.none(self.images)
+
     def _beats(self, new: Candidates, kept: Candidates, rows: Tensor) -> Tensor:
         """Whether each new candidate ranks above the kept one of its image: `(B',)` bool."""
         num_broken, success, norm = kept.num_broken[rows], kept.success[rows], kept.norm[rows]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks import Attack, MinimalNormSearch, Polished
-from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.oracle import NetworkOracle
 from segrobust.evaluation.judging import batch_problem
 from segrobust.evaluation.plan import Plan, Unit
@@ -69,20 +67,8 @@ def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_secon
 
 def most_passes(unit: Unit) -> tuple[float, float]:
     """Forward and backward passes for one image at most, judging and by-products included; nan where not known."""
-    forwards, backwards = _loop_passes(unit.job.attack)
+    forwards, backwards = unit.job.attack.most_passes
     return forwards + len(unit.recorded), backwards
-
-
-def _loop_passes(attack: Attack) -> tuple[float, float]:
-    if isinstance(attack, IterativeAttack):
-        return attack.num_steps + 1, attack.num_steps
-    if isinstance(attack, MinimalNormSearch):
-        forwards, backwards = _loop_passes(attack.attack)
-        return attack.num_rounds * forwards, attack.num_rounds * backwards
-    if isinstance(attack, Polished):
-        forwards, backwards = _loop_passes(attack.attack)
-        return forwards + attack.num_forwards, backwards
-    return float("nan"), float("nan")
 
 
 def _now(device: torch.device) -> float:

@@ -13,6 +13,7 @@ from segrobust.attacks import (
     FGSM,
     FGSMRS,
     PGD,
+    PGDKL,
     AlmaProx,
     Balanced,
     CosPGDLoss,
@@ -22,6 +23,7 @@ from segrobust.attacks import (
     Tsallis,
     Untargeted,
 )
+from segrobust.attacks.loop import IterativeAttack
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import norm
 
@@ -235,6 +237,15 @@ def test_passes_are_counted(contestant, batch):
 
 
 @every_attack
+def test_passes_stay_below_what_was_announced(contestant, network, batch):
+    result = call(contestant, network, batch)
+    forwards, backwards = contestant.attack.most_passes
+    judging = 2  # the second where the first contradicts the loop
+    assert (result.num_forwards <= forwards + judging).all()
+    assert (result.num_backwards <= backwards).all()
+
+
+@every_attack
 def test_nothing_of_the_surroundings_changes(contestant, batch):
     network = ConvNetwork()
     network.train()
@@ -300,8 +311,9 @@ def test_perturbing_for_training_stays_in_box_and_ball(contestant, network, batc
     assert ((adv >= 0) & (adv <= 1)).all()
     if not contestant.attack.minimal_norm:
         assert (norm(adv - batch.images, contestant.attack.norm) <= contestant.attack.radius_field + BALL).all()
-    if hasattr(contestant.attack, "num_steps"):
-        assert len(calls) == contestant.attack.num_steps
+    if isinstance(contestant.attack, IterativeAttack):
+        looks = isinstance(contestant.attack, PGDKL)  # at the clean images, before it starts
+        assert len(calls) == contestant.attack.num_steps + looks
     assert not torch.equal(adv, batch.images)
 
 

@@ -2,7 +2,19 @@ import dataclasses
 
 import pytest
 
-from segrobust.attacks import DLR, FGSM, PGD, AlmaProx, MinimalNormSearch, Polished, Targeted, Untargeted
+from segrobust.attacks import (
+    DLR,
+    FGSM,
+    PGD,
+    SEA,
+    AlmaProx,
+    LagrangianFMN,
+    MinimalNormSearch,
+    Polished,
+    Targeted,
+    Untargeted,
+    WorstOf,
+)
 from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
 from segrobust.evaluation.estimate import estimate, most_passes
 from segrobust.evaluation.work import StridedWork
@@ -69,7 +81,7 @@ def test_digest_depends_on_every_setting_and_on_nothing_else():
     assert len({Job(name="a", attack=a, eps=(0.1,)).digest for a in (attack, *others)}) == 4
 
 
-@pytest.mark.parametrize(("name", "passes"), [("quick", 193), ("standard", 1335), ("thorough", 5285)])
+@pytest.mark.parametrize(("name", "passes"), [("quick", 193), ("standard", 1335), ("thorough", 10917)])
 def test_presets_cost_what_their_table_says(name, passes):
     plan = preset(name)
     assert 1 + sum(sum(most_passes(unit)) for unit in plan.units) == passes
@@ -114,3 +126,14 @@ def test_strides_share_out_every_id_once(world_size):
 def test_a_rank_outside_the_world_is_refused():
     with pytest.raises(ValueError, match="rank"):
         StridedWork((1, 2), rank=2, world_size=2)
+
+
+def test_a_fixed_budget_ensemble_takes_part_as_its_members():
+    plan = plan_attacks({"sea": SEA(num_steps=8), "pgd": PGD(num_steps=3)}, (0.1,))
+    assert [job.name for job in plan.jobs] == ["sea.mce_balanced", "sea.mce", "sea.js", "pgd"]
+    assert [job.attack for job in plan.jobs[:3]] == list(SEA(num_steps=8).members.values())
+
+
+def test_a_minimal_norm_ensemble_is_one_attack():
+    attack = WorstOf(attacks=(AlmaProx(num_steps=3), LagrangianFMN(num_passes=4)))
+    assert [job.attack for job in plan_attacks({"both": attack}, None).jobs] == [attack]

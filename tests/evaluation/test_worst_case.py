@@ -37,12 +37,16 @@ def counts(records):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_choices_against_all_choices(seed):
-    records = rivals(seed, num_images=5, num_attacks=3)
+    records = rivals(seed, num_images=6, num_attacks=3)
     candidates = within(records, 0.1)
     choices = [counts(choice) for choice in itertools.product(*candidates)]
     assert accuracy(counts(worst_for_accuracy(candidates))) == min(map(accuracy, choices))
-    greedy, best = miou_dataset(counts(worst_for_miou(candidates))), min(map(miou_dataset, choices))
-    assert best <= greedy <= best + 0.005  # a local optimum; the largest gap over these seeds is told by the assertion
+    assert miou_dataset(counts(worst_for_miou(candidates))) == min(map(miou_dataset, choices))
+
+
+def test_the_choice_depends_on_its_seed_alone():
+    candidates = within(rivals(0, num_images=40, num_attacks=4), 0.1)
+    assert worst_for_miou(candidates, seed=1) == worst_for_miou(candidates, seed=1)
 
 
 @pytest.mark.parametrize("seed", range(3))

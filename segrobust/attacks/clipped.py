@@ -1,0 +1,66 @@
+"""A minimal-norm attack as a fixed-budget one: its perturbation, brought into the ball."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from segrobust.attacks.base import Observer
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem, check_eps
+from segrobust.attacks.tracker import Tracker
+from segrobust.attacks.wrapper import Wrapper
+from segrobust.functional.projections import project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clipped(Wrapper):
+    """The result of a minimal-norm attack projected into the ball, fixed-budget (as in RSE, ECCV 2024).
+
+    A weak attack by itself: a perturbation that was found without a bound loses most of its effect by the clip where it
+    was larger. Costs one forward more than the attack inside.
+
+    Args:
+        attack: minimal-norm.
+        eps: radius, image units; None if every call gives its own.
+    """
+
+    minimal_norm: ClassVar[bool] = False
+
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.attack.minimal_norm:
+            raise ValueError(
+                f"only results of minimal-norm attacks need a clip; {type(self.attack).__name__} has a ball"
+            )
+        if self.eps is not None:
+            check_eps(self.eps, self.norm)
+
+    @property
+    def radius_field(self) -> float | None:
+        """The field `eps`."""
+        return self.eps
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Those of the attack inside, and one forward."""
+        forwards, backwards = self.attack.most_passes
+        return forwards + 1, backwards
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The attack inside, then one pass over its clipped results."""
+        eps = problem.required_eps(type(self).__name__)
+        inner = self.attack.run(oracle, problem, observer)
+        tracker = Tracker(problem.images, minimal_norm=False)
+        tracker.num_judged += inner.num_judged
+        rows = problem.num_valid.cpu().nonzero()[:, 0]
+        if len(rows) == 0:
+            return tracker
+        problem = problem.select(rows)
+        places = rows.to(eps.device)
+        delta = project(inner.best.delta[places], eps[places], self.norm, problem.lower, problem.upper)
+        logits = oracle.select(rows).logits(delta, differentiable=False)
+        iterate = self.iterate(problem, 0, rows, delta, logits)
+        tracker.update(iterate)
+        if observer is not None:
+            observer(iterate)
+        return tracker

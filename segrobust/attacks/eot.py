@@ -1,0 +1,97 @@
+"""Networks that draw random numbers when they predict: logits and gradients averaged over draws."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.base import AttackResult, Observer
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Tracker
+from segrobust.attacks.wrapper import Wrapper
+
+
+class AveragedOracle:
+    """Mean logits, and their gradient, over draws of a random network; each draw is counted.
+
+    The graphs of all draws are kept between `logits` and `pullback`: memory grows with their number.
+
+    Args:
+        draws: oracles of the same images.
+    """
+
+    def __init__(self, draws: tuple[GradientOracle, ...]) -> None:
+        self.counter = draws[0].counter
+        self._draws = draws
+
+    @classmethod
+    def of(cls, oracle: GradientOracle, num_draws: int, batch_size: int) -> "AveragedOracle":
+        """So many draws of one oracle of `batch_size` images."""
+        every = torch.arange(batch_size)
+        return cls(tuple(oracle.select(every) for _ in range(num_draws)))
+
+    def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
+        """See `GradientOracle`."""
+        return _mean([draw.logits(delta, differentiable=differentiable) for draw in self._draws])
+
+    def pullback(self, cotangent: Tensor) -> Tensor:
+        """See `GradientOracle`."""
+        return _mean([draw.pullback(cotangent) for draw in self._draws])
+
+    def select(self, rows: Tensor) -> Self:
+        """See `GradientOracle`."""
+        return type(self)(tuple(draw.select(rows) for draw in self._draws))
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EOT(Wrapper):
+    """Any attack on the average over a network's randomness (expectation over transformation, Athalye et al. 2018).
+
+    Where a network adds noise or drops units when it predicts, a single gradient points anywhere, and a single
+    prediction says little. The attack inside sees logits averaged over draws, and the gradient of that average; the
+    result is judged on an average over as many draws, so the network under attack is the averaged one. Outermost among
+    wrappers. Costs `num_draws` times the passes of the attack inside, and holds the graphs of all draws at once.
+
+    The network draws its numbers from the global generators, as it does without attack: seed them to repeat a result.
+
+    Args:
+        attack: any attack.
+        num_draws: at least 2.
+    """
+
+    num_draws: int = 10
+
+    def __post_init__(self) -> None:
+        if self.num_draws < 2:
+            raise ValueError(f"num_draws must be at least 2, got {self.num_draws}; one draw is the attack itself")
+
+    @property
+    def minimal_norm(self) -> bool:
+        """The kind of the attack inside."""
+        return self.attack.minimal_norm
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Those of the attack inside for every draw."""
+        forwards, backwards = self.attack.most_passes
+        return self.num_draws * forwards, self.num_draws * backwards
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The attack inside, on averages."""
+        return self.attack.run(self._averaged(oracle, problem), problem, observer)
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """That of the attack inside, on averages."""
+        return self.attack.last_iterate(self._averaged(oracle, problem), problem)
+
+    def _averaged(self, oracle: GradientOracle, problem: Problem) -> AveragedOracle:
+        return AveragedOracle.of(oracle, self.num_draws, problem.batch_size)
+
+    def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
+        return super()._judge(self._averaged(oracle, problem), problem, tracker)

@@ -1,0 +1,69 @@
+"""Momentum iterative FGSM.
+
+Source: Y. Dong et al., "Boosting Adversarial Attacks with Momentum", CVPR 2018 (arXiv 1710.06081), Algorithm 1.
+
+| paper  | here                    | meaning                                    |
+|--------|-------------------------|--------------------------------------------|
+| T      | `num_steps`             | iterations                                 |
+| mu     | `decay`                 | of the accumulated gradient; 0 for I-FGSM  |
+| g_t    | `MIFGSMState.momentum`  | accumulated gradient                       |
+| alpha  | eps / T                 | step                                       |
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.ball import PixelLossAttack
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Iterate
+from segrobust.functional.norms import norm, per_image
+from segrobust.functional.steps import steepest_ascent
+
+
+@dataclass
+class MIFGSMState:
+    """What MI-FGSM carries from step to step."""
+
+    momentum: Tensor  # (B, C, H, W) g
+
+
+@dataclass(frozen=True, kw_only=True)
+class MIFGSM(PixelLossAttack[MIFGSMState]):
+    """MI-FGSM, fixed-budget, l_inf or l2, untargeted or targeted (Dong et al., CVPR 2018).
+
+    `g <- decay g + gradient / ||gradient||_1`, `delta <- project(delta + eps / N ascent(g))`. Of all iterates the one
+    that breaks most pixels is returned (paper: the last); a zero gradient adds nothing instead of dividing by zero.
+
+    Args:
+        num_steps: gradient steps.
+        eps: radius, image units; None if every call gives its own.
+        decay: of the accumulated gradient, at least 0; 0 is the iterative FGSM without momentum.
+        norm: `"linf"` or `"l2"`.
+        loss: what is climbed, see `segrobust.attacks.losses`.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    random_start: ClassVar[bool] = False
+    seed: ClassVar[int] = 0
+
+    num_steps: int = 20
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decay < 0:
+            raise ValueError(f"decay must be at least 0, got {self.decay}; the paper's is 1, and 0 has no momentum")
+
+    def init(self, problem: Problem) -> tuple[Tensor, MIFGSMState]:
+        """Starts without momentum."""
+        return self.first(problem), MIFGSMState(torch.zeros_like(problem.images))
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: MIFGSMState) -> Tensor:
+        """Adds the gradient to the momentum, and follows that."""
+        length = norm(gradient, "l1").clamp_min(1e-30)
+        state.momentum = self.decay * state.momentum + gradient / per_image(length, gradient)
+        step = per_image(self.radius(problem) / self.num_steps, gradient)
+        return self.project(problem, iterate.delta + step * steepest_ascent(state.momentum, self.norm))

@@ -1,0 +1,95 @@
+"""PGD on the divergence from the clean prediction, the inner attack of TRADES.
+
+Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML 2019 (arXiv
+1901.08573), Algorithm 1; here per pixel.
+
+| paper         | here        | meaning                                                    |
+|---------------|-------------|------------------------------------------------------------|
+| K             | `num_steps` | iterations                                                 |
+| eta_1         | `step_size` | step                                                       |
+| 0.001 N(0, 1) | `NOISE`     | first perturbation: at the image itself there is no slope  |
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.ball import BallAttack
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.random_start import random_start
+from segrobust.attacks.tracker import Iterate
+from segrobust.functional.norms import NormName
+from segrobust.functional.pixel_losses import kl_divergence
+from segrobust.functional.steps import steepest_ascent
+
+NOISE = 1e-3
+
+
+@dataclass
+class PGDKLState:
+    """What the attack compares with."""
+
+    clean: Tensor | None = None  # (B, K, H, W) logarithms of the clean probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGDKL(BallAttack[PGDKLState]):
+    """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
+
+    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation); needs `sample_ids`. The labels
+    serve to judge, not to attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs
+    one forward more than PGD.
+
+    Args:
+        num_steps: gradient steps.
+        eps: radius, image units; None if every call gives its own.
+        step_size: step, image units.
+        norm: `"linf"`.
+        seed: of the first noise, together with the sample id.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    norms: ClassVar[tuple[NormName, ...]] = ("linf",)
+    random_start: ClassVar[bool] = True
+
+    num_steps: int = 10
+    step_size: float = 2 / 255
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.step_size <= 1:
+            raise ValueError(
+                f"step_size is in image units (0, 1], got {self.step_size}; the paper's is 2/255 = 0.00784"
+            )
+        if self.criterion.sign < 0:
+            raise ValueError("PGDKL leaves the clean prediction and has no target; use PGD(criterion=Targeted())")
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """One forward over the clean images, and those of its iterates."""
+        return self.num_steps + 2, self.num_steps
+
+    def init(self, problem: Problem) -> tuple[Tensor, PGDKLState]:
+        """The warm start, or little noise."""
+        if problem.start is not None:
+            return self.project(problem, problem.start), PGDKLState()
+        noise = random_start(problem, torch.full_like(self.radius(problem), NOISE), self.norm, self.seed)
+        return self.project(problem, noise), PGDKLState()
+
+    def prepare(self, oracle: GradientOracle, problem: Problem, state: PGDKLState) -> None:
+        """One forward pass over the clean images."""
+        logits = oracle.logits(torch.zeros_like(problem.images), differentiable=False)
+        state.clean = logits.log_softmax(1)
+
+    def objective(self, problem: Problem, iterate: Iterate, state: PGDKLState) -> Tensor:
+        """Sum of the divergences of the valid pixels: `(B,)`."""
+        assert state.clean is not None, "prepare() comes before the first iterate"
+        return (kl_divergence(state.clean, iterate.logits) * problem.valid_mask).sum((1, 2))
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PGDKLState) -> Tensor:
+        """One projected step along the sign of the gradient."""
+        return self.project(problem, iterate.delta + self.step_size * steepest_ascent(gradient, self.norm))

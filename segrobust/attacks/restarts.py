@@ -1,0 +1,57 @@
+"""The best of several runs of one attack, from different random starts."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.ensemble import run_in_turn
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Tracker
+from segrobust.attacks.wrapper import Wrapper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarts(Wrapper):
+    """Several runs of an attack: the first as it is, the others from random starts; the best counts.
+
+    Needs `sample_ids`.
+
+    Args:
+        attack: one with a random start and its seed, such as `PGD`.
+        num_runs: at least 2.
+    """
+
+    num_runs: int = 4
+
+    def __post_init__(self) -> None:
+        missing = {"random_start", "seed"} - {f.name for f in fields(cast(Any, self.attack))}
+        if missing:
+            raise ValueError(
+                f"restarts need an attack that can start at random, such as PGD; {type(self.attack).__name__} "
+                f"has no {' and '.join(sorted(missing))}"
+            )
+        if self.num_runs < 2:
+            raise ValueError(f"num_runs must be at least 2, got {self.num_runs}; one run is the attack itself")
+
+    @property
+    def minimal_norm(self) -> bool:
+        """The kind of the attack inside."""
+        return self.attack.minimal_norm
+
+    @property
+    def runs(self) -> tuple[Attack, ...]:
+        """The attack of each run."""
+        inside = cast(Any, self.attack)
+        others = (replace(inside, random_start=True, seed=inside.seed + i) for i in range(1, self.num_runs))
+        return (self.attack, *others)
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Those of the attack inside in each run."""
+        forwards, backwards = self.attack.most_passes
+        return self.num_runs * forwards, self.num_runs * backwards
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The runs in turn, each on the images that are left to it."""
+        return run_in_turn(self.runs, oracle, problem, observer, minimal_norm=self.minimal_norm)

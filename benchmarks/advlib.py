@@ -60,11 +60,17 @@ class CalledBefore(nn.Module):
 def attack_published(
     attack: Callable[..., Tensor], network: nn.Module, images: Tensor, labels: Tensor, **settings: float
 ) -> tuple[Tensor, int, int]:
-    """Adversarial images, forwards and backwards of a published attack: one backward pass per forward pass."""
-    calls: list[int] = []
-    counted = CalledBefore(network, lambda _: calls.append(1))
-    adv = attack(counted, images, labels, masks=labels != 255, **settings)
-    return adv, len(calls), len(calls)
+    """Adversarial images, forwards and backwards of a published attack."""
+    forwards: list[int] = []
+    backwards: list[int] = []
+
+    def count(adv: Tensor) -> None:
+        forwards.append(1)
+        if adv.requires_grad:
+            adv.register_hook(lambda _: backwards.append(1))
+
+    adv = attack(CalledBefore(network, count), images, labels, masks=labels != 255, **settings)
+    return adv, len(forwards), len(backwards)
 
 
 def _module(name: str = "alma_prox") -> ModuleType:

@@ -7,11 +7,8 @@ wrong. Each result is written when it exists; a second call continues.
     python -m benchmarks.alma_prox_vs_advlib --table_only true
 """
 
-import json
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +17,9 @@ from jsonargparse import auto_cli
 
 from benchmarks.advlib import attack_published, published_alma_prox
 from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
+from benchmarks.stored import ResultFile, norm_ratio, norms_by_image
 from segrobust.attacks import AlmaProx
-from segrobust.metrics import geometric_mean_ratio, minimal_norm_statistics
+from segrobust.metrics import minimal_norm_statistics
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "alma_prox_vs_advlib.jsonl"
@@ -74,11 +72,7 @@ def measure(network_name: str, attack_name: AttackName, steps: int, sample_id: i
     )
 
 
-def stored() -> Iterator[Result]:
-    """Results of earlier calls."""
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
-            yield Result(**json.loads(line))
+STORED = ResultFile(path=RESULTS, kind=Result, key=("network", "attack", "steps", "sample_id"))
 
 
 def table(results: list[Result]) -> str:
@@ -90,19 +84,20 @@ def table(results: list[Result]) -> str:
     ]
     for network in sorted({result.network for result in results}):
         mine = [result for result in results if result.network == network]
-        norms = {name: norms_of(mine, name) for name in dict.fromkeys(result.attack for result in mine)}
-        for name, norm in norms.items():
-            shared = sorted(norm.keys() & norms.get("adv-lib", {}).keys())
+        by_attack = {
+            name: [result for result in mine if result.attack == name]
+            for name in dict.fromkeys(result.attack for result in mine)
+        }
+        published = norms_by_image(by_attack.get("adv-lib", []))
+        for name, runs in by_attack.items():
+            norms = norms_by_image(runs)
             ratio = "-"
             counts = "-"
-            if shared and name != "adv-lib":
-                compared = geometric_mean_ratio(
-                    torch.tensor([norm[i] for i in shared]), torch.tensor([norms["adv-lib"][i] for i in shared])
-                )
+            compared = norm_ratio(norms, published)
+            if compared is not None and name != "adv-lib":
                 ratio = f"{compared.ratio:.3f} ({compared.num_both})"
                 counts = f"{compared.num_only_a} / {compared.num_only_b}"
-            statistics = minimal_norm_statistics(torch.tensor(list(norm.values())), cap=1.0)
-            runs = [result for result in mine if result.attack == name]
+            statistics = minimal_norm_statistics(torch.tensor(list(norms.values())), cap=1.0)
             seconds = sorted(result.seconds / result.backwards for result in runs)[len(runs) // 2]
             passes = f"{runs[0].forwards} + {runs[0].backwards}"
             found = f"{100 * statistics.asr:.0f} % | {255 * statistics.median:.3f}/255"
@@ -110,12 +105,6 @@ def table(results: list[Result]) -> str:
                 f"| {network} | {name} | {len(runs)} | {found} | {ratio} | {counts} | {passes} | {seconds:.3f} |"
             )
     return "\n".join(rows)
-
-
-def norms_of(results: list[Result], attack: str) -> dict[int, float]:
-    """Norm of each image, inf where the attack failed."""
-    mine = [result for result in results if result.attack == attack]
-    return {result.sample_id: math.inf if result.norm is None else result.norm for result in mine}
 
 
 def main(
@@ -138,16 +127,12 @@ def main(
     """
     torch.set_num_threads(threads)
     if not table_only:
-        done = {(result.network, result.attack, result.steps, result.sample_id) for result in stored()}
-        RESULTS.parent.mkdir(exist_ok=True)
-        for sample_id in report_images(images):
-            for attack in attacks:
-                if (network, attack, steps, sample_id) not in done:
-                    result = measure(network, attack, steps, sample_id)
-                    with RESULTS.open("a") as file:
-                        file.write(json.dumps(asdict(result)) + "\n")
-                    print(f"{network} image {sample_id} {attack}: norm {result.norm and result.norm * 255}", flush=True)
-    print(table([result for result in stored() if result.steps == steps]))
+        STORED.complete(
+            [(network, attack, steps, sample_id) for sample_id in report_images(images) for attack in attacks],
+            measure,
+            lambda r: f"{r.network} image {r.sample_id} {r.attack}: norm {r.norm and r.norm * 255}",
+        )
+    print(table([result for result in STORED.read() if result.steps == steps]))
 
 
 if __name__ == "__main__":

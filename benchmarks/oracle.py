@@ -1,81 +1,168 @@
-"""Norms found on networks whose exact minimal norm is known, as ratios to it.
+"""Norms found on networks whose exact minimal norm is known, as ratios to it: every minimal-norm attack in its norms.
 
 The networks are single 1x1 convolutions (3 -> 6 channels, normal weights, logits zero at mid-grey) and the images lie
-close to mid-grey, so that a pixel's distance to its nearest decision boundary is `min_k (z_y - z_k) / ||w_y - w_k||_1`
-and the minimal l_inf norm of an image is the distance of its last pixel that has to break. `tests/oracles.py` builds
-them and checks that the box does not bind.
+close to mid-grey, so that a pixel's distance to its nearest decision boundary is `min_k (z_y - z_k) / ||w_y - w_k||`
+in the dual norm. The minimal norm of an image is, in l_inf, the distance of its last pixel that has to break; in l2 and
+l1 it is the length of the distances of all that have to. `tests/oracles.py` builds them and checks that the box does
+not bind.
 
     PYTHONPATH=tests python -m benchmarks.oracle
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jsonargparse import auto_cli
 from oracles import LinearCase, linear_case
 from torch import Tensor
 
-from benchmarks.advlib import published_alma_prox
-from segrobust.attacks import AlmaProx
+from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
+from benchmarks.choice import check_chosen
+from segrobust import attacks as suite
+from segrobust.attacks import PGD, AlmaProx, Attack, LagrangianFMN, Margin, Masked, MinimalNormSearch
+from segrobust.functional.norms import NormName, norm
 
-Attacked = Callable[[LinearCase], Tensor]
-"""The norm of each image, inf where the attack fails."""
-
-
-def _ours(attack: AlmaProx) -> Attacked:
-    return lambda case: attack(case.network, case.images, case.labels).norm
-
-
-def _published(num_steps: int) -> Attacked:
-    """The published attack, image by image, judged by the network on what it returns."""
-    alma_prox = published_alma_prox()
-
-    def norms(case: LinearCase) -> Tensor:
-        found = []
-        for i in range(len(case.images)):
-            images, labels = case.images[i : i + 1], case.labels[i : i + 1]
-            adv = alma_prox(case.network, images, labels, num_steps=num_steps)
-            with torch.no_grad():
-                broken = case.network(adv).argmax(1) != labels
-            success = broken.sum() * 100 >= broken.numel() * 99
-            found.append((adv - images).abs().amax() if success else torch.tensor(torch.inf))
-        return torch.stack(found)
-
-    return norms
+L2_DAG_STEP = 3e-3 * math.sqrt(3 * 24 * 32)  # l2 norm of 3e-3 in every value of an image
+ORDER: dict[NormName, float] = {"linf": math.inf, "l2": 2, "l1": 1}
 
 
-def main(seeds: tuple[int, ...] = (0, 1, 2, 3), batch_size: int = 4, steps: int = 500, published: bool = True) -> None:
+@dataclass(frozen=True)
+class Found:
+    """What an attack did to a batch: norms `(B,)`, inf where it failed, and passes per image, `(B,)` each."""
+
+    norms: Tensor
+    forwards: Tensor
+    backwards: Tensor
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An attack, the norm that it minimises, and how it is run with a number of steps."""
+
+    norm: NormName
+    run: Callable[[LinearCase, int], Found]
+
+
+def _ours(name: NormName, make: Callable[[int], Attack]) -> Contender:
+    def run(case: LinearCase, num_steps: int) -> Found:
+        result = make(num_steps)(case.network, case.images, case.labels)
+        return Found(result.norm, result.num_forwards, result.num_backwards)
+
+    return Contender(name, run)
+
+
+def _published(
+    name: NormName, attack: Callable[[], Callable[..., Tensor]], steps: str = "num_steps", **settings: float
+) -> Contender:
+    """A published attack, image by image, judged by the network on what it returns."""
+
+    def one(case: LinearCase, i: int, num_steps: int) -> tuple[float, int, int]:
+        images, labels = case.images[i : i + 1], case.labels[i : i + 1]
+        adv, *passes = attack_published(attack(), case.network, images, labels, **{steps: num_steps}, **settings)
+        with torch.no_grad():
+            broken = case.network(adv).argmax(1) != labels
+        success = broken.sum() * 100 >= broken.numel() * 99
+        return (norm(adv - images, name).item() if success else math.inf, *passes)
+
+    def run(case: LinearCase, num_steps: int) -> Found:
+        return Found(*map(torch.tensor, zip(*(one(case, i, num_steps) for i in range(len(case.images))), strict=True)))
+
+    return Contender(name, run)
+
+
+def _dag(name: NormName, step: float) -> dict[str, Contender]:
+    return {
+        f"DAG, step {step:.3g}": _ours(name, lambda n: suite.DAG(num_steps=n, step_size=step, norm=name)),
+        f"adv-lib dag, step {step:.3g}": _published(name, published_dag, "max_iter", p=ORDER[name], γ=step),
+    }
+
+
+def _search(name: NormName) -> Contender:
+    pgd = PGD(num_steps=20, loss=Masked(loss=Margin()), norm=name)
+    return _ours(name, lambda _: MinimalNormSearch(attack=pgd))
+
+
+VARIANTS: dict[str, dict[str, bool | str]] = {
+    "default": {},
+    "published derivative": {"penalty_derivative": "published"},
+    "differentiated denominator": {"full_denominator_gradient": True},
+    "both (published code)": {"penalty_derivative": "published", "full_denominator_gradient": True},
+}
+CONTENDERS: dict[str, Contender] = {
+    **{
+        f"AlmaProx, {variant}": _ours("linf", lambda n, fields=fields: AlmaProx(num_steps=n, **fields))
+        for variant, fields in VARIANTS.items()
+    },
+    "adv-lib alma_prox": _published("linf", published_alma_prox),
+    "AlmaProx l2": _ours("l2", lambda n: suite.AlmaProx(num_steps=n, norm="l2")),
+    "AlmaProx l1": _ours("l1", lambda n: suite.AlmaProx(num_steps=n, norm="l1")),
+    **{
+        f"LagrangianFMN {name} {passes}": _ours(
+            name, lambda _, name=name, passes=passes: LagrangianFMN(num_passes=passes, norm=name)
+        )
+        for name in ("linf", "l2")
+        for passes in (25, 50, 100)
+    },
+    **{
+        f"FMN {name}, {margin}": _ours(
+            name, lambda n, name=name, margin=margin: suite.FMN(num_steps=n, norm=name, margin=margin)
+        )
+        for name in ORDER
+        for margin in ("masked", "mean")
+    },
+    "DDN": _ours("l2", lambda n: suite.DDN(num_steps=n)),
+    **{f"PDPGD {name}": _ours(name, lambda n, name=name: suite.PDPGD(num_steps=n, norm=name)) for name in ORDER},
+    **{f"adv-lib pdpgd {name}": _published(name, published_pdpgd, primal_lr=1e-2, norm=ORDER[name]) for name in ORDER},
+    **_dag("linf", 3e-3),
+    **_dag("linf", 1e-3),
+    **_dag("l2", L2_DAG_STEP),
+    "search over PGD 13 x 20 linf": _search("linf"),
+    "search over PGD 13 x 20 l2": _search("l2"),
+}
+
+
+def main(
+    seeds: tuple[int, ...] = (0, 1, 2, 3),
+    batch_size: int = 4,
+    steps: int = 500,
+    attacks: tuple[str, ...] = tuple(CONTENDERS),
+    published: bool = True,
+) -> None:
     """Prints a table of success and median ratio per network, and the pooled median and minimum.
 
     Args:
         seeds: seeds of the networks.
         batch_size: images per network.
-        steps: steps of every attack.
-        published: whether to run the published attack too (needs adv-lib).
+        steps: steps of every attack that does not have them in its name.
+        attacks: which, by the names of the table.
+        published: whether to run the published attacks too (needs adv-lib).
     """
-    variants: dict[str, Attacked] = {
-        "default": _ours(AlmaProx(num_steps=steps)),
-        "published derivative": _ours(AlmaProx(num_steps=steps, penalty_derivative="published")),
-        "differentiated denominator": _ours(AlmaProx(num_steps=steps, full_denominator_gradient=True)),
-        "both (published code)": _ours(
-            AlmaProx(num_steps=steps, penalty_derivative="published", full_denominator_gradient=True)
-        ),
-    }
-    if published:
-        variants["adv-lib 0.2.8"] = _published(steps)
+    check_chosen(attacks, CONTENDERS)
     torch.set_num_threads(1)
     titles = [f"seed {seed}" for seed in seeds]
-    print("| attack | " + " | ".join(titles) + " | pooled median | smallest | broken |")
-    print("|---" * (len(seeds) + 4) + "|")
-    for name, attacked in variants.items():
-        ratios = []
-        for seed in seeds:
-            case = linear_case(seed, batch_size=batch_size)
-            ratios.append(attacked(case) / case.minimal_norms("linf"))
-        pooled = torch.cat(ratios)
-        cells = [f"{row.isfinite().sum()}/{batch_size}, {_median(row):.3f}" for row in ratios]
-        broken = f"{pooled.isfinite().sum()}/{len(pooled)}"
-        print(f"| {name} | {' | '.join(cells)} | {_median(pooled):.3f} | {pooled.min():.4f} | {broken} |", flush=True)
+    print(f"| attack | norm | forwards + backwards | {' | '.join(titles)} | pooled median | smallest | broken |")
+    print("|---" * (len(seeds) + 6) + "|")
+    for attack in attacks:
+        if published or not attack.startswith("adv-lib"):
+            print(_row(attack, seeds, batch_size, steps), flush=True)
+
+
+def _row(attack: str, seeds: tuple[int, ...], batch_size: int, steps: int) -> str:
+    """One attack on all networks, in Markdown."""
+    contender = CONTENDERS[attack]
+    cases = [linear_case(seed, batch_size=batch_size) for seed in seeds]
+    found = [contender.run(case, steps) for case in cases]
+    ratios = [one.norms / case.minimal_norms(contender.norm) for one, case in zip(found, cases, strict=True)]
+    pooled = torch.cat(ratios)
+    cells = [f"{row.isfinite().sum()}/{batch_size}, {_median(row):.3f}" for row in ratios]
+    forwards = torch.cat([one.forwards for one in found]).double().mean()
+    backwards = torch.cat([one.backwards for one in found]).double().mean()
+    return (
+        f"| {attack} | {contender.norm} | {forwards:.0f} + {backwards:.0f} | {' | '.join(cells)} "
+        f"| {_median(pooled):.3f} | {pooled.min():.4f} | {pooled.isfinite().sum()}/{len(pooled)} |"
+    )
 
 
 def _median(ratios: Tensor) -> float:

@@ -7,10 +7,9 @@ wrong. Each result is written when it exists; a second call continues.
     python -m benchmarks.minimal_norm.contest --table_only true
 """
 
-import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +19,8 @@ from torch import Tensor, nn
 
 from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
 from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
+from benchmarks.choice import check_chosen
+from benchmarks.stored import ResultFile, norm_ratio, norms_by_image, shared_norms
 from segrobust.attacks import PGD, AlmaProx, Attack, LagrangianFMN, Margin, MinimalNormSearch
 
 HERE = Path(__file__).parent
@@ -82,11 +83,7 @@ def measure(network_name: str, attack: str, sample_id: int) -> Result:
     )
 
 
-def stored() -> Iterator[Result]:
-    """Results of earlier calls."""
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
-            yield Result(**json.loads(line))
+STORED = ResultFile(path=RESULTS, kind=Result, key=("network", "attack", "sample_id"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +103,12 @@ class Row:
 
     def ratio(self, other: "Row") -> tuple[float, float, int]:
         """Geometric mean and largest ratio of norms over the images that both break, and their number."""
-        both = [i for i in self.norms.keys() & other.norms.keys() if math.isfinite(self.norms[i] + other.norms[i])]
-        logs = [math.log(self.norms[i] / other.norms[i]) for i in both]
-        if not logs:
+        compared = norm_ratio(self.norms, other.norms)
+        if compared is None or not compared.num_both:
             return math.nan, math.nan, 0
-        return math.exp(sum(logs) / len(logs)), math.exp(max(logs)), len(logs)
+        mine, theirs = shared_norms(self.norms, other.norms)
+        ratios = (mine / theirs)[(mine + theirs).isfinite()]
+        return compared.ratio, ratios.max().item(), compared.num_both
 
 
 def rows(results: list[Result]) -> list[Row]:
@@ -124,7 +122,7 @@ def rows(results: list[Result]) -> list[Row]:
                     Row(
                         network=network,
                         attack=attack,
-                        norms={r.sample_id: math.inf if r.norm is None else 255 * r.norm for r in mine},
+                        norms={i: 255 * norm for i, norm in norms_by_image(mine).items()},
                         forwards=sum(r.forwards for r in mine) / len(mine),
                         backwards=sum(r.backwards for r in mine) / len(mine),
                     )
@@ -208,21 +206,15 @@ def main(
         threads: threads of torch.
         table_only: only print the table and draw.
     """
-    unknown = set(attacks) - CONTENDERS.keys()
-    if unknown:
-        raise SystemExit(f"attacks must be of {', '.join(CONTENDERS)}; got {', '.join(sorted(unknown))}")
+    check_chosen(attacks, CONTENDERS)
     torch.set_num_threads(threads)
     if not table_only:
-        done = {(result.network, result.attack, result.sample_id) for result in stored()}
-        RESULTS.parent.mkdir(exist_ok=True)
-        for attack in attacks:
-            for sample_id in report_images(images):
-                if (network, attack, sample_id) not in done:
-                    result = measure(network, attack, sample_id)
-                    with RESULTS.open("a") as file:
-                        file.write(json.dumps(asdict(result)) + "\n")
-                    print(f"{network} image {sample_id} {attack}: {result.norm and result.norm * 255}", flush=True)
-    found = rows(list(stored()))
+        STORED.complete(
+            [(network, attack, sample_id) for attack in attacks for sample_id in report_images(images)],
+            measure,
+            lambda r: f"{r.network} image {r.sample_id} {r.attack}: {r.norm and r.norm * 255}",
+        )
+    found = rows(STORED.read())
     print(table(found))
     draw(found, PICTURE)
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.ball import PixelLossAttack
+from segrobust.attacks.losses import Pixels
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional.norms import per_image
@@ -93,7 +94,7 @@ class APGD(PixelLossAttack[APGDState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: APGDState) -> Tensor:
         """Sum of the losses of the valid pixels `(B,)`; notes that of the tracked losses."""
-        pixels = self.pixels(problem, iterate)
+        pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
         total = (self.loss(pixels) * pixels.valid).sum((1, 2))
         state.last_loss, state.loss = state.loss, total.detach()
         if self.loss.tracked != self.loss:

@@ -92,9 +92,5 @@ class PixelLossAttack(BallAttack[State]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
         """Sum of the losses of the valid pixels: `(B,)`."""
-        pixels = self.pixels(problem, iterate)
+        pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
         return (self.loss(pixels) * pixels.valid).sum((1, 2))
-
-    def pixels(self, problem: Problem, iterate: Iterate) -> Pixels:
-        """What the loss sees of an iterate."""
-        return Pixels.of(problem, iterate, self.criterion, self.num_steps)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.base import check_choice
+from segrobust.attacks.criteria import Criterion
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Iterate
 from segrobust.functional import pixel_losses
 from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import dlr, margin, require_classes
@@ -37,6 +40,18 @@ class Pixels:
     valid: Tensor
     broken: Tensor
     progress: float
+
+    @classmethod
+    def of(cls, problem: Problem, iterate: Iterate, criterion: Criterion, num_steps: int) -> "Pixels":
+        """The pixels of an iterate of an attack that takes `num_steps` steps."""
+        return cls(
+            logits=iterate.logits,
+            reference=criterion.reference(problem),
+            sign=criterion.sign,
+            valid=problem.valid_mask,
+            broken=criterion.broken(iterate.logits.detach(), problem),
+            progress=iterate.step / num_steps,
+        )
 
 
 class PixelLoss(abc.ABC):

@@ -1,4 +1,4 @@
-"""Random first perturbations that depend on the image alone, not on its batch."""
+"""Random numbers, and first perturbations, that depend on the image alone, not on its batch."""
 
 import numpy as np
 import torch
@@ -25,16 +25,9 @@ def random_start(problem: Problem, eps: Tensor, name: NormName, seed: int) -> Te
     Raises:
         ValueError: no sample ids.
     """
-    if problem.sample_ids is None:
-        raise ValueError(
-            "a random start is drawn for each image by its sample id: pass sample_ids=(B,) integers to the attack "
-            "(positions in the data set), or use random_start=False"
-        )
     shape, dtype = problem.images.shape[1:], problem.images.dtype
     noise = []
-    for sample_id in problem.sample_ids.tolist():
-        entropy = np.random.SeedSequence([seed, sample_id % 2**64]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
+    for generator in image_generators(problem, seed):
         if name == "linf":
             noise.append(torch.rand(shape, generator=generator, dtype=dtype) * 2 - 1)
         else:
@@ -42,3 +35,22 @@ def random_start(problem: Problem, eps: Tensor, name: NormName, seed: int) -> Te
             noise.append(direction * torch.rand((), generator=generator, dtype=dtype) / direction.norm())
     delta = torch.stack(noise).to(problem.images.device)
     return delta * per_image(eps, delta)
+
+
+def image_generators(problem: Problem, seed: int) -> list[torch.Generator]:
+    """A source of random numbers for each image, on CPU, seeded by (seed, sample id).
+
+    Raises:
+        ValueError: no sample ids.
+    """
+    if problem.sample_ids is None:
+        raise ValueError(
+            "random numbers are drawn for each image by its sample id: pass sample_ids=(B,) integers to the attack "
+            "(positions in the data set), or random_start=False if it has that choice"
+        )
+    return [_generator(seed, sample_id) for sample_id in problem.sample_ids.tolist()]
+
+
+def _generator(seed: int, sample_id: int) -> torch.Generator:
+    entropy = np.random.SeedSequence([seed, sample_id % 2**64]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(entropy >> np.uint64(1)))

@@ -1,0 +1,137 @@
+"""Which attacks are measured side by side: ours and the published code, with the same settings and number of passes.
+
+Minimal-norm attacks are compared with adv-lib 0.2.8 at the settings of the published tables, fixed-budget attacks with
+the loops of the package cospgd. Attacks without a peer stand alone: there is no code of them that can be installed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
+from benchmarks.cospgd import LoopName, attack_by_loop
+from segrobust import attacks
+from segrobust.attacks import Attack
+from segrobust.functional.norms import NormName
+
+Peer = Callable[[nn.Module, Tensor, Tensor, float | None, int], tuple[Tensor, int, int]]
+"""Network, images, labels, radius and sample id to adversarial images, forwards and backwards."""
+
+L2_DAG_STEP = 3e-3 * math.sqrt(3 * 192 * 256)  # l2 norm of 3e-3 in every value of an image
+ORDER: dict[NormName, float] = {"linf": math.inf, "l2": 2, "l1": 1}
+
+LINF_RADII = {"camvid_standard": (1 / 255, 2 / 255, 4 / 255, 8 / 255), "camvid_robust": (2 / 255, 4 / 255, 8 / 255)}
+L2_RADII = (64 / 255, 128 / 255, 512 / 255)  # the first two as published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duel:
+    """One attack, ours and the peer's.
+
+    Args:
+        norm: what both minimise or bound.
+        ours: our attack for a radius, None for minimal-norm attacks.
+        peer: the published one; None where there is none.
+        fixed_budget: whether it attacks within radii.
+    """
+
+    norm: NormName
+    ours: Callable[[float | None], Attack]
+    peer: Peer | None = None
+    fixed_budget: bool = False
+
+    def radii(self, network: str) -> tuple[float | None, ...]:
+        """Radii on one network, image units."""
+        if not self.fixed_budget:
+            return (None,)
+        return LINF_RADII[network] if self.norm == "linf" else L2_RADII
+
+
+def _advlib(attack: Callable[[], Callable[..., Tensor]], **settings: float) -> Peer:
+    return lambda network, images, labels, eps, sample_id: attack_published(
+        attack(), network, images, labels, **settings
+    )
+
+
+def _dag(norm: NormName, step: float) -> Duel:
+    return Duel(
+        norm=norm,
+        ours=lambda _: attacks.DAG(num_steps=200, step_size=step, norm=norm),
+        peer=_advlib(published_dag, max_iter=200, p=ORDER[norm], γ=step),
+    )
+
+
+def _pdpgd(norm: NormName) -> Duel:
+    return Duel(
+        norm=norm,
+        ours=lambda _: attacks.PDPGD(num_steps=500, step_size=1e-2, norm=norm),
+        peer=_advlib(published_pdpgd, num_steps=500, primal_lr=1e-2, norm=ORDER[norm]),
+    )
+
+
+def _alone(norm: NormName, attack: Callable[[], Attack]) -> Duel:
+    return Duel(norm=norm, ours=lambda _: attack())
+
+
+def _fmn(norm: NormName, margin: str) -> Duel:
+    return _alone(norm, lambda: attacks.FMN(num_steps=500, norm=norm, margin=margin))
+
+
+def _loop(name: LoopName, norm: Literal["linf", "l2"], num_steps: int) -> Duel:
+    """A loop with published steps: in l_inf 0.01 at 8/255, and a quarter of smaller radii; in l2 0.4 of the radius."""
+    kinds = {"pgd": "PGD", "segpgd": "SegPGD", "cospgd": "CosPGD"}
+
+    def step(eps: float) -> float:
+        if norm == "l2":
+            return 0.4 * eps
+        return 0.01 if eps >= 8 / 255 else eps / 4
+
+    def ours(eps: float | None) -> Attack:
+        kind = getattr(attacks, kinds[name])
+        return kind(num_steps=num_steps, step_size=step(eps), eps=eps, norm=norm, random_start=True)
+
+    def peer(
+        network: nn.Module, images: Tensor, labels: Tensor, eps: float | None, sample_id: int
+    ) -> tuple[Tensor, int, int]:
+        return attack_by_loop(
+            name,
+            network,
+            images,
+            labels,
+            norm=norm,
+            eps=eps,
+            step_size=step(eps),
+            num_steps=num_steps,
+            seed=sample_id,
+        )
+
+    return Duel(norm=norm, ours=ours, peer=peer, fixed_budget=True)
+
+
+ALMA_PROX = "AlmaProx linf 500"
+
+DUELS: dict[str, Duel] = {
+    ALMA_PROX: Duel(
+        norm="linf", ours=lambda _: attacks.AlmaProx(num_steps=500), peer=_advlib(published_alma_prox, num_steps=500)
+    ),
+    "AlmaProx l2 500": _alone("l2", lambda: attacks.AlmaProx(num_steps=500, norm="l2")),
+    "AlmaProx l1 500": _alone("l1", lambda: attacks.AlmaProx(num_steps=500, norm="l1")),
+    "DAG linf 3e-3": _dag("linf", 3e-3),
+    "DAG linf 1e-3": _dag("linf", 1e-3),
+    "DAG l2": _dag("l2", L2_DAG_STEP),
+    **{f"PDPGD {norm} 500": _pdpgd(norm) for norm in ORDER},
+    **{f"FMN {norm} 500, {margin}": _fmn(norm, margin) for norm in ORDER for margin in ("masked", "mean")},
+    "DDN l2 500": _alone("l2", lambda: attacks.DDN(num_steps=500)),
+    "LagrangianFMN l2 100": _alone("l2", lambda: attacks.LagrangianFMN(num_passes=100, norm="l2")),
+    "PGD linf 20": _loop("pgd", "linf", 20),
+    "PGD linf 40": _loop("pgd", "linf", 40),
+    "SegPGD linf 20": _loop("segpgd", "linf", 20),
+    "SegPGD linf 40": _loop("segpgd", "linf", 40),
+    "CosPGD linf 20": _loop("cospgd", "linf", 20),
+    "CosPGD linf 40": _loop("cospgd", "linf", 40),
+    "CosPGD l2 20": _loop("cospgd", "l2", 20),
+    "CosPGD l2 40": _loop("cospgd", "l2", 40),
+}

@@ -1,0 +1,118 @@
+r"""DDN: the gradient gives the direction, and success or failure the length, of an l2 perturbation.
+
+Source: J. Rony, L. G. Hafemann, L. S. Oliveira, I. Ben Ayed, R. Sabourin, E. Granger, "Decoupling Direction and Norm
+for Efficient Gradient-Based L2 Adversarial Attacks and Defenses", CVPR 2019 (arXiv 1811.09600), algorithm 1; for
+segmentation with the sum of the pixels' losses, as in the comparisons of Rony et al., CVPR 2023.
+
+1. delta <- delta + alpha_k g / ||g||_2, with g the gradient of the loss.
+2. eps <- (1 - gamma) eps on success, (1 + gamma) eps on failure.
+3. delta <- eps delta / ||delta||_2, then into the box.
+
+alpha_k falls as half a cosine.
+
+| paper      | here                      | meaning                                |
+|------------|---------------------------|----------------------------------------|
+| K          | `num_steps`               | iterations                             |
+| alpha      | `FIRST_STEP`, `LAST_STEP` | l2 length of a step, image units       |
+| gamma      | `gamma`                   | relative change of the norm            |
+| epsilon_0  | `initial_radius`          | first norm                             |
+| J          | `loss`                    | what the direction climbs              |
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.base import check_attack_fields
+from segrobust.attacks.criteria import Criterion, Untargeted
+from segrobust.attacks.loop import IterativeAttack
+from segrobust.attacks.losses import CrossEntropy, PixelLoss, Pixels, check_loss
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Iterate
+from segrobust.functional.norms import NormName, norm, per_image
+
+FIRST_STEP, LAST_STEP = 1.0, 0.01
+
+
+@dataclass
+class DDNState:
+    """What DDN carries from step to step; the image comes first in every tensor."""
+
+    radius: Tensor  # (B,) eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDN(IterativeAttack[DDNState]):
+    """DDN, minimal-norm, l2, untargeted or targeted (Rony et al., CVPR 2019).
+
+    The paper rounds every iterate to 8-bit values, by which perturbations below half a level vanish; here that is
+    asked for by `levels=256`. Where the gradient is zero the direction stays, and only the length changes (released: a
+    step along Gaussian noise that is not normalised). The radius is at most the diagonal of the box (released: the
+    distance to its farthest corner), and the last iterate is judged too.
+
+    Args:
+        num_steps: iterations.
+        gamma: relative change of the norm per iteration, in (0, 1).
+        initial_radius: norm of the first step's result, image units; a warm start's own norm takes its place.
+        levels: number of values per channel that perturbed images may take, 256 for 8 bits; None for all. Values that
+            the perturbation leaves alone stay as they are, whether they are such a level or not.
+        loss: what the direction climbs, see `segrobust.attacks.losses`; the published one is the cross-entropy of all
+            valid pixels, and `Masked()` leaves those out that are broken.
+        norm: `"l2"`.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    minimal_norm: ClassVar[bool] = True
+
+    num_steps: int = 500
+    gamma: float = 0.05
+    initial_radius: float = 1.0
+    levels: int | None = None
+    loss: PixelLoss = field(default_factory=CrossEntropy)
+    norm: NormName = "l2"
+    criterion: Criterion = field(default_factory=Untargeted)
+
+    def __post_init__(self) -> None:
+        check_attack_fields(("l2",), self.norm, None, self.num_steps)
+        check_loss(self.loss)
+        if not 0 < self.gamma < 1:
+            raise ValueError(f"gamma is a relative change of the norm in (0, 1), got {self.gamma}; published: 0.05")
+        if not 0 < self.initial_radius < math.inf:
+            raise ValueError(f"initial_radius must be positive and finite, got {self.initial_radius}; published: 1.0")
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(f"levels must be at least 2, got {self.levels}; 256 for 8 bits, None for no rounding")
+
+    def init(self, problem: Problem) -> tuple[Tensor, DDNState]:
+        """Starts at zero, or at the warm start with its norm."""
+        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        length = norm(delta, "l2")
+        return delta, DDNState(torch.where(length > 0, length, self.initial_radius))
+
+    def objective(self, problem: Problem, iterate: Iterate, state: DDNState) -> Tensor:
+        """Sum of the losses of the valid pixels: `(B,)`."""
+        pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
+        return (self.loss(pixels) * pixels.valid).sum((1, 2))
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: DDNState) -> Tensor:
+        """A step along the gradient, brought to the next norm, into the box and onto the levels."""
+        fall = (1 + math.cos(math.pi * iterate.step / self.num_steps)) / 2
+        step = (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall) / norm(gradient, "l2").clamp_min(1e-30)
+        delta = iterate.delta + per_image(step, gradient) * gradient
+        radius = torch.where(iterate.success, (1 - self.gamma) * state.radius, (1 + self.gamma) * state.radius)
+        state.radius = torch.minimum(radius, norm(problem.upper - problem.lower, "l2"))
+        delta = delta * per_image(state.radius / norm(delta, "l2").clamp_min(1e-30), delta)
+        return self._quantised(problem, delta.clamp(problem.lower, problem.upper))
+
+    def done(self, problem: Problem, iterate: Iterate, state: DDNState) -> Tensor:
+        """Nothing is smaller than zero."""
+        return iterate.success & (iterate.norm == 0)
+
+    def _quantised(self, problem: Problem, delta: Tensor) -> Tensor:
+        """The perturbation with which changed values are levels."""
+        if self.levels is None:
+            return delta
+        rounded = ((problem.images + delta) * (self.levels - 1)).round_().div_(self.levels - 1) - problem.images
+        return torch.where(delta == 0, delta, rounded)

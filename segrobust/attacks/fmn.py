@@ -1,0 +1,149 @@
+r"""FMN: gradient steps inside a ball whose radius shrinks on success and grows on failure.
+
+Source: M. Pintor, F. Roli, W. Brendel, B. Biggio, "Fast Minimum-norm Adversarial Attacks through Adaptive Norm
+Constraints", NeurIPS 2021 (arXiv 2102.12827), algorithm 1; for segmentation as in the comparisons of Rony et al., CVPR
+2023, with the mean margin.
+
+With F the sum of the signed margins of the counted pixels (positive: unbroken), and the iterate delta judged:
+
+1. Radius. After a success: eps <- min((1 - gamma_k) eps, smallest norm found). After a failure: if there has been a
+   success, eps <- (1 + gamma_k) eps; else eps <- ||delta|| + |F| / ||grad F||_q, where F would be 0 if it were linear.
+2. Step: delta <- delta - alpha_k grad F / ||grad F||_2.
+3. delta <- projection onto the ball of radius eps, then onto the box.
+
+gamma_k and alpha_k fall as half a cosine.
+
+| paper    | here         | meaning                                                         |
+|----------|--------------|-----------------------------------------------------------------|
+| K        | `num_steps`  | iterations                                                      |
+| alpha_0  | `step_size`  | l2 length of the first step; that of the last is `LAST_STEP` of it |
+| gamma_0  | `gamma`      | relative change of the radius at the start; at the end `LAST_GAMMA` |
+| epsilon  | `radius`     | radius of the ball                                              |
+| q        | `DUAL[norm]` | dual norm                                                       |
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.base import check_attack_fields, check_choice
+from segrobust.attacks.criteria import Criterion, Untargeted
+from segrobust.attacks.loop import IterativeAttack
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Iterate
+from segrobust.functional.margins import margin as class_margin
+from segrobust.functional.norms import DUAL, NormName, norm, per_image
+from segrobust.functional.projections import project
+
+CountedMargins = Literal["masked", "mean"]
+
+STEP_SHARE: dict[NormName, float] = {"linf": 0.5, "l2": 0.2, "l1": 0.2}  # of the first-order distance
+LAST_STEP = 0.01
+LAST_GAMMA = 0.001
+
+
+@dataclass
+class FMNState:
+    """What FMN carries from step to step; the image comes first in every tensor."""
+
+    radius: Tensor  # (B,) eps
+    smallest: Tensor  # (B,) smallest norm of a success, inf before the first
+    total: Tensor  # (B,) |F|
+    excess: Tensor  # (B,) sum of the positive margins
+    step: Tensor  # (B,) alpha_0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FMN(IterativeAttack[FMNState]):
+    """FMN, minimal-norm, l_inf, l2 or l1, untargeted or targeted (Pintor et al., NeurIPS 2021).
+
+    The step is along the l2-normalised gradient whatever the norm; the norm enters by the ball.
+
+    By default F counts the pixels that are not broken yet; before the first success the radius exceeds ||delta|| by
+    0.1 % or more; and the first step is a share of each image's first-order l2 distance, 1/2 in l_inf and 1/5 in l2 and
+    l1. In published comparisons F counts all valid pixels, and the first step is 10 long in l_inf and 1 in l2 and l1:
+    `FMN(margin="mean", step_size=10.0)`. Then pixels that are broken long since go on pulling; F = 0 is where the mean
+    margin is zero, not where enough pixels are broken, and an image may come to rest there; and one length serves small
+    images and large, fragile networks and robust ones.
+
+    In either form the l2 projection leaves points of the ball where they are (released: a misplaced parenthesis puts
+    them on the sphere), and the last iterate is judged too.
+
+    Args:
+        num_steps: iterations.
+        step_size: alpha_0, l2 length of the first step, image units; None for a share of the first-order distance.
+        gamma: relative change of the radius at the start, in (0, 1).
+        margin: pixels that F counts: unbroken ones (`"masked"`) or all valid ones (`"mean"`).
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    minimal_norm: ClassVar[bool] = True
+
+    num_steps: int = 500
+    step_size: float | None = None
+    gamma: float = 0.05
+    margin: CountedMargins = "masked"
+    norm: NormName = "linf"
+    criterion: Criterion = field(default_factory=Untargeted)
+
+    def __post_init__(self) -> None:
+        check_attack_fields(("linf", "l2", "l1"), self.norm, None, self.num_steps)
+        check_choice("margin", self.margin, get_args(CountedMargins))
+        if self.step_size is not None and self.step_size <= 0:
+            raise ValueError(f"step_size must be positive, got {self.step_size}; use None to scale it by image")
+        if not 0 < self.gamma < 1:
+            raise ValueError(f"gamma is a relative change of the radius in (0, 1), got {self.gamma}; published: 0.05")
+
+    def init(self, problem: Problem) -> tuple[Tensor, FMNState]:
+        """Starts at zero, or at the warm start with its norm as the radius."""
+        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        radius = norm(delta, self.norm)
+        zero = torch.zeros_like(radius)
+        return delta, FMNState(radius, smallest=torch.full_like(zero, torch.inf), total=zero, excess=zero, step=zero)
+
+    def objective(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
+        """Minus F; keeps its value."""
+        margins = self.criterion.sign * class_margin(iterate.logits, self.criterion.reference(problem))
+        counted = problem.valid_mask
+        if self.margin == "masked":
+            counted = counted & ~self.criterion.broken(iterate.logits.detach(), problem)
+        total = (margins * counted).sum((1, 2))
+        state.total = total.detach().abs()
+        state.excess = (margins.detach().clamp_min(0) * problem.valid_mask).sum((1, 2))
+        return -total
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: FMNState) -> Tensor:
+        """The next radius, and a step inside it; no step where the gradient is zero."""
+        fall = (1 + math.cos(math.pi * iterate.step / self.num_steps)) / 2
+        self._control_radius(iterate, gradient, state, LAST_GAMMA + (self.gamma - LAST_GAMMA) * fall)
+        slope = norm(gradient, "l2").clamp_min(1e-30)
+        if iterate.step == 0:
+            state.step = self._first_step(problem, iterate, state.excess / slope)
+        length = state.step * (LAST_STEP + (1 - LAST_STEP) * fall) / slope
+        moved = iterate.delta + per_image(length, gradient) * gradient
+        return project(moved, state.radius, self.norm, problem.lower, problem.upper)
+
+    def done(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
+        """Nothing is smaller than zero."""
+        return iterate.success & (iterate.norm == 0)
+
+    def _first_step(self, problem: Problem, iterate: Iterate, distance: Tensor) -> Tensor:
+        """alpha_0 of each image: `(B,)`; a warm start counts with the way that it has gone already."""
+        if self.step_size is not None:
+            return torch.full_like(distance, self.step_size)
+        reach = torch.minimum(norm(iterate.delta, "l2") + distance, norm(problem.upper - problem.lower, "l2"))
+        return STEP_SHARE[self.norm] * reach
+
+    def _control_radius(self, iterate: Iterate, gradient: Tensor, state: FMNState, gamma: float) -> None:
+        smaller = iterate.success & (iterate.norm < state.smallest)
+        state.smallest = torch.where(smaller, iterate.norm, state.smallest)
+        distance = state.total / norm(gradient, DUAL[self.norm]).clamp_min(1e-30)
+        if self.margin == "masked":  # the distances are Newton steps, whose end is the boundary: a tie, no success
+            distance = torch.maximum(distance, LAST_GAMMA * iterate.norm)
+        unmet = torch.where(state.smallest.isinf(), iterate.norm + distance, state.radius * (1 + gamma))
+        met = torch.minimum(state.radius * (1 - gamma), state.smallest)
+        state.radius = torch.where(iterate.success, met, unmet)

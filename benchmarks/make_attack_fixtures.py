@@ -92,8 +92,10 @@ def one_pixel_network() -> nn.Sequential:
 
 
 def one_pixel_images() -> Tensor:
-    """8-bit noise around mid-grey, `(2 N, 48, 1, 1)` uint8."""
-    return (255 * (0.5 + 0.06 * torch.randn(2 * NUM_IMAGES, CHANNELS, 1, 1))).round().byte()
+    """8-bit noise around mid-grey, `(5 N, 48, 1, 1)` uint8; a third of the channels black or white: the box binds."""
+    images = 0.5 + 0.06 * torch.randn(5 * NUM_IMAGES, CHANNELS, 1, 1)
+    images[:, : CHANNELS // 3] = images[:, : CHANNELS // 3].round()
+    return (255 * images).round().byte()
 
 
 def trace(

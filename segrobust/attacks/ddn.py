@@ -33,6 +33,7 @@ from segrobust.attacks.losses import CrossEntropy, PixelLoss, Pixels, check_loss
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional.norms import NormName, norm, per_image
+from segrobust.functional.schedules import cosine_decay
 
 FIRST_STEP, LAST_STEP = 1.0, 0.01
 
@@ -98,8 +99,8 @@ class DDN(IterativeAttack[DDNState]):
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: DDNState) -> Tensor:
         """A step along the gradient, brought to the next norm, into the box and onto the levels."""
-        fall = (1 + math.cos(math.pi * iterate.step / self.num_steps)) / 2
-        step = (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall) / norm(gradient, "l2").clamp_min(1e-30)
+        length = cosine_decay(FIRST_STEP, LAST_STEP, iterate.step, self.num_steps)
+        step = length / norm(gradient, "l2").clamp_min(1e-30)
         delta = iterate.delta + per_image(step, gradient) * gradient
         radius = torch.where(iterate.success, (1 - self.gamma) * state.radius, (1 + self.gamma) * state.radius)
         state.radius = torch.minimum(radius, norm(problem.upper - problem.lower, "l2"))

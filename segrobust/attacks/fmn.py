@@ -22,7 +22,6 @@ gamma_k and alpha_k fall as half a cosine.
 | q        | `DUAL[norm]` | dual norm                                                       |
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
@@ -37,6 +36,7 @@ from segrobust.attacks.tracker import Iterate
 from segrobust.functional.margins import margin as class_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
+from segrobust.functional.schedules import cosine_decay
 
 CountedMargins = Literal["masked", "mean"]
 
@@ -118,12 +118,12 @@ class FMN(IterativeAttack[FMNState]):
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: FMNState) -> Tensor:
         """The next radius, and a step inside it; no step where the gradient is zero."""
-        fall = (1 + math.cos(math.pi * iterate.step / self.num_steps)) / 2
-        self._control_radius(iterate, gradient, state, LAST_GAMMA + (self.gamma - LAST_GAMMA) * fall)
+        gamma = cosine_decay(self.gamma, LAST_GAMMA, iterate.step, self.num_steps)
+        self._control_radius(iterate, gradient, state, gamma)
         slope = norm(gradient, "l2").clamp_min(1e-30)
         if iterate.step == 0:
             state.step = self._first_step(problem, iterate, state.excess / slope)
-        length = state.step * (LAST_STEP + (1 - LAST_STEP) * fall) / slope
+        length = state.step * cosine_decay(1.0, LAST_STEP, iterate.step, self.num_steps) / slope
         moved = iterate.delta + per_image(length, gradient) * gradient
         return project(moved, state.radius, self.norm, problem.lower, problem.upper)
 

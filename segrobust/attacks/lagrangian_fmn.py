@@ -23,7 +23,6 @@ scale, and c falling from 1 to 0 as half a cosine:
 gamma falls from 0.25 to 0.01, a from 0.5 to 0.03.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -39,6 +38,7 @@ from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import margin, smooth_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
+from segrobust.functional.schedules import cosine_decay
 from segrobust.functional.steps import steepest_ascent
 
 WEIGHT_RATE = 0.1
@@ -128,11 +128,11 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: LagrangianFMNState) -> Tensor:
         """The next radius, and a step towards the steepest descent of the averaged margins inside it."""
-        fall = (1 + math.cos(math.pi * iterate.step / (self.num_steps + 1))) / 2
+        end = self.num_steps + 1
         dual_norm = norm(gradient, DUAL[self.norm]).clamp_min(1e-30)
-        self._control_radius(problem, iterate, state, dual_norm, _between(SHRINK, fall))
+        self._control_radius(problem, iterate, state, dual_norm, cosine_decay(*SHRINK, iterate.step, end))
         state.average = torch.lerp(gradient / per_image(dual_norm, gradient), state.average, GRADIENT_MEMORY)
-        length = per_image(_between(STEP, fall) * state.radius, gradient)
+        length = per_image(cosine_decay(*STEP, iterate.step, end) * state.radius, gradient)
         delta = iterate.delta
         step = self._project(problem, delta + length * steepest_ascent(state.average, self.norm), state) - delta
         inertia = delta - state.previous
@@ -163,9 +163,3 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
 
     def _project(self, problem: Problem, delta: Tensor, state: LagrangianFMNState) -> Tensor:
         return project(delta, state.radius, self.norm, problem.lower, problem.upper)
-
-
-def _between(ends: tuple[float, float], fall: float) -> float:
-    """A setting that goes from its first to its last value as `fall` goes from 1 to 0."""
-    first, last = ends
-    return last + (first - last) * fall

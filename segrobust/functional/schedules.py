@@ -1,5 +1,7 @@
 """Step-size schedules, of one image or of a batch."""
 
+import math
+
 from torch import Tensor
 
 
@@ -22,3 +24,15 @@ def hyperbolic_decay(initial: float, final_ratio: float, step: int, start: Tenso
     """
     progress = (step - start).clamp_min(0) / (end - start).clamp_min(1)
     return initial / (1 + (1 / final_ratio - 1) * progress)
+
+
+def cosine_decay(first: float, last: float, step: int, end: int) -> float:
+    """A value that falls as half a cosine: `last + (first - last) (1 + cos(pi step / end)) / 2`.
+
+    Args:
+        first: at step 0.
+        last: at step `end`.
+        step: the current step.
+        end: step at which the last value is reached, at least 1.
+    """
+    return last + (first - last) * ((1 + math.cos(math.pi * step / end)) / 2)

@@ -1,7 +1,8 @@
 """Attacks against what adv-lib 0.2.8 did, step by step; recorded by `benchmarks/make_attack_fixtures.py`.
 
 Segmentation attacks run on a 3x3 convolution with void pixels; attacks that adv-lib has for classification only run on
-images of one pixel, of which a segmentation network is a classifier. The boxes do not bind: there both agree.
+images of one pixel, of which a segmentation network is a classifier. For DAG the box does not bind: the released code
+leaves it.
 """
 
 from dataclasses import dataclass, replace
@@ -127,11 +128,11 @@ def test_the_recorded_steps_tell_variants_apart(kind, name, changes):
 def test_the_released_l2_projection_leaves_no_point_inside_the_ball():
     """Its clamp is on the product and not on the ratio: a short step is stretched to the sphere.
 
-    Ours is the projection, so a step that ends inside the ball keeps its length.
+    Ours is the projection, so a step that ends inside the ball stays there.
     """
     case = recorded("classification")
     released = case.norms["fmn_l2_short_steps"][:, 1, 1]
     ours = first_norms(replace(PUBLISHED_FMN, norm="l2", step_size=SHORT), case)[:, 1, 1]
     torch.testing.assert_close(released, case.norms["fmn_l2"][:, 1, 1], rtol=RTOL, atol=0)  # whatever the step
     assert (released > 2 * SHORT).any()
-    torch.testing.assert_close(ours, released.clamp_max(SHORT), rtol=RTOL, atol=0)
+    assert (ours <= SHORT * (1 + RTOL)).all()  # shorter where the box binds

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from segrobust.functional.constraints import discard_hardest
-from segrobust.functional.schedules import hyperbolic_decay
+from segrobust.functional.schedules import cosine_decay, hyperbolic_decay
 
 
 def slow_discard(constraints, valid, k):
@@ -56,3 +56,9 @@ def test_decay_is_hyperbolic_between():
 
 def test_decay_that_starts_at_its_end_stays_finite():
     assert hyperbolic_decay(1.0, 0.1, 101, torch.tensor([100.0]), 100).item() == pytest.approx(0.1)
+
+
+def test_cosine_decay_runs_from_first_to_last():
+    assert [cosine_decay(3.0, 1.0, step, 4) for step in range(5)] == pytest.approx(
+        [3, 2 + 0.5**0.5, 2, 2 - 0.5**0.5, 1]
+    )

@@ -4,7 +4,8 @@ Run once; the files name the version. Each holds a network's weights, 8-bit imag
 recorded attack the l1 and l2 norms of each image's perturbation at the first 20 iterates, whatever the attack's own
 norm, nan once an image has stopped: of an iterate on a sphere, the other norm tells the direction.
 
-Attacks for segmentation run on a 3x3 convolution with void pixels. Attacks that adv-lib has for classification only run
+Attacks for segmentation run on a 3x3 convolution with void pixels; PDPGD on the same with steep logits, because its norm
+outweighs others for more steps than are recorded. Attacks that adv-lib has for classification only run
 on images of one pixel and many channels, of which a segmentation network is a classifier. FMN's first-order distances
 are Newton steps, which may end on a boundary to the last bit, and then rounding decides about success: such images are
 left out.
@@ -23,11 +24,12 @@ from jsonargparse import auto_cli
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.advlib import VERSION, CalledBefore, published_dag
+from benchmarks.advlib import VERSION, CalledBefore, published_dag, published_pdpgd
 from benchmarks.make_alma_prox_fixture import NUM_CLASSES, NUM_IMAGES, NUM_VOID_ROWS, grey_images, small_network
 
 FOLDER = Path(__file__).parents[1] / "tests" / "fixtures" / "attacks_advlib"
 STEPS, TRACED = 40, 20  # schedules move within what is recorded
+STEEPNESS = 1024
 CHANNELS, HIDDEN = 48, 16
 DECIDED = 1e-6  # gap of logits from which on rounding decides nothing
 LINF = float("inf")
@@ -62,6 +64,18 @@ def segmentation_recordings() -> dict[str, Recording]:
     }
 
 
+def steep_recordings() -> dict[str, Recording]:
+    """The same on steep logits."""
+    settings: dict[str, Any] = {"num_steps": STEPS, "primal_lr": 0.01}
+    pdpgd = published_pdpgd()
+    return {
+        "pdpgd_linf": Recording(pdpgd, settings | {"norm": LINF}),
+        "pdpgd_l2": Recording(pdpgd, settings | {"norm": 2}),
+        "pdpgd_l1": Recording(pdpgd, settings | {"norm": 1}),
+        "pdpgd_l2_targeted": Recording(pdpgd, settings | {"norm": 2}, targeted=True),
+    }
+
+
 def classification_recordings() -> dict[str, Recording]:
     """Attacks that take `(network, images, labels)` with logits `(B, K)`."""
     advlib = importlib.import_module("adv_lib.attacks")
@@ -80,6 +94,15 @@ def classification_recordings() -> dict[str, Recording]:
         "ddn_8_bits": Recording(ddn, ddn_settings | {"levels": 256}),
         "ddn_targeted": Recording(ddn, ddn_settings | {"init_norm": 0.0625}, targeted=True),
     }
+
+
+def steep_network() -> nn.Conv2d:
+    """The small network with all logits times a power of two: the same classes."""
+    network = small_network()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(STEEPNESS)
+    return network
 
 
 def one_pixel_network() -> nn.Sequential:
@@ -136,11 +159,15 @@ def main(folder: Path = FOLDER) -> None:
     labels = network.double()(images).argmax(1)
     labels[:, :NUM_VOID_ROWS] = 255
     targets = torch.where(labels == 255, labels, (labels + 1) % NUM_CLASSES)
-    norms = {
-        name: trace(recording, network, images, targets if recording.targeted else labels, masks=labels != 255)[0]
-        for name, recording in segmentation_recordings().items()
-    }
-    _save(folder / "segmentation.safetensors", network, pixels, labels, targets, norms)
+    for kind, attacked, recordings in (
+        ("segmentation", network, segmentation_recordings()),
+        ("steep", steep_network().double(), steep_recordings()),
+    ):
+        norms = {
+            name: trace(recording, attacked, images, targets if recording.targeted else labels, masks=labels != 255)[0]
+            for name, recording in recordings.items()
+        }
+        _save(folder / f"{kind}.safetensors", attacked, pixels, labels, targets, norms)
 
     classifier, pixels = one_pixel_network(), one_pixel_images()
     images = pixels.double() / 255

@@ -6,9 +6,12 @@ from segrobust.attacks.base import Attack, AttackResult
 from segrobust.attacks.clipped import Clipped
 from segrobust.attacks.cospgd import CosPGD
 from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
+from segrobust.attacks.dag import DAG
+from segrobust.attacks.ddn import DDN
 from segrobust.attacks.ensemble import Ensemble, WorstOf
 from segrobust.attacks.eot import EOT
 from segrobust.attacks.fgsm import FGSM, FGSMRS
+from segrobust.attacks.fmn import FMN
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.losses import (
     DLR,
@@ -27,18 +30,25 @@ from segrobust.attacks.losses import (
 )
 from segrobust.attacks.mifgsm import MIFGSM
 from segrobust.attacks.padam import PAdam
+from segrobust.attacks.pdpgd import PDPGD
 from segrobust.attacks.pgd import PGD
 from segrobust.attacks.pgd_kl import PGDKL
 from segrobust.attacks.polish import Polished
 from segrobust.attacks.restarts import Restarts
+from segrobust.attacks.rse import RSE
 from segrobust.attacks.sea import SEA
 from segrobust.attacks.search import MinimalNormSearch
 from segrobust.attacks.segpgd import SegPGD
 from segrobust.attacks.shrinking import ShrinkingRadius
+from segrobust.attacks.square import Square
 
 __all__ = (
     "AlmaProx",
     "LagrangianFMN",
+    "FMN",
+    "PDPGD",
+    "DDN",
+    "DAG",
     "MinimalNormSearch",
     "Polished",
     "PGD",
@@ -47,12 +57,14 @@ __all__ = (
     "APGD",
     "PAdam",
     "PGDKL",
+    "Square",
     "MIFGSM",
     "FGSM",
     "FGSMRS",
     "Ensemble",
     "WorstOf",
     "SEA",
+    "RSE",
     "ShrinkingRadius",
     "Restarts",
     "Clipped",

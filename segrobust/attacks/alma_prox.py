@@ -3,7 +3,11 @@ r"""ALMA-prox: proximal splitting on an augmented Lagrangian with one multiplier
 Source: J. Rony, J.-C. Pesquet, I. Ben Ayed, "Proximal Splitting Adversarial Attacks for Semantic Segmentation",
 CVPR 2023 (arXiv 2206.07179).
 
-    minimise ||delta||_inf   subject to   DLR_i(x + delta) <= 0 for 99 % of the valid pixels i,   x + delta in [0, 1]
+    minimise ||delta||_p / D^(1/p)   subject to   DLR_i(x + delta) <= 0 for 99 % of the valid pixels i,
+                                                  x + delta in [0, 1]
+
+with p infinite in the paper, and 2 or 1 here too. D is the number of values of an image: over D^(1/p) all norms of a
+perturbation of equal values are the same, so that steps, multipliers and the norm's weight keep their scale.
 
 | paper            | here                                | meaning                                              |
 |------------------|-------------------------------------|------------------------------------------------------|
@@ -33,11 +37,16 @@ from segrobust.functional.constraints import discard_hardest
 from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin
 from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
-from segrobust.functional.prox import prox_linf
+from segrobust.functional.proximal import norm_of_ones, prox
 from segrobust.functional.schedules import hyperbolic_decay
 
 Discard = Literal["growing", "constant", "never"]
 
+DEFAULTS: dict[NormName, dict[str, float]] = {
+    "linf": {"initial_multiplier": 1.0, "initial_penalty": 0.01, "tolerance": 1e-4},
+    "l2": {"initial_multiplier": 0.01, "initial_penalty": 1.0, "tolerance": 1e-3},
+    "l1": {"initial_multiplier": 0.01, "initial_penalty": 1.0, "tolerance": 1e-3},
+}
 MULTIPLIER_BOUNDS = (1e-12, 1.0)
 MAX_PENALTY = 1e7  # keeps squared gradients finite in float32; 30 doublings from the default
 
@@ -53,15 +62,16 @@ class AlmaProxState:
     broken_since_check: Tensor  # (B, H, W) bool
     decay_start: Tensor  # (B,) step at which the step size begins to fall
     square: Tensor  # (B, C, H, W) moving average of the squared gradient
-    threshold: Tensor  # (B,) bound found by the last prox, where the next one starts looking
+    guess: Tensor  # (B,) norm found by the last prox, where the next one starts looking
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlmaProx(IterativeAttack[AlmaProxState]):
-    """ALMA-prox, minimal-norm, l_inf, untargeted or targeted (Rony et al., CVPR 2023).
+    """ALMA-prox, minimal-norm, l_inf, l2 or l1, untargeted or targeted (Rony et al., CVPR 2023).
 
-    Defaults are the paper's. Untargeted DLR needs 3 classes and targeted DLR 4; with fewer the plain margin
-    `z_y - max z` takes its place.
+    Defaults are the paper's, which has l_inf only. In l2 and l1 every pixel pays for itself, and its multiplier swings
+    about the value that it needs unless the penalty is curved: it starts with a larger penalty parameter. Untargeted
+    DLR needs 3 classes and targeted DLR 4; with fewer the plain margin `z_y - max z` takes its place.
 
     `AlmaProx(penalty_derivative="published", full_denominator_gradient=True)` follows the released code. By default two
     things differ, each with a reason. The penalty's derivative is the true one: the published one is near zero for
@@ -74,12 +84,12 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     Args:
         num_steps: iterations.
-        norm: `"linf"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         criterion: what breaks a pixel and how many make a success.
-        step_size: first step size, image units.
+        step_size: first step size, image units: how far one value moves, whatever the norm.
         final_step_ratio: step size at the end over the first one.
-        initial_multiplier: multiplier of every pixel at the start.
-        initial_penalty: penalty parameter of every pixel at the start.
+        initial_multiplier: multiplier of every pixel at the start; None for 1 in l_inf and 0.01 in l2 and l1.
+        initial_penalty: penalty parameter of every pixel at the start; None for 0.01 in l_inf and 1 in l2 and l1.
         penalty_growth: factor on the penalty parameter of a constraint that does not improve.
         check_every: steps between two checks of the improvement.
         improvement: a constraint has improved if it fell to this share of its value at the last check.
@@ -88,7 +98,8 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         initial_scale: first scale of the constraints.
         scale_bounds: smallest and largest scale.
         scale_rate: relative change of the scale per step: down on success, up on failure.
-        tolerance: what a pixel's margin must be beyond zero to satisfy its constraint, in logits.
+        tolerance: what a pixel's margin must be beyond zero to satisfy its constraint, in logits; None for 1e-4 in
+            l_inf and 1e-3 in l2 and l1.
         discard: which pixels may be given up: none at first, growing to `1 - apsr` at the end ("growing"), that share
             from the start ("constant"), or none ("never").
         penalty_derivative: `"exact"`, or `"published"` for that of the released code.
@@ -102,8 +113,8 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     criterion: Criterion = field(default_factory=Untargeted)
     step_size: float = 1e-3
     final_step_ratio: float = 0.1
-    initial_multiplier: float = 1.0
-    initial_penalty: float = 0.01
+    initial_multiplier: float | None = None
+    initial_penalty: float | None = None
     penalty_growth: float = 2.0
     check_every: int = 10
     improvement: float = 0.95
@@ -112,16 +123,17 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     initial_scale: float = 1.0
     scale_bounds: tuple[float, float] = (0.1, 1.0)
     scale_rate: float = 0.02
-    tolerance: float = 1e-4
+    tolerance: float | None = None
     discard: Discard = "growing"
     penalty_derivative: Derivative = "exact"
     full_denominator_gradient: bool = False
 
     def __post_init__(self) -> None:
-        check_attack_fields(("linf",), self.norm, None, self.num_steps)
+        check_attack_fields(("linf", "l2", "l1"), self.norm, None, self.num_steps)
         for name in ("step_size", "initial_multiplier", "initial_penalty", "check_every"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         if self.step_size > 1:
             raise ValueError(f"step_size is in image units [0, 1], got {self.step_size}; divide by 255")
         for name in ("multiplier_smoothing", "rms_smoothing", "scale_rate"):
@@ -140,14 +152,14 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         pixels = torch.zeros_like(problem.images[:, 0])
         ones = torch.ones_like(problem.images[:, 0, 0, 0])
         return delta, AlmaProxState(
-            multipliers=pixels + self.initial_multiplier,
-            penalties=pixels + self.initial_penalty,
+            multipliers=pixels + self._setting("initial_multiplier"),
+            penalties=pixels + self._setting("initial_penalty"),
             scale=ones * self.initial_scale,
             constraints=pixels,
             broken_since_check=torch.zeros_like(problem.valid_mask),
             decay_start=torch.full_like(ones, self.num_steps / 2),
             square=torch.zeros_like(problem.images),
-            threshold=torch.zeros_like(ones),
+            guess=torch.zeros_like(ones),
         )
 
     def objective(self, problem: Problem, iterate: Iterate, state: AlmaProxState) -> Tensor:
@@ -178,8 +190,14 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         metric = (state.square / (1 - self.rms_smoothing ** (iterate.step + 1))).sqrt_().clamp_min_(1e-8)
         # `gradient` is that of minus the penalty: going down the penalty adds it.
         target = torch.addcdiv(iterate.delta, per_image(step, gradient) * gradient, metric)
-        delta, state.threshold = prox_linf(target, metric, step, problem.lower, problem.upper, state.threshold)
+        weight = step / norm_of_ones(gradient[0].numel(), self.norm)
+        delta, state.guess = prox(self.norm, target, metric, weight, problem.lower, problem.upper, state.guess)
         return delta
+
+    def _setting(self, name: str) -> float:
+        """A field whose default depends on the norm."""
+        value: float | None = getattr(self, name)
+        return DEFAULTS[self.norm][name] if value is None else value
 
     def _start_decay(self, iterate: Iterate, state: AlmaProxState) -> None:
         """The step size begins to fall at the first success, at half the steps at the latest."""
@@ -188,17 +206,17 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def _constraint(self, problem: Problem, logits: Tensor) -> Tensor:
         """Signed DLR of every pixel (the margin where classes are too few); satisfied where not positive."""
-        sign, reference = self.criterion.sign, self.criterion.reference(problem)
+        sign, reference, tolerance = self.criterion.sign, self.criterion.reference(problem), self._setting("tolerance")
         name: MarginName = "dlr" if logits.shape[1] >= MIN_CLASSES["dlr"][sign < 0] else "margin"
         if name == "dlr":
             return dlr(
                 logits,
                 reference,
                 sign=sign,
-                tolerance=self.tolerance,
+                tolerance=tolerance,
                 full_denominator_gradient=self.full_denominator_gradient,
             )
-        return sign * margin(logits, reference) + self.tolerance
+        return sign * margin(logits, reference) + tolerance
 
     def _active(self, problem: Problem, step: int, constraints: Tensor) -> Tensor:
         """Valid pixels less the hardest, of which more may be given up as the attack goes on."""

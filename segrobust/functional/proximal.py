@@ -1,5 +1,6 @@
 """Proximal operators of all norms under one name."""
 
+import torch
 from torch import Tensor
 
 from segrobust.functional.norms import NormName
@@ -16,7 +17,7 @@ def prox(
     lower: Tensor,
     upper: Tensor,
     guess: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """Proximal operator of a norm with a box that contains 0, in a diagonal metric.
 
     `argmin_z 1/2 sum_j H_j (z_j - v_j)^2 + weight * ||z||` subject to `lower <= z <= upper`, for each image.
@@ -31,8 +32,8 @@ def prox(
         guess: `(B,)` what the previous call gave back; changes the speed only.
 
     Returns:
-        z `(B, ...)`, and a guess `(B,)` for the next call: the norm of z for l_inf and l2; for l1, which has nothing
-        to look for, the guess that was passed.
+        z `(B, ...)`, and a guess `(B,)` for the next call: the norm of z for l_inf and l2; zero for l1, which has
+        nothing to look for.
 
     Raises:
         ValueError: another name.
@@ -42,5 +43,15 @@ def prox(
     if name == "l2":
         return prox_l2(v, metric, weight, lower, upper, guess)
     if name == "l1":
-        return prox_l1(v, metric, weight, lower, upper), guess
+        return prox_l1(v, metric, weight, lower, upper), torch.zeros_like(weight)
     raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {name!r}")
+
+
+def norm_of_ones(num_values: int, name: NormName) -> float:
+    """`D^(1/p)`: the norm of D ones, so that norms over it do not grow with the size of an image.
+
+    Raises:
+        KeyError: another name.
+    """
+    exponents: dict[NormName, float] = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
+    return float(num_values ** exponents[name])

@@ -123,7 +123,7 @@ def test_a_broken_image_returns_to_zero_norm():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"norm": "l2"}, "linf"),
+        ({"norm": "l0"}, "linf, l2, l1"),
         ({"num_steps": 0}, "num_steps"),
         ({"step_size": 0.0}, "step_size must be positive"),
         ({"step_size": 2.0}, "divide by 255"),

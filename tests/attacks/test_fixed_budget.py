@@ -33,16 +33,6 @@ from segrobust.functional.modes import attackable
 EPS = 1 / 255  # no image is broken as a whole, so none leaves
 
 
-@pytest.fixture(scope="module")
-def network():
-    return ConvNetwork()
-
-
-@pytest.fixture(scope="module")
-def batch(network):
-    return make_batch(network)
-
-
 def deltas(attack, network, batch, **arguments):
     """All iterates `(N + 1, B, C, H, W)`, of images that never finish."""
     seen = []

@@ -1,6 +1,6 @@
 """Attacks against what adv-lib 0.2.8 did, step by step; recorded by `benchmarks/make_attack_fixtures.py`.
 
-Segmentation attacks run on a 3x3 convolution with void pixels; attacks that adv-lib has for classification only run on
+Segmentation attacks run on a 3x3 convolution with void pixels, PDPGD on one with steep logits; attacks that adv-lib has for classification only run on
 images of one pixel, of which a segmentation network is a classifier. For DAG the box does not bind: the released code
 leaves it.
 """
@@ -19,17 +19,20 @@ from segrobust.attacks import Targeted
 from segrobust.attacks.dag import DAG
 from segrobust.attacks.ddn import DDN
 from segrobust.attacks.fmn import FMN
+from segrobust.attacks.pdpgd import PDPGD
 from segrobust.functional.norms import norm
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "attacks_advlib"
 NETWORKS = {
     "segmentation": lambda: nn.Conv2d(3, 6, 3, padding=1),
+    "steep": lambda: nn.Conv2d(3, 6, 3, padding=1),
     "classification": lambda: nn.Sequential(nn.Conv2d(48, 16, 1), nn.Tanh(), nn.Conv2d(16, 6, 1)),
 }
 NUM_STEPS = 40
 RTOL = 1e-6  # float64 on both sides; adv-lib keeps the radius of DDN's first step in float32
 PUBLISHED_FMN = FMN(num_steps=NUM_STEPS, margin="mean", step_size=1.0)
 PUBLISHED_DDN = DDN(num_steps=NUM_STEPS)
+PUBLISHED_PDPGD = PDPGD(num_steps=NUM_STEPS, published=True)
 SHORT = 0.01  # step that ends inside the ball
 TARGETED = {"criterion": Targeted()}
 
@@ -39,6 +42,12 @@ SAME = {
         "dag_l2": DAG(num_steps=NUM_STEPS, norm="l2", step_size=0.015),
         "dag_l2_stops": DAG(num_steps=NUM_STEPS, norm="l2", step_size=0.05),
         "dag_linf_targeted": DAG(num_steps=NUM_STEPS, **TARGETED),
+    },
+    "steep": {
+        "pdpgd_linf": PUBLISHED_PDPGD,
+        "pdpgd_l2": replace(PUBLISHED_PDPGD, norm="l2"),
+        "pdpgd_l1": replace(PUBLISHED_PDPGD, norm="l1"),
+        "pdpgd_l2_targeted": replace(PUBLISHED_PDPGD, norm="l2", **TARGETED),
     },
     "classification": {
         "fmn_linf": replace(PUBLISHED_FMN, step_size=10.0),
@@ -112,6 +121,8 @@ def test_the_first_steps_follow_the_released_code(kind, name):
     ("kind", "name", "changes"),
     [
         ("segmentation", "dag_linf", {"step_size": 2.9e-3}),
+        ("steep", "pdpgd_linf", {"published": False}),
+        ("steep", "pdpgd_l2", {"num_steps": 60}),
         ("classification", "fmn_l2", {"margin": "masked"}),
         ("classification", "fmn_l1", {"gamma": 0.04}),
         ("classification", "fmn_linf", {"num_steps": 60}),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from conformance import ConvNetwork, assert_same, make_batch
+from conformance import ConvNetwork, assert_same
 from oracles import linear_case
 from torch import Tensor, nn
 
@@ -103,16 +103,6 @@ class Restarts(Attack):
             inner = replace(self.attack, seed=seed).run(oracle, replace(problem, start=None), observer)
             tracker.merge(torch.arange(problem.batch_size), inner)
         return tracker
-
-
-@pytest.fixture(scope="module")
-def network():
-    return ConvNetwork()
-
-
-@pytest.fixture(scope="module")
-def batch(network):
-    return make_batch(network)
 
 
 RADII = torch.tensor([4.0, 64.0, 64.0, 16.0]) / 255

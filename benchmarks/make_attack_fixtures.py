@@ -4,8 +4,8 @@ Run once; the files name the version. Each holds a network's weights, 8-bit imag
 recorded attack the l1 and l2 norms of each image's perturbation at the first 20 iterates, whatever the attack's own
 norm, nan once an image has stopped: of an iterate on a sphere, the other norm tells the direction.
 
-Attacks for segmentation run on a 3x3 convolution with void pixels; PDPGD on the same with steep logits, because its norm
-outweighs others for more steps than are recorded. Attacks that adv-lib has for classification only run
+Attacks for segmentation run on a 3x3 convolution with void pixels; PDPGD on the same with steep logits, because on the
+others its norm keeps it at zero for more steps than are recorded. Attacks that adv-lib has for classification only run
 on images of one pixel and many channels, of which a segmentation network is a classifier. FMN's first-order distances
 are Newton steps, which may end on a boundary to the last bit, and then rounding decides about success: such images are
 left out.

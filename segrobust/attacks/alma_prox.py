@@ -44,8 +44,8 @@ Discard = Literal["growing", "constant", "never"]
 
 DEFAULTS: dict[NormName, dict[str, float]] = {
     "linf": {"initial_multiplier": 1.0, "initial_penalty": 0.01, "tolerance": 1e-4},
-    "l2": {"initial_multiplier": 0.01, "initial_penalty": 1.0, "tolerance": 1e-3},
-    "l1": {"initial_multiplier": 0.01, "initial_penalty": 1.0, "tolerance": 1e-3},
+    "l2": {"initial_multiplier": 0.01, "initial_penalty": 0.1, "tolerance": 1e-3},
+    "l1": {"initial_multiplier": 0.01, "initial_penalty": 0.1, "tolerance": 1e-3},
 }
 MULTIPLIER_BOUNDS = (1e-12, 1.0)
 MAX_PENALTY = 1e7  # keeps squared gradients finite in float32; 30 doublings from the default
@@ -89,7 +89,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         step_size: first step size, image units: how far one value moves, whatever the norm.
         final_step_ratio: step size at the end over the first one.
         initial_multiplier: multiplier of every pixel at the start; None for 1 in l_inf and 0.01 in l2 and l1.
-        initial_penalty: penalty parameter of every pixel at the start; None for 0.01 in l_inf and 1 in l2 and l1.
+        initial_penalty: penalty parameter of every pixel at the start; None for 0.01 in l_inf and 0.1 in l2 and l1.
         penalty_growth: factor on the penalty parameter of a constraint that does not improve.
         check_every: steps between two checks of the improvement.
         improvement: a constraint has improved if it fell to this share of its value at the last check.

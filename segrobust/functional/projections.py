@@ -48,7 +48,8 @@ def _l1_threshold(size: Tensor, eps: Tensor) -> Tensor:
     threshold = torch.zeros_like(eps, dtype=torch.float64)
     above = torch.empty_like(size)
     while True:
-        torch.gt(size, threshold[:, None].to(size.dtype), out=above)  # as 0 and 1: comparisons that give booleans are slow on CPU
+        # As 0 and 1: comparisons that give booleans are slow on CPU.
+        torch.gt(size, threshold[:, None].to(size.dtype), out=above)
         total, count = (size * above).sum(1, dtype=torch.float64), above.sum(1, dtype=torch.float64)
         following = torch.maximum((total - eps) / count.clamp_min(1), threshold)
         if not (following > threshold).any():

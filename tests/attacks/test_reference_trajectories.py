@@ -1,8 +1,8 @@
 """Attacks against what adv-lib 0.2.8 did, step by step; recorded by `benchmarks/make_attack_fixtures.py`.
 
-Segmentation attacks run on a 3x3 convolution with void pixels, PDPGD on one with steep logits; attacks that adv-lib has for classification only run on
-images of one pixel, of which a segmentation network is a classifier. For DAG the box does not bind: the released code
-leaves it.
+Segmentation attacks run on a 3x3 convolution with void pixels, PDPGD on one with steep logits; attacks that adv-lib has
+for classification only run on images of one pixel, of which a segmentation network is a classifier. For DAG the box
+does not bind: the released code leaves it.
 """
 
 from dataclasses import dataclass, replace

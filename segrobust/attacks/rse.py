@@ -29,7 +29,8 @@ class RSE(Ensemble):
     and masked spherical loss, 300 steps; and the clipped results of DAG with steps of 0.001 and 0.003, PDPGD and
     ALMA-prox with a step of 1e-4. At most 3000 backwards per image.
 
-    The released code also judges the clean image, and chooses among attacks once per batch; here, once per image.
+    The members are this toolkit's forms of the attacks, not the released ones. The released code also judges the clean
+    image, and chooses among attacks once per batch; here, once per image.
 
     Args:
         eps: radius, image units; None if every call gives its own.

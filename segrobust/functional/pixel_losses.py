@@ -57,8 +57,8 @@ def cosine_to_reference(scores: Tensor, reference: Tensor) -> Tensor:
         `(B, H, W)` in [-1, 1]; 0 where all scores are 0.
     """
     own = scores.gather(1, reference[:, None])[:, 0]
-    length: Tensor = torch.linalg.vector_norm(scores, dim=1)
-    return own / length.clamp_min(1e-30)
+    length = scores.square().sum(1).clamp_min(1e-30).sqrt()  # on CPU faster than a norm along a strided dimension
+    return own / length
 
 
 def kl_divergence(log_p: Tensor, logits: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class ShrinkingRadius(Wrapper):
     The steps of the attack are divided among the stages. Each starts from the perturbation that broke most pixels in
     the one before, projected into its own ball; only the last stage, whose radius is that of the call, counts.
 
-    Costs one forward per stage more than the attack alone with as many steps.
+    Costs one forward more than the attack alone for every stage after the first.
 
     Args:
         attack: fixed-budget, with a number of steps.

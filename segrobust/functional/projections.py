@@ -19,8 +19,6 @@ def project_ball(delta: Tensor, eps: Tensor, name: NormName) -> Tensor:
 
     Raises:
         ValueError: another name.
-
-    Source: l1: Duchi et al., ICML 2008, section 3.
     """
     radius = per_image(eps, delta)
     if name == "linf":

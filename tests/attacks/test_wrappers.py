@@ -151,8 +151,7 @@ def test_a_clip_keeps_what_fits(network, batch):
         assert torch.equal(result.num_forwards, found.num_forwards + 1)
 
 
-@pytest.mark.parametrize("runs", [1, 3])
-def test_linear_bisection_visits_the_published_radii(runs):
+def test_linear_bisection_visits_the_published_radii():
     """From the largest radius, halving the way to the largest failure or the smallest success."""
     case = linear_case(0, batch_size=1)
     optimum = case.minimal_norms("linf").item()

@@ -259,6 +259,12 @@ def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float 
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
 
 
+def check_step_size(step_size: float, published: str) -> None:
+    """Raises ValueError unless a step is one in image units; the message names the published one."""
+    if not 0 < step_size <= 1:
+        raise ValueError(f"step_size is in image units (0, 1], got {step_size}; {published}")
+
+
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless a field holds one of its choices; a name in error must not select some other branch."""
     if value not in choices:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.ball import PixelLossAttack
+from segrobust.attacks.base import check_step_size
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional.norms import NormName
@@ -63,10 +64,7 @@ class PAdam(PixelLossAttack[PAdamState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.step_size <= 1:
-            raise ValueError(
-                f"step_size is in image units (0, 1], got {self.step_size}; the paper's is 2/255 = 0.00784"
-            )
+        check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
 
     def init(self, problem: Problem) -> tuple[Tensor, PAdamState]:
         """Starts without memory."""

@@ -32,7 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields
+from segrobust.attacks.base import check_attack_fields, check_step_size
 from segrobust.attacks.criteria import Criterion, Untargeted
 from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
@@ -104,8 +104,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
 
     def __post_init__(self) -> None:
         check_attack_fields(("linf", "l2", "l1"), self.norm, None, self.num_steps)
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size is in image units (0, 1], got {self.step_size}; the authors' is 0.01")
+        check_step_size(self.step_size, "the authors' is 0.01")
 
     def init(self, problem: Problem) -> tuple[Tensor, PDPGDState]:
         """Starts at zero, or at the warm start; all pixels together weigh as much as the norm."""

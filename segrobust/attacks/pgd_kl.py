@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.ball import BallAttack
+from segrobust.attacks.base import check_step_size
 from segrobust.attacks.oracle import GradientOracle
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.random_start import random_start
@@ -61,10 +62,7 @@ class PGDKL(BallAttack[PGDKLState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.step_size <= 1:
-            raise ValueError(
-                f"step_size is in image units (0, 1], got {self.step_size}; the paper's is 2/255 = 0.00784"
-            )
+        check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
         if self.criterion.sign < 0:
             raise ValueError("PGDKL leaves the clean prediction and has no target; use PGD(criterion=Targeted())")
 

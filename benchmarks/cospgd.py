@@ -17,37 +17,44 @@ VERSION = "0.1.3"
 LoopName = Literal["pgd", "segpgd", "cospgd"]
 
 
+def published_start(images: Tensor, *, norm: Literal["linf", "l2"], eps: float, seed: int) -> Tensor:
+    """Images moved to a random point of the ball: uniform in l_inf, on the sphere in l2. Same shapes as there."""
+    functions = _functions()
+    start = functions.init_linf if norm == "linf" else functions.init_l2
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        adv: Tensor = start(images, eps)
+    return adv
+
+
 def attack_by_loop(
     name: LoopName,
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
+    start: Tensor,
     norm: Literal["linf", "l2"],
     eps: float,
     step_size: float,
     num_steps: int,
-    seed: int,
 ) -> tuple[Tensor, int, int]:
-    """Adversarial images, forwards and backwards of the published loop from a random start.
+    """Adversarial images, forwards and backwards of the published loop.
 
     Args:
         name: how the cross-entropy of the pixels is weighted; 255 is void.
         network: what is attacked.
         images: `(B, C, H, W)` in [0, 1].
         labels: `(B, H, W)`.
+        start: where the loop starts, see `published_start`.
         norm: of the ball.
         eps: its radius.
         step_size: in the units of the norm.
         num_steps: passes.
-        seed: of the random start.
     """
     functions = _functions()
-    start = functions.init_linf if norm == "linf" else functions.init_l2
     step = functions.step_inf if norm == "linf" else functions.step_l2
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        adv = start(images, eps)
+    adv = start
     for i in range(num_steps):
         adv = adv.detach().requires_grad_()
         logits = network(adv)

@@ -64,6 +64,11 @@ def segmentation_recordings() -> dict[str, Recording]:
     }
 
 
+def saturated_recordings() -> dict[str, Recording]:
+    """The same where the box binds."""
+    return {name: recording for name, recording in segmentation_recordings().items() if not recording.targeted}
+
+
 def steep_recordings() -> dict[str, Recording]:
     """The same on steep logits."""
     settings: dict[str, Any] = {"num_steps": STEPS, "primal_lr": 0.01}
@@ -94,6 +99,17 @@ def classification_recordings() -> dict[str, Recording]:
         "ddn_8_bits": Recording(ddn, ddn_settings | {"levels": 256}),
         "ddn_targeted": Recording(ddn, ddn_settings | {"init_norm": 0.0625}, targeted=True),
     }
+
+
+def saturated(pixels: Tensor) -> Tensor:
+    """Images with a first channel one or two of 255 levels off black or white.
+
+    Exactly there, the gradient of the clamp that the released code differentiates depends on torch's version.
+    """
+    generator = torch.Generator().manual_seed(3)
+    level = 1 + torch.randint(2, pixels[:, 0].shape, generator=generator)
+    white = torch.rand(level.shape, generator=generator) < 0.5
+    return torch.cat([torch.where(white, 255 - level, level).byte()[:, None], pixels[:, 1:]], 1)
 
 
 def steep_network() -> nn.Conv2d:
@@ -154,15 +170,16 @@ def main(folder: Path = FOLDER) -> None:
         folder: where to.
     """
     torch.set_num_threads(1)
-    network, pixels = small_network(), grey_images()
-    images = pixels.double() / 255
-    labels = network.double()(images).argmax(1)
-    labels[:, :NUM_VOID_ROWS] = 255
-    targets = torch.where(labels == 255, labels, (labels + 1) % NUM_CLASSES)
-    for kind, attacked, recordings in (
-        ("segmentation", network, segmentation_recordings()),
-        ("steep", steep_network().double(), steep_recordings()),
+    network, grey = small_network(), grey_images()
+    for kind, attacked, pixels, recordings in (
+        ("segmentation", network.double(), grey, segmentation_recordings()),
+        ("saturated", network.double(), saturated(grey), saturated_recordings()),
+        ("steep", steep_network().double(), grey, steep_recordings()),
     ):
+        images = pixels.double() / 255
+        labels = network(images).argmax(1)
+        labels[:, :NUM_VOID_ROWS] = 255
+        targets = torch.where(labels == 255, labels, (labels + 1) % NUM_CLASSES)
         norms = {
             name: trace(recording, attacked, images, targets if recording.targeted else labels, masks=labels != 255)[0]
             for name, recording in recordings.items()

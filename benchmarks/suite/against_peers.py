@@ -2,7 +2,8 @@
 
 Validation images of the second half at 192x256, one at a time, float32. Minimal-norm attacks go on until 99 % of the
 valid pixels are wrong, and failures count as inf; fixed-budget attacks are judged by the pixel accuracy that they
-leave. Each result is written when it exists; a second call continues. See `duels.py` for what is compared with what.
+leave, both sides from one start. Each result is written when it exists; a second call continues. See `duels.py` for
+what is compared with what.
 
     SEGROBUST_CAMVID=... python -m benchmarks.suite.against_peers --network camvid_standard
     python -m benchmarks.suite.against_peers --table_only true
@@ -72,12 +73,14 @@ def measure(network_name: str, attack: str, sample_id: int, eps: float | None, s
     network = reference_network(network_name)
     images, labels = report_sample(sample_id)
     last: list[Tensor] = []
+    start = duel.start(images, eps, sample_id) if duel.start is not None and eps is not None else None
     started = time.perf_counter()
     if side == "ours":
-        result = duel.ours(eps)(network, images, labels, sample_ids=[sample_id], observer=_keep_last(last))
+        delta = None if start is None else start - images
+        result = duel.ours(eps)(network, images, labels, start=delta, observer=_keep_last(last))
         adv, forwards, backwards = result.adv, int(result.num_forwards), int(result.num_backwards)
     elif duel.peer is not None:
-        adv, forwards, backwards = duel.peer(network, images, labels, eps, sample_id)
+        adv, forwards, backwards = duel.peer(network, images, labels, eps, start)
     else:
         raise ValueError(f"{attack} has no peer")
     seconds = time.perf_counter() - started

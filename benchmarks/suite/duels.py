@@ -12,13 +12,16 @@ from typing import Literal
 from torch import Tensor, nn
 
 from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
-from benchmarks.cospgd import LoopName, attack_by_loop
+from benchmarks.cospgd import LoopName, attack_by_loop, published_start
 from segrobust import attacks
 from segrobust.attacks import Attack
 from segrobust.functional.norms import NormName
 
-Peer = Callable[[nn.Module, Tensor, Tensor, float | None, int], tuple[Tensor, int, int]]
-"""Network, images, labels, radius and sample id to adversarial images, forwards and backwards."""
+Peer = Callable[[nn.Module, Tensor, Tensor, float | None, Tensor | None], tuple[Tensor, int, int]]
+"""Network, images, labels, radius and where to start to adversarial images, forwards and backwards."""
+
+Start = Callable[[Tensor, float, int], Tensor]
+"""Images, radius and sample id to a random point of each image's ball."""
 
 L2_DAG_STEP = 3e-3 * math.sqrt(3 * 192 * 256)  # l2 norm of 3e-3 in every value of an image
 ORDER: dict[NormName, float] = {"linf": math.inf, "l2": 2, "l1": 1}
@@ -35,25 +38,23 @@ class Duel:
         norm: what both minimise or bound.
         ours: our attack for a radius, None for minimal-norm attacks.
         peer: the published one; None where there is none.
-        fixed_budget: whether it attacks within radii.
+        start: where both start, of fixed-budget attacks.
     """
 
     norm: NormName
     ours: Callable[[float | None], Attack]
     peer: Peer | None = None
-    fixed_budget: bool = False
+    start: Start | None = None
 
     def radii(self, network: str) -> tuple[float | None, ...]:
         """Radii on one network, image units."""
-        if not self.fixed_budget:
+        if self.start is None:
             return (None,)
         return LINF_RADII[network] if self.norm == "linf" else L2_RADII
 
 
 def _advlib(attack: Callable[[], Callable[..., Tensor]], **settings: float) -> Peer:
-    return lambda network, images, labels, eps, sample_id: attack_published(
-        attack(), network, images, labels, **settings
-    )
+    return lambda network, images, labels, eps, start: attack_published(attack(), network, images, labels, **settings)
 
 
 def _dag(norm: NormName, step: float) -> Duel:
@@ -91,24 +92,27 @@ def _loop(name: LoopName, norm: Literal["linf", "l2"], num_steps: int) -> Duel:
 
     def ours(eps: float | None) -> Attack:
         kind = getattr(attacks, kinds[name])
-        return kind(num_steps=num_steps, step_size=step(eps), eps=eps, norm=norm, random_start=True)
+        return kind(num_steps=num_steps, step_size=step(eps), eps=eps, norm=norm, random_start=False)
 
     def peer(
-        network: nn.Module, images: Tensor, labels: Tensor, eps: float | None, sample_id: int
+        network: nn.Module, images: Tensor, labels: Tensor, eps: float | None, start: Tensor | None
     ) -> tuple[Tensor, int, int]:
         return attack_by_loop(
             name,
             network,
             images,
             labels,
+            start=start,
             norm=norm,
             eps=eps,
             step_size=step(eps),
             num_steps=num_steps,
-            seed=sample_id,
         )
 
-    return Duel(norm=norm, ours=ours, peer=peer, fixed_budget=True)
+    def start(images: Tensor, eps: float, sample_id: int) -> Tensor:
+        return published_start(images, norm=norm, eps=eps, seed=sample_id)
+
+    return Duel(norm=norm, ours=ours, peer=peer, start=start)
 
 
 ALMA_PROX = "AlmaProx linf 500"

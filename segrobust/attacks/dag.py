@@ -5,12 +5,13 @@ Object Detection", ICCV 2017 (arXiv 1703.08603), algorithm 1, with any other cla
 
     r <- r - gamma grad / ||grad||_p,   grad of   sum over the unbroken valid pixels i of v_i(x + r)
 
-with v the signed margin of the logits, positive where a pixel is unbroken.
+with v the signed margin of the logits, positive where a pixel is unbroken. The network sees x + r clipped to the box;
+a value of r that has left the box has no gradient any more, and stays where it is.
 
 | paper   | here         | meaning                                                    |
 |---------|--------------|------------------------------------------------------------|
 | M_0     | `num_steps`  | iterations at most                                         |
-| r_m     | `delta`      | perturbation, the sum of the steps so far                  |
+| r_m     | `walked`     | sum of the steps so far; `delta` is its part in the box    |
 | gamma   | `step_size`  | norm of a step, in the attack's norm (paper: 0.5 of 255)   |
 | T_m     | `unbroken`   | pixels that are still classified as they should not be     |
 """
@@ -33,15 +34,22 @@ STEP_LINF = 3e-3
 STEP_L2_PER_VALUE = 1e-3  # root mean square over the values of the valid pixels
 
 
+@dataclass
+class DAGState:
+    """What DAG carries from step to step; the image comes first."""
+
+    walked: Tensor  # (B, C, H, W) r
+
+
 @dataclass(frozen=True, kw_only=True)
-class DAG(IterativeAttack[None]):
+class DAG(IterativeAttack[DAGState]):
     """DAG, minimal-norm, l_inf or l2, untargeted or targeted (Xie et al., ICCV 2017): greedy, cheap, a loose bound.
 
     The norm is in no objective: an image stops at its first success, and what it has walked until then is the norm.
 
-    The released codes take gamma = 0.5, which is meant for images in 0..255; here it is in image units. They also keep
-    the perturbation outside the box and clip the image only, and return the clean image, of norm 0, where they fail;
-    here the perturbation stays in the box, and a failure is the iterate with most broken pixels and has norm inf.
+    The released codes take gamma = 0.5, which is meant for images in 0..255; here it is in image units. Where they fail
+    they return the clean image, of norm 0; here a failure is the iterate with most broken pixels and has norm inf.
+    Pixels that the adversary may not write take no part in the length of a step.
 
     Args:
         num_steps: iterations at most.
@@ -66,20 +74,25 @@ class DAG(IterativeAttack[None]):
         if self.norm == "linf" and self.step_size is not None and self.step_size > 1:
             raise ValueError(f"step_size is in image units [0, 1], got {self.step_size}; divide by 255")
 
-    def init(self, problem: Problem) -> tuple[Tensor, None]:
+    def init(self, problem: Problem) -> tuple[Tensor, DAGState]:
         """Starts at zero, or at the warm start."""
-        return torch.zeros_like(problem.images) if problem.start is None else problem.start, None
+        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        return delta, DAGState(walked=delta)
 
-    def objective(self, problem: Problem, iterate: Iterate, state: None) -> Tensor:
+    def objective(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
         """Minus the sum of the margins of the unbroken pixels: `(B,)`."""
         margins = self.criterion.sign * margin(iterate.logits, self.criterion.reference(problem))
         unbroken = problem.valid_mask & ~self.criterion.broken(iterate.logits.detach(), problem)
         return -(margins * unbroken).sum((1, 2))
 
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: None) -> Tensor:
-        """A step of the given norm along the gradient, into the box; none where the gradient is zero."""
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: DAGState) -> Tensor:
+        """A step of the given norm along the gradient, and its part in the box; none where the gradient is zero."""
+        locked = problem.lower == problem.upper
+        outside = (state.walked < problem.lower) | (state.walked > problem.upper)
+        gradient = gradient.masked_fill(outside | locked, 0)
         scale = self.step_lengths(problem) / norm(gradient, self.norm).clamp_min(1e-30)
-        return (iterate.delta + per_image(scale, gradient) * gradient).clamp(problem.lower, problem.upper)
+        state.walked = state.walked + per_image(scale, gradient) * gradient
+        return state.walked.clamp(problem.lower, problem.upper)
 
     def step_lengths(self, problem: Problem) -> Tensor:
         """Norm of a step of each image: `(B,)`."""
@@ -88,6 +101,6 @@ class DAG(IterativeAttack[None]):
             return torch.full_like(num_values, self.step_size)
         return STEP_L2_PER_VALUE * num_values.sqrt() if self.norm == "l2" else torch.full_like(num_values, STEP_LINF)
 
-    def done(self, problem: Problem, iterate: Iterate, state: None) -> Tensor:
+    def done(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
         """The first success is the result."""
         return iterate.success

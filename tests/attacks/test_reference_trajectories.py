@@ -1,8 +1,8 @@
 """Attacks against what adv-lib 0.2.8 did, step by step; recorded by `benchmarks/make_attack_fixtures.py`.
 
 Segmentation attacks run on a 3x3 convolution with void pixels, PDPGD on one with steep logits; attacks that adv-lib has
-for classification only run on images of one pixel, of which a segmentation network is a classifier. For DAG the box
-does not bind: the released code leaves it.
+for classification only run on images of one pixel, of which a segmentation network is a classifier. On the saturated
+images, nearly black or white in one channel, the box binds from the first steps on.
 """
 
 from dataclasses import dataclass, replace
@@ -25,6 +25,7 @@ from segrobust.functional.norms import norm
 FOLDER = Path(__file__).parents[1] / "fixtures" / "attacks_advlib"
 NETWORKS = {
     "segmentation": lambda: nn.Conv2d(3, 6, 3, padding=1),
+    "saturated": lambda: nn.Conv2d(3, 6, 3, padding=1),
     "steep": lambda: nn.Conv2d(3, 6, 3, padding=1),
     "classification": lambda: nn.Sequential(nn.Conv2d(48, 16, 1), nn.Tanh(), nn.Conv2d(16, 6, 1)),
 }
@@ -43,6 +44,11 @@ SAME = {
         "dag_l2_stops": DAG(num_steps=NUM_STEPS, norm="l2", step_size=0.05),
         "dag_linf_targeted": DAG(num_steps=NUM_STEPS, **TARGETED),
     },
+    "saturated": {
+        "dag_linf": DAG(num_steps=NUM_STEPS),
+        "dag_l2": DAG(num_steps=NUM_STEPS, norm="l2", step_size=0.015),
+        "dag_l2_stops": DAG(num_steps=NUM_STEPS, norm="l2", step_size=0.05),
+    },
     "steep": {
         "pdpgd_linf": PUBLISHED_PDPGD,
         "pdpgd_l2": replace(PUBLISHED_PDPGD, norm="l2"),
@@ -59,7 +65,7 @@ SAME = {
         "ddn_targeted": replace(PUBLISHED_DDN, initial_radius=0.0625, **TARGETED),
     },
 }
-CASES = [pytest.param(kind, name, id=name) for kind, attacks in SAME.items() for name in attacks]
+CASES = [pytest.param(kind, name, id=f"{kind}-{name}") for kind, attacks in SAME.items() for name in attacks]
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,19 @@ def _pdpgd(norm: NormName) -> Duel:
     )
 
 
+def _search(published: Attack, ours: Attack, num_rounds: int) -> Duel:
+    """Bisection as published, 13 rounds in linear scale from the clean image, against ours at a third of its passes."""
+
+    def peer(
+        network: nn.Module, images: Tensor, labels: Tensor, eps: float | None, start: Tensor | None
+    ) -> tuple[Tensor, int, int]:
+        search = attacks.MinimalNormSearch(attack=published, bisection="linear", warm_start=False)
+        result = search(network, images, labels, sample_ids=[0])
+        return result.adv, int(result.num_forwards), int(result.num_backwards)
+
+    return Duel(norm="linf", ours=lambda _: attacks.MinimalNormSearch(attack=ours, num_rounds=num_rounds), peer=peer)
+
+
 def _alone(norm: NormName, attack: Callable[[], Attack]) -> Duel:
     return Duel(norm=norm, ours=lambda _: attack())
 
@@ -128,6 +141,11 @@ DUELS: dict[str, Duel] = {
     "DAG l2": _dag("l2", L2_DAG_STEP),
     **{f"PDPGD {norm} 500": _pdpgd(norm) for norm in ORDER},
     **{f"FMN {norm} 500, {margin}": _fmn(norm, margin) for norm in ORDER for margin in ("masked", "mean")},
+    "search MIFGSM 13 x 20": _search(attacks.MIFGSM(), attacks.MIFGSM(num_steps=8), 10),
+    "search PGD 13 x 40": _search(attacks.PGD(num_steps=40, step_ratio=1 / 30), attacks.PGD(num_steps=17), 10),
+    "search PGD 13 x 4 x 10": _search(
+        attacks.Restarts(attack=attacks.PGD(num_steps=10, step_ratio=1 / 8), num_runs=4), attacks.PGD(num_steps=17), 10
+    ),
     "DDN l2 500": _alone("l2", lambda: attacks.DDN(num_steps=500)),
     "LagrangianFMN l2 100": _alone("l2", lambda: attacks.LagrangianFMN(num_passes=100, norm="l2")),
     "PGD linf 20": _loop("pgd", "linf", 20),

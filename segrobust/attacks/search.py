@@ -13,6 +13,8 @@ from segrobust.attacks.tracker import Tracker
 from segrobust.attacks.wrapper import Wrapper
 from segrobust.functional.projections import project
 
+GROWTH = 4.0  # of a radius at which nothing has succeeded yet
+
 Bisection = Literal["log", "linear"]
 
 
@@ -20,10 +22,11 @@ Bisection = Literal["log", "linear"]
 class MinimalNormSearch(Wrapper):
     """Smallest radius at which a fixed-budget attack succeeds, by bisection, for each image on its own.
 
-    The radius of an image starts at `initial_eps` and is multiplied by 4 until its first success (at most `max_eps`);
-    from then on it is bisected between the largest failed radius and the smallest norm found: by their geometric mean,
-    or by halves while nothing has failed. A round starts from the best perturbation so far, projected into the new
-    ball, and an image leaves its round at its first success.
+    A round starts from the best perturbation so far, projected into the new ball, and an image leaves its round at its
+    first success. The radius of an image starts at `initial_eps` and is multiplied by 4 after each failure; a failure
+    at `max_eps` sends it back to twice the first. From the first success on it is the smallest norm found over a ratio
+    that starts at 2 and becomes its square root after each failure: bisection in log scale, except that no failure is
+    final, since a round that starts from a better perturbation may succeed where another failed.
 
     The baselines of Rony et al., CVPR 2023, bisect radii in linear scale from 0 and twice the largest, and start each
     round from the clean image: `bisection="linear", warm_start=False`, around MI-FGSM with 20 steps, `PGD(num_steps=40,
@@ -36,7 +39,7 @@ class MinimalNormSearch(Wrapper):
             perturbation of 1/255 in every value; in linear scale for the largest radius.
         max_eps: largest radius; an image that withstands it is a failure. None for the radius that holds the whole box.
         warm_start: whether rounds start from the best perturbation so far.
-        bisection: `"log"`, or `"linear"`: the mean of the largest failed and the smallest successful radius.
+        bisection: `"log"`, or `"linear"`: the mean of the largest radius that failed and the smallest that did not.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -77,20 +80,13 @@ class MinimalNormSearch(Wrapper):
         size = problem.images[0].numel()
         largest = (1.0 if self.norm == "linf" else size**0.5) if self.max_eps is None else self.max_eps
         eps = torch.full_like(tracker.best.norm, self._first_radius(size, largest))
-        failed = torch.zeros_like(eps)  # largest radius that failed
-        succeeded = torch.full_like(eps, torch.inf)  # smallest that did not
+        radii = (_LogRadii if self.bisection == "log" else _LinearRadii)(eps, largest)
         for _ in range(self.num_rounds):
             start = self._start(problem, tracker, eps)
             inner = self.attack.run(oracle, replace(problem, eps=eps, start=start, stop_on_success=True), observer)
             tracker.merge(rows, inner)
-            failed = torch.where(inner.best.success, failed, torch.maximum(failed, eps))
-            succeeded = torch.where(inner.best.success, torch.minimum(succeeded, eps), succeeded)
-            if self.bisection == "linear":
-                eps = (failed + succeeded.clamp_max(2 * largest)) / 2
-            else:
-                eps = _between(failed, tracker)
             # A success at norm 0 (the clean image is broken) leaves nothing to search: any positive radius serves.
-            eps = eps.clamp(1e-9, largest)
+            eps = radii.after(eps, inner.best.success, tracker.best.norm).clamp(1e-9, largest)
         return tracker
 
     def _first_radius(self, size: int, largest: float) -> float:
@@ -108,8 +104,32 @@ class MinimalNormSearch(Wrapper):
         return project(tracker.best.delta, eps, self.norm, problem.lower, problem.upper)
 
 
-def _between(failed: Tensor, tracker: Tracker) -> Tensor:
-    """Radius in log scale between the largest that failed and the smallest norm found, or beyond the former: `(B,)`."""
-    found = torch.where(tracker.best.success, tracker.best.norm, torch.nan)
-    between = torch.where(failed > 0, (failed * found).sqrt(), found / 2)
-    return torch.where(tracker.best.success, between, failed * 4)
+class _LinearRadii:
+    """Half way between the largest radius that failed and the smallest that did not."""
+
+    def __init__(self, first: Tensor, largest: float) -> None:
+        self._failed = torch.zeros_like(first)
+        self._succeeded = torch.full_like(first, 2 * largest)
+
+    def after(self, eps: Tensor, success: Tensor, smallest: Tensor) -> Tensor:
+        """Next radii, given what the last ones led to, and the smallest norms found: `(B,)` each."""
+        del smallest
+        self._failed = torch.where(success, self._failed, torch.maximum(self._failed, eps))
+        self._succeeded = torch.where(success, torch.minimum(self._succeeded, eps), self._succeeded)
+        return (self._failed + self._succeeded) / 2
+
+
+class _LogRadii:
+    """Ever larger until the first success, then below the smallest norm found."""
+
+    def __init__(self, first: Tensor, largest: float) -> None:
+        self._first, self._largest = first, largest
+        self._ratio = torch.full_like(first, 2.0)  # of the smallest norm found to the next radius
+        self._found = torch.zeros_like(first, dtype=torch.bool)
+
+    def after(self, eps: Tensor, success: Tensor, smallest: Tensor) -> Tensor:
+        """Next radii, given what the last ones led to, and the smallest norms found: `(B,)` each."""
+        self._ratio = torch.where(self._found & ~success, self._ratio.sqrt(), self._ratio)
+        self._found = self._found | success
+        grown = torch.where(eps < self._largest, GROWTH * eps, 2 * self._first)
+        return torch.where(self._found, smallest / self._ratio, grown)

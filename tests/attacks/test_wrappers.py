@@ -1,6 +1,7 @@
 """Ensembles, stages, restarts, clips, averages over randomness, and transfer."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -173,6 +174,50 @@ def test_linear_bisection_visits_the_published_radii():
         low, high = (low, eps) if success else (eps, high)
     assert seen == pytest.approx(expected)
     assert optimum <= result.norm.item() <= high + 1e-6
+
+
+def searched_radii(settings, **search):
+    """Radii that a search calls PGD with, whether each succeeded, and the smallest norm; the result; the optimum."""
+    case = linear_case(0, batch_size=1)
+    seen = []
+
+    class Recorded(PGD):
+        def run(self, oracle, problem, observer):
+            found = super().run(oracle, problem, observer)
+            seen.append((problem.eps.item(), bool(found.best.success), found.best.norm.item()))
+            return found
+
+    inner = Recorded(loss=Masked(loss=Margin()), **settings)
+    result = MinimalNormSearch(attack=inner, **search)(case.network, case.images, case.labels)
+    return seen, result, case.minimal_norms("linf").item()
+
+
+@pytest.mark.parametrize(("num_steps", "max_eps"), [(20, None), (1, 16 / 255)])
+def test_log_bisection_goes_below_the_smallest_norm_by_a_ratio_that_failures_shrink(num_steps, max_eps):
+    seen, _, _ = searched_radii({"num_steps": num_steps}, num_rounds=12, initial_eps=1 / 255, max_eps=max_eps)
+    expected, ratio, smallest = 1 / 255, 2.0, math.inf
+    for eps, success, length in seen:
+        assert eps == pytest.approx(expected, rel=1e-5)
+        if math.isfinite(smallest) and not success:
+            ratio = math.sqrt(ratio)
+        smallest = min(smallest, length) if success else smallest
+        if math.isfinite(smallest):
+            expected = smallest / ratio
+        elif max_eps is not None and eps >= max_eps * (1 - 1e-6):
+            expected = 2 / 255
+        else:
+            expected = min(4 * eps, 1.0 if max_eps is None else max_eps)
+    outcomes = [success for _, success, _ in seen]
+    assert True in outcomes
+    assert False in outcomes[outcomes.index(True) :]
+
+
+def test_a_radius_that_failed_from_the_clean_image_is_tried_again_from_a_success():
+    short = {"num_steps": 3, "step_ratio": 0.15}  # half a radius
+    _, _, optimum = searched_radii(short, num_rounds=1)
+    seen, result, _ = searched_radii(short, num_rounds=13, initial_eps=1.6 * optimum)
+    assert not seen[0][1]
+    assert result.norm.item() < 1.3 * optimum
 
 
 class Rippled(nn.Module):

@@ -146,6 +146,10 @@ DUELS: dict[str, Duel] = {
     "search PGD 13 x 4 x 10": _search(
         attacks.Restarts(attack=attacks.PGD(num_steps=10, step_ratio=1 / 8), num_runs=4), attacks.PGD(num_steps=17), 10
     ),
+    "search PGD masked 10 x 17": _alone(
+        "linf",
+        lambda: attacks.MinimalNormSearch(attack=attacks.PGD(num_steps=17, loss=attacks.Masked()), num_rounds=10),
+    ),
     "DDN l2 500": _alone("l2", lambda: attacks.DDN(num_steps=500)),
     "LagrangianFMN l2 100": _alone("l2", lambda: attacks.LagrangianFMN(num_passes=100, norm="l2")),
     "PGD linf 20": _loop("pgd", "linf", 20),

@@ -4,7 +4,7 @@ import abc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,8 @@ class Attack(abc.ABC):
         @property
         def criterion(self) -> Criterion: ...  # noqa: D102
 
+    starts_at_radius: ClassVar[bool] = False  # whether a minimal-norm attack can be told a radius to begin with
+
     @property
     def radius_field(self) -> float | None:
         """Radius of a fixed-budget attack when a call gives none."""
@@ -114,7 +116,8 @@ class Attack(abc.ABC):
             targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target.
             perturbable: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
             start: `(B, C, H, W)` perturbation to start from; clipped to the box.
-            eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field.
+            eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
+                `LagrangianFMN`, where its own radius starts.
             sample_ids: `(B,)` integers that seed the random start of each image.
             surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
                 gradients alone, and its result is judged on `network`, which it never asked.
@@ -188,7 +191,7 @@ class Attack(abc.ABC):
             raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
         if not targeted and targets is not None:
             raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
-        if self.minimal_norm and eps is not None:
+        if self.minimal_norm and eps is not None and not self.starts_at_radius:
             raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
         problem = make_problem(
             images,

@@ -15,9 +15,10 @@ scale, and c falling from 1 to 0 as half a cosine:
 1. u_i <- clip(u_i exp(0.1 tanh(v_i / s)), 1/20, 20): an unbroken pixel gains weight, a broken one loses it.
 2. g = gradient of sum_i u_i w_i (z_y - T log sum_{k != y} exp(z_k / T))_i / s, with w_i = sigmoid(4 v_i / s) held
    constant and T = s / 5; over its dual norm it is averaged: m <- (m + g / ||g||*) / 2.
-3. Radius. At the start it is the distance at which the linearised weighted margins reach zero: their sum over the dual
-   norm of g. Until the first success it grows by 2 to 32 %, the more pixels are unbroken; after a success it is
-   (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below the smallest norm.
+3. Radius. At the start it is the distance at which the linearised weighted margins reach zero, their sum over the dual
+   norm of g, or what the caller says. Until the first success it grows by 2 to 32 %, the more pixels are unbroken;
+   after a success it is (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below
+   the smallest norm.
 4. Step of length a t along the steepest descent of m, into ball and box, with an inertia of 1/4.
 
 gamma falls from 0.25 to 0.01, a from 0.5 to 0.03.
@@ -49,7 +50,9 @@ GRADIENT_MEMORY = 0.5
 INERTIA = 0.25
 SHRINK = (0.25, 0.01)  # gamma at the start and at the end
 STEP = (0.5, 0.03)  # share a of the radius at the start and at the end
-LEAST_GROWTH = (0.02, 1.5)  # of the radius before the first success: per pass, and over all passes
+LEAST_GROWTH = 0.02  # of the radius before the first success, per pass
+OVERALL_GROWTH = 1.5  # the same over all passes, from the first-order distance
+OVERALL_GROWTH_KNOWN = 0.5  # and from a radius that the caller gives
 GROWTH_BY_SHARE = 0.3  # that much more, times the share of unbroken pixels
 PATIENCE = 3  # failures in a row before the radius grows
 BELOW_BEST = 1e-3  # the radius stays that much below the smallest norm found
@@ -82,6 +85,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     """
 
     minimal_norm: ClassVar[bool] = True
+    starts_at_radius: ClassVar[bool] = True
 
     num_passes: int = 100
     norm: NormName = "linf"
@@ -149,11 +153,13 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         smaller = iterate.success & (iterate.norm < state.smallest)
         state.smallest = torch.where(smaller, iterate.norm, state.smallest)
         state.failures = torch.where(iterate.success, 0, state.failures + 1)
-        if iterate.step == 0:  # first-order distance; at least what a warm start needs
-            reach = torch.minimum(state.excess / dual_norm, norm(problem.upper - problem.lower, self.norm))
+        if iterate.step == 0:  # as told, or first-order distance; at least what a warm start needs
+            reach = state.excess / dual_norm if problem.eps is None else problem.eps
+            reach = torch.minimum(reach, norm(problem.upper - problem.lower, self.norm))
             state.radius = torch.maximum(reach, state.radius)
         else:
-            least = max(LEAST_GROWTH[0], LEAST_GROWTH[1] / self.num_passes)
+            overall = OVERALL_GROWTH if problem.eps is None else OVERALL_GROWTH_KNOWN
+            least = max(LEAST_GROWTH, overall / self.num_passes)
             unbroken = 1 - iterate.num_broken / problem.num_valid
             unmet = state.radius * (1 + least + GROWTH_BY_SHARE * unbroken)
             grown = torch.where(state.failures >= PATIENCE, state.radius * (1 + gamma), state.radius)

@@ -18,7 +18,7 @@ from segrobust.callbacks.progress import ProgressLines
 from segrobust.callbacks.session import Session, Share
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.wandb_runs import define_summaries
-from segrobust.evaluation.plan import plan_attacks
+from segrobust.evaluation.plan import plan_attacks, preset
 from segrobust.evaluation.records import merge_records
 from segrobust.evaluation.samples import label_space_of
 from segrobust.evaluation.summarize import summarize
@@ -50,7 +50,7 @@ class RobustnessEvaluation(Callback):
     nothing is logged.
 
     Args:
-        attacks: attacks by the name that logs know them by.
+        attacks: attacks by the name that logs know them by; None for those of the preset `validation`.
         every_n_epochs: epochs that are completed between two evaluations. An evaluation needs a validation: with
             `check_val_every_n_epoch=2` and 3 here, epochs 4, 8, ... are evaluated.
         max_images: images to attack, chosen at random by the seed alone; None for all.
@@ -77,7 +77,7 @@ class RobustnessEvaluation(Callback):
 
     def __init__(
         self,
-        attacks: Mapping[str, Attack],
+        attacks: Mapping[str, Attack] | None = None,
         *,
         every_n_epochs: int = 1,
         max_images: int | None = 8,
@@ -97,6 +97,8 @@ class RobustnessEvaluation(Callback):
             raise ValueError(f"max_images must be at least 1, or None for all, got {max_images}")
         if batch_size < 1 or panels < 0:
             raise ValueError(f"batch_size is at least 1 and panels at least 0, got {batch_size} and {panels}")
+        if attacks is None:
+            attacks = {job.name: job.attack for job in preset("validation").jobs}
         self.plan = plan_attacks(attacks, eps)
         self.keys = log_keys(self.plan, "val")
         self.every_n_epochs = every_n_epochs

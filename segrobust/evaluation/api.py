@@ -62,7 +62,8 @@ def evaluate(
     Args:
         network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
         dataset: items with `image` `(3, H, W)` in [0, 1] and `mask` `(H, W)`, or tuples of the two.
-        preset: "quick", "standard" (where neither `plan` nor `attacks` is given) or "thorough"; see `preset`.
+        preset: "validation", "quick", "standard" (where neither `plan` nor `attacks` is given) or "thorough"; see
+            `preset`.
         plan: attacks with radii, in the place of a preset.
         attacks: attacks by name, in the place of a preset.
         eps: radii for `attacks`; None for 1, 2, 4 and 8/255.

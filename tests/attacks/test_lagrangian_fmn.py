@@ -81,6 +81,33 @@ def test_a_warm_start_that_fails_is_not_cut_down():
     assert (norms[1] >= 0.19).all()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_given_radius_takes_the_place_of_the_first_order_distance(norm):
+    case = linear_case(0, batch_size=2)
+    eps = torch.tensor([0.01, 0.04])
+    norms = []
+    LagrangianFMN(num_passes=4, norm=norm)(
+        case.network, case.images, case.labels, eps=eps, observer=lambda iterate: norms.append(iterate.norm)
+    )
+    assert (norms[1][0] / norms[1][1]).item() == pytest.approx(0.25, rel=1e-5)
+    assert (norms[1] <= eps).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_six_passes_go_on_where_an_epoch_before_left_off(seed):
+    case = linear_case(seed, batch_size=4)
+    before = LagrangianFMN(num_passes=30)(case.network, case.images, case.labels)
+    with torch.no_grad():
+        case.network.weight += 0.03 * torch.randn(case.network.weight.shape, generator=torch.Generator().manual_seed(1))
+    short = LagrangianFMN(num_passes=6)
+    cold = short(case.network, case.images, case.labels)
+    warm = short(case.network, case.images, case.labels, start=before.adv - case.images, eps=before.norm)
+    best = LagrangianFMN(num_passes=100)(case.network, case.images, case.labels).norm
+    assert torch.equal(warm.num_forwards + warm.num_backwards, torch.full((4,), 12))
+    assert (warm.norm <= 1.25 * best).all()
+    assert cold.norm.isinf().any()
+
+
 def test_after_a_success_all_iterates_are_smaller_than_the_smallest():
     case = linear_case(2, batch_size=4)
     smallest = torch.full((4,), torch.inf)

@@ -5,6 +5,7 @@ from lightning.pytorch import Callback
 
 from segrobust.attacks import PGD, AlmaProx
 from segrobust.callbacks import RobustCheckpoint, RobustnessEvaluation
+from segrobust.evaluation import preset
 
 EVALUATION = """
 class_path: segrobust.callbacks.RobustnessEvaluation
@@ -43,6 +44,14 @@ def test_an_evaluation_is_made_from_yaml():
         attacks, every_n_epochs=5, max_images=None, eps=(0.01, 0.02), network="parts.model", image=0, mask=1
     )
     assert vars(evaluation) == vars(by_hand)
+
+
+def test_without_attacks_an_evaluation_has_those_of_the_preset():
+    (ready,) = preset("validation").jobs
+    evaluation = read("class_path: segrobust.callbacks.RobustnessEvaluation\ninit_args: {every_n_epochs: 5}")
+    assert isinstance(evaluation, RobustnessEvaluation)
+    (job,) = evaluation.plan.jobs
+    assert (job.name, job.attack) == (ready.name, ready.attack)
 
 
 def test_a_checkpoint_is_made_from_yaml():

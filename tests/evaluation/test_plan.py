@@ -81,7 +81,9 @@ def test_digest_depends_on_every_setting_and_on_nothing_else():
     assert len({Job(name="a", attack=a, eps=(0.1,)).digest for a in (attack, *others)}) == 4
 
 
-@pytest.mark.parametrize(("name", "passes"), [("quick", 193), ("standard", 1335), ("thorough", 10917)])
+@pytest.mark.parametrize(
+    ("name", "passes"), [("validation", 105), ("quick", 193), ("standard", 1539), ("thorough", 10917)]
+)
 def test_presets_cost_what_their_table_says(name, passes):
     plan = preset(name)
     assert 1 + sum(sum(most_passes(unit)) for unit in plan.units) == passes
@@ -90,7 +92,7 @@ def test_presets_cost_what_their_table_says(name, passes):
 
 
 def test_preset_names_its_alternatives():
-    with pytest.raises(ValueError, match="'quick', 'standard' or 'thorough'"):
+    with pytest.raises(ValueError, match="'validation', 'quick', 'standard' or 'thorough'"):
         preset("fast")
 
 

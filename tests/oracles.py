@@ -18,16 +18,26 @@ class LinearCase:
     images: Tensor
     labels: Tensor
 
-    def distances(self, norm: str) -> Tensor:
-        """Distance of each pixel to its nearest decision boundary: min over k of (z_y - z_k) / ||w_y - w_k||_dual."""
+    def class_distances(self, norm: str) -> Tensor:
+        """Distance of each pixel to where class k beats its label, (z_y - z_k) / ||w_y - w_k||_dual: `(B, H, W, K)`."""
         weight = self.network.weight.detach()[:, :, 0, 0]
         with torch.no_grad():
             logits = self.network(self.images)
         own = logits.gather(1, self.labels[:, None])
         gaps = (own - logits).movedim(1, -1)
         lengths = torch.linalg.vector_norm(weight[:, None] - weight[None], ord=DUAL[norm], dim=2)[self.labels]
-        ratios = torch.where(lengths > 0, gaps / lengths, torch.inf)
-        return ratios.amin(-1)
+        return torch.where(lengths > 0, gaps / lengths, torch.inf)
+
+    def distances(self, norm: str) -> Tensor:
+        """Distance of each pixel to its nearest decision boundary: the smallest of its class distances."""
+        return self.class_distances(norm).amin(-1)
+
+    def norms_of_choices(self, norm: str, prediction: Tensor, apsr: str = "0.99") -> Tensor:
+        """Smallest norm that brings as many pixels as must break to their predicted classes; inf where too few are."""
+        reached = self.class_distances(norm).gather(-1, prediction[..., None])[..., 0].flatten(1)
+        k = reached.shape[1] - int((1 - Fraction(apsr)) * reached.shape[1])
+        cheapest = reached.sort(1).values[:, :k]
+        return {"linf": cheapest.amax(1), "l2": cheapest.square().sum(1).sqrt(), "l1": cheapest.sum(1)}[norm]
 
     def minimal_norms(self, norm: str, valid_mask: Tensor | None = None, apsr: str = "0.99") -> Tensor:
         """Exact minimal norm of each image, for which the box must not bind."""

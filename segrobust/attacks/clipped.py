@@ -1,6 +1,6 @@
 """A minimal-norm attack as a fixed-budget one: its perturbation, brought into the ball."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from segrobust.attacks.base import Observer
@@ -49,7 +49,7 @@ class Clipped(Wrapper):
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The attack inside, then one pass over its clipped results."""
         eps = problem.required_eps(type(self).__name__)
-        inner = self.attack.run(oracle, problem, observer)
+        inner = self.attack.run(oracle, replace(problem, eps=None), observer)  # searched for without a bound
         tracker = Tracker(problem.images, minimal_norm=False)
         tracker.num_judged += inner.num_judged
         rows = problem.num_valid.cpu().nonzero()[:, 0]

@@ -21,7 +21,8 @@ from benchmarks.advlib import attack_published, published_alma_prox, published_d
 from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
 from benchmarks.choice import check_chosen
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image, shared_norms
-from segrobust.attacks import PGD, AlmaProx, Attack, LagrangianFMN, Margin, MinimalNormSearch
+from benchmarks.suite import against_peers
+from segrobust.attacks import APGD, PDPGD, PGD, AlmaProx, Attack, LagrangianFMN, Masked, MinimalNormSearch
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "minimal_norm.jsonl"
@@ -58,12 +59,39 @@ CONTENDERS: dict[str, Contender] = {
     **{f"LagrangianFMN {n}": _ours(LagrangianFMN(num_passes=n)) for n in (25, 50, 100, 300)},
     **{f"AlmaProx {n}": _ours(AlmaProx(num_steps=n)) for n in (100, 500)},
     "AlmaProx 500, step 1e-2": _ours(AlmaProx(step_size=1e-2)),
-    "search over PGD 13 x 20": _ours(MinimalNormSearch(attack=PGD(num_steps=20, loss=Margin()))),
+    "PDPGD 500": _ours(PDPGD(num_steps=500)),
+    "search over PGD 13 x 40, masked": _ours(MinimalNormSearch(attack=PGD(num_steps=40, loss=Masked()))),
+    "search over APGD 13 x 40, masked": _ours(MinimalNormSearch(attack=APGD(num_steps=40, loss=Masked()))),
     BASELINE: _published(published_alma_prox),
     "adv-lib alma_prox 500, lr 1e-2": _published(published_alma_prox, lr_init=1e-2),
     "adv-lib pdpgd 500, lr 1e-2": _published(published_pdpgd, norm=math.inf, primal_lr=1e-2),
     "adv-lib dag 200, step 3e-3": _published(published_dag, p=math.inf, γ=3e-3),
 }
+
+
+ELSEWHERE: dict[tuple[str, against_peers.Side], str] = {
+    ("PDPGD linf 500", "ours"): "PDPGD 500",
+    ("PDPGD linf 500", "peer"): "adv-lib pdpgd 500, lr 1e-2",
+    ("DAG linf 3e-3", "peer"): "adv-lib dag 200, step 3e-3",
+}
+"""Duels of the suite on some of these images, and what their sides are called here."""
+
+
+def known_elsewhere() -> list[Result]:
+    """What the suite has measured on these images with the same settings."""
+    return [
+        Result(
+            network=result.network,
+            attack=ELSEWHERE[result.attack, result.side],
+            sample_id=result.sample_id,
+            norm=result.norm,
+            apsr=result.apsr,
+            forwards=result.forwards,
+            backwards=result.backwards,
+        )
+        for result in against_peers.stored(against_peers.RESULTS).read()
+        if (result.attack, result.side) in ELSEWHERE
+    ]
 
 
 def measure(network_name: str, attack: str, sample_id: int) -> Result:
@@ -213,8 +241,9 @@ def main(
             [(network, attack, sample_id) for attack in attacks for sample_id in report_images(images)],
             measure,
             lambda r: f"{r.network} image {r.sample_id} {r.attack}: {r.norm and r.norm * 255}",
+            known=known_elsewhere(),
         )
-    found = rows(STORED.read())
+    found = rows([*known_elsewhere(), *STORED.read()])
     print(table(found))
     draw(found, PICTURE)
 

@@ -237,6 +237,11 @@ def _described(result: Result) -> str:
     )
 
 
+def stored(path: Path) -> ResultFile[Result]:
+    """The measurements in a file."""
+    return ResultFile(path=path, kind=Result, key=KEY)
+
+
 def main(
     network: NetworkName = "camvid_standard",
     attacks: tuple[str, ...] = tuple(DUELS),
@@ -257,7 +262,7 @@ def main(
     """
     check_chosen(attacks, DUELS)
     torch.set_num_threads(threads)
-    stored = ResultFile(path=results, kind=Result, key=KEY)
+    file = stored(results)
     if not table_only:
         keys = [
             (network, attack, sample_id, eps, side)
@@ -266,8 +271,8 @@ def main(
             for eps in DUELS[attack].radii(network)
             for side in (("ours", "peer") if DUELS[attack].peer else ("ours",))
         ]
-        stored.complete(keys, measure, _described, known=known_elsewhere())
-    found = rows([*known_elsewhere(), *stored.read()])
+        file.complete(keys, measure, _described, known=known_elsewhere())
+    found = rows([*known_elsewhere(), *file.read()])
     print(minimal_norm_table([row for row in found if row.eps is None]), end="\n\n")
     print(fixed_budget_table([row for row in found if row.eps is not None]))
 

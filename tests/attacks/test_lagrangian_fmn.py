@@ -31,6 +31,16 @@ def test_norms_do_not_depend_on_the_scale_of_the_logits(factor, norm):
     torch.testing.assert_close(scaled.norm, plain.norm, rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("factor", [0.125, 8.0])
+def test_a_power_of_two_times_the_logits_changes_no_bit(factor, norm):
+    case = linear_case(0, batch_size=2)
+    attack = LagrangianFMN(num_passes=30, norm=norm)
+    plain = attack(case.network, case.images, case.labels)
+    scaled = attack(Scaled(case.network, factor), case.images, case.labels)
+    assert torch.equal(scaled.adv, plain.adv)
+
+
 @pytest.mark.parametrize("factor", [1 / 30, 0.2, 3.0])
 def test_optima_of_any_size_are_found_with_50_passes(factor):
     case = linear_case(1, batch_size=2, dtype=torch.float64)

@@ -22,6 +22,7 @@ from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network
 from benchmarks.choice import check_chosen
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image, shared_norms
 from benchmarks.suite import against_peers
+from benchmarks.suite.duels import ALMA_PROX
 from segrobust.attacks import APGD, PDPGD, PGD, AlmaProx, Attack, LagrangianFMN, Masked, MinimalNormSearch
 
 HERE = Path(__file__).parent
@@ -70,6 +71,8 @@ CONTENDERS: dict[str, Contender] = {
 
 
 ELSEWHERE: dict[tuple[str, against_peers.Side], str] = {
+    (ALMA_PROX, "ours"): "AlmaProx 500",
+    (ALMA_PROX, "peer"): BASELINE,
     ("PDPGD linf 500", "ours"): "PDPGD 500",
     ("PDPGD linf 500", "peer"): "adv-lib pdpgd 500, lr 1e-2",
     ("DAG linf 3e-3", "peer"): "adv-lib dag 200, step 3e-3",
@@ -89,7 +92,7 @@ def known_elsewhere() -> list[Result]:
             forwards=result.forwards,
             backwards=result.backwards,
         )
-        for result in against_peers.stored(against_peers.RESULTS).read()
+        for result in (*against_peers.known_elsewhere(), *against_peers.stored(against_peers.RESULTS).read())
         if (result.attack, result.side) in ELSEWHERE
     ]
 

@@ -16,9 +16,9 @@ scale, and c falling from 1 to 0 as half a cosine:
 2. g = gradient of sum_i u_i w_i (z_y - T log sum_{k != y} exp(z_k / T))_i / s, with w_i = sigmoid(4 v_i / s) held
    constant and T = s / 5; over its dual norm it is averaged: m <- (m + g / ||g||*) / 2.
 3. Radius. At the start it is the distance at which the linearised weighted margins reach zero, their sum over the dual
-   norm of g, or what the caller says. Until the first success it grows by 2 to 32 %, the more pixels are unbroken;
-   after a success it is (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below
-   the smallest norm.
+   norm of g, or what the caller says. Until the first success it grows by 2 to 32 %, the more pixels are unbroken,
+   and with N passes at least by 1.5 / N of itself, or 0.5 / N where the caller knows it; after a success it is
+   (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below the smallest norm.
 4. Step of length a t along the steepest descent of m, into ball and box, with an inertia of 1/4.
 
 gamma falls from 0.25 to 0.01, a from 0.5 to 0.03.

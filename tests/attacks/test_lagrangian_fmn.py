@@ -21,23 +21,24 @@ class Scaled(nn.Module):
         return self.factor * self.network(images)
 
 
+def plain_and_scaled(factor, norm):
+    """Results on a network, and on the same with logits times a factor."""
+    case = linear_case(0, batch_size=2)
+    attack = LagrangianFMN(num_passes=30, norm=norm)
+    return tuple(attack(network, case.images, case.labels) for network in (case.network, Scaled(case.network, factor)))
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("factor", [0.1, 10.0])
 def test_norms_do_not_depend_on_the_scale_of_the_logits(factor, norm):
-    case = linear_case(0, batch_size=2)
-    attack = LagrangianFMN(num_passes=30, norm=norm)
-    plain = attack(case.network, case.images, case.labels)
-    scaled = attack(Scaled(case.network, factor), case.images, case.labels)
+    plain, scaled = plain_and_scaled(factor, norm)
     torch.testing.assert_close(scaled.norm, plain.norm, rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("factor", [0.125, 8.0])
 def test_a_power_of_two_times_the_logits_changes_no_bit(factor, norm):
-    case = linear_case(0, batch_size=2)
-    attack = LagrangianFMN(num_passes=30, norm=norm)
-    plain = attack(case.network, case.images, case.labels)
-    scaled = attack(Scaled(case.network, factor), case.images, case.labels)
+    plain, scaled = plain_and_scaled(factor, norm)
     assert torch.equal(scaled.adv, plain.adv)
 
 

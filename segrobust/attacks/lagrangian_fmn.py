@@ -36,7 +36,7 @@ from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import margin, smooth_margin
+from segrobust.functional.margins import margin, margin_scale, smooth_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
 from segrobust.functional.schedules import cosine_decay
@@ -118,9 +118,9 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
         """Minus the weighted sum of the margins; advances the weights."""
         sign, reference = self.criterion.sign, self.criterion.reference(problem)
-        margins = sign * margin(iterate.logits.detach(), reference)
-        size = iterate.logits.detach().flatten(1).abs().mean(1)
-        scale = ((margins.abs() * problem.valid_mask).sum((1, 2)) / problem.num_valid).clamp_min(1e-6 * size + 1e-30)
+        logits = iterate.logits.detach()
+        margins = sign * margin(logits, reference)
+        scale = margin_scale(margins, problem.valid_mask, logits)
         margins = margins / scale[:, None, None]
         if iterate.step > 0:
             factor = (WEIGHT_RATE * margins.tanh()).exp_()

@@ -38,7 +38,7 @@ from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import margin
+from segrobust.functional.margins import margin, margin_scale
 from segrobust.functional.norms import NormName
 from segrobust.functional.prox_iterated import prox_iterated
 from segrobust.functional.proximal import norm_of_ones, prox
@@ -131,7 +131,10 @@ class PDPGD(IterativeAttack[PDPGDState]):
             state.weights = torch.lerp(weights, state.weights, WEIGHT_MEMORY)
             state.norm_weight = torch.lerp(norm_weight, state.norm_weight, WEIGHT_MEMORY)
         self._ascend(problem, iterate, values, state)
-        sharpness = torch.ones_like(state.level) if self.published else SHARPNESS / _scale(problem, iterate, values)
+        if self.published:
+            sharpness = torch.ones_like(state.level)
+        else:
+            sharpness = SHARPNESS / margin_scale(values, problem.valid_mask, iterate.logits.detach())
         slope = sharpness[:, None, None] * sigmoid(sharpness[:, None, None] * values)
         return -(state.weights * slope * margins).sum((1, 2))
 
@@ -173,9 +176,3 @@ def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     pixels, own = (log_weights - largest[:, None, None]).exp_(), (-largest).exp_()
     total = own + pixels.sum((1, 2))
     return pixels / total[:, None, None], own / total
-
-
-def _scale(problem: Problem, iterate: Iterate, margins: Tensor) -> Tensor:
-    """Mean absolute margin of the valid pixels, kept above rounding: `(B,)`."""
-    mean = (margins.abs() * problem.valid_mask).sum((1, 2)) / problem.num_valid.clamp_min(1)
-    return mean.clamp_min(1e-6 * iterate.logits.detach().flatten(1).abs().mean(1) + 1e-30)

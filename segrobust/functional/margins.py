@@ -169,3 +169,17 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
         kind = "targeted" if targeted else "untargeted"
         mend = "; use the margin, loss=Margin(), which needs 2" if name != "margin" else ""
         raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{mend}")
+
+
+def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:
+    """Mean absolute margin of the valid pixels, kept above what rounding does to the logits: `(B,)`, positive.
+
+    Over it, margins do not depend on the scale of the logits.
+
+    Args:
+        margins: `(B, H, W)`.
+        valid_mask: `(B, H, W)` bool.
+        logits: `(B, K, H, W)` that the margins are of.
+    """
+    mean = (margins.abs() * valid_mask).sum((1, 2)) / valid_mask.sum((1, 2)).clamp_min(1)
+    return mean.clamp_min(1e-6 * logits.flatten(1).abs().mean(1) + 1e-30)

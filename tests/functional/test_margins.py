@@ -4,7 +4,15 @@ import pytest
 import torch
 from oracles import slow_dlr, slow_margin
 
-from segrobust.functional.margins import competitor, dlr, margin, require_classes, smooth_margin, top_classes
+from segrobust.functional.margins import (
+    competitor,
+    dlr,
+    margin,
+    margin_scale,
+    require_classes,
+    smooth_margin,
+    top_classes,
+)
 
 
 def logits(num_classes, seed=0, dtype=torch.float64, shape=(2, 7, 9)):
@@ -155,3 +163,10 @@ def test_smooth_margin_of_far_logits_is_finite_with_its_gradient():
     assert value.isfinite().all()
     torch.testing.assert_close(gradient.sum(1), torch.zeros(2, 7, 9), atol=1e-6, rtol=0)
     assert (gradient.gather(1, classes(5)[:, None]) == 1).all()
+
+
+def test_the_scale_of_margins_is_their_mean_size_where_valid_and_stays_positive():
+    margins = torch.tensor([[[1.0, -3.0], [50.0, -2.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    valid = torch.tensor([[[True, True], [False, True]], [[True, True], [True, True]]])
+    scale = margin_scale(margins, valid, torch.full((2, 3, 2, 2), 7.0))
+    torch.testing.assert_close(scale, torch.tensor([2.0, 7e-6]), rtol=1e-5, atol=0)

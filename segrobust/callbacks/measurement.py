@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from segrobust.evaluation.numbers.summary import MinimalNormSummary, Scores, Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan
-from segrobust.evaluation.summary import MinimalNormSummary, Scores, Summary
 from segrobust.functional.norms import NormName
 
 
@@ -41,8 +41,8 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
     - `<prefix>/robust_subset/clean_miou`, `clean_acc`, `clean_apsr`: the same images before any attack.
     - `<prefix>/<minimal-norm attack>/asr`, `asr@<e>`: images broken at any norm, and within e (exact).
       `/median_norm`, `/mean_norm_capped`: of min(norm, cap), so that they stay finite where the attack failed; see
-      `segrobust.evaluation.summarize.CAPS`. `/by_product_miou@<e>`, `by_product_acc@<e>`, `by_product_apsr@<e>`: of the
-      perturbations clipped to e, which flatter the network.
+      `segrobust.evaluation.numbers.summarize.CAPS`. `/by_product_miou@<e>`, `by_product_acc@<e>`,
+      `by_product_apsr@<e>`: of the perturbations clipped to e, which flatter the network.
     - `<prefix>/<fixed-budget attack>/miou@<e>` (mIoU^D), `acc@<e>`, `apsr@<e>`, `asr@<e>`.
     - `<prefix>/worst_<norm>/...`: the same of the worst of several fixed-budget attacks of that norm, per image.
 
@@ -147,7 +147,7 @@ def _rivals(plan: Plan) -> list[tuple[NormName, list[Job]]]:
 
 
 def _asr_radii(plan: Plan, norm_name: NormName) -> tuple[float, ...]:
-    """Radii at which the success of a minimal-norm attack is told, as `segrobust.evaluation.summarize` does."""
+    """Radii at which the success of a minimal-norm attack is told, as `segrobust.evaluation.numbers.summarize` does."""
     radii = _union([job for job in plan.jobs if job.attack.norm == norm_name])
     return radii or (STANDARD_EPS if norm_name == "linf" else ())
 

@@ -18,10 +18,10 @@ from segrobust.callbacks.progress import ProgressLines
 from segrobust.callbacks.session import Session, Share
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.wandb_runs import define_summaries
+from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import plan_attacks, preset
 from segrobust.evaluation.records import merge_records
 from segrobust.evaluation.samples import label_space_of
-from segrobust.evaluation.summarize import summarize
 from segrobust.evaluation.work import choose_samples
 from segrobust.label_space import LabelSpace
 from segrobust.networks import weights_digest

@@ -10,9 +10,9 @@ from segrobust.callbacks.access import SampleView
 from segrobust.callbacks.progress import ProgressLines
 from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.manifest import Manifest
-from segrobust.evaluation.panel_files import write_panels
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.records import CLEAN, Record, RecordWriter, read_records
+from segrobust.evaluation.reporting.panel_files import write_panels
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.runner import run
 from segrobust.evaluation.work import StridedWork

@@ -4,16 +4,16 @@ from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.api import evaluate
 from segrobust.evaluation.estimate import Estimate
 from segrobust.evaluation.manifest import Manifest
-from segrobust.evaluation.panels import draw_panel, panel_title, plain_label_space
-from segrobust.evaluation.pictures import norm_curves, save_figure, score_curves
+from segrobust.evaluation.numbers.summarize import summarize
+from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
 from segrobust.evaluation.records import Record, RecordWriter, merge_records, read_records
-from segrobust.evaluation.report import Report, summarize_run
+from segrobust.evaluation.reporting.panels import draw_panel, panel_title, plain_label_space
+from segrobust.evaluation.reporting.pictures import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.report import Report, summarize_run
+from segrobust.evaluation.reporting.tables import summary_tables
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.runner import run
-from segrobust.evaluation.summarize import summarize
-from segrobust.evaluation.summary import Summary
-from segrobust.evaluation.tables import summary_tables
 from segrobust.evaluation.work import StridedWork, WorkSource, choose_samples
 
 __all__ = [

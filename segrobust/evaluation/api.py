@@ -16,16 +16,16 @@ from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.estimate import estimate, measure_passes
 from segrobust.evaluation.judging import device_of, precision_of
 from segrobust.evaluation.manifest import Manifest
-from segrobust.evaluation.panel_files import write_panels
+from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
 from segrobust.evaluation.progress import show_progress
 from segrobust.evaluation.records import Record, RecordWriter, merge_records, read_records
-from segrobust.evaluation.report import Report, heading, summarize_run
+from segrobust.evaluation.reporting.panel_files import write_panels
+from segrobust.evaluation.reporting.report import Report, heading, summarize_run
 from segrobust.evaluation.run_directory import Provenance, RunDirectory, device_name
 from segrobust.evaluation.runner import run
 from segrobust.evaluation.samples import SampleSource, label_space_of, load_sample
-from segrobust.evaluation.summarize import summarize
 from segrobust.evaluation.work import StridedWork, choose_samples
 
 

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.records import Record
-from segrobust.evaluation.tables import norm_text, percent
+from segrobust.evaluation.reporting.tables import norm_text, percent
 from segrobust.metrics import quantiles
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from evaluation.test_summary import CLEAN
 
-from segrobust.evaluation.worst_case import within, worst_for_accuracy, worst_for_miou
+from segrobust.evaluation.numbers.worst_case import within, worst_for_accuracy, worst_for_miou
 from segrobust.metrics import ConfusionCounts, accuracy, miou_dataset
 
 

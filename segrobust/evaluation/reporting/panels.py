@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from segrobust.evaluation.records import Record
-from segrobust.evaluation.tables import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.tables import norm_text, percent, radius_text
 from segrobust.label_space import Color, LabelSpace
 
 Pixels = npt.NDArray[np.uint8]

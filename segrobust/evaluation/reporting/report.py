@@ -11,13 +11,13 @@ from rich.text import Text
 
 from segrobust.evaluation.estimate import Estimate
 from segrobust.evaluation.manifest import Manifest
-from segrobust.evaluation.pictures import norm_curves, save_figure, score_curves
+from segrobust.evaluation.numbers.summarize import summarize
+from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.reporting.pictures import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.tables import summary_tables
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.strict_json import write_json
-from segrobust.evaluation.summarize import summarize
-from segrobust.evaluation.summary import Summary
-from segrobust.evaluation.tables import summary_tables
 from segrobust.functional.norms import NormName
 
 _WIDTH = 160

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from segrobust.evaluation.summary import (
+from segrobust.evaluation.numbers.summary import (
     BOUND_BY_PRODUCT,
     BOUND_FIXED,
     BOUND_NORM,

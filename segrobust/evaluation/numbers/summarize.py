@@ -8,9 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from segrobust.evaluation.plan import STANDARD_EPS
-from segrobust.evaluation.records import Kind, Record, merge_records
-from segrobust.evaluation.summary import (
+from segrobust.evaluation.numbers.summary import (
     BOUND_BY_PRODUCT,
     BOUND_CLEAN,
     BOUND_FIXED,
@@ -23,7 +21,9 @@ from segrobust.evaluation.summary import (
     Summary,
     WorstCase,
 )
-from segrobust.evaluation.worst_case import within, worst_for_accuracy, worst_for_miou
+from segrobust.evaluation.numbers.worst_case import within, worst_for_accuracy, worst_for_miou
+from segrobust.evaluation.plan import STANDARD_EPS
+from segrobust.evaluation.records import Kind, Record, merge_records
 from segrobust.functional.norms import NormName
 from segrobust.metrics import ConfusionCounts, minimal_norm_statistics, miou_image, quantiles, segmentation_scores
 

@@ -97,7 +97,7 @@ class FixedBudgetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCase:
-    """Per image the worst of several fixed-budget attacks of one norm; see `segrobust.evaluation.worst_case`.
+    """Per image the worst of several fixed-budget attacks of one norm; see `segrobust.evaluation.numbers.worst_case`.
 
     The choice that is worst for `miou` and `iou` is another one than that for the other scores.
     """

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.judging import device_of, precision_of
-from segrobust.evaluation.panels import draw_panel, panel_title, plain_label_space
 from segrobust.evaluation.plan import Plan, Radius
 from segrobust.evaluation.records import read_records
+from segrobust.evaluation.reporting.panels import draw_panel, panel_title, plain_label_space
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.samples import SampleSource, label_space_of, load_sample
 from segrobust.functional.modes import attackable

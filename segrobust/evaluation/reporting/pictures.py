@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from segrobust.evaluation.numbers.summary import Scores, Summary
 from segrobust.evaluation.records import Record
-from segrobust.evaluation.summary import Scores, Summary
 from segrobust.functional.norms import NormName
 
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -1,0 +1,155 @@
+"""A few images, and the questions that checks ask the network about them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks import Criterion
+from segrobust.attacks.oracle import NetworkOracle
+from segrobust.attacks.problem import Problem, check_classes
+from segrobust.evaluation.judging import batch_problem, device_of, precision_of
+from segrobust.evaluation.samples import LoadedSample, SampleSource, load_sample
+
+LogitLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of every pixel, `(B, K, H, W), (B, H, W) -> (B, H, W)`."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Images of one size that are looked at together. To be used inside `attackable`.
+
+    Attributes:
+        network: what is checked.
+        problem: the images, their labels and valid pixels.
+        criterion: what breaks a pixel and an image.
+        sample_ids: positions of the images in the data set.
+    """
+
+    network: nn.Module
+    problem: Problem
+    criterion: Criterion
+    sample_ids: tuple[int, ...]
+
+    def oracle(self) -> NetworkOracle:
+        """A new oracle of the images."""
+        return NetworkOracle(self.network, self.problem.images)
+
+    def logits(self, delta: Tensor | None = None) -> Tensor:
+        """Logits under a perturbation `(B, C, H, W)`, or of the clean images: `(B, K, H, W)`; one forward."""
+        perturbation = torch.zeros_like(self.problem.images) if delta is None else delta
+        return self.oracle().logits(perturbation, differentiable=False)
+
+    @cached_property
+    def clean(self) -> Tensor:
+        """Logits of the clean images, from the first forward: `(B, K, H, W)`.
+
+        Raises:
+            FloatingPointError: the network returned NaN.
+            ValueError: labels that the network does not know.
+        """
+        logits = self.logits()
+        check_classes(self.problem, logits.shape[1])
+        if logits.isnan().any():
+            raise FloatingPointError(
+                f"the network returned NaN for images {self.sample_ids} without attack: check its weights, "
+                "normalisation layers and precision"
+            )
+        return logits
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """Standard deviation of the clean logits of each image, over classes and pixels: `(B,)`, positive."""
+        return self.clean.flatten(1).std(1).clamp_min(torch.finfo(self.clean.dtype).tiny)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Largest difference of two more forwards from the first, over the scale of the logits: `(B,)`."""
+        return torch.maximum(self.distance(self.logits()), self.distance(self.logits()))
+
+    @property
+    def float_noise(self) -> float:
+        """Difference of logits, over their scale, up to which kernels may disagree: 3.5e-4 in float32."""
+        return float(torch.finfo(self.clean.dtype).eps ** 0.5)
+
+    def distance(self, logits: Tensor) -> Tensor:
+        """Largest difference from the clean logits, over their scale: `(B,)`."""
+        return (logits - self.clean).abs().flatten(1).amax(1) / self.scale
+
+    def changed(self, logits: Tensor) -> Tensor:
+        """Share of pixels whose predicted class is not that of the clean logits: `(B,)`."""
+        return (logits.argmax(1) != self.clean.argmax(1)).flatten(1).double().mean(1)
+
+    def gradient(self, loss: LogitLoss) -> Tensor:
+        """Gradient at the clean images of a loss summed over the valid pixels: `(B, C, H, W)`; a pass both ways.
+
+        Raises:
+            ValueError: the output does not depend on the input differentiably.
+        """
+        oracle = self.oracle()
+        leaf = oracle.logits(torch.zeros_like(self.problem.images)).requires_grad_()
+        with torch.enable_grad():
+            total = (loss(leaf, self.problem.labels) * self.problem.valid_mask).sum()
+        (cotangent,) = torch.autograd.grad(total, leaf)
+        return oracle.pullback(cotangent)
+
+    @property
+    def labelled(self) -> Tensor:
+        """Places of the images that have a valid pixel: int64 on CPU."""
+        return self.problem.num_valid.cpu().nonzero()[:, 0]
+
+    @property
+    def intact(self) -> Tensor:
+        """Places of the images that have a valid pixel and are not broken without attack: int64 on CPU."""
+        num_broken = self.criterion.broken(self.clean, self.problem).sum((1, 2))
+        broken = self.criterion.success(num_broken, self.problem.num_valid)
+        return ((self.problem.num_valid > 0) & ~broken).cpu().nonzero()[:, 0]
+
+    def select(self, rows: Tensor) -> "Probe":
+        """The probe of some of the images; `rows` int64 on CPU. Of all of them: this one, with what it knows."""
+        if len(rows) == len(self.sample_ids):
+            return self
+        ids = tuple(self.sample_ids[row] for row in rows.tolist())
+        return replace(self, problem=self.problem.select(rows), sample_ids=ids)
+
+
+def make_probes(
+    network: nn.Module,
+    dataset: SampleSource,
+    sample_ids: Sequence[int],
+    *,
+    criterion: Criterion,
+    ignore_index: int,
+    batch_size: int,
+) -> tuple[Probe, ...]:
+    """Loads images; consecutive ones of one size form a probe of at most `batch_size`. Inside `attackable`.
+
+    Raises:
+        ValueError: no sample, a batch size below 1, or images and masks that do not fit.
+        TypeError: samples of another type.
+    """
+    if not sample_ids:
+        raise ValueError("checks need at least one image, got sample_ids=(); two are enough for most")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    device, dtype = device_of(network), precision_of(network)
+    probes = []
+    for group in _groups(dataset, sample_ids, batch_size):
+        images = torch.stack([sample.image for sample in group]).to(device, dtype)
+        masks = torch.stack([sample.mask for sample in group]).to(device)
+        problem = batch_problem(images, masks, ignore_index)
+        probes.append(Probe(network, problem, criterion, tuple(sample.sample_id for sample in group)))
+    return tuple(probes)
+
+
+def _groups(dataset: SampleSource, sample_ids: Sequence[int], batch_size: int) -> Iterator[list[LoadedSample]]:
+    group: list[LoadedSample] = []
+    for sample_id in sample_ids:
+        sample = load_sample(dataset, sample_id)
+        if group and (len(group) == batch_size or sample.image.shape != group[0].image.shape):
+            yield group
+            group = []
+        group.append(sample)
+    yield group

@@ -33,7 +33,8 @@ class RobustCheckpoint(Checkpoint):
 
     Lightning's `ModelCheckpoint` reads the last value ever logged: with a key that is logged every few epochs it fails
     before the first one, and then gives every checkpoint between two evaluations the value of the earlier one. This
-    callback saves only right after an evaluation, waits for the first one, and never takes a value that is not finite.
+    callback saves only right after an evaluation, waits for the first one, and never takes a value that is not finite
+    or that a failed check makes doubtful.
     The file is written before the one that it replaces is removed.
 
     Larger or smaller is better by what the key means: mIoU, accuracy and norms up, success rates down.
@@ -125,7 +126,12 @@ class RobustCheckpoint(Checkpoint):
         if measurement is None or any(checkpoint.step == measurement.step for checkpoint in self.kept):
             return
         value = measurement.values[self._key]
-        if math.isfinite(value):
+        if measurement.failed_checks:
+            rank_zero_warn(
+                f"{self._key} = {value:.4g} in epoch {measurement.epoch} is not trusted, and nothing is saved: failed "
+                f"checks: {', '.join(measurement.failed_checks)}"
+            )
+        elif math.isfinite(value):
             self._offer(trainer, measurement, value)
         else:
             rank_zero_warn(

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from segrobust.evaluation.numbers.summary import MinimalNormSummary, Scores, Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan
 from segrobust.functional.norms import NormName
+
+FAILED_CHECKS: Final = "failed_checks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +20,23 @@ class Measurement:
         step: optimiser steps that the network had taken.
         num_images: images that count; those without a valid pixel are left out.
         values: numbers by log key.
+        failed_checks: names of the checks that failed: the numbers are not to be trusted.
     """
 
     epoch: int
     step: int
     num_images: int
     values: Mapping[str, float]
+    failed_checks: tuple[str, ...] = ()
 
     def to_state(self) -> dict[str, Any]:
         """Plain Python, so that checkpoints load with `weights_only=True`."""
-        return asdict(self) | {"values": dict(self.values)}
+        return asdict(self) | {"values": dict(self.values), "failed_checks": list(self.failed_checks)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The inverse of `to_state`."""
-        return cls(**state)
+        return cls(**{**state, "failed_checks": tuple(state.get("failed_checks", ()))})
 
 
 def log_values(summary: Summary, prefix: str) -> dict[str, float]:
@@ -110,7 +114,7 @@ def default_monitor(plan: Plan) -> str:
 
 def higher_is_better(key: str) -> bool:
     """Whether a larger number under this log key means a more robust network."""
-    return not key.rsplit("/", 1)[-1].split("@")[0].endswith(("asr", "apsr"))
+    return not key.rsplit("/", 1)[-1].split("@")[0].endswith(("asr", "apsr", FAILED_CHECKS))
 
 
 def eps_label(eps: float) -> str:

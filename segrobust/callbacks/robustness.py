@@ -13,14 +13,15 @@ from segrobust.attacks import Attack
 from segrobust.callbacks.access import Entry, NetworkPlace, SampleView, evaluated_dataset, find_network, is_dry_run
 from segrobust.callbacks.directories import log_directory
 from segrobust.callbacks.image_loggers import send_panels
-from segrobust.callbacks.measurement import Measurement, log_keys, log_values
+from segrobust.callbacks.measurement import FAILED_CHECKS, Measurement, log_keys, log_values
 from segrobust.callbacks.progress import ProgressLines
 from segrobust.callbacks.session import Session, Share
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.wandb_runs import define_summaries
+from segrobust.evaluation.checks import Check, check_records
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import plan_attacks, preset
-from segrobust.evaluation.records import merge_records
+from segrobust.evaluation.records import Record, merge_records
 from segrobust.evaluation.samples import label_space_of
 from segrobust.evaluation.work import choose_samples
 from segrobust.label_space import LabelSpace
@@ -67,6 +68,8 @@ class RobustnessEvaluation(Callback):
         panels: attacked images to draw, always the same ones; fixed budgets at their largest radius. They go beside
             the records, and to wandb and TensorBoard.
         run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says.
+        checks: also look for false robustness, by a few passes on one image and in the records; failed checks are
+            counted as `<prefix>/robust_subset/failed_checks`, told, and keep `RobustCheckpoint` from trusting them.
 
     Attributes:
         history: all measurements of this training, kept in checkpoints.
@@ -90,6 +93,7 @@ class RobustnessEvaluation(Callback):
         batch_size: int = 4,
         panels: int = 4,
         run_on_last_epoch: bool = True,
+        checks: bool = True,
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}; leave the callback out instead")
@@ -100,7 +104,7 @@ class RobustnessEvaluation(Callback):
         if attacks is None:
             attacks = {job.name: job.attack for job in preset("validation").jobs}
         self.plan = plan_attacks(attacks, eps)
-        self.keys = log_keys(self.plan, "val")
+        self.keys = log_keys(self.plan, "val") + ((f"val/robust_subset/{FAILED_CHECKS}",) if checks else ())
         self.every_n_epochs = every_n_epochs
         self.max_images = max_images
         self.network = network
@@ -111,6 +115,7 @@ class RobustnessEvaluation(Callback):
         self.batch_size = batch_size
         self.panels = panels
         self.run_on_last_epoch = run_on_last_epoch
+        self.checks = checks
         self.history: list[Measurement] = []
         self._epochs_at_last = 0
 
@@ -189,7 +194,7 @@ class RobustnessEvaluation(Callback):
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
             session = self._session(trainer, module)
-            progress = ProgressLines(trainer, self.plan, len(tuple(session.work)))
+            progress = ProgressLines(trainer, self.plan, sum(map(len, session.work)))
             folder = log_directory(trainer)
             if folder is None:
                 share = session.run_in_memory(progress)
@@ -199,11 +204,31 @@ class RobustnessEvaluation(Callback):
             shares = _gathered(trainer, share)
         records = merge_records(record for share in shares for record in share.records)
         summary = summarize(records, sample_ids=session.samples)
+        failed = self._failed_checks(shares, records)
         values = log_values(summary, prefix)
+        if self.checks:
+            values[f"{prefix}/robust_subset/{FAILED_CHECKS}"] = float(len(failed))
         module.log_dict(values, sync_dist=False)
         send_panels(trainer, [panel for share in shares for panel in share.panels], prefix)
         progress.line(f"{summary.num_images} images in {progress.elapsed}")
-        return Measurement(epoch=epoch, step=step, num_images=summary.num_images, values=values)
+        return Measurement(
+            epoch=epoch,
+            step=step,
+            num_images=summary.num_images,
+            values=values,
+            failed_checks=tuple(check.name for check in failed),
+        )
+
+    def _failed_checks(self, shares: Sequence[Share], records: Sequence[Record]) -> tuple[Check, ...]:
+        """Checks of the network and of the records that failed; they are told."""
+        if not self.checks:
+            return ()
+        reprs = {job.digest: repr(job.attack) for job in self.plan.jobs}
+        found = (*(check for share in shares for check in share.checks), *check_records(records, reprs))
+        failed = tuple(check for check in found if check.status == "fail")
+        for check in failed:
+            rank_zero_warn(f"check {check.name} failed: {check.detail} {check.mend}")
+        return failed
 
     def _session(self, trainer: Trainer, module: LightningModule) -> Session:
         network, dataset = find_network(module, self.network), self._dataset(trainer)
@@ -222,6 +247,7 @@ class RobustnessEvaluation(Callback):
             seed=self.seed,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            checks=self.checks,
         )
 
     def _dataset(self, trainer: Trainer) -> SampleView:

@@ -9,6 +9,7 @@ from torch import nn
 from segrobust.callbacks.access import SampleView
 from segrobust.callbacks.progress import ProgressLines
 from segrobust.evaluation.adversarials import AdversarialStore
+from segrobust.evaluation.checks import Check, check_network
 from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.records import CLEAN, Record, RecordWriter, read_records
@@ -33,6 +34,7 @@ class Share:
 
     records: tuple[Record, ...]
     panels: tuple[Panel, ...]
+    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class Session:
         seed: of random starts.
         rank: number of this process.
         world_size: number of processes.
+        checks: whether process 0 looks for false robustness, by a few passes on one image.
     """
 
     network: nn.Module
@@ -64,15 +67,16 @@ class Session:
     seed: int
     rank: int
     world_size: int
+    checks: bool
 
     @property
     def work(self) -> StridedWork:
-        """The samples of this process."""
-        return StridedWork(self.samples, self.rank, self.world_size)
+        """The samples of this process, batch by batch."""
+        return StridedWork(self.samples, self.rank, self.world_size, self.batch_size)
 
     def run_in_memory(self, progress: ProgressLines) -> Share:
         """Keeps nothing on disk."""
-        return Share(self._attack(progress, (), None, None), ())
+        return Share(self._attack(progress, (), None, None), (), self._check())
 
     def run_in(self, path: Path, progress: ProgressLines) -> Share:
         """Keeps records and panels in the files of a run directory; goes on with what it holds.
@@ -82,15 +86,16 @@ class Session:
         """
         directory = RunDirectory(path)
         directory.claim(self._manifest())
-        mine = {*self.work}
+        mine = {sample_id for batch in self.work for sample_id in batch}
         done = tuple(record for record in read_records(path) if record.sample_id in mine and self._wants(record))
-        drawn = [sample_id for sample_id in self.work if sample_id in self.drawn]
+        drawn = [sample_id for sample_id in self.drawn if sample_id in mine]
         # Adversarial images are kept for the panels alone: many evaluations of a training would fill the disk.
         with tempfile.TemporaryDirectory() as kept, RecordWriter(path, self.rank) as writer:
             store = AdversarialStore(kept, drawn)
             records = self._attack(progress, done, writer, store)
             files = write_panels(self.network, self.dataset, self.plan, directory, store, drawn, self.ignore_index)
-        return Share(records, tuple(Panel(_job_of(file), file.stem, file.read_bytes()) for file in files))
+        panels = tuple(Panel(_job_of(file), file.stem, file.read_bytes()) for file in files)
+        return Share(records, panels, self._check())
 
     def _attack(
         self,
@@ -105,7 +110,6 @@ class Session:
             self.dataset,
             self.plan,
             work=self.work,
-            batch_size=self.batch_size,
             seed=self.seed,
             ignore_index=self.ignore_index,
             done=done,
@@ -115,6 +119,12 @@ class Session:
             progress.advance(record)
             records.append(record)
         return tuple(records)
+
+    def _check(self) -> tuple[Check, ...]:
+        if self.rank > 0 or not self.checks:
+            return ()
+        probes, criterion = self.samples[:1], self.plan.criterion
+        return check_network(self.network, self.dataset, probes, ignore_index=self.ignore_index, criterion=criterion)
 
     def _wants(self, record: Record) -> bool:
         """Whether a record belongs to the plan; a directory may hold those of others."""

@@ -19,15 +19,25 @@ def require_wandb_login(loggers: Iterable[Logger]) -> None:
     Raises:
         ValueError: a wandb logger that is online, and no credentials.
     """
-    if not any(isinstance(logger, WandbLogger) and _is_online(logger) for logger in loggers):
-        return
+    if any(isinstance(logger, WandbLogger) and _is_online(logger) for logger in loggers):
+        require_login(
+            "log offline (`offline: true` of the WandbLogger, or WANDB_MODE=offline), or remove the WandbLogger"
+        )
+
+
+def require_login(mend: str) -> None:
+    """Refuses to go on where wandb has no credentials; never asks for them.
+
+    Args:
+        mend: what to do instead of logging in.
+
+    Raises:
+        ValueError: no credentials.
+    """
     import wandb  # here, because it takes a second, and most runs have no such logger
 
     if not wandb.login(prompt=False, verify=False):
-        raise ValueError(
-            "wandb is not logged in on this machine: set WANDB_API_KEY or run `wandb login`, or log offline (`offline: "
-            "true` of the WandbLogger, or WANDB_MODE=offline), or remove the WandbLogger"
-        )
+        raise ValueError(f"wandb is not logged in on this machine: set WANDB_API_KEY or run `wandb login`, or {mend}")
 
 
 def define_summaries(loggers: Iterable[Logger], keys: Iterable[str]) -> None:
@@ -40,13 +50,25 @@ def define_summaries(loggers: Iterable[Logger], keys: Iterable[str]) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             for key in keys:
-                summary = "max" if higher_is_better(key) else "min"
-                logger.experiment.define_metric(key, step_metric="trainer/global_step", summary=summary)
+                logger.experiment.define_metric(key, step_metric="trainer/global_step", summary=best_of(key))
+
+
+def best_of(key: str) -> str:
+    """Which of several values under a log key is that of the most robust network: "max" or "min"."""
+    return "max" if higher_is_better(key) else "min"
+
+
+def is_offline(mode: str | None) -> bool:
+    """Whether a run of this mode talks to no server.
+
+    Args:
+        mode: "online", "offline", "dryrun", "disabled"; None where nothing is set.
+    """
+    disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes")
+    return disabled or mode in ("offline", "dryrun", "disabled")
 
 
 def _is_online(logger: WandbLogger) -> bool:
     """Whether the run that this logger will open talks to a server."""
     modes = (logger._wandb_init.get("mode"), os.environ.get("WANDB_MODE"))
-    settings_off = any(mode in ("offline", "dryrun", "disabled") for mode in modes)
-    disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes")
-    return not (logger._offline or settings_off or disabled)
+    return not (logger._offline or any(map(is_offline, modes)))

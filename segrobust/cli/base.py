@@ -6,6 +6,7 @@ from typing import Final, NoReturn
 
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
 
 import segrobust
 
@@ -44,6 +45,11 @@ class SegRobustCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, OSError) as error:
             stop(error)
+
+
+def say(line: str) -> None:
+    """Prints a line as it is."""
+    Console(highlight=False).print(line, markup=False, soft_wrap=True)
 
 
 def stop(error: Exception) -> NoReturn:

@@ -1,27 +1,44 @@
-"""`evaluate.py`: attacks a trained network."""
+"""`evaluate.py`: attacks a trained network, and works on what earlier evaluations left."""
 
-import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
+from torch.distributed import DistError
 
 import segrobust
 from segrobust.attacks import Attack
-from segrobust.cli.base import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
+from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, require_wandb
+from segrobust.cli.base import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, say, stop
+from segrobust.cli.judging import judge_command
+from segrobust.cli.runs import compare_command, report_command
 from segrobust.data import SegmentationDataModule
+from segrobust.evaluation import Processes, Report
+from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.plan import PresetName
+from segrobust.evaluation.session import CheckLevel
 from segrobust.networks import load_weights, weights_digest
 from segrobust.tasks import SegmentationTask
+
+INCOMPLETE: Final = 1
+"""Exit status where records are missing: an attack raised, an image could not be read, another process was lost."""
+
+UNRELIABLE: Final = 3
+"""Exit status where a check failed, under --strict."""
 
 
 class EvaluateCLI(SegRobustCLI):
     """Attack a trained segmentation network and tell how robust it is. A bare command attacks the demo network.
 
     Reads the experiment file that trained the network. The same command continues a killed evaluation, and with more
-    attacks adds them to a finished one.
+    attacks adds them to a finished one; under torchrun or srun, all processes work on one evaluation.
+
+    On what evaluations left: `evaluate.py report RUN` makes the report anew, `evaluate.py compare RUN RUN` sets runs
+    side by side, `evaluate.py judge RUN` shows kept adversarial images to another network.
     """
 
     demo = (
@@ -33,49 +50,35 @@ class EvaluateCLI(SegRobustCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what to attack, how, and how much of it."""
         super().add_arguments_to_parser(parser)
-        checkpoint_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir"
-        parser.add_argument("--checkpoint", type=str | None, default=None, help=checkpoint_help)
-        parser.add_argument("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
-        parser.add_argument(
-            "--preset", type=PresetName | None, default=None, help="ready-made plan; standard if no attacks are given"
-        )
-        parser.add_argument(
-            "--attacks",
-            type=dict[str, Attack] | None,
-            default=None,
-            help="attacks by name, in place of a preset; see configs/attack",
-        )
-        parser.add_argument(
-            "--eps",
-            type=list[float] | None,
-            default=None,
-            help="radii in [0, 1] for the given attacks; 4/255 = 0.01569",
-        )
-        parser.add_argument(
-            "--max_images",
-            "--max-images",
-            type=int | None,
-            default=None,
-            help="attack a fixed random subset of this size",
-        )
-        parser.add_argument("--batch_size", "--batch-size", type=int, default=1, help="images attacked together")
-        parser.add_argument("--panels", type=int, default=4, help="images of which pictures are drawn")
-        parser.add_argument(
-            "--keep_adversarials",
-            "--keep-adversarials",
-            type=bool,
-            default=False,
-            help="keep adversarial images, float32 safetensors",
-        )
-        parser.add_argument(
-            "--device", type=str | None, default=None, help="by default cuda where there is one, else cpu"
-        )
-        parser.add_argument(
-            "--dry_run",
-            "--dry-run",
-            action="store_true",
-            help="measure one pass, tell the time that the evaluation needs, and stop",
-        )
+        add = parser.add_argument
+        weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir"
+        add("--checkpoint", type=str | None, default=None, help=weights_help)
+        add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
+        preset_help = "ready-made plan; standard if no attacks are given"
+        add("--preset", type=PresetName | None, default=None, help=preset_help)
+        attacks_help = "attacks by name, in place of a preset; see configs/attack"
+        add("--attacks", type=dict[str, Attack] | None, default=None, help=attacks_help)
+        eps_help = "radii in [0, 1] for the given attacks; 4/255 = 0.01569"
+        add("--eps", type=list[float] | None, default=None, help=eps_help)
+        images_help = "attack a fixed random subset of this size"
+        add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
+        asr_help = "want success rates only: fixed-budget attacks leave out images that are broken already"
+        add("--asr_only", "--asr-only", type=bool, default=False, help=asr_help)
+        batch_help = "images attacked together; halved where they do not fit in the GPU's memory"
+        add("--batch_size", "--batch-size", type=int, default=1, help=batch_help)
+        checks_help = "look for false robustness: basic costs a few passes, thorough attacks two images more"
+        add("--checks", type=CheckLevel, default="basic", help=checks_help)
+        add("--strict", action="store_true", help=f"exit with status {UNRELIABLE} if a check fails")
+        skip_help = "go on where an image cannot be read; it is listed, and the exit status tells"
+        add("--skip_unreadable", "--skip-unreadable", type=bool, default=False, help=skip_help)
+        panels_help = "images of which pictures are drawn; the worst and the median image come to these"
+        add("--panels", type=int, default=4, help=panels_help)
+        keep_help = "keep adversarial images, float32 safetensors, for `evaluate.py judge`"
+        add("--keep_adversarials", "--keep-adversarials", type=bool, default=False, help=keep_help)
+        add("--device", type=str | None, default=None, help="by default cuda where there is one, else cpu")
+        add("--wandb", type=WandbOptions | None, default=None, help="log the outcome to Weights & Biases")
+        dry_help = "measure one pass, tell the time that the evaluation needs, and stop"
+        add("--dry_run", "--dry-run", action="store_true", help=dry_help)
 
     def before_instantiate_classes(self) -> None:
         """Leaves the trainer and what hangs on it alone: an evaluation needs task and data only."""
@@ -85,9 +88,25 @@ class EvaluateCLI(SegRobustCLI):
         """None: the engine of the evaluation is not the trainer."""
 
 
+COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
+    "report": report_command,
+    "compare": compare_command,
+    "judge": judge_command,
+}
+"""Commands on what evaluations left."""
+
+
 def evaluate() -> None:
-    """Entry point of `evaluate.py`: attacks the network of a task on the data of a data module."""
-    cli = EvaluateCLI()
+    """Entry point of `evaluate.py`: an evaluation, or a command on what evaluations left."""
+    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if command is None:
+        _attack(EvaluateCLI())
+    else:
+        command(sys.argv[2:])
+
+
+def _attack(cli: EvaluateCLI) -> None:
+    """Attacks the network of a task on the data of a data module."""
     options = cli.config_init
     if not isinstance(cli.model, SegmentationTask) or not isinstance(cli.datamodule, SegmentationDataModule):
         cli.parser.error(
@@ -96,7 +115,10 @@ def evaluate() -> None:
     checkpoint = Path(options.checkpoint or Path(options.run_dir) / WEIGHTS)
     network = cli.model.network
     try:
+        if options.wandb is not None:
+            require_wandb(options.wandb)
         load_weights(network, checkpoint)
+        processes = Processes.from_environment()
         report = segrobust.evaluate(
             network,
             getattr(cli.datamodule, options.split),
@@ -106,14 +128,34 @@ def evaluate() -> None:
             max_images=options.max_images,
             run_dir=Path(options.run_dir) / f"evaluation-{weights_digest(network)[:8]}",
             batch_size=options.batch_size,
-            device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=options.device or default_device(processes.local_rank),
             seed=options.seed_everything,
-            rank=int(os.environ.get("RANK", 0)),
-            world_size=int(os.environ.get("WORLD_SIZE", 1)),
+            processes=processes,
+            asr_only=options.asr_only,
+            checks=options.checks,
             panels=options.panels,
             keep_adversarials=options.keep_adversarials,
+            skip_unreadable=options.skip_unreadable,
             dry_run=options.dry_run,
         )
-    except (ValueError, FileNotFoundError) as error:
+        if processes.leads:
+            report.print()
+            if options.wandb is not None and report.directory is not None and not report.missing:
+                say(f"wandb    {log_evaluation(report.directory, options.wandb)}")
+    except (ValueError, OSError, DistError) as error:
         stop(error)
-    report.print()
+    sys.exit(exit_status(report, strict=options.strict))
+
+
+def exit_status(report: Report, *, strict: bool) -> int:
+    """0 if all is well; 128 and the signal's number after a signal, as shells do."""
+    if report.interrupted is not None:
+        return 128 + report.interrupted
+    if report.missing or report.faults:
+        return INCOMPLETE
+    return UNRELIABLE if strict and worst_status(report.checks) == "fail" else 0
+
+
+def default_device(local_rank: int) -> str:
+    """The GPU of this process, in turn where there are fewer than processes; else the CPU."""
+    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"

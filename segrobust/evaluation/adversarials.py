@@ -4,8 +4,10 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -53,5 +55,58 @@ class AdversarialStore:
 
         Raises:
             FileNotFoundError: it was not kept.
+            ValueError: the file is damaged, or another program's.
         """
-        return load_file(self.path(digest, eps, sample_id))["adv"]
+        return load_adversarial(self.path(digest, eps, sample_id))
+
+    def kept(self) -> "tuple[KeptAdversarial, ...]":
+        """All images that lie here, by sample.
+
+        Raises:
+            ValueError: a file or folder whose name is none that this class gives.
+        """
+        files = sorted((Path(self.directory) / "adversarials").glob("*/*/*.safetensors"))
+        return tuple(sorted(map(KeptAdversarial.of, files), key=lambda kept: kept.sample_id))
+
+
+class KeptAdversarial(NamedTuple):
+    """One image on disk: position in the data set, digest of the attack, radius or "min", and the file."""
+
+    sample_id: int
+    digest: str
+    eps: Radius
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "KeptAdversarial":
+        """What a file holds, by its name.
+
+        Raises:
+            ValueError: a name that `AdversarialStore` does not give.
+        """
+        radius, digest = path.parent.name, path.parent.parent.name
+        try:
+            return cls(int(path.stem), digest, "min" if radius == "min" else float(radius), path)
+        except ValueError as error:
+            raise ValueError(f"{path} is no adversarial image of a run; move it out of there") from error
+
+
+def load_adversarial(path: Path) -> Tensor:
+    """An image `(C, H, W)` float32, finite, from the file that `AdversarialStore.keep` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or another program's; the message names it.
+    """
+    mend = "delete it and run the evaluation again, which makes it anew"
+    try:
+        entries = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
+    adv = entries.get("adv")
+    if len(entries) != 1 or adv is None or adv.dtype != torch.float32 or adv.ndim != 3:
+        found = ", ".join(f"{name} {value.dtype} {tuple(value.shape)}" for name, value in entries.items()) or "nothing"
+        raise ValueError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {mend}")
+    if not adv.isfinite().all():
+        raise ValueError(f"{path} is damaged (it holds values that are not finite); {mend}")
+    return adv

@@ -12,10 +12,12 @@ from segrobust.evaluation.judging import precision_of
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.samples import SampleSource, describe_data, fingerprint_of, label_space_of, load_sample
 from segrobust.evaluation.strict_json import write_json
+from segrobust.functional.norms import NormName
 from segrobust.label_space import LabelSpace
 from segrobust.networks import FullResolution, Normalized, weights_digest
 
-MANIFEST_SCHEMA: Final = 1
+MANIFEST_SCHEMA: Final = 2
+"""Version of the format; 2 added `asr_only` and the norm of each attack."""
 
 _LOCKED = {
     "weights": "weights of the network",
@@ -37,6 +39,7 @@ class AttackEntry:
     digest: str
     attack: str
     kind: Literal["minimal-norm", "fixed-budget"]
+    norm_name: NormName
     eps: tuple[float, ...]
 
 
@@ -61,6 +64,7 @@ class Manifest:
         samples: positions of the samples to evaluate.
         attacks: all attacks so far, with all their radii so far.
         planned: the attacks and radii of the last command; a run is finished when these are.
+        asr_only: whether the last command wanted success rates only; see `Plan`.
         data_description: a line about the data for people.
         network_description: a line about the network for people.
         schema: version of this format.
@@ -78,6 +82,7 @@ class Manifest:
     samples: tuple[int, ...]
     attacks: tuple[AttackEntry, ...]
     planned: tuple[AttackEntry, ...]
+    asr_only: bool
     data_description: str
     network_description: str
     schema: int = MANIFEST_SCHEMA
@@ -119,6 +124,7 @@ class Manifest:
             samples=samples,
             attacks=entries,
             planned=entries,
+            asr_only=plan.asr_only,
             data_description=describe_data(dataset),
             network_description=describe_network(network),
         )
@@ -160,10 +166,13 @@ class Manifest:
             ValueError: it is no manifest of this schema.
         """
         data = json.loads(path.read_bytes())
-        if not isinstance(data, dict) or data.get("schema") != MANIFEST_SCHEMA:
-            raise ValueError(f"{path} is no manifest of schema {MANIFEST_SCHEMA}; use another run directory")
-        if set(data) != {field.name for field in fields(cls)}:
+        if not isinstance(data, dict) or data.get("schema") not in range(1, MANIFEST_SCHEMA + 1):
+            raise ValueError(f"{path} is no manifest of schema 1 to {MANIFEST_SCHEMA}; use another run directory")
+        missing = {"asr_only"} if data["schema"] == 1 else set()
+        if set(data) != {field.name for field in fields(cls)} - missing:
             raise ValueError(f"{path} is damaged: its fields are {sorted(data)}; use another run directory")
+        if data["schema"] == 1:
+            data = _from_schema_1(data)
         return cls(**_typed(data))
 
 
@@ -178,6 +187,17 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds what schema 1 lacks; an attack's norm stands in its repr unless it is l_inf."""
+
+    def with_norm(entry: Mapping[str, Any]) -> dict[str, Any]:
+        named = [norm for norm in ("l2", "l1") if f"norm='{norm}'" in entry["attack"]]
+        return {**entry, "norm_name": named[0] if named else "linf"}
+
+    entries = {name: [with_norm(entry) for entry in data[name]] for name in ("attacks", "planned")}
+    return {**data, **entries, "asr_only": False, "schema": MANIFEST_SCHEMA}
+
+
 def _typed_entries(entries: list[dict[str, Any]]) -> tuple[AttackEntry, ...]:
     return tuple(AttackEntry(**{**entry, "eps": tuple(entry["eps"])}) for entry in entries)
 
@@ -190,6 +210,7 @@ def attack_entries(plan: Plan) -> tuple[AttackEntry, ...]:
             digest=job.digest,
             attack=repr(job.attack),
             kind="minimal-norm" if job.attack.minimal_norm else "fixed-budget",
+            norm_name=job.attack.norm,
             eps=job.radii,
         )
         for job in plan.jobs

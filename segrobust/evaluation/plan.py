@@ -114,11 +114,17 @@ class Unit:
 class Plan:
     """The jobs of an evaluation, in the order in which each image undergoes them.
 
+    Args:
+        jobs: attacks with their radii.
+        asr_only: whether only success rates are wanted. Fixed-budget attacks then leave out images that an earlier
+            job breaks within their radius; what the others leave of accuracy and mIoU would be biased, and is not told.
+
     Raises:
         ValueError: no job, a name or an attack twice, criteria that differ, or a targeted criterion.
     """
 
     jobs: tuple[Job, ...]
+    asr_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.jobs:

@@ -1,6 +1,6 @@
 """Progress of an evaluation in the terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from rich.console import Console
@@ -8,18 +8,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.records import Record
-from segrobust.evaluation.reporting.tables import norm_text, percent
+from segrobust.evaluation.reporting.texts import norm_text, percent
 from segrobust.metrics import quantiles
 
 
-def show_progress(records: Iterable[Record], plan: Plan, done: Iterable[Record], num_images: int) -> Iterator[Record]:
+def show_progress(
+    records: Iterable[Record],
+    plan: Plan,
+    done: Iterable[Record],
+    num_images: int,
+    count: Callable[[Record], int] | None = None,
+) -> Iterator[Record]:
     """Hands records on and shows a bar per job on stderr, with what it has found so far.
 
     Args:
         records: that are coming.
         plan: what they come from.
-        done: records of earlier commands for the images of this process.
-        num_images: images of this process.
+        done: records of earlier commands for the same images.
+        num_images: images to be seen to.
+        count: how many of a record's attack and kind have been made by now, where other processes make some too.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -35,11 +42,15 @@ def show_progress(records: Iterable[Record], plan: Plan, done: Iterable[Record],
         tasks: dict[str, TaskID] = {}
         for job in plan.jobs:
             tasks[job.digest] = progress.add_task(job.name, total=num_images * len(job.calls), found="")
+        before = dict.fromkeys(jobs, 0)
         for record, is_new in _chained(done, records):
+            total = count(record) if is_new and count is not None else None
             if record.digest in jobs and record.eps in jobs[record.digest].calls:
-                job = jobs[record.digest]
-                seen[job.digest].append(record)
-                progress.update(tasks[job.digest], advance=1, found=_found(job, seen[job.digest]))
+                job, found = jobs[record.digest], seen[record.digest]
+                found.append(record)
+                before[job.digest] += not is_new
+                completed = len(found) if total is None else before[job.digest] + total
+                progress.update(tasks[job.digest], completed=completed, found=_found(job, found))
             if is_new:
                 yield record
 

@@ -1,8 +1,12 @@
 """Results on disk: one JSON line per measurement, appended as soon as it exists."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -10,9 +14,12 @@ from typing import Any, Final, Literal, Self
 from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.strict_json import to_line
 from segrobust.functional.norms import NormName
+from segrobust.metrics import Tally
+from segrobust.metrics.minimal_norm import ROUNDING
 
-SCHEMA: Final = 1
-"""Version of the records' format. Later versions of the package read all earlier ones."""
+SCHEMA: Final = 2
+"""Version of the records' format. Later versions of the package read all earlier ones; 2 added `sequence`, `boundary`
+and `objects`."""
 
 Kind = Literal["clean", "minimal-norm", "by-product", "fixed-budget"]
 Key = tuple[int, str, Radius | None]
@@ -27,6 +34,7 @@ class Record:
     Attributes:
         sample_id: position of the image in the data set.
         sample_name: its name there.
+        sequence: the recording it is from; images of one recording are alike.
         attack: name of the job; "clean" for the image as it is.
         digest: of the attack's repr; "clean" for the image as it is.
         kind: "clean"; "minimal-norm"; "fixed-budget"; or "by-product", a minimal-norm perturbation that was projected
@@ -41,17 +49,22 @@ class Record:
         tp: true positives of every class in the prediction for this perturbation, over valid pixels.
         fp: false positives.
         fn: false negatives.
+        boundary: valid pixels near borders between classes, and those of them that are right; see
+            `segrobust.metrics.regions`. None in records of schema 1.
+        objects: tallies of small, medium and large objects: objects, objects found, pixels, pixels right. None in
+            records of schema 1.
         first_success: first successful iterate of the attack, -1 if there was none.
         num_forwards: forward passes spent on this image for this record.
         num_backwards: backward passes.
         seconds: time of the batch over the number of its images.
         seed: of the run.
         flags: what is wrong with this measurement; `"no-valid-pixel"`.
-        schema: version of this format.
+        schema: version of the format that it was written in.
     """
 
     sample_id: int
     sample_name: str
+    sequence: str
     attack: str
     digest: str
     kind: Kind
@@ -65,6 +78,8 @@ class Record:
     tp: tuple[int, ...]
     fp: tuple[int, ...]
     fn: tuple[int, ...]
+    boundary: tuple[int, int] | None
+    objects: tuple[Tally, Tally, Tally] | None
     first_success: int
     num_forwards: int
     num_backwards: int
@@ -78,6 +93,11 @@ class Record:
         """What there is one record of."""
         return self.sample_id, self.digest, self.eps
 
+    def breaks(self, norm_name: NormName, eps: float) -> bool:
+        """Whether this measurement shows that a perturbation within `eps` meets the criterion of success."""
+        fits = self.kind == "clean" or self.norm_name == norm_name
+        return fits and self.success and self.norm <= eps + ROUNDING
+
     def to_line(self) -> str:
         """One line of strict JSON without newline; inf and nan as strings."""
         return to_line(asdict(self))
@@ -90,11 +110,13 @@ class Record:
             ValueError: no JSON, another schema, or fields that are missing or unknown.
         """
         data = json.loads(line)
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            got = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        schema = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        if schema not in range(1, SCHEMA + 1):
             raise ValueError(
-                f"this version reads records of schema {SCHEMA}, got {got!r}; install the one that wrote it"
+                f"this version reads records of schema 1 to {SCHEMA}, got {schema!r}; install the one that wrote it"
             )
+        if schema == 1:
+            data = {**data, "sequence": data.get("sample_name"), "boundary": None, "objects": None}
         if set(data) != set(cls.__dataclass_fields__):
             raise ValueError(
                 f"fields differ from those of a record: {sorted(set(data) ^ set(cls.__dataclass_fields__))}"
@@ -106,13 +128,25 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values as the types of the fields: strings that stand for floats, lists that stand for tuples."""
     floats = {name: float(data[name]) for name in ("norm", "apsr", "clean_apsr", "seconds")}
     tuples = {name: tuple(data[name]) for name in ("tp", "fp", "fn", "flags")}
-    return {**data, **floats, **tuples}
+    boundary, objects = data["boundary"], data["objects"]
+    return {
+        **data,
+        **floats,
+        **tuples,
+        "boundary": None if boundary is None else tuple(boundary),
+        "objects": None if objects is None else tuple(tuple(tally) for tally in objects),
+    }
+
+
+class RecordsRescued(OSError):
+    """Records could not be written where they belong; the message says where they are instead."""
 
 
 class RecordWriter:
     """Appends records to `records/rank000.jsonl` of a run directory, each written through when it comes.
 
-    Opening cuts the file at its last newline: what follows is the torn line of a job that was killed.
+    Opening cuts the file at its last newline: what follows is the torn line of a job that was killed. The file is
+    locked until it is closed, so that two jobs never write to one file.
 
     Args:
         directory: the run directory.
@@ -120,20 +154,43 @@ class RecordWriter:
 
     Raises:
         OSError: the directory cannot be written.
+        ValueError: another process is writing to this file.
     """
 
     def __init__(self, directory: str | os.PathLike[str], rank: int = 0) -> None:
         folder = Path(directory) / "records"
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"rank{rank:03d}.jsonl"
-        if self.path.exists():
-            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise ValueError(
+                f"another process is writing to {self.path}: wait for it or end it, or use another run directory; "
+                "processes that share a run have different ranks"
+            ) from error
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
-    def write(self, record: Record) -> None:
-        """Appends one line and hands it to the operating system: a killed process does not lose it."""
-        self._file.write(record.to_line().encode() + b"\n")
-        self._file.flush()
+    def write(self, records: Sequence[Record]) -> None:
+        """Appends one line each, together, and hands them to the operating system: a killed process does not lose them.
+
+        Raises:
+            RecordsRescued: the disk is full, or gone; what was to be written is in a file in the system's folder of
+                temporary files, or, where that cannot be written either, was printed to stderr.
+        """
+        content = b"".join(record.to_line().encode() + b"\n" for record in records)
+        size = self.path.stat().st_size
+        try:
+            written = 0
+            while written < len(content):
+                written += self._file.write(content[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            raise RecordsRescued(
+                f"{self.path} cannot be written ({error.strerror}); {_rescue(content, len(records))}"
+            ) from error
 
     def close(self) -> None:
         """Closes the file; writing afterwards raises."""
@@ -144,6 +201,20 @@ class RecordWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _rescue(content: bytes, num_records: int) -> str:
+    """Puts lines where they are not lost; says where that is and how they come back."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix="segrobust-", suffix=".jsonl", delete=False) as file:
+            file.write(content)
+    except OSError:
+        sys.stderr.buffer.write(content)
+        return f"{num_records} records were printed above; free some space and run the same command again"
+    return (
+        f"{num_records} records are safe in {file.name}; free some space, append that file to this one, "
+        "and run the same command again"
+    )
 
 
 def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:

@@ -1,6 +1,7 @@
 """The files of a run: what lies where, and who wrote it."""
 
 import platform
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -46,6 +47,21 @@ class RunDirectory:
     def summary(self) -> Path:
         """All numbers."""
         return self.path / "summary.json"
+
+    @property
+    def network_checks(self) -> Path:
+        """What was found when the network was checked for false robustness."""
+        return self.path / "checks" / "network.json"
+
+    @property
+    def attack_checks(self) -> Path:
+        """What was found when the attacks were checked on a few images."""
+        return self.path / "checks" / "attacks.json"
+
+    @property
+    def page(self) -> Path:
+        """The report for a browser."""
+        return self.path / "report.html"
 
     @property
     def pictures(self) -> Path:
@@ -96,6 +112,7 @@ class Provenance:
         threads: of torch on CPU.
         batch_size: images per batch.
         world_size: processes.
+        commit: of the working directory's git repository, with "dirty" behind it if files were changed; empty if none.
         versions: packages and their versions, and Python's.
     """
 
@@ -105,6 +122,7 @@ class Provenance:
     threads: int
     batch_size: int
     world_size: int
+    commit: str
     versions: tuple[str, ...]
 
     @classmethod
@@ -117,6 +135,7 @@ class Provenance:
             threads=torch.get_num_threads(),
             batch_size=batch_size,
             world_size=world_size,
+            commit=_commit(),
             versions=(f"python {platform.python_version()}", *map(_version, _PACKAGES)),
         )
 
@@ -124,6 +143,20 @@ class Provenance:
 def device_name(device: torch.device) -> str:
     """The device, with the name of a GPU."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _commit() -> str:
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty= dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
 
 
 def _version(package: str) -> str:

@@ -1,8 +1,13 @@
 """The only engine: images in, records out."""
 
+import sys
 import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +15,23 @@ from torch import Tensor, nn
 from segrobust.attacks import AttackResult
 from segrobust.attacks.problem import Problem
 from segrobust.evaluation.adversarials import AdversarialStore
+from segrobust.evaluation.faults import Fault, FaultLog
 from segrobust.evaluation.judging import batch_problem, device_of, judge, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius, Unit
 from segrobust.evaluation.records import CLEAN, NO_VALID_PIXEL, Key, Kind, Record, RecordWriter
-from segrobust.evaluation.samples import LoadedSample, SampleSource, load_sample, name_of
+from segrobust.evaluation.samples import LoadedSample, SampleSource, load_sample, name_of, sequence_of
 from segrobust.evaluation.work import WorkSource
 from segrobust.functional.modes import attackable
+from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
-from segrobust.metrics import confusion_counts
+from segrobust.metrics import Regions, confusion_counts, find_regions
 
 _SEED_STRIDE = 2**32
 """Sample i of a run with seed s is known to random starts as i + s * 2**32: as i itself for seed 0."""
+
+
+def _never() -> bool:
+    return False
 
 
 def run(
@@ -29,20 +40,24 @@ def run(
     plan: Plan,
     *,
     work: WorkSource,
-    batch_size: int = 1,
     device: torch.device | str | None = None,
     seed: int = 0,
     ignore_index: int = 255,
     done: Iterable[Record] = (),
     writer: RecordWriter | None = None,
     store: AdversarialStore | None = None,
+    faults: FaultLog | None = None,
+    stop: Callable[[], bool] = _never,
 ) -> Iterator[Record]:
     """Evaluates the images that a work source hands out, and yields each record when it exists.
 
     Per image: one clean record; per fixed-budget attack one record per radius; per minimal-norm attack one record of
     the minimal norm, and one per radius of its by-products `clip(delta, -eps, eps)` (l2: scaled), with one forward pass
-    each. A result is a function of image, weights, attack and seed. Consecutive images of one size that lack the same
-    work form a batch. An image without a valid pixel is recorded with a flag, and its shares are nan.
+    each. A result is a function of image, weights, attack and seed. Images that are handed out together form a batch,
+    where they are of one size and lack the same. An image without a valid pixel is recorded with a flag, and its shares
+    are nan.
+
+    Where a GPU's memory does not hold a batch, it is halved, and so are all later ones; that is told once.
 
     The network is seen in evaluation mode, full precision and without parameter gradients, whatever surrounds the call,
     and is left as it was found.
@@ -51,176 +66,276 @@ def run(
         network: maps images in [0, 1] to logits `(B, K, H, W)`; it is not moved.
         dataset: see `SampleSource`.
         plan: attacks and radii.
-        work: ids of the samples of this process.
-        batch_size: images that are attacked together.
+        work: samples of this process, batch by batch.
         device: where images go; None for the device of the network's parameters.
         seed: of random starts, beside the attacks' own seeds; at least 0 and below 2**31.
         ignore_index: label of void pixels.
         done: records that exist already; they are not made again.
-        writer: writes each record before it is yielded.
+        writer: writes the records of a batch before they are yielded.
         store: keeps adversarial images.
+        faults: takes down what is raised for single images, whose other attacks and whose batch-mates go on. None to
+            raise it.
+        stop: asked before each attack on a batch; True ends the work there.
 
     Raises:
-        ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend.
+        ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend. An
+            image that cannot be read, unless `faults` takes it down.
         TypeError: a sample or network output of another type.
         FloatingPointError: the network returned NaN.
+        RecordsRescued: the disk is full.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
     engine = _Engine(
         network=network,
         dataset=dataset,
         plan=plan,
-        batch_size=batch_size,
         device=torch.device(device) if device is not None else device_of(network),
         dtype=precision_of(network),
         seed=seed,
         ignore_index=ignore_index,
         done={record.key: record for record in done},
+        writer=writer,
         store=store,
+        faults=faults,
+        stop=stop,
     )
-    return _written(engine.records(work), writer)
-
-
-def _written(records: Iterator[Record], writer: RecordWriter | None) -> Iterator[Record]:
-    for record in records:
-        if writer is not None:
-            writer.write(record)
-        yield record
-
-
-@dataclass(frozen=True)
-class _Lacking:
-    """What is still to be measured for a sample; samples of equal `_Lacking` and size share a batch."""
-
-    clean: bool
-    units: tuple[Unit, ...]
+    return engine.records(work)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Samples of one size on their device, and what the clean images gave: shares `(B,)` and the number of classes."""
+    """Samples of one size on their device."""
 
     samples: tuple[LoadedSample, ...]
     problem: Problem
-    clean_apsr: Tensor
-    num_classes: int
 
     @property
     def ids(self) -> tuple[int, ...]:
         return tuple(sample.sample_id for sample in self.samples)
 
+    @cached_property
+    def regions(self) -> Regions:
+        return find_regions(self.problem.labels, self.problem.valid_mask)
 
-@dataclass(frozen=True, kw_only=True)
+    def part(self, rows: Sequence[int]) -> "_Batch":
+        """Some of the images."""
+        if len(rows) == len(self.samples):
+            return self
+        return _Batch(tuple(self.samples[row] for row in rows), self.problem.select(torch.tensor(rows)))
+
+
+Measurement = Unit | Literal["clean"]
+
+
+@dataclass(kw_only=True)
 class _Engine:
     network: nn.Module
     dataset: SampleSource
     plan: Plan
-    batch_size: int
     device: torch.device
     dtype: torch.dtype
     seed: int
     ignore_index: int
     done: dict[Key, Record]
+    writer: RecordWriter | None
     store: AdversarialStore | None
+    faults: FaultLog | None
+    stop: Callable[[], bool]
+    limit: int = sys.maxsize
 
     def records(self, work: WorkSource) -> Iterator[Record]:
         """All records that are missing for the samples of `work`."""
-        group: list[LoadedSample] = []
-        shared: _Lacking | None = None
-        for sample_id in work:
-            lacking = self._lacking(sample_id)
-            if not lacking.clean and not lacking.units:
-                continue
-            sample = load_sample(self.dataset, sample_id)
-            fits = not group or (lacking == shared and sample.image.shape == group[0].image.shape)
-            if shared is not None and (len(group) == self.batch_size or not fits):
-                yield from self._evaluate(tuple(group), shared)
-                group = []
-            group.append(sample)
-            shared = lacking
-        if shared is not None:
-            yield from self._evaluate(tuple(group), shared)
+        for sample_ids in work:
+            groups: dict[tuple[object, ...], list[LoadedSample]] = defaultdict(list)
+            for sample_id in sample_ids:
+                units = self._lacking(sample_id)
+                sample = self._load(sample_id) if units else None
+                if sample is not None:
+                    groups[units, sample.image.shape].append(sample)
+            for samples in groups.values():
+                yield from self._evaluate_all(tuple(samples))
+            if self.stop():
+                return
 
-    def _lacking(self, sample_id: int) -> _Lacking:
-        def is_lacking(unit: Unit) -> bool:
-            unrecorded = any((sample_id, unit.job.digest, eps) not in self.done for eps in unit.recorded)
-            return unrecorded or (self.store is not None and self.store.lacks(unit, sample_id))
+    def _evaluate_all(self, samples: tuple[LoadedSample, ...]) -> Iterator[Record]:
+        """Samples of one size that lack the same, as many at a time as fit in memory."""
+        while samples and not self.stop():
+            now, samples = samples[: self.limit], samples[self.limit :]
+            yield from self._evaluate(now, self._lacking(now[0].sample_id))
 
-        clean = (sample_id, CLEAN, None) not in self.done
-        return _Lacking(clean, tuple(unit for unit in self.plan.units if is_lacking(unit)))
+    def _lacking(self, sample_id: int) -> tuple[Measurement, ...]:
+        """What is still to be measured for a sample."""
+        clean: tuple[Measurement, ...] = () if (sample_id, CLEAN, None) in self.done else ("clean",)
+        return (*clean, *(unit for unit in self.plan.units if self._lacks(sample_id, unit)))
 
-    def _evaluate(self, samples: tuple[LoadedSample, ...], lacking: _Lacking) -> Iterator[Record]:
+    def _lacks(self, sample_id: int, unit: Unit) -> bool:
+        if self.plan.asr_only and unit.eps != "min" and self._is_broken(sample_id, unit.job.attack.norm, unit.eps):
+            return False
+        unrecorded = any((sample_id, unit.job.digest, eps) not in self.done for eps in unit.recorded)
+        return unrecorded or (self.store is not None and self.store.lacks(unit, sample_id))
+
+    def _is_broken(self, sample_id: int, norm_name: NormName, eps: float) -> bool:
+        """Whether anything measured so far breaks the image within `eps`."""
+        rivals = [unit for unit in self.plan.units if unit.job.attack.norm == norm_name]
+        keys = [(sample_id, unit.job.digest, radius) for unit in rivals for radius in unit.recorded]
+        known = (self.done.get(key) for key in ((sample_id, CLEAN, None), *keys))
+        return any(record.breaks(norm_name, eps) for record in known if record is not None)
+
+    def _load(self, sample_id: int) -> LoadedSample | None:
+        """A sample; None where it cannot be read and that is no reason to end."""
+        try:
+            return load_sample(self.dataset, sample_id)
+        except (OSError, ValueError) as error:
+            name = name_of(self.dataset, sample_id)
+            if self.faults is None or not self.faults.skip_unreadable:
+                raise ValueError(
+                    f"image {sample_id} ({name}) cannot be read: {error}; mend it, or leave such images out by "
+                    "skip_unreadable"
+                ) from error
+            self.faults.add(Fault.of(error, sample_id, name, "load"))
+            return None
+
+    def _evaluate(self, samples: tuple[LoadedSample, ...], units: tuple[Measurement, ...]) -> Iterator[Record]:
+        with attackable(self.network):
+            images = torch.stack([sample.image for sample in samples]).to(self.device, self.dtype)
+            masks = torch.stack([sample.mask for sample in samples]).to(self.device)
+            batch = _Batch(samples, batch_problem(images, masks, self.ignore_index))
+        for unit in units:
+            rows = [row for row, sample_id in enumerate(batch.ids) if self._is_open(sample_id, unit)]
+            if self.stop():
+                return
+            if rows:
+                yield from self._attempt(batch.part(rows), unit)
+
+    def _is_open(self, sample_id: int, unit: Measurement) -> bool:
+        """Whether a measurement can be made, and has not become needless since the batch was formed."""
+        if unit == "clean":
+            return True
+        return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, unit)
+
+    def _attempt(self, batch: _Batch, unit: Measurement) -> Iterator[Record]:
+        """One measurement of a batch; of smaller batches where it does not fit in memory or where one image raises."""
+        size = len(batch.samples)
+        if size > self.limit:
+            yield from self._attempt_parts(batch, unit, self.limit)
+            return
+        try:
+            found, adv = (self._clean(batch), None) if unit == "clean" else self._attack(batch, unit)
+        except Exception as error:  # whatever an attack or a network raises belongs to its image
+            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            if self.faults is None and not (out_of_memory and size > 1):
+                raise
+            if size == 1:
+                self._take_down(error, batch.ids[0], unit)
+                return
+            step = self._halve(size) if out_of_memory else 1
+        else:
+            yield from self._emit(found)
+            if self.store is not None and adv is not None and unit != "clean":
+                for sample_id, image in zip(batch.ids, adv, strict=True):
+                    self.store.keep(unit, sample_id, image)
+            return
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        yield from self._attempt_parts(batch, unit, step)
+
+    def _attempt_parts(self, batch: _Batch, unit: Measurement, step: int) -> Iterator[Record]:
+        """One measurement of a batch, `step` images at a time."""
+        for start in range(0, len(batch.samples), step):
+            yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), unit)
+
+    def _halve(self, size: int) -> int:
+        """Batches of half the size from now on."""
+        if self.limit == sys.maxsize:
+            warnings.warn(
+                f"the memory of {self.device} does not hold batches of {size} images; halved, and again if need be",
+                stacklevel=2,
+            )
+        self.limit = -(-size // 2)
+        return self.limit
+
+    def _take_down(self, error: Exception, sample_id: int, unit: Measurement) -> None:
+        """Notes what was raised for one image."""
+        assert self.faults is not None
+        name = name_of(self.dataset, sample_id)
+        if unit == "clean":
+            self.faults.add(Fault.of(error, sample_id, name, "clean"))
+        else:
+            self.faults.add(Fault.of(error, sample_id, name, "attack", unit))
+
+    def _emit(self, records: list[Record]) -> Iterator[Record]:
+        """Writes and hands on the records of one batch that are new."""
+        new = [record for record in records if record.key not in self.done]
+        if self.writer is not None and new:
+            self.writer.write(new)
+        for record in new:
+            self.done[record.key] = record
+        yield from new
+
+    def _clean(self, batch: _Batch) -> list[Record]:
+        """Records of the images as they are."""
         started = time.perf_counter()
         with attackable(self.network):
-            problem = self._problem(samples)
-            known = None if lacking.clean else [self.done[sample.sample_id, CLEAN, None] for sample in samples]
-            if known is None:
-                result, num_classes = judge(
-                    self.network, problem, torch.zeros_like(problem.images), self.plan.criterion, "linf"
-                )
-                batch = _Batch(samples, problem, result.apsr.cpu(), num_classes)
-            else:
-                apsr = torch.tensor([record.apsr for record in known], dtype=self.dtype)
-                batch = _Batch(samples, problem, apsr, len(known[0].tp))
-        if known is None:
-            yield from self._to_records(batch, result, None, CLEAN, None, started)
-        for unit in lacking.units:
-            yield from self._attack(batch, unit)
+            zero = torch.zeros_like(batch.problem.images)
+            result, num_classes = judge(self.network, batch.problem, zero, self.plan.criterion, "linf")
+        return self._to_records(batch, result, num_classes, None, CLEAN, None, started)
 
-    def _problem(self, samples: tuple[LoadedSample, ...]) -> Problem:
-        """The batch without attack: checks images and labels, tells valid pixels apart. Inside `attackable`."""
-        images = torch.stack([sample.image for sample in samples]).to(self.device, self.dtype)
-        masks = torch.stack([sample.mask for sample in samples]).to(self.device)
-        return batch_problem(images, masks, self.ignore_index)
-
-    def _attack(self, batch: _Batch, unit: Unit) -> Iterator[Record]:
-        """Records of one call of an attack that are missing."""
-        problem, attack = batch.problem, unit.job.attack
+    def _attack(self, batch: _Batch, unit: Unit) -> tuple[list[Record], Tensor]:
+        """Records of one call of an attack, by-products included, and the adversarial images `(B, C, H, W)`."""
+        problem, job = batch.problem, unit.job
         started = time.perf_counter()
-        result = attack(
+        result = job.attack(
             self.network,
             problem.images,
             problem.labels,
             valid_mask=problem.valid_mask,
             ignore_index=self.ignore_index,
-            eps=None if unit.eps == "min" or unit.job.attack.radius_field is not None else unit.eps,
+            eps=None if unit.eps == "min" or job.attack.radius_field is not None else unit.eps,
             sample_ids=[sample_id + self.seed * _SEED_STRIDE for sample_id in batch.ids],
         )
-        if self.store is not None:
-            for sample_id, adv in zip(batch.ids, result.adv, strict=True):
-                self.store.keep(unit, sample_id, adv)
+        num_classes = len(self.done[batch.ids[0], CLEAN, None].tp)
         kind: Kind = "minimal-norm" if unit.eps == "min" else "fixed-budget"
-        yield from self._to_records(batch, result, unit.job, kind, unit.eps, started)
-        if unit.eps == "min":
-            for eps in unit.job.radii:
-                yield from self._by_product(batch, unit.job, result, eps)
+        records = self._to_records(batch, result, num_classes, job, kind, unit.eps, started)
+        for eps in job.radii if unit.eps == "min" else ():
+            started = time.perf_counter()
+            projected = self._project(batch, job, result, eps)
+            records += self._to_records(batch, projected, num_classes, job, "by-product", eps, started)
+        return records, result.adv
 
-    def _by_product(self, batch: _Batch, job: Job, result: AttackResult, eps: float) -> Iterator[Record]:
+    def _project(self, batch: _Batch, job: Job, result: AttackResult, eps: float) -> AttackResult:
         """What a minimal-norm perturbation does when it is projected into the ball of radius `eps`."""
-        started = time.perf_counter()
         with attackable(self.network):
             problem = batch.problem
             radii = torch.full_like(problem.images[:, 0, 0, 0], eps)
             delta = project(result.adv - problem.images, radii, job.attack.norm, problem.lower, problem.upper)
             judged, _ = judge(self.network, problem, delta, self.plan.criterion, job.attack.norm)
-        yield from self._to_records(batch, judged, job, "by-product", eps, started)
+        return judged
 
     def _to_records(
-        self, batch: _Batch, result: AttackResult, job: Job | None, kind: Kind, eps: Radius | None, started: float
-    ) -> Iterator[Record]:
-        """One record per image, those left out that exist already."""
+        self,
+        batch: _Batch,
+        result: AttackResult,
+        num_classes: int,
+        job: Job | None,
+        kind: Kind,
+        eps: Radius | None,
+        started: float,
+    ) -> list[Record]:
+        """One record per image."""
         problem = batch.problem
-        counts = confusion_counts(result.prediction, problem.labels, batch.num_classes, problem.valid_mask)
+        counts = confusion_counts(result.prediction, problem.labels, num_classes, problem.valid_mask)
         tp, fp, fn = ([tuple(row) for row in count.tolist()] for count in (counts.tp, counts.fp, counts.fn))
+        right = result.prediction == problem.labels
+        boundary, objects = batch.regions.count_boundary(right), batch.regions.count_objects(right)
         seconds = (time.perf_counter() - started) / len(batch.samples)
+        records = []
         for row, sample_id in enumerate(batch.ids):
-            num_valid = int(problem.num_valid[row])
+            num_valid, apsr = int(problem.num_valid[row]), float(result.apsr[row])
             record = Record(
                 sample_id=sample_id,
                 sample_name=name_of(self.dataset, sample_id),
+                sequence=sequence_of(self.dataset, sample_id),
                 attack=CLEAN if job is None else job.name,
                 digest=CLEAN if job is None else job.digest,
                 kind=kind,
@@ -228,12 +343,14 @@ class _Engine:
                 eps=eps,
                 success=bool(result.success[row]),
                 norm=float(result.norm[row]),
-                apsr=float(result.apsr[row]),
-                clean_apsr=float(batch.clean_apsr[row]),
+                apsr=apsr,
+                clean_apsr=apsr if job is None else self.done[sample_id, CLEAN, None].apsr,
                 num_valid=num_valid,
                 tp=tp[row],
                 fp=fp[row],
                 fn=fn[row],
+                boundary=boundary[row],
+                objects=objects[row],
                 first_success=int(result.first_success[row]),
                 num_forwards=int(result.num_forwards[row]),
                 num_backwards=int(result.num_backwards[row]),
@@ -241,5 +358,5 @@ class _Engine:
                 seed=self.seed,
                 flags=() if num_valid else (NO_VALID_PIXEL,),
             )
-            if record.key not in self.done:
-                yield record
+            records.append(record)
+        return records

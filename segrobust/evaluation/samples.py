@@ -17,8 +17,8 @@ class SampleSource(Protocol):
 
     Items are mappings with `image`, `(3, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
 
-    Where the data set has them, `label_space`, `names`, `fingerprint()` and `describe()` are used, as those of
-    `segrobust.data` are.
+    Where the data set has them, `label_space`, `names`, `sequences`, `fingerprint()` and `describe()` are used, as
+    those of `segrobust.data` are.
     """
 
     def __len__(self) -> int:
@@ -76,6 +76,12 @@ def name_of(dataset: SampleSource, index: int) -> str:
     """The data set's name of a sample, else its position."""
     names = getattr(dataset, "names", None)
     return str(index) if names is None else str(names[index])
+
+
+def sequence_of(dataset: SampleSource, index: int) -> str:
+    """The recording that a sample is from, by the data set's word, else the sample's name: a recording of its own."""
+    sequences = getattr(dataset, "sequences", None)
+    return name_of(dataset, index) if sequences is None else str(sequences[index])
 
 
 def describe_data(dataset: SampleSource) -> str:

@@ -5,22 +5,36 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from torch.distributed.distributed_c10d import Store
 
 
 class WorkSource(Protocol):
-    """Hands out the ids of samples, one at a time, when they are asked for.
+    """Hands out samples, the ids of a batch at a time, when they are asked for.
 
-    Over all processes each id is handed out at least once. An id that comes twice costs time but changes no result.
+    The engine never mixes what was handed out apart, so that batches, and with them results to the last bit, do not
+    depend on the number of processes. Over all processes each id is handed out at least once; an id that comes twice
+    costs time but changes no result.
     """
 
-    def __iter__(self) -> Iterator[int]:
-        """The ids of this process."""
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        """Ids of batches for this process."""
         ...
+
+
+def batches_of(ids: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
+    """The ids in their order, `size` at a time.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
+    return tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
 
 
 @dataclass(frozen=True)
 class StridedWork:
-    """Every `world_size`-th of the ids, from `rank` on.
+    """Every `world_size`-th batch, from `rank` on: processes need not know of each other.
 
     All processes must be given the same ids; what is done already is skipped by the runner, not here, so that processes
     that start at different moments agree.
@@ -29,22 +43,50 @@ class StridedWork:
         ids: ids of samples, the same in all processes.
         rank: number of this process.
         world_size: number of processes.
+        batch_size: samples that are handed out together.
 
     Raises:
-        ValueError: a rank outside 0..world_size - 1.
+        ValueError: a rank outside 0..world_size - 1, or a batch size below 1.
     """
 
     ids: Sequence[int]
     rank: int = 0
     world_size: int = 1
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be in 0..world_size - 1 = {self.world_size - 1}, got {self.rank}")
+        batches_of((), self.batch_size)
 
-    def __iter__(self) -> Iterator[int]:
-        """The ids of this process."""
-        return iter(self.ids[self.rank :: self.world_size])
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        """Ids of batches for this process."""
+        return iter(batches_of(self.ids, self.batch_size)[self.rank :: self.world_size])
+
+
+@dataclass(frozen=True)
+class SharedWork:
+    """The next batch to whoever asks, by a counter that all processes share: fast processes take more.
+
+    Iterating takes batches away from everybody, so it is done once in each process.
+
+    Args:
+        ids: ids of samples, the same in all processes.
+        store: a store of `torch.distributed` that all processes reach.
+        batch_size: samples that are handed out together.
+        counter: key of the counter in the store.
+    """
+
+    ids: Sequence[int]
+    store: Store
+    batch_size: int = 1
+    counter: str = "next_batch"
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        """Ids of batches for this process."""
+        batches = batches_of(self.ids, self.batch_size)
+        while (number := self.store.add(self.counter, 1) - 1) < len(batches):
+            yield batches[number]
 
 
 def choose_samples(num_samples: int, max_images: int | None, seed: int) -> tuple[int, ...]:

@@ -22,18 +22,23 @@ from segrobust.metrics.minimal_norm import (
     minimal_norm_statistics,
     quantiles,
 )
+from segrobust.metrics.regions import SIZES, Regions, Tally, find_regions
 
 __all__ = [
     "ConfusionCounts",
     "MinimalNormStatistics",
     "NormRatio",
+    "Regions",
+    "SIZES",
     "SegmentationConfusion",
     "SegmentationScores",
+    "Tally",
     "accuracy",
     "asr",
     "asr_at",
     "class_accuracy",
     "confusion_counts",
+    "find_regions",
     "geometric_mean_ratio",
     "iou_per_class",
     "mean_capped",

@@ -40,9 +40,8 @@ def without_time(records: tuple[Record, ...]) -> list[dict[str, Any]]:
 
 def measure_by_hand(task: SegmentationTask, evaluation: RobustnessEvaluation) -> tuple[Record, ...]:
     """The engine, called without Lightning on the weights as they are."""
-    work = StridedWork(choose_samples(6, evaluation.max_images, evaluation.seed))
-    records = run(task.network, TinyScenes(), evaluation.plan, work=work, batch_size=evaluation.batch_size)
-    return tuple(records)
+    work = StridedWork(choose_samples(6, evaluation.max_images, evaluation.seed), batch_size=evaluation.batch_size)
+    return tuple(run(task.network, TinyScenes(), evaluation.plan, work=work))
 
 
 def slow_miou(records: tuple[Record, ...], attack: str, eps: float) -> float:

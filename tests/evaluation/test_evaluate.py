@@ -8,7 +8,7 @@ from torch import nn
 
 import segrobust
 from segrobust.attacks import FGSM, PGD
-from segrobust.evaluation import Job, Plan, evaluate, read_records, summarize, summarize_run
+from segrobust.evaluation import Job, Plan, Processes, evaluate, read_records, summarize, summarize_run
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.strict_json import portable
 from segrobust.label_space import LabelSpace
@@ -40,13 +40,15 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_everything_in_its_directory(finished):
     directory, report = finished
     assert sorted(path.name for path in directory.iterdir()) == [
-        "adversarials", "manifest.json", "panels", "pictures", "provenance.jsonl", "records", "summary.json",
+        "adversarials", "checks", "manifest.json", "panels", "pictures", "provenance.jsonl", "records", "report.html",
+        "summary.json", "summary.md", "tables",
     ]  # fmt: skip
-    assert json.loads((directory / "summary.json").read_text()) == portable(report.summary.to_dict())
+    written = json.loads((directory / "summary.json").read_text())
+    assert (len(written.pop("checks")), written.pop("faults")) == (len(report.checks), [])
+    assert written == portable(report.summary.to_dict())
     assert sorted(path.name for path in (directory / "pictures").iterdir()) == ["asr_linf.png", "scores_linf.png"]
-    assert (
-        len(list((directory / "panels").glob("*-alma.png"))) == len(list((directory / "panels").glob("*-pgd.png"))) == 2
-    )
+    for job in ("alma", "pgd"):  # two that are drawn, the worst and the median
+        assert len(list((directory / "panels").glob(f"*-{job}.png"))) == 4
     assert report.missing == 0
     assert report.summary == summarize(read_records(directory))
 
@@ -69,7 +71,7 @@ def test_provenance_names_circumstances_and_no_environment(finished, monkeypatch
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     (line,) = (finished[0] / "provenance.jsonl").read_text().splitlines()
     data = json.loads(line)
-    assert set(data) == {"time", "command", "device", "threads", "batch_size", "world_size", "versions"}
+    assert set(data) == {"time", "command", "device", "threads", "batch_size", "world_size", "commit", "versions"}
     assert f"torch {torch.__version__.split('+')[0]}" in " ".join(data["versions"])
 
 
@@ -134,7 +136,7 @@ def test_a_directory_that_cannot_be_written_stops_before_the_network_runs(tmp_pa
     [
         ({"preset": "quick", "plan": toy_plan()}, "preset and plan"),
         ({"eps": (0.1,)}, "eps"),
-        ({"plan": toy_plan(), "world_size": 2}, "run_dir"),
+        ({"plan": toy_plan(), "processes": Processes(world_size=2)}, "run_dir"),
         ({"plan": toy_plan(), "keep_adversarials": True}, "run_dir"),
         ({"plan": toy_plan(), "max_images": 0}, "max_images"),
         ({"attacks": {"a": PGD()}, "eps": (8,)}, "8/255"),

@@ -1,6 +1,8 @@
 import dataclasses
+from dataclasses import replace
 
 import pytest
+import torch
 
 from segrobust.attacks import (
     DLR,
@@ -17,7 +19,7 @@ from segrobust.attacks import (
 )
 from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
 from segrobust.evaluation.estimate import estimate, most_passes
-from segrobust.evaluation.work import StridedWork
+from segrobust.evaluation.work import SharedWork, StridedWork
 
 
 @pytest.mark.parametrize(
@@ -119,10 +121,26 @@ def test_subsets_are_nested_seeded_and_ascending():
     assert choose_samples(4, 9, seed=3) == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_strides_share_out_every_id_once(world_size):
-    shares = [list(StridedWork(range(10, 15), rank, world_size)) for rank in range(world_size)]
-    assert sorted(sample_id for share in shares for sample_id in share) == [10, 11, 12, 13, 14]
+def test_batches_are_the_same_for_any_number_of_processes_and_shared_out_once(world_size, batch_size):
+    shares = [list(StridedWork(range(10, 15), rank, world_size, batch_size)) for rank in range(world_size)]
+    assert sorted(batch for share in shares for batch in share) == list(StridedWork(range(10, 15), 0, 1, batch_size))
+    assert sorted(i for share in shares for batch in share for i in batch) == [10, 11, 12, 13, 14]
+
+
+def test_a_shared_counter_hands_every_batch_to_one_process():
+    store = torch.distributed.HashStore()
+    takers = [iter(SharedWork(range(7), store, 3)) for _ in range(2)]
+    taken = [next(takers[0]), next(takers[1]), next(takers[1])]
+    assert taken == [(0, 1, 2), (3, 4, 5), (6,)]
+    assert [list(taker) for taker in takers] == [[], []]
+
+
+@pytest.mark.parametrize("work", [StridedWork((1, 2), batch_size=1), SharedWork((1, 2), torch.distributed.HashStore())])
+def test_a_batch_holds_something(work):
+    with pytest.raises(ValueError, match="batch_size"):
+        list(replace(work, batch_size=0))
 
 
 def test_a_rank_outside_the_world_is_refused():

@@ -8,8 +8,10 @@ from segrobust.evaluation.manifest import AttackEntry
 from segrobust.label_space import LabelSpace
 
 SPACE = LabelSpace(names=("road", "sky"), palette=((1, 2, 3), (4, 5, 6)))
-PGD = AttackEntry(name="pgd", digest="aa", attack="PGD(num_steps=40)", kind="fixed-budget", eps=(0.1, 0.2))
-ALMA = AttackEntry(name="alma", digest="bb", attack="AlmaProx()", kind="minimal-norm", eps=())
+PGD = AttackEntry(
+    name="pgd", digest="aa", attack="PGD(num_steps=40)", kind="fixed-budget", norm_name="linf", eps=(0.1, 0.2)
+)
+ALMA = AttackEntry(name="alma", digest="bb", attack="AlmaProx()", kind="minimal-norm", norm_name="linf", eps=())
 MANIFEST = Manifest(
     weights="5e1f",
     preprocessing="Normalized(mean=(0.5), std=(0.2))",
@@ -23,6 +25,7 @@ MANIFEST = Manifest(
     samples=(0, 1),
     attacks=(PGD,),
     planned=(PGD,),
+    asr_only=False,
     data_description="CamVid val",
     network_description="FPN",
 )
@@ -89,7 +92,9 @@ def test_a_directory_that_cannot_be_written_is_named_before_any_work(tmp_path, i
         RunDirectory(path).claim(MANIFEST)
 
 
-@pytest.mark.parametrize("content", ['{"schema": 2}', "[]", '{"schema": 1, "weights": "a"}'])
+@pytest.mark.parametrize(
+    "content", ['{"schema": 3}', "[]", '{"schema": 2, "weights": "a"}', '{"schema": 1, "weights": "a"}']
+)
 def test_what_is_no_manifest_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"manifest\.json"):

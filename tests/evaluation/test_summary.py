@@ -13,6 +13,7 @@ from segrobust.evaluation.strict_json import to_line
 CLEAN = Record(
     sample_id=0,
     sample_name="a",
+    sequence="a",
     attack="clean",
     digest="clean",
     kind="clean",
@@ -26,6 +27,8 @@ CLEAN = Record(
     tp=(5, 3, 0),
     fp=(1, 1, 0),
     fn=(1, 1, 0),
+    boundary=(4, 2),
+    objects=((1, 0, 2, 0), (0, 0, 0, 0), (2, 2, 8, 8)),
     first_success=-1,
     num_forwards=1,
     num_backwards=0,

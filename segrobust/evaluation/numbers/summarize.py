@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Final
 
 import torch
-from torch import Tensor
 
+from segrobust.evaluation.numbers.bootstrap import Bootstrap
+from segrobust.evaluation.numbers.scores import mean_of, scores
 from segrobust.evaluation.numbers.summary import (
     BOUND_BY_PRODUCT,
     BOUND_CLEAN,
     BOUND_FIXED,
     BOUND_WORST,
+    AnyAttack,
     Cost,
     FixedBudgetSummary,
     FlaggedImage,
@@ -25,13 +27,18 @@ from segrobust.evaluation.numbers.worst_case import within, worst_for_accuracy, 
 from segrobust.evaluation.plan import STANDARD_EPS
 from segrobust.evaluation.records import Kind, Record, merge_records
 from segrobust.functional.norms import NormName
-from segrobust.metrics import ConfusionCounts, minimal_norm_statistics, miou_image, quantiles, segmentation_scores
+from segrobust.metrics import (
+    minimal_norm_statistics,
+    quantiles,
+)
 
 CAPS: Final[dict[NormName, float]] = {"linf": 32 / 255, "l2": 32.0, "l1": 8192.0}
 """Where norms are cut for means and medians of min(norm, cap): beyond these, images are plainly spoilt."""
 
 
-def summarize(records: Iterable[Record], *, sample_ids: Collection[int] | None = None) -> Summary:
+def summarize(
+    records: Iterable[Record], *, sample_ids: Collection[int] | None = None, asr_only: bool = False
+) -> Summary:
     """Makes all numbers from records.
 
     Each number is over the images that have the record it needs, which is told beside it: while a run is going on,
@@ -40,6 +47,8 @@ def summarize(records: Iterable[Record], *, sample_ids: Collection[int] | None =
     Args:
         records: in any order; of several with one key the first counts.
         sample_ids: the samples to count; None for all.
+        asr_only: whether attacks left out images that were broken already: what they measured on the others is biased,
+            and is not told.
 
     Raises:
         ValueError: records of networks with different numbers of classes.
@@ -54,75 +63,67 @@ def summarize(records: Iterable[Record], *, sample_ids: Collection[int] | None =
     widths = {len(record.tp) for record in counted}
     if len(widths) > 1:
         raise ValueError(f"records of networks with {sorted(widths)} classes; summarise each network's records apart")
+    bootstrap = Bootstrap.of(counted)
     by_attack: dict[tuple[Kind, str], list[Record]] = defaultdict(list)
     for record in counted:
         by_attack[record.kind, record.digest].append(record)
     clean = [record for record in counted if record.kind == "clean"]
-    fixed = [group for (kind, _), group in by_attack.items() if kind == "fixed-budget"]
+    fixed = [group for (kind, _), group in by_attack.items() if kind == "fixed-budget" and not asr_only]
     return Summary(
         num_images=len(clean),
-        clean=scores(clean, 0.0, BOUND_CLEAN) if clean else None,
+        clean=scores(clean, 0.0, BOUND_CLEAN, bootstrap) if clean else None,
         minimal_norm=tuple(
-            _minimal_norm(group, by_attack.get(("by-product", digest), []), counted)
+            _minimal_norm(group, by_attack.get(("by-product", digest), []), counted, bootstrap)
             for (kind, digest), group in by_attack.items()
             if kind == "minimal-norm"
         ),
-        fixed_budget=tuple(_fixed_budget(group) for group in fixed),
-        worst_case=tuple(_worst_cases(fixed)),
+        fixed_budget=tuple(_fixed_budget(group, bootstrap) for group in fixed),
+        worst_case=tuple(_worst_cases(fixed, bootstrap)),
+        any_attack=tuple(_any_attack(counted)),
         flagged=tuple(flagged.values()),
+        resampling=bootstrap.resampling,
+        asr_only=asr_only,
     )
 
 
-def scores(records: Sequence[Record], eps: float, bound: str) -> Scores:
-    """Scores over records of different images."""
-    counts = ConfusionCounts(tp=_table(records, "tp"), fp=_table(records, "fp"), fn=_table(records, "fn"))
-    total = segmentation_scores(counts)
-    return Scores(
-        eps=eps,
-        num_images=len(records),
-        miou=total.miou,
-        miou_image=miou_image(counts).item(),
-        accuracy=total.accuracy,
-        mean_class_accuracy=total.mean_class_accuracy,
-        mean_apsr=_mean([record.apsr for record in records]),
-        mean_clean_apsr=_mean([record.clean_apsr for record in records]),
-        asr=_mean([float(record.success) for record in records]),
-        iou=total.iou,
-        bound=bound,
-    )
-
-
-def _minimal_norm(records: list[Record], by_products: list[Record], counted: list[Record]) -> MinimalNormSummary:
+def _minimal_norm(
+    records: list[Record], by_products: list[Record], counted: list[Record], bootstrap: Bootstrap
+) -> MinimalNormSummary:
     first = records[0]
     norm_name = first.norm_name or "linf"
     norms = torch.tensor([record.norm for record in records], dtype=torch.float64)
     cap = CAPS[norm_name]
     (median_capped,) = quantiles(norms.clamp(max=cap), (0.5,))
+    ids, radii = [record.sample_id for record in records], _radii(counted, norm_name)
     return MinimalNormSummary(
         attack=first.attack,
         digest=first.digest,
         norm_name=norm_name,
-        norms=minimal_norm_statistics(norms, cap=cap, eps=_radii(counted, norm_name)),
+        norms=minimal_norm_statistics(norms, cap=cap, eps=radii),
+        median_band=bootstrap.of_median(ids, norms.tolist()),
+        asr_bands=tuple(
+            bootstrap.of_mean(ids, [float(record.breaks(norm_name, eps)) for record in records]) for eps in radii
+        ),
         median_capped=median_capped,
-        mean_apsr=_mean([record.apsr for record in records]),
-        mean_clean_apsr=_mean([record.clean_apsr for record in records]),
+        mean_apsr=mean_of([record.apsr for record in records]),
+        mean_clean_apsr=mean_of([record.clean_apsr for record in records]),
         cost=_cost(records),
-        by_products=_by_radius(by_products, BOUND_BY_PRODUCT),
+        by_products=_by_radius(by_products, BOUND_BY_PRODUCT, bootstrap),
     )
 
 
-def _fixed_budget(records: list[Record]) -> FixedBudgetSummary:
+def _fixed_budget(records: list[Record], bootstrap: Bootstrap) -> FixedBudgetSummary:
     first = records[0]
     return FixedBudgetSummary(
         attack=first.attack,
         digest=first.digest,
         norm_name=first.norm_name or "linf",
-        scores=_by_radius(records, BOUND_FIXED),
+        scores=_by_radius(records, BOUND_FIXED, bootstrap),
         cost=_cost(records),
     )
 
 
-def _worst_cases(groups: list[list[Record]]) -> Iterable[WorstCase]:
+def _worst_cases(groups: list[list[Record]], bootstrap: Bootstrap) -> Iterable[WorstCase]:
     """Worst cases over the attacks that share a norm."""
     for norm_name in sorted({group[0].norm_name or "linf" for group in groups}):
         rivals = [group for group in groups if group[0].norm_name == norm_name]
@@ -132,24 +133,50 @@ def _worst_cases(groups: list[list[Record]]) -> Iterable[WorstCase]:
         yield WorstCase(
             norm_name=norm_name,
             attacks=tuple(group[0].attack for group in rivals),
-            scores=tuple(_worst_case(together, eps) for eps in _radii(together, norm_name)),
+            scores=tuple(_worst_case(together, eps, bootstrap) for eps in _radii(together, norm_name)),
         )
 
 
-def _worst_case(records: list[Record], eps: float) -> Scores:
+def _worst_case(records: list[Record], eps: float, bootstrap: Bootstrap) -> Scores:
     """Scores of the choice that is worst for aAcc, with mIoU^D and the IoU of the choice that is worst for these."""
     candidates = within(records, eps)
-    pixels = scores(worst_for_accuracy(candidates), eps, BOUND_WORST)
-    classes = scores(worst_for_miou(candidates), eps, BOUND_WORST)
-    return replace(pixels, miou=classes.miou, iou=classes.iou)
+    pixels = scores(worst_for_accuracy(candidates), eps, BOUND_WORST, bootstrap)
+    classes = scores(worst_for_miou(candidates), eps, BOUND_WORST, bootstrap)
+    return replace(pixels, miou=classes.miou, miou_band=classes.miou_band, iou=classes.iou)
 
 
-def _by_radius(records: list[Record], bound: str) -> tuple[Scores, ...]:
+def _any_attack(counted: list[Record]) -> Iterable[AnyAttack]:
+    """Images broken by anything, norm by norm."""
+    for norm_name in sorted({record.norm_name for record in counted if record.norm_name is not None}):
+        by_image: dict[int, list[Record]] = defaultdict(list)
+        for record in counted:
+            if record.norm_name == norm_name:
+                by_image[record.sample_id].append(record)
+        for record in counted:
+            if record.kind == "clean" and record.sample_id in by_image:
+                by_image[record.sample_id].append(record)
+        radii = _radii(counted, norm_name)
+        names = dict.fromkeys(
+            record.attack for group in by_image.values() for record in group if record.eps is not None
+        )
+        yield AnyAttack(
+            norm_name=norm_name,
+            attacks=tuple(names),
+            num_images=len(by_image),
+            eps=radii,
+            asr=tuple(
+                mean_of([float(any(r.breaks(norm_name, eps) for r in group)) for group in by_image.values()])
+                for eps in radii
+            ),
+        )
+
+
+def _by_radius(records: list[Record], bound: str, bootstrap: Bootstrap) -> tuple[Scores, ...]:
     by_eps: dict[float, list[Record]] = defaultdict(list)
     for record in records:
         if isinstance(record.eps, float):
             by_eps[record.eps].append(record)
-    return tuple(scores(by_eps[eps], eps, bound) for eps in sorted(by_eps))
+    return tuple(scores(by_eps[eps], eps, bound, bootstrap) for eps in sorted(by_eps))
 
 
 def _radii(records: Iterable[Record], norm_name: NormName) -> tuple[float, ...]:
@@ -160,15 +187,7 @@ def _radii(records: Iterable[Record], norm_name: NormName) -> tuple[float, ...]:
 
 def _cost(records: Sequence[Record]) -> Cost:
     return Cost(
-        num_forwards=_mean([record.num_forwards for record in records]),
-        num_backwards=_mean([record.num_backwards for record in records]),
-        seconds=_mean([record.seconds for record in records]),
+        num_forwards=mean_of([record.num_forwards for record in records]),
+        num_backwards=mean_of([record.num_backwards for record in records]),
+        seconds=mean_of([record.seconds for record in records]),
     )
-
-
-def _table(records: Sequence[Record], name: str) -> Tensor:
-    return torch.tensor([getattr(record, name) for record in records], dtype=torch.int64)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

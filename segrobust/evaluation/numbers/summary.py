@@ -1,18 +1,62 @@
 """All numbers of an evaluation, and what each is a bound of."""
 
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, Literal
 
 from segrobust.functional.norms import NormName
 from segrobust.metrics import MinimalNormStatistics
 
-SUMMARY_SCHEMA: Final = 1
+SUMMARY_SCHEMA: Final = 2
+
+Resampling = Literal["image", "sequence"]
 
 BOUND_NORM: Final = "upper bound on the minimal norm of each image; the success rate at eps is a lower bound"
 BOUND_FIXED: Final = "upper bound on what is left under the strongest attack within eps"
 BOUND_WORST: Final = "upper bound on what is left within eps when the worst attack is chosen for each image"
 BOUND_BY_PRODUCT: Final = "weak upper bound: a minimal-norm perturbation projected into the ball, not aimed at eps"
 BOUND_CLEAN: Final = "exact: no attack"
+BOUND_ANY: Final = "lower bound on the share of images that can be broken within eps: broken by any of the attacks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Where 95 % of the bootstrap replicates lie; nan where images or recordings are too few to tell.
+
+    The images are resampled, not the attack: an interval tells how much the choice of images matters.
+    """
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstImages:
+    """Means over the share `q` of images that score lowest, of mIoU and of accuracy, each by its own order.
+
+    Source: mIoU^(I^q), Wang et al., "Revisiting evaluation metrics for semantic segmentation", arXiv 2310.19252.
+    """
+
+    q: float
+    miou_image: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRecall:
+    """Objects of one size: how many, the share of them with at least half their pixels right, the share of pixels."""
+
+    size: str
+    num_objects: int
+    found: float
+    pixels: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuccessAt:
+    """Share of images in which at least `apsr` of the valid pixels are broken."""
+
+    apsr: float
+    asr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +73,15 @@ class Scores:
         mean_apsr: mean over images of the share of broken pixels.
         mean_clean_apsr: the same for the same images without attack.
         asr: share of images that meet the criterion of success.
+        asr_by_apsr: the same for other shares of broken pixels.
+        mean_class_apsr: class-balanced APSR: mean over images of the mean over their classes of the share of wrong
+            pixels.
+        worst_images: means over the images that score lowest.
+        boundary_accuracy: share of right pixels near borders between classes; nan where no record tells.
+        interior_accuracy: share of right pixels elsewhere.
+        objects: recall of small, medium and large objects; empty where no record tells.
+        miou_band: of `miou`.
+        accuracy_band: of `accuracy`.
         iou: per class; nan for classes absent from the ground truth.
         bound: what these numbers are a bound of.
     """
@@ -42,6 +95,14 @@ class Scores:
     mean_apsr: float
     mean_clean_apsr: float
     asr: float
+    asr_by_apsr: tuple[SuccessAt, ...]
+    mean_class_apsr: float
+    worst_images: tuple[WorstImages, ...]
+    boundary_accuracy: float
+    interior_accuracy: float
+    objects: tuple[ObjectRecall, ...]
+    miou_band: Interval
+    accuracy_band: Interval
     iou: tuple[float, ...]
     bound: str
 
@@ -64,6 +125,8 @@ class MinimalNormSummary:
         digest: of the attack's repr.
         norm_name: its norm.
         norms: statistics of the norms; failures are counted as inf.
+        median_band: of the median.
+        asr_bands: of the success rates at the radii of `norms`.
         median_capped: median of min(norm, cap).
         mean_apsr: mean share of broken pixels at the perturbations found, failures included.
         mean_clean_apsr: the same without attack.
@@ -76,6 +139,8 @@ class MinimalNormSummary:
     digest: str
     norm_name: NormName
     norms: MinimalNormStatistics
+    median_band: Interval
+    asr_bands: tuple[Interval, ...]
     median_capped: float
     mean_apsr: float
     mean_clean_apsr: float
@@ -108,6 +173,27 @@ class WorstCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnyAttack:
+    """Images that any attack of one norm breaks within radii, minimal-norm attacks and fixed budgets together.
+
+    Attributes:
+        norm_name: the norm.
+        attacks: the attacks.
+        num_images: images that were attacked at all.
+        eps: radii.
+        asr: share of the images that are broken within each.
+        bound: what these numbers are a bound of.
+    """
+
+    norm_name: NormName
+    attacks: tuple[str, ...]
+    num_images: int
+    eps: tuple[float, ...]
+    asr: tuple[float, ...]
+    bound: str = BOUND_ANY
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlaggedImage:
     """An image that is left out of all statistics, and why."""
 
@@ -126,7 +212,10 @@ class Summary:
         minimal_norm: one entry per minimal-norm attack, in the order of the records.
         fixed_budget: one entry per fixed-budget attack.
         worst_case: one entry per norm in which at least two fixed-budget attacks ran.
+        any_attack: one entry per norm.
         flagged: images left out.
+        resampling: what the intervals resample: images, or recordings where there are enough of them.
+        asr_only: whether only success rates were wanted: `fixed_budget` and `worst_case` are empty then.
         schema: version of this format.
     """
 
@@ -135,7 +224,10 @@ class Summary:
     minimal_norm: tuple[MinimalNormSummary, ...]
     fixed_budget: tuple[FixedBudgetSummary, ...]
     worst_case: tuple[WorstCase, ...]
+    any_attack: tuple[AnyAttack, ...]
     flagged: tuple[FlaggedImage, ...]
+    resampling: Resampling
+    asr_only: bool = False
     schema: int = SUMMARY_SCHEMA
 
     def to_dict(self) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ def worst_for_miou(candidates: Sequence[Sequence[Record]], seed: int = 0) -> lis
     counts = [np.array([(r.tp, r.fp, r.fn) for r in records], dtype=np.int64) for records in candidates]
     starts = [*_starts(candidates), *([int(rng.integers(len(c))) for c in counts] for _ in range(RANDOM_STARTS))]
     ends = [_descend(counts, start, rng) for start in starts]
-    best = min(ends, key=lambda chosen: _miou(_sum_of(counts, chosen)))
+    best = min(ends, key=lambda chosen: miou_of_counts(_sum_of(counts, chosen)))
     return [records[index] for records, index in zip(candidates, best, strict=True)]
 
 
@@ -67,7 +68,7 @@ def _descend(counts: Sequence[Counts], start: Sequence[int], rng: np.random.Gene
         for image in rng.permutation(len(counts)):
             options = counts[image]
             others = total - options[chosen[image]]
-            scores = _miou(others + options)
+            scores = miou_of_counts(others + options)
             best = int(scores.argmin())
             if scores[best] < scores[chosen[image]] - 1e-12:
                 chosen[image], total, improved = best, others + options[best], True
@@ -80,7 +81,7 @@ def _sum_of(counts: Sequence[Counts], chosen: Sequence[int]) -> Counts:
     return total
 
 
-def _miou(counts: Counts) -> npt.NDArray[np.float64]:
+def miou_of_counts(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """mIoU^D of counts `(..., 3, K)`: classes present in the ground truth, which is the same for all choices."""
     tp, fp, fn = (counts[..., row, :] for row in range(3))
     present = tp + fn > 0

@@ -2,27 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from segrobust.evaluation.records import Record
-from segrobust.evaluation.reporting.tables import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.texts import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.tiles import Tiles, make_tiles
 from segrobust.label_space import Color, LabelSpace
-
-Pixels = npt.NDArray[np.uint8]
 
 _SMALLEST, _LARGEST = 320, 640  # width of a tile in pixels
 _MARGIN, _CAPTION, _FONT, _TITLE_FONT = 12, 26, 15, 19
 _INK: Final[Color] = (34, 34, 34)
-_NEWLY_WRONG: Final[Color] = (213, 94, 0)  # vermilion and sky blue stay apart for all kinds of colour vision
-_WRONG_BEFORE: Final[Color] = (86, 180, 233)
-_VOID: Final[Color] = (0, 0, 0)
-_AMPLIFICATIONS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 _OKABE_ITO: Final[tuple[Color, ...]] = (
     (0, 114, 178),
@@ -65,23 +57,7 @@ def draw_panel(
     Raises:
         ValueError: another number of channels, shapes that do not match, or labels outside the label space.
     """
-    _check_shapes(image, adv, mask, clean_prediction, adv_prediction)
-    image, adv = image.detach().float().cpu(), adv.detach().float().cpu()
-    mask, clean, now = (classes.detach().cpu() for classes in (mask, clean_prediction, adv_prediction))
-    factor = _amplification((adv - image).abs().max().item())
-    right_before, right_now = clean == mask, now == mask
-    valid = mask != label_space.ignore_index
-    tiles = (
-        _Tile("image", _to_pixels(image), smooth=True),
-        _Tile("adversarial image", _to_pixels(adv), smooth=True),
-        _Tile(f"perturbation x {factor}, grey is zero", _to_pixels(0.5 + factor * (adv - image)), smooth=False),
-        _Tile("newly wrong pixels", _errors(image, valid, right_before, right_now), smooth=False),
-        _Tile("ground truth", label_space.colorize(mask).numpy(), smooth=False),
-        _Tile("prediction, clean", label_space.colorize(clean).numpy(), smooth=False),
-        _Tile("prediction, adversarial", label_space.colorize(now).numpy(), smooth=False),
-    )
-    shown = sorted({*mask[valid].tolist(), *clean[valid].tolist(), *now[valid].tolist()})
-    return _compose(tiles, _legend_entries(label_space, shown, has_void=not valid.all()), title)
+    return compose(make_tiles(image, adv, mask, clean_prediction, adv_prediction, label_space), title)
 
 
 def panel_title(record: Record) -> str:
@@ -107,22 +83,9 @@ def plain_label_space(num_classes: int, ignore_index: int) -> LabelSpace:
     return LabelSpace(names=names, palette=tuple(colors), ignore_index=ignore_index)
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """A captioned picture `(H, W, 3)` uint8; class maps are never smoothed."""
-
-    caption: str
-    pixels: Pixels
-    smooth: bool
-
-    def resized(self, size: tuple[int, int]) -> Image.Image:
-        enlarged = size[0] > self.pixels.shape[1]
-        resampling = Image.Resampling.LANCZOS if self.smooth and not enlarged else Image.Resampling.NEAREST
-        return Image.fromarray(self.pixels).resize(size, resampling)
-
-
-def _compose(tiles: Sequence[_Tile], legend: Sequence[tuple[str, Color]], title: str) -> Image.Image:
-    """Four tiles and three, and the legend in the last place."""
+def compose(parts: Tiles, title: str) -> Image.Image:
+    """Four tiles and three under a title, and the legend in the last place."""
+    tiles = parts.tiles
     height, width = tiles[0].pixels.shape[:2]
     scale = -(-_SMALLEST // width) if width < _SMALLEST else min(1.0, _LARGEST / width)
     size = (round(width * scale), max(1, round(height * scale)))
@@ -143,7 +106,7 @@ def _compose(tiles: Sequence[_Tile], legend: Sequence[tuple[str, Color]], title:
         if index < len(tiles):
             canvas.paste(tiles[index].resized(size), (x, y + _CAPTION))
         else:
-            _draw_legend(draw, legend, (x, y + _CAPTION), size, font)
+            _draw_legend(draw, parts.legend, (x, y + _CAPTION), size, font)
     return canvas
 
 
@@ -165,38 +128,6 @@ def _draw_legend(
         x, y = corner[0] + index // per_column * step, corner[1] + index % per_column * line
         draw.rectangle((x, y + 2, x + _FONT, y + 2 + _FONT), fill=color, outline=_INK if sum(color) < 765 else None)
         draw.text((x + _FONT + 7, y), _shortened(name, font, step - _FONT - 12), fill=_INK, font=font)
-
-
-def _legend_entries(label_space: LabelSpace, classes: Sequence[int], *, has_void: bool) -> list[tuple[str, Color]]:
-    """Errors first, then void and the classes that occur."""
-    entries = [("newly wrong", _NEWLY_WRONG), ("wrong before and now", _WRONG_BEFORE)]
-    if has_void:
-        entries.append(("void", _VOID))
-    return entries + [(label_space.names[index], label_space.palette[index]) for index in classes]
-
-
-def _errors(image: Tensor, valid: Tensor, right_before: Tensor, right_now: Tensor) -> Pixels:
-    """Wrong pixels in colour over a pale grey image; void is black."""
-    grey = _to_pixels(0.55 + 0.45 * image.mean(0, keepdim=True))
-    for where, color in (
-        (valid & right_before & ~right_now, _NEWLY_WRONG),
-        (valid & ~right_before & ~right_now, _WRONG_BEFORE),
-        (~valid, _VOID),
-    ):
-        grey[where.numpy()] = color
-    return grey
-
-
-def _to_pixels(image: Tensor) -> Pixels:
-    """`(C, H, W)` in [0, 1] to `(H, W, 3)` in 0..255."""
-    pixels = (image.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0)
-    return np.array(pixels.numpy())
-
-
-def _amplification(largest: float) -> int:
-    """The largest round factor that keeps the difference inside mid-grey plus or minus one half."""
-    fitting = [factor for factor in _AMPLIFICATIONS if factor * largest <= 0.5]
-    return fitting[-1] if fitting and largest > 0 else 1
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
@@ -222,13 +153,3 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
 def _scaled(color: Color, factor: float) -> Color:
     red, green, blue = (round(channel * factor) for channel in color)
     return red, green, blue
-
-
-def _check_shapes(image: Tensor, adv: Tensor, *maps: Tensor) -> None:
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"a panel shows images (1, H, W) or (3, H, W), got {tuple(image.shape)}")
-    shapes = [tuple(classes.shape) for classes in maps]
-    if adv.shape != image.shape or set(shapes) != {tuple(image.shape[1:])}:
-        raise ValueError(
-            f"image {tuple(image.shape)}, adversarial image {tuple(adv.shape)} and class maps {shapes} differ in size"
-        )

@@ -2,18 +2,25 @@
 
 import io
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+import signal
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from segrobust.evaluation.checks import Check, check_records, read_checks
 from segrobust.evaluation.estimate import Estimate
+from segrobust.evaluation.faults import Fault, read_faults
 from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.reporting.csv_tables import write_csv
+from segrobust.evaluation.reporting.html import can_write_html, write_html
+from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.pictures import norm_curves, save_figure, score_curves
 from segrobust.evaluation.reporting.tables import summary_tables
 from segrobust.evaluation.run_directory import RunDirectory
@@ -21,6 +28,7 @@ from segrobust.evaluation.strict_json import write_json
 from segrobust.functional.norms import NormName
 
 _WIDTH = 160
+_FAULTS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +40,10 @@ class Report:
         summary: all numbers made of them.
         heading: what was evaluated, one line.
         directory: where the files are; None if nothing was kept.
-        missing: records that the last command on these files wants and does not have yet.
+        missing: records that the last command on these files wants and does not have yet, faults left out.
+        faults: images for which something raised, and that therefore lack a record.
+        checks: what was found against the numbers; see `segrobust.evaluation.checks`.
+        interrupted: the signal that ended the work; None if none did.
         estimate: of a dry run.
     """
 
@@ -41,6 +52,9 @@ class Report:
     heading: str
     directory: RunDirectory | None = None
     missing: int = 0
+    faults: tuple[Fault, ...] = ()
+    checks: tuple[Check, ...] = ()
+    interrupted: int | None = None
     estimate: Estimate | None = None
 
     def __str__(self) -> str:
@@ -57,7 +71,9 @@ class Report:
     def _files(directory: RunDirectory) -> list[tuple[str, Path]]:
         """What a person may want to open, each picture by its own path."""
         curves, panels = sorted(directory.pictures.glob("*.png")), sorted(directory.panels.glob("*.png"))
+        pages = [("report", directory.page)] if directory.page.exists() else []
         return [
+            *pages,
             *(("curve", path) for path in curves),
             *(("panel", path) for path in panels),
             ("summary", directory.summary),
@@ -68,21 +84,23 @@ class Report:
         """The tables, for a console of `rich`."""
         if self.estimate is not None:
             return estimate_text(self.estimate)
-        parts: list[RenderableType] = [Text(self.heading), Text(), summary_tables(self.summary)]
+        parts: list[RenderableType] = [Text(self.heading), Text(), summary_tables(self.summary, self.checks)]
+        if self.interrupted is not None:
+            parts.append(Text(f"stopped by {signal.Signals(self.interrupted).name}", style="yellow"))
         if self.missing:
             parts.append(Text(f"not finished: {self.missing} records are missing; run again to continue"))
+        if self.faults:
+            parts.append(_fault_lines(self.faults))
         if self.directory is not None:
             parts.append(Text("\n" + "\n".join(f"{name:9}{path}" for name, path in self._files(self.directory))))
         return Group(*parts)
 
 
 def summarize_run(run_dir: str | os.PathLike[str]) -> Report:
-    """Makes the report of a run from its files alone, and writes `summary.json` and the curves if it is finished.
-
-    Processes that share a run need not wait for each other: whoever finishes last finds all records.
+    """Makes the report of a run from its files alone.
 
     Raises:
-        ValueError: the directory holds no run, or damaged records.
+        ValueError: the directory holds no run, or damaged files.
     """
     directory = RunDirectory(Path(run_dir))
     if not directory.manifest.is_file():
@@ -90,28 +108,104 @@ def summarize_run(run_dir: str | os.PathLike[str]) -> Report:
     manifest = Manifest.read(directory.manifest)
     wanted = set(manifest.samples)
     records = tuple(record for record in read_records(directory.path) if record.sample_id in wanted)
-    report = Report(
+    keys = {record.key for record in records}
+    lacking = expected_keys(manifest, records) - keys
+    faults = tuple(fault for fault in read_faults(directory.path, keys) if fault.sample_id in wanted)
+    excused = {fault.sample_id for fault in faults if fault.stage != "attack"}
+    known = {fault.key for fault in faults}
+    return Report(
         records=records,
-        summary=summarize(records),
+        summary=summarize(records, asr_only=manifest.asr_only),
         heading=heading(manifest),
         directory=directory,
-        missing=len(expected_keys(manifest) - {record.key for record in records}),
+        missing=sum(not (key[0] in excused or key in known or _hangs_on(key, known)) for key in lacking),
+        faults=faults,
+        checks=read_all_checks(directory, manifest, records),
     )
-    if not report.missing:
-        _write(report, directory)
+
+
+def is_complete(directory: RunDirectory) -> bool:
+    """Whether nothing is missing that could still be measured."""
+    return summarize_run(directory.path).missing == 0
+
+
+def write_report(directory: RunDirectory) -> Report:
+    """Writes summaries, tables and curves of a run, and the page where the extra `report` is installed.
+
+    Nothing is written while records are missing: what stands there would be taken for the outcome.
+
+    Raises:
+        ValueError: as `summarize_run`.
+        OSError: the directory cannot be written.
+    """
+    report = summarize_run(directory.path)
+    if report.missing:
+        return report
+    checks = [asdict(check) for check in report.checks]
+    faults = [fault.describe() for fault in report.faults]
+    write_json(directory.summary, {**report.summary.to_dict(), "checks": checks, "faults": faults})
+    directory.pictures.mkdir(exist_ok=True)
+    for norm_name in sorted(_norms(report.records)):
+        save_figure(norm_curves(report.records, report.summary, norm_name), directory.pictures / f"asr_{norm_name}.png")
+        if any(isinstance(record.eps, float) and record.norm_name == norm_name for record in report.records):
+            save_figure(score_curves(report.summary, norm_name), directory.pictures / f"scores_{norm_name}.png")
+    write_markdown(directory)
+    write_csv(directory)
+    if can_write_html():
+        write_html(directory)
     return report
 
 
-def expected_keys(manifest: Manifest) -> set[Key]:
-    """The keys of all records that the last command on a run wants."""
+def read_all_checks(directory: RunDirectory, manifest: Manifest, records: Collection[Record]) -> tuple[Check, ...]:
+    """What the files of checks hold, and what the records show.
+
+    Raises:
+        ValueError: a file of checks is damaged.
+    """
+    files = [path for path in (directory.network_checks, directory.attack_checks) if path.exists()]
+    stored = tuple(check for path in files for check in read_checks(path)[0])
+    if not stored:
+        return ()
+    return (*stored, *check_records(records, {entry.digest: entry.attack for entry in manifest.attacks}))
+
+
+def expected_keys(manifest: Manifest, records: Iterable[Record]) -> set[Key]:
+    """The keys of all records that the last command on a run wants.
+
+    Args:
+        manifest: of the run.
+        records: so far; where success rates alone are wanted, a broken image needs no more attacks at that radius.
+    """
+    broken: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.success:
+            broken[record.sample_id].append(record)
     keys: set[Key] = set()
     for sample_id in manifest.samples:
         keys.add((sample_id, CLEAN, None))
         for entry in manifest.planned:
-            keys.update((sample_id, entry.digest, eps) for eps in entry.eps)
             if entry.kind == "minimal-norm":
                 keys.add((sample_id, entry.digest, "min"))
+            for eps in entry.eps:
+                may_skip = manifest.asr_only and entry.kind == "fixed-budget"
+                if not (may_skip and any(r.breaks(entry.norm_name, eps) for r in broken[sample_id])):
+                    keys.add((sample_id, entry.digest, eps))
     return keys
+
+
+def _hangs_on(key: Key, faults: Collection[Key]) -> bool:
+    """Whether a by-product is missing because its attack raised."""
+    return (key[0], key[1], "min") in faults
+
+
+def _fault_lines(faults: Sequence[Fault]) -> Text:
+    shown = "\n".join(f"  {fault.describe()}" for fault in faults[:_FAULTS_SHOWN])
+    more = f"\n  and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
+    return Text(
+        f"something raised for {len({fault.sample_id for fault in faults})} images, which lack these records; "
+        f"tracebacks are in faults/, and the same command tries them again:\n{shown}{more}",
+        style="red",
+    )
 
 
 def heading(manifest: Manifest) -> str:
@@ -140,15 +234,6 @@ def duration(seconds: float) -> str:
         return "unknown"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def _write(report: Report, directory: RunDirectory) -> None:
-    write_json(directory.summary, report.summary.to_dict())
-    directory.pictures.mkdir(exist_ok=True)
-    for norm_name in sorted(_norms(report.records)):
-        save_figure(norm_curves(report.records, report.summary, norm_name), directory.pictures / f"asr_{norm_name}.png")
-        if any(isinstance(record.eps, float) and record.norm_name == norm_name for record in report.records):
-            save_figure(score_curves(report.summary, norm_name), directory.pictures / f"scores_{norm_name}.png")
 
 
 def _norms(records: Collection[Record]) -> set[NormName]:

@@ -1,13 +1,14 @@
 """The numbers of an evaluation as text for a terminal."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from segrobust.evaluation.checks import Check
 from segrobust.evaluation.numbers.summary import (
+    BOUND_ANY,
     BOUND_BY_PRODUCT,
     BOUND_FIXED,
     BOUND_NORM,
@@ -17,38 +18,40 @@ from segrobust.evaluation.numbers.summary import (
     Scores,
     Summary,
 )
+from segrobust.evaluation.reporting.lines import strongest
+from segrobust.evaluation.reporting.texts import median_and_quartiles
+from segrobust.evaluation.reporting.texts import norm_text as norm_text
+from segrobust.evaluation.reporting.texts import percent as percent
+from segrobust.evaluation.reporting.texts import radius_text as radius_text
 from segrobust.functional.norms import NormName
 
 _FLAGGED_SHOWN = 8
 
 
-def summary_tables(summary: Summary) -> RenderableType:
-    """Clean scores, minimal norms, scores at fixed radii, images left out, and what each number is a bound of."""
+def summary_tables(summary: Summary, checks: Sequence[Check] = ()) -> RenderableType:
+    """Clean scores, minimal norms, scores at fixed radii, where it breaks, images left out, checks that are not ok.
+
+    Every table says what its numbers are bounds of.
+
+    Args:
+        summary: of an evaluation.
+        checks: what was found against its numbers.
+    """
     parts: list[RenderableType] = [_clean_line(summary)]
     if summary.minimal_norm:
         parts += [Text(), *_minimal_norm_tables(summary)]
     if summary.fixed_budget or any(entry.by_products for entry in summary.minimal_norm):
         parts += [Text(), *_budget_tables(summary)]
+    rates = list(_any_attack_lines(summary))
+    if rates:
+        parts += [Text(), *rates]
+    if summary.clean is not None and strongest(summary):
+        parts += [Text(), *_where_table(summary)]
     if summary.flagged:
         parts += [Text(), _flagged_line(summary.flagged)]
+    if checks:
+        parts += [Text(), _check_lines(checks)]
     return Group(*parts)
-
-
-def radius_text(eps: float, norm_name: NormName) -> str:
-    """A radius as people write it: `8/255` in l_inf, a plain number elsewhere."""
-    return f"{eps * 255:.4g}/255" if norm_name == "linf" else f"{eps:.4g}"
-
-
-def norm_text(value: float, norm_name: NormName) -> str:
-    """A norm for people: `1.18/255` in l_inf; "not reached" for inf."""
-    if math.isinf(value):
-        return "not reached"
-    return f"{value * 255:.2f}/255" if norm_name == "linf" else f"{value:.3g}"
-
-
-def percent(share: float) -> str:
-    """A share in percent with one decimal, without the sign; "-" for nan."""
-    return "-" if math.isnan(share) else f"{share * 100:.1f}"
 
 
 def _clean_line(summary: Summary) -> Text:
@@ -91,22 +94,12 @@ def _minimal_norm_row(entry: MinimalNormSummary) -> list[str]:
         entry.attack,
         str(norms.num_images),
         percent(norms.asr),
-        _median_and_quartiles(entry),
+        median_and_quartiles(entry),
         *(percent(share) for share in norms.asr_at),
         f"{percent(entry.mean_apsr)} ({percent(entry.mean_clean_apsr)})",
         f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}",
         f"{cost.seconds:.3g}",
     ]
-
-
-def _median_and_quartiles(entry: MinimalNormSummary) -> str:
-    """`1.18 (0.92-1.51)/255`; quartiles that were not reached are open."""
-    unit, scale = ("/255", 255) if entry.norm_name == "linf" else ("", 1)
-    values = (entry.norms.median, entry.norms.lower_quartile, entry.norms.upper_quartile)
-    if math.isinf(values[1]):
-        return "not reached"
-    median, lower, upper = ("?" if math.isinf(value) else f"{value * scale:.2f}" for value in values)
-    return f"{median} ({lower}-{upper}){unit}"
 
 
 def _budget_tables(summary: Summary) -> Iterable[RenderableType]:
@@ -147,6 +140,45 @@ def _score_cells(line: Sequence[Scores], eps: Sequence[float]) -> list[str]:
     cells = [f"{percent(known[e].miou)} {percent(known[e].accuracy):>5}" if e in known else "" for e in eps]
     counts = sorted({scores.num_images for scores in line})
     return ["-".join(map(str, counts[:: max(len(counts) - 1, 1)])), *cells]
+
+
+def _any_attack_lines(summary: Summary) -> Iterable[RenderableType]:
+    """Images that anything breaks, where several attacks of a norm ran; they are all there is of `asr_only`."""
+    for entry in summary.any_attack:
+        if entry.eps and (len(entry.attacks) > 1 or summary.asr_only):
+            rates = zip(entry.eps, entry.asr, strict=True)
+            table = _table(f"broken by any attack ({entry.norm_name})")
+            for heading in ("images", *(f"ASR % at {radius_text(eps, entry.norm_name)}" for eps in entry.eps)):
+                table.add_column(heading, justify="right", no_wrap=True)
+            table.add_row(", ".join(entry.attacks), str(entry.num_images), *(percent(asr) for _, asr in rates))
+            yield table
+            yield _note(BOUND_ANY)
+
+
+def _where_table(summary: Summary) -> Iterable[RenderableType]:
+    """Borders, sizes of objects and the worst images: clean, and at the radius of the headline."""
+    attacked, line = strongest(summary)[0].headline
+    table = _table("where it breaks, %")
+    clean = summary.clean or attacked
+    sizes = [f"{entry.size} ({entry.num_objects})" for entry in clean.objects]
+    worst = [f"mIoU^I of worst {round(100 * entry.q)} %" for entry in clean.worst_images]
+    for heading in ("aAcc at borders", "inside", *(f"found: {size}" for size in sizes[:1]), *sizes[1:], *worst[1:2]):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, scores in (("clean", clean), (f"{line.label} at {radius_text(attacked.eps, line.norm_name)}", attacked)):
+        cells = (scores.boundary_accuracy, scores.interior_accuracy, *(entry.found for entry in scores.objects))
+        table.add_row(name, *map(percent, (*cells, *(entry.miou_image for entry in scores.worst_images[1:2]))))
+    yield table
+    yield _note(f"{line.scope}: {line.bound}; objects with at least half of their pixels right are found")
+
+
+def _check_lines(checks: Sequence[Check]) -> Text:
+    """How many are ok, and what the others say."""
+    bad = sorted((check for check in checks if check.status != "ok"), key=lambda check: check.status)
+    text = Text("checks", style="bold").append(f"   {len(checks) - len(bad)} of {len(checks)} ok", style="not bold")
+    for check in bad:
+        style = "not bold red" if check.status == "fail" else "not bold yellow"
+        text.append(f"\n  {check.status} {check.name}: {check.detail}; {check.mend}", style=style)
+    return text
 
 
 def _flagged_line(flagged: Sequence[FlaggedImage]) -> Text:

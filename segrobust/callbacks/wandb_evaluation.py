@@ -1,0 +1,248 @@
+"""The outcome of an evaluation as a run of Weights & Biases."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from PIL import Image
+
+from segrobust.callbacks.measurement import eps_label, log_values
+from segrobust.callbacks.wandb_runs import best_of, is_offline, require_login
+from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.numbers.summary import Scores, Summary
+from segrobust.evaluation.reporting.lines import score_lines
+from segrobust.evaluation.reporting.run_files import RunFiles, read_run
+from segrobust.evaluation.reporting.texts import norm_text, radius_text
+from segrobust.evaluation.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import wandb
+
+PREFIX: Final = "eval"
+"""First part of all keys."""
+
+MAX_PANELS: Final = 12
+
+RESULT_COLUMNS: Final = (
+    *("attack", "kind", "norm", "eps", "images"),
+    *("mIoU^D", "aAcc", "APSR", "ASR", "median norm", "bound", "checks"),
+)
+CHECK_COLUMNS: Final = ("check", "status", "attacks", "detail", "meaning", "mend")
+
+_UNCHECKED: Final = "not checked"
+_ARTIFACT_PARTS: Final = ("report.html", "summary.json", "summary.md", "tables", "records")
+
+Row = list[str | float | int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbOptions:
+    """Where an evaluation is logged to.
+
+    Args:
+        project: of Weights & Biases.
+        entity: user or team; None for the default one of the account.
+        name: of the run; None for one that wandb makes up.
+        group: of runs.
+        tags: of the run.
+        mode: "online" or "offline"; None for what WANDB_MODE says, else online.
+    """
+
+    project: str
+    entity: str | None = None
+    name: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    mode: Literal["online", "offline"] | None = None
+
+
+def require_wandb(options: WandbOptions) -> None:
+    """Refuses an online run without credentials, before hours are spent on an evaluation.
+
+    Raises:
+        ValueError: wandb is not logged in on this machine, or the options contradict WANDB_MODE.
+    """
+    surrounding = os.environ.get("WANDB_MODE")
+    if options.mode == "online" and is_offline(surrounding):
+        raise ValueError(f"mode: online contradicts WANDB_MODE={surrounding}; leave one of them out")
+    if not is_offline(options.mode or surrounding):
+        require_login("log offline (mode: offline, or WANDB_MODE=offline), or leave the options of wandb out")
+
+
+def log_evaluation(directory: RunDirectory, options: WandbOptions) -> str:
+    """Logs what the files of a finished run hold: numbers, tables, panels, and the report as an artifact.
+
+    Keys as `segrobust.callbacks.measurement.log_values` names them, under `eval`; `eval/clean/*` are the images before
+    any attack, `eval/any_<norm>/asr@<e>` the images broken by anything. Shares in percent, norms in image units. The id
+    of the run depends on what was evaluated alone: a later call for the same directory updates the same run.
+
+    Args:
+        directory: of the run.
+        options: where to.
+
+    Returns:
+        The address of the run; of an offline run its folder, for `wandb sync`.
+
+    Raises:
+        ValueError: the directory holds no run, damaged files, or no image with a valid pixel.
+        OSError: wandb refuses the run, or cannot be reached.
+    """
+    import wandb  # here, because it takes a second
+
+    files = read_run(directory)
+    values = evaluation_values(files.summary)
+    try:
+        return _log(files, values, options)
+    except wandb.Error as error:
+        raise OSError(
+            f"wandb did not take the run ({error}); all results are in {directory.path}, and the same command logs them"
+        ) from error
+
+
+def _log(files: RunFiles, values: Mapping[str, float], options: WandbOptions) -> str:
+    """Opens the run, logs everything, and ends it."""
+    import wandb
+
+    with wandb.init(
+        project=options.project,
+        entity=options.entity,
+        name=options.name,
+        group=options.group,
+        tags=list(options.tags),
+        mode=options.mode,
+        id=run_id(files.manifest),
+        resume="allow",
+        allow_val_change=True,
+        job_type="evaluation",
+        dir=str(files.directory.path),
+        config=_config(files.manifest),
+        settings=wandb.Settings(console="off"),
+    ) as run:
+        _log_numbers(run, values, _status(files))
+        run.log(_media(files))
+        run.log_artifact(_artifact(files))
+        return str(run.settings.sync_dir if run.offline else run.url)
+
+
+def run_id(manifest: Manifest) -> str:
+    """16 hex digits that depend on what a run directory holds results of, as far as it is locked."""
+    locked = (
+        *(manifest.weights, manifest.preprocessing, manifest.data, manifest.image_size, manifest.ignore_index),
+        *(manifest.criterion, manifest.seed, manifest.precision),
+    )
+    return hashlib.sha256(repr(locked).encode()).hexdigest()[:16]
+
+
+def evaluation_values(summary: Summary) -> dict[str, float]:
+    """Numbers by log key, all finite.
+
+    Raises:
+        ValueError: no image has a valid pixel.
+    """
+    values = {
+        key.replace(f"{PREFIX}/robust_subset/clean_", f"{PREFIX}/clean/"): value
+        for key, value in log_values(summary, PREFIX).items()
+    }
+    for entry in summary.any_attack:
+        for eps, asr in zip(entry.eps, entry.asr, strict=True):
+            values[f"{PREFIX}/any_{entry.norm_name}/asr@{eps_label(eps)}"] = 100 * asr
+    return values
+
+
+def result_rows(files: RunFiles) -> list[Row]:
+    """One row per attack and radius, as `RESULT_COLUMNS` says; shares in percent, norms as people read them."""
+    summary = files.summary
+    rows = [] if summary.clean is None else [_score_row(("clean", "clean", "", ""), summary.clean, "")]
+    for minimal in summary.minimal_norm:
+        norms = minimal.norms
+        start: Row = [minimal.attack, "minimal-norm", minimal.norm_name, "min", norms.num_images, None, None]
+        found: Row = [100 * minimal.mean_apsr, 100 * norms.asr, norm_text(norms.median, minimal.norm_name)]
+        rows.append([*start, *found, minimal.bound, _status(files, minimal.digest)])
+    for line in score_lines(summary):
+        kind, status = "fixed-budget" if line.scope == "attack" else line.scope, _status(files, *line.digests)
+        for scores in line.scores:
+            names = (line.label, kind, line.norm_name, radius_text(scores.eps, line.norm_name))
+            rows.append(_score_row(names, scores, status))
+    for entry in summary.any_attack:
+        name, status = f"any of {len(entry.attacks)} attacks", _status(files)
+        for eps, asr in zip(entry.eps, entry.asr, strict=True):
+            start = [name, "any attack", entry.norm_name, radius_text(eps, entry.norm_name), entry.num_images]
+            rows.append([*start, None, None, None, 100 * asr, None, entry.bound, status])
+    return rows
+
+
+def _score_row(names: tuple[str, str, str, str], scores: Scores, status: str) -> Row:
+    shares = [100 * share for share in (scores.miou, scores.accuracy, scores.mean_apsr, scores.asr)]
+    return [*names, scores.num_images, *shares, None, scores.bound, status]
+
+
+def _status(files: RunFiles, *digests: str) -> str:
+    """What the checks say of some attacks; without any, of all."""
+    return files.status_of(*digests) if files.checks else _UNCHECKED
+
+
+def _log_numbers(run: "wandb.Run", values: Mapping[str, float], status: str) -> None:
+    """Values, each summarised in its sense; a later call for the same run replaces the summary of the first."""
+    for key in values:
+        run.define_metric(key, summary=best_of(key))
+    run.log(dict(values))
+    run.summary.update({key: {best_of(key): value} for key, value in values.items()})
+    run.summary.update({f"{PREFIX}/checks/status": status})
+
+
+def _media(files: RunFiles) -> dict[str, Any]:
+    """Tables and pictures by key."""
+    import wandb
+
+    names = {entry.digest: entry.name for entry in files.manifest.attacks}
+    checks = [
+        [c.name, c.status, ", ".join(names.get(digest, digest) for digest in c.attacks), c.detail, c.meaning, c.mend]
+        for c in files.checks
+    ]
+    media: dict[str, Any] = {
+        f"{PREFIX}/results": wandb.Table(columns=list(RESULT_COLUMNS), data=result_rows(files)),
+        f"{PREFIX}/checks/table": wandb.Table(columns=list(CHECK_COLUMNS), data=checks),
+    }
+    panels = sorted(files.directory.panels.glob("*.png"))[:MAX_PANELS]
+    if panels:
+        media[f"{PREFIX}/panels"] = [wandb.Image(_opened(path), caption=path.stem) for path in panels]
+    return media
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture in memory, so that the file is neither moved nor held open."""
+    with Image.open(path) as image:
+        return image.copy()
+
+
+def _artifact(files: RunFiles) -> "wandb.Artifact":
+    """The report and what it is made of, as far as it is there."""
+    import wandb
+
+    manifest, path = files.manifest, files.directory.path
+    metadata = {"weights": manifest.weights, "data": manifest.data, "criterion": manifest.criterion}
+    artifact = wandb.Artifact(f"robustness-{manifest.weights[:16]}", type="robustness-report", metadata=metadata)
+    for part in _existing(path / name for name in _ARTIFACT_PARTS):
+        if part.is_dir():
+            artifact.add_dir(str(part), name=part.name)
+        else:
+            artifact.add_file(str(part), name=part.name)
+    return artifact
+
+
+def _existing(paths: Iterable[Path]) -> Iterable[Path]:
+    return (path for path in paths if path.exists())
+
+
+def _config(manifest: Manifest) -> dict[str, Any]:
+    """The manifest without the list of samples; attacks by name."""
+    config = asdict(manifest)
+    space = manifest.label_space
+    attacks = {entry.name: {k: v for k, v in asdict(entry).items() if k != "name"} for entry in manifest.attacks}
+    named = {"label_space": None if space is None else space.to_dict(), "attacks": attacks}
+    left_out = {"samples", "planned"}
+    kept = {key: value for key, value in config.items() if key not in left_out}
+    return {**kept, **named, "num_samples": len(manifest.samples)}

@@ -1,0 +1,70 @@
+"""What an evaluation found, in sentences that a person understands without the tables."""
+
+import math
+from dataclasses import dataclass
+
+from segrobust.evaluation.numbers.summary import AnyAttack, MinimalNormSummary, Scores, Summary
+from segrobust.evaluation.reporting.lines import Strongest, strongest
+from segrobust.evaluation.reporting.texts import norm_text, percent, radius_text
+from segrobust.functional.norms import NormName
+
+NORM_LABELS: dict[NormName, str] = {"linf": "l_inf", "l2": "l_2", "l1": "l_1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """A finding, and what it is a bound of."""
+
+    text: str
+    bound: str
+
+
+def headline(summary: Summary) -> tuple[Sentence, ...]:
+    """The most important finding first."""
+    if summary.clean is None:
+        return (Sentence(text="No image with a valid pixel has been evaluated", bound=""),)
+    scores = (_left_under(entry, summary.clean) for entry in strongest(summary)[:1] if not summary.asr_only)
+    rates = (_broken_by_any(entry) for entry in summary.any_attack if summary.asr_only and entry.eps)
+    found = (*scores, *rates, *(_median_norm(entry) for entry in summary.minimal_norm[:1]))
+    return found or (
+        Sentence(text=f"Clean mIoU is {percent(summary.clean.miou)} %; no attack has finished", bound="exact"),
+    )
+
+
+def _left_under(found: Strongest, clean: Scores) -> Sentence:
+    scores, line = found.headline
+    ball = _ball(scores.eps, line.norm_name)
+    by = f"the {line.label} within {ball}" if line.scope == "worst case" else f"{line.attack} within {ball}"
+    if line.scope == "by-product":
+        by = f"{line.attack}, clipped to {ball}"
+    change = "falls" if scores.miou < clean.miou else "goes"
+    return Sentence(
+        text=f"Under {by}, mIoU {change} from {percent(clean.miou)} % to {percent(scores.miou)} %",
+        bound="an upper bound on what is left: a stronger attack can only lower it",
+    )
+
+
+def _broken_by_any(entry: AnyAttack) -> Sentence:
+    index = min(range(len(entry.eps)), key=lambda i: (abs(entry.eps[i] - 4 / 255) > 1e-6, -entry.eps[i]))
+    count = f"{len(entry.attacks)} attacks" if len(entry.attacks) > 1 else entry.attacks[0]
+    return Sentence(
+        text=f"{percent(entry.asr[index])} % of {entry.num_images} images are broken by {count} within "
+        f"{_ball(entry.eps[index], entry.norm_name)}",
+        bound="a lower bound: a stronger attack can only break more",
+    )
+
+
+def _median_norm(entry: MinimalNormSummary) -> Sentence:
+    if math.isinf(entry.norms.median):
+        left = f"{percent(1 - entry.norms.asr)} % of {entry.norms.num_images} images withstood {entry.attack}"
+        return Sentence(text=left, bound="an upper bound: a stronger attack can only break more")
+    low, high = (norm_text(v, entry.norm_name) for v in (entry.norms.lower_quartile, entry.norms.upper_quartile))
+    return Sentence(
+        text=f"Half of the images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
+        f"{norm_text(entry.norms.median, entry.norm_name)} or less (IQR {low} to {high}, {entry.attack})",
+        bound="an upper bound on the smallest perturbations: a stronger attack can only find smaller ones",
+    )
+
+
+def _ball(eps: float, norm_name: NormName) -> str:
+    return radius_text(eps, norm_name) if norm_name == "linf" else f"{NORM_LABELS[norm_name]} norm {eps:.4g}"

@@ -1,0 +1,138 @@
+"""`summary.md`: what to paste in an issue or a paper."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from segrobust.evaluation.numbers.summary import BOUND_ANY, BOUND_NORM, Summary
+from segrobust.evaluation.reporting.headline import headline
+from segrobust.evaluation.reporting.lines import score_lines
+from segrobust.evaluation.reporting.run_files import RunFiles, read_run
+from segrobust.evaluation.reporting.texts import median_and_quartiles, percent, radius_text
+from segrobust.evaluation.run_directory import RunDirectory
+from segrobust.evaluation.strict_json import replace_file
+
+
+def write_markdown(directory: RunDirectory) -> Path:
+    """Writes `summary.md`: headline, tables with what they are bounds of, checks, and where the numbers are from.
+
+    Raises:
+        ValueError: the directory holds no run, or damaged files.
+        OSError: the directory cannot be written.
+    """
+    run = read_run(directory)
+    parts = [_opening(run), _clean(run.summary), *_norms(run.summary), *_scores(run.summary), *_any(run.summary)]
+    path = directory.path / "summary.md"
+    replace_file(path, "\n\n".join((*parts, *_checks(run), _source(run))).encode() + b"\n")
+    return path
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; numbers to the right. Cells are escaped so that nothing in a name ends one."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown, and the HTML inside it, show as it is."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    return "".join(f"\\{char}" if char in "\\`*_|[]" else char for char in text)
+
+
+def _opening(run: RunFiles) -> str:
+    sentences = [f"**{escape(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
+    warning = [] if run.selection is None else [f"**Warning**: {escape(run.selection.warning)}"]
+    if run.status_of() == "fail":
+        warning.append("**Unreliable**: at least one check of the evaluation failed; see below.")
+    return "\n\n".join((f"### Robustness: {escape(run.manifest.network_description)}", *sentences, *warning))
+
+
+def _clean(summary: Summary) -> str:
+    if summary.clean is None:
+        return "No image with a valid pixel has been evaluated."
+    clean = summary.clean
+    return (
+        f"Clean, {clean.num_images} images: mIoU^D {percent(clean.miou)} %, mIoU^I {percent(clean.miou_image)} %, "
+        f"aAcc {percent(clean.accuracy)} %, mAcc {percent(clean.mean_class_accuracy)} %."
+    )
+
+
+def _norms(summary: Summary) -> Iterable[str]:
+    for norm_name in sorted({entry.norm_name for entry in summary.minimal_norm}):
+        entries = [entry for entry in summary.minimal_norm if entry.norm_name == norm_name]
+        radii = [f"ASR at {radius_text(eps, norm_name)}" for eps in entries[0].norms.eps]
+        head = [f"minimal norm ({norm_name})", "images", "ASR, %", "median (IQR)", *radii, "passes"]
+        yield markdown_table(
+            head,
+            (
+                [
+                    entry.attack,
+                    str(entry.norms.num_images),
+                    percent(entry.norms.asr),
+                    median_and_quartiles(entry),
+                    *map(percent, entry.norms.asr_at),
+                    f"{entry.cost.num_forwards:.0f}+{entry.cost.num_backwards:.0f}",
+                ]
+                for entry in entries
+            ),
+        )
+        yield f"*{BOUND_NORM}*"
+
+
+def _scores(summary: Summary) -> Iterable[str]:
+    """Per norm a table of mIoU^D / aAcc by radius."""
+    lines = score_lines(summary)
+    for norm_name in sorted({line.norm_name for line in lines}):
+        chosen = [line for line in lines if line.norm_name == norm_name]
+        radii = sorted({scores.eps for line in chosen for scores in line.scores})
+        head = [f"mIoU^D / aAcc, % ({norm_name})", "images", *(radius_text(eps, norm_name) for eps in radii)]
+        rows = []
+        for line in chosen:
+            known = {scores.eps: scores for scores in line.scores}
+            cells = [f"{percent(known[e].miou)} / {percent(known[e].accuracy)}" if e in known else "" for e in radii]
+            rows.append([line.label, str(max(scores.num_images for scores in line.scores)), *cells])
+        yield markdown_table(head, rows)
+        yield "\n".join(f"*{scope}: {bound}*  " for scope, bound in {e.scope: e.bound for e in chosen}.items())
+
+
+def _any(summary: Summary) -> Iterable[str]:
+    for entry in summary.any_attack:
+        pairs = zip(entry.eps, entry.asr, strict=True)
+        rates = ", ".join(f"{percent(asr)} % at {radius_text(eps, entry.norm_name)}" for eps, asr in pairs)
+        if rates:
+            yield f"Broken by any attack ({entry.norm_name}, {entry.num_images} images): {rates}. *{BOUND_ANY}*"
+
+
+def _checks(run: RunFiles) -> Iterable[str]:
+    if not run.checks:
+        yield "Checks against false robustness: none were made."
+        return
+    bad = [check for check in run.checks if check.status != "ok"]
+    passed = sum(check.status == "ok" for check in run.checks)
+    lines = [
+        f"- **{check.status}** {escape(check.name)}: {escape(check.detail)}. {escape(check.mend)}." for check in bad
+    ]
+    yield "\n".join((f"Checks against false robustness: {passed} of {len(run.checks)} ok.", *lines))
+
+
+def _source(run: RunFiles) -> str:
+    manifest = run.manifest
+    versions = (
+        [str(v) for v in run.provenance[-1].get("versions", ()) if "not installed" not in v] if run.provenance else []
+    )
+    device = str(run.provenance[-1].get("device", "")) if run.provenance else ""
+    parts = [
+        manifest.data_description,
+        f"{len(manifest.samples)} images of {manifest.image_size}",
+        f"{manifest.network_description}, weights {manifest.weights[:8]}",
+        manifest.precision,
+        manifest.criterion,
+        f"seed {manifest.seed}",
+        device,
+        *versions,
+    ]
+    faults = f" {len(run.faults)} measurements raised." if run.faults else ""
+    left_out = f" {len(run.summary.flagged)} images without a valid pixel are left out." if run.summary.flagged else ""
+    attacks = [f"- {escape(entry.name)}: `{entry.attack}`" for entry in manifest.attacks]
+    return "\n".join(
+        (f"Made by segrobust: {'; '.join(escape(part) for part in parts if part)}.{faults}{left_out}", "", *attacks)
+    )

@@ -1,0 +1,99 @@
+"""All that pages and tables are made of, read from the files of a run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from segrobust.evaluation.checks import Check, Status, check_records, read_checks, worst_status
+from segrobust.evaluation.faults import Fault, read_faults
+from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.numbers.summarize import summarize
+from segrobust.evaluation.numbers.summary import Summary
+from segrobust.evaluation.records import Record, read_records
+from segrobust.evaluation.reporting.panels import plain_label_space
+from segrobust.evaluation.reporting.selection import Selection, find_selection
+from segrobust.evaluation.run_directory import RunDirectory
+from segrobust.label_space import LabelSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """The content of a run directory.
+
+    Attributes:
+        directory: where it lies.
+        manifest: what the records are results of.
+        records: of the samples of the manifest.
+        summary: all numbers made of them.
+        faults: images for which something raised.
+        checks: what was found against the numbers.
+        provenance: one entry per command.
+        selection: images that also chose the checkpoint; None if there are none.
+    """
+
+    directory: RunDirectory
+    manifest: Manifest
+    records: tuple[Record, ...]
+    summary: Summary
+    faults: tuple[Fault, ...]
+    checks: tuple[Check, ...]
+    provenance: tuple[Mapping[str, Any], ...]
+    selection: Selection | None
+
+    @cached_property
+    def label_space(self) -> LabelSpace:
+        """Names and colours of the classes, numbered where the data set names none."""
+        count = max((len(record.tp) for record in self.records), default=1)
+        return self.manifest.label_space or plain_label_space(count, self.manifest.ignore_index)
+
+    def status_of(self, *digests: str) -> Status:
+        """The worst status of the checks that touch these attacks; without any, of all checks."""
+        return status_of(self.checks, *digests)
+
+
+def read_run(directory: RunDirectory) -> RunFiles:
+    """Reads a run.
+
+    Raises:
+        ValueError: the directory holds no run, or damaged files.
+    """
+    if not directory.manifest.is_file():
+        raise ValueError(f"{directory.path} holds no run: there is no {directory.manifest.name}; evaluate makes it")
+    manifest = Manifest.read(directory.manifest)
+    wanted = set(manifest.samples)
+    records = tuple(record for record in read_records(directory.path) if record.sample_id in wanted)
+    faults = read_faults(directory.path, {record.key for record in records})
+    return RunFiles(
+        directory=directory,
+        manifest=manifest,
+        records=records,
+        summary=summarize(records, asr_only=manifest.asr_only),
+        faults=tuple(fault for fault in faults if fault.sample_id in wanted),
+        checks=_checks(directory, manifest, records),
+        provenance=_provenance(directory),
+        selection=find_selection(directory.path, manifest),
+    )
+
+
+def status_of(checks: tuple[Check, ...], *digests: str) -> Status:
+    """The worst status of the checks that touch these attacks; without any, of all checks."""
+    return worst_status(check for check in checks if not digests or not check.attacks or {*digests} & {*check.attacks})
+
+
+def _checks(directory: RunDirectory, manifest: Manifest, records: tuple[Record, ...]) -> tuple[Check, ...]:
+    """Those on disk and those of the records; none where checks were switched off."""
+    files = [path for path in (directory.network_checks, directory.attack_checks) if path.is_file()]
+    stored = tuple(check for path in files for check in read_checks(path).checks)
+    if not stored:
+        return ()
+    return (*stored, *check_records(records, {entry.digest: entry.attack for entry in manifest.attacks}))
+
+
+def _provenance(directory: RunDirectory) -> tuple[Mapping[str, Any], ...]:
+    """One mapping per command; a line that is torn is left out."""
+    if not directory.provenance.is_file():
+        return ()
+    *lines, _torn = directory.provenance.read_text(encoding="utf-8").split("\n")
+    return tuple(json.loads(line) for line in lines)

@@ -1,0 +1,130 @@
+"""One image under attack as tiles: what was changed, what the network saw before and sees now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from segrobust.label_space import Color, LabelSpace
+
+Pixels = npt.NDArray[np.uint8]
+TileName = Literal["image", "adversarial", "perturbation", "errors", "truth", "clean", "prediction"]
+
+NEWLY_WRONG: Final[Color] = (213, 94, 0)  # vermilion and sky blue stay apart for all kinds of colour vision
+WRONG_BEFORE: Final[Color] = (86, 180, 233)
+VOID: Final[Color] = (0, 0, 0)
+_AMPLIFICATIONS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A captioned picture `(H, W, 3)` uint8; class maps are never smoothed."""
+
+    name: TileName
+    caption: str
+    pixels: Pixels
+    smooth: bool
+
+    def resized(self, size: tuple[int, int]) -> Image.Image:
+        """The picture at a size `(width, height)`."""
+        enlarged = size[0] > self.pixels.shape[1]
+        resampling = Image.Resampling.LANCZOS if self.smooth and not enlarged else Image.Resampling.NEAREST
+        return Image.fromarray(self.pixels).resize(size, resampling)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """All tiles of one image under one attack, the factor of the perturbation, and names of the colours."""
+
+    tiles: tuple[Tile, ...]
+    factor: int
+    legend: tuple[tuple[str, Color], ...]
+
+
+def make_tiles(
+    image: Tensor,
+    adv: Tensor,
+    mask: Tensor,
+    clean_prediction: Tensor,
+    adv_prediction: Tensor,
+    label_space: LabelSpace,
+) -> Tiles:
+    """Image, adversarial image, their difference, newly wrong pixels; ground truth, clean and adversarial prediction.
+
+    The difference is amplified by a round factor about mid-grey, which is zero.
+
+    Args:
+        image: `(C, H, W)` in [0, 1], C = 1 or 3.
+        adv: `(C, H, W)` in [0, 1].
+        mask: `(H, W)` integers, ground truth with void.
+        clean_prediction: `(H, W)` integers.
+        adv_prediction: `(H, W)` integers.
+        label_space: names and colours.
+
+    Raises:
+        ValueError: another number of channels, shapes that do not match, or labels outside the label space.
+    """
+    _check_shapes(image, adv, mask, clean_prediction, adv_prediction)
+    image, adv = image.detach().float().cpu(), adv.detach().float().cpu()
+    mask, clean, now = (classes.detach().cpu() for classes in (mask, clean_prediction, adv_prediction))
+    factor = _amplification((adv - image).abs().max().item())
+    right_before, right_now = clean == mask, now == mask
+    valid = mask != label_space.ignore_index
+    difference = _to_pixels(0.5 + factor * (adv - image))
+    tiles = (
+        Tile("image", "image", _to_pixels(image), smooth=True),
+        Tile("adversarial", "adversarial image", _to_pixels(adv), smooth=True),
+        Tile("perturbation", f"perturbation x {factor}, grey is zero", difference, smooth=False),
+        Tile("errors", "newly wrong pixels", _errors(image, valid, right_before, right_now), smooth=False),
+        Tile("truth", "ground truth", label_space.colorize(mask).numpy(), smooth=False),
+        Tile("clean", "prediction, clean", label_space.colorize(clean).numpy(), smooth=False),
+        Tile("prediction", "prediction, adversarial", label_space.colorize(now).numpy(), smooth=False),
+    )
+    shown = sorted({*mask[valid].tolist(), *clean[valid].tolist(), *now[valid].tolist()})
+    return Tiles(tiles, factor, tuple(_legend(label_space, shown, has_void=not valid.all())))
+
+
+def _legend(label_space: LabelSpace, classes: Sequence[int], *, has_void: bool) -> list[tuple[str, Color]]:
+    """Errors first, then void and the classes that occur."""
+    entries = [("newly wrong", NEWLY_WRONG), ("wrong before and now", WRONG_BEFORE)]
+    if has_void:
+        entries.append(("void", VOID))
+    return entries + [(label_space.names[index], label_space.palette[index]) for index in classes]
+
+
+def _errors(image: Tensor, valid: Tensor, right_before: Tensor, right_now: Tensor) -> Pixels:
+    """Wrong pixels in colour over a pale grey image; void is black."""
+    grey = _to_pixels(0.55 + 0.45 * image.mean(0, keepdim=True))
+    for where, color in (
+        (valid & right_before & ~right_now, NEWLY_WRONG),
+        (valid & ~right_before & ~right_now, WRONG_BEFORE),
+        (~valid, VOID),
+    ):
+        grey[where.numpy()] = color
+    return grey
+
+
+def _to_pixels(image: Tensor) -> Pixels:
+    """`(C, H, W)` in [0, 1] to `(H, W, 3)` in 0..255."""
+    pixels = (image.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0)
+    return np.array(pixels.numpy())
+
+
+def _amplification(largest: float) -> int:
+    """The largest round factor that keeps the difference inside mid-grey plus or minus one half."""
+    fitting = [factor for factor in _AMPLIFICATIONS if factor * largest <= 0.5]
+    return fitting[-1] if fitting and largest > 0 else 1
+
+
+def _check_shapes(image: Tensor, adv: Tensor, *maps: Tensor) -> None:
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"a panel shows images (1, H, W) or (3, H, W), got {tuple(image.shape)}")
+    shapes = [tuple(classes.shape) for classes in maps]
+    if adv.shape != image.shape or set(shapes) != {tuple(image.shape[1:])}:
+        raise ValueError(
+            f"image {tuple(image.shape)}, adversarial image {tuple(adv.shape)} and class maps {shapes} differ in size"
+        )

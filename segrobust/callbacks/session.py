@@ -93,7 +93,9 @@ class Session:
         with tempfile.TemporaryDirectory() as kept, RecordWriter(path, self.rank) as writer:
             store = AdversarialStore(kept, drawn)
             records = self._attack(progress, done, writer, store)
-            files = write_panels(self.network, self.dataset, self.plan, directory, store, drawn, self.ignore_index)
+            files = write_panels(
+                self.network, self.dataset, self.plan, directory, store, drawn, self.ignore_index, tiles_too=False
+            )
         panels = tuple(Panel(_job_of(file), file.stem, file.read_bytes()) for file in files)
         return Share(records, panels, self._check())
 

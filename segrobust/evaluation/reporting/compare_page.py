@@ -12,7 +12,7 @@ from segrobust.evaluation.reporting.compare_tables import (
 from segrobust.evaluation.reporting.contestants import Contestant, same_classes, shared_radius
 from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.evaluation.reporting.lines import score_lines, strongest
-from segrobust.evaluation.reporting.page import Page, Plot, Warning
+from segrobust.evaluation.reporting.page import Banner, Page, Plot
 from segrobust.evaluation.reporting.page_series import DASHES, METRICS, Style, chosen_norms, curve, norm_axis, steps
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.reporting.texts import percent, radius_text
@@ -58,20 +58,20 @@ def _sentences(contestants: Sequence[Contestant]) -> Iterable[Sentence]:
     )
 
 
-def _warnings(contestants: Sequence[Contestant], differences: Sequence[str]) -> Iterable[Warning]:
+def _warnings(contestants: Sequence[Contestant], differences: Sequence[str]) -> Iterable[Banner]:
     if differences:
         text = "These runs differ in what should be the same, and are compared because that was forced."
-        yield Warning(status="fail", title="Not comparable", text=text, items=tuple(differences))
+        yield Banner(status="fail", title="Not comparable", text=text, items=tuple(differences))
     for c in contestants:
         failed = [f"{check.name}: {check.detail}" for check in c.run.checks if check.status == "fail"]
         if failed:
             text = f"Checks of {c.label} failed: numbers that they touch must not be believed."
-            yield Warning(status="fail", title="Unreliable", text=text, items=tuple(failed))
+            yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
         if c.run.selection is not None:
-            yield Warning(status="warn", title="Optimistic", text=f"{c.label}: {c.run.selection.warning}")
+            yield Banner(status="warn", title="Optimistic", text=f"{c.label}: {c.run.selection.warning}")
     dropped = tuple(f"{c.label}: {', '.join(c.dropped)}" for c in contestants if c.dropped)
     if dropped:
-        yield Warning(status="warn", title="Left out", text="Attacks that not all of the runs have.", items=dropped)
+        yield Banner(status="warn", title="Left out", text="Attacks that not all of the runs have.", items=dropped)
 
 
 def _plots(runs: Sequence[RunFiles]) -> Iterable[Plot]:
@@ -79,7 +79,7 @@ def _plots(runs: Sequence[RunFiles]) -> Iterable[Plot]:
         note = "Upper bounds. A colour for each run; at first what its strongest attack leaves at each eps."
         yield Plot(key="scores", title="What is left under attack", note=note)
     if any(run.summary.minimal_norm for run in runs):
-        note = "Distribution of minimal norms, lower bounds on the success rate. Further right: larger perturbations were needed."
+        note = "Distribution of minimal norms, lower bounds on the success rate. To the right: larger norms."
         yield Plot(key="norms", title="Share of images broken within eps", note=note)
 
 

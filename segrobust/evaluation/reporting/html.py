@@ -10,7 +10,7 @@ from typing import Final
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.headline import headline
 from segrobust.evaluation.reporting.lines import strongest
-from segrobust.evaluation.reporting.page import Page, Plot, Stat, Warning
+from segrobust.evaluation.reporting.page import Banner, Page, Plot, Stat
 from segrobust.evaluation.reporting.page_panels import choose_panels
 from segrobust.evaluation.reporting.page_series import report_series
 from segrobust.evaluation.reporting.page_tables import (
@@ -191,17 +191,17 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
         yield Stat(label="checks", value="none made", note="nothing vouches for the numbers", status="warn")
 
 
-def _warnings(run: RunFiles) -> Iterable[Warning]:
+def _warnings(run: RunFiles) -> Iterable[Banner]:
     failed = [f"{check.name}: {check.detail}" for check in run.checks if check.status == "fail"]
     if failed:
         text = "Checks failed: the numbers that they touch must not be believed."
-        yield Warning(status="fail", title="Unreliable", text=text, items=tuple(failed))
+        yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
     if run.selection is not None:
-        yield Warning(status="warn", title="Optimistic", text=run.selection.warning)
+        yield Banner(status="warn", title="Optimistic", text=run.selection.warning)
     if run.faults:
         count = len({fault.sample_id for fault in run.faults})
         text = f"Something raised for {count} images, which lack results; they are listed under checks."
-        yield Warning(status="warn", title="Incomplete", text=text)
+        yield Banner(status="warn", title="Incomplete", text=text)
 
 
 def _panels_note(left_out: int) -> str:

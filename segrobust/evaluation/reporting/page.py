@@ -88,7 +88,7 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warning:
+class Banner:
     """Something that a reader must know before the numbers: `fail` for numbers that must not be believed."""
 
     status: Literal["warn", "fail"]
@@ -131,7 +131,7 @@ class Page:
     subtitle: str
     sentences: tuple[Sentence, ...] = ()
     stats: tuple[Stat, ...] = ()
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[Banner, ...] = ()
     plots: tuple[Plot, ...] = ()
     class_plots: tuple[Plot, ...] = ()
     tables: Mapping[str, tuple[Table, ...]] = field(default_factory=dict)

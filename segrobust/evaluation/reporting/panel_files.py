@@ -75,11 +75,13 @@ def write_panels(
     store: AdversarialStore,
     sample_ids: Iterable[int],
     ignore_index: int,
+    *,
+    tiles_too: bool = True,
 ) -> tuple[Path, ...]:
     """Draws one panel per image and job as `panels/<sample id>-<job>.png`; fixed budgets at their largest radius.
 
-    The tiles of each lie in `panels/tiles/<sample id>-<job>/` for the page. An image without a record, or without an
-    adversarial image that was kept, has no panel: its attack raised, or had no need to run.
+    The tiles of each lie in `panels/tiles/<sample id>-<job>/` for the page, if wanted. An image without a record, or
+    without an adversarial image that was kept, has no panel: its attack raised, or had no need to run.
 
     Returns:
         The panels.
@@ -103,7 +105,8 @@ def write_panels(
             tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space)
             path = directory.panels / f"{sample_id:06d}-{job.name}.png"
             compose(tiles, panel_title(record)).save(path)
-            _write_tiles(tiles, record, directory.panels / TILES / path.stem)
+            if tiles_too:
+                _write_tiles(tiles, record, directory.panels / TILES / path.stem)
             written.append(path)
     return tuple(written)
 

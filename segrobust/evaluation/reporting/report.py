@@ -3,25 +3,25 @@
 import io
 import os
 import signal
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from segrobust.evaluation.checks import Check, check_records, read_checks
+from segrobust.evaluation.checks import Check
+from segrobust.evaluation.completeness import count_missing
 from segrobust.evaluation.estimate import Estimate
-from segrobust.evaluation.faults import Fault, read_faults
+from segrobust.evaluation.faults import Fault
 from segrobust.evaluation.manifest import Manifest
-from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.records import Record
 from segrobust.evaluation.reporting.csv_tables import write_csv
 from segrobust.evaluation.reporting.html import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.pictures import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.run_files import read_run
 from segrobust.evaluation.reporting.tables import summary_tables
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.strict_json import write_json
@@ -102,25 +102,15 @@ def summarize_run(run_dir: str | os.PathLike[str]) -> Report:
     Raises:
         ValueError: the directory holds no run, or damaged files.
     """
-    directory = RunDirectory(Path(run_dir))
-    if not directory.manifest.is_file():
-        raise ValueError(f"{run_dir} holds no run: there is no {directory.manifest.name}; it is made by evaluate")
-    manifest = Manifest.read(directory.manifest)
-    wanted = set(manifest.samples)
-    records = tuple(record for record in read_records(directory.path) if record.sample_id in wanted)
-    keys = {record.key for record in records}
-    lacking = expected_keys(manifest, records) - keys
-    faults = tuple(fault for fault in read_faults(directory.path, keys) if fault.sample_id in wanted)
-    excused = {fault.sample_id for fault in faults if fault.stage != "attack"}
-    known = {fault.key for fault in faults}
+    run = read_run(RunDirectory(Path(run_dir)))
     return Report(
-        records=records,
-        summary=summarize(records, asr_only=manifest.asr_only),
-        heading=heading(manifest),
-        directory=directory,
-        missing=sum(not (key[0] in excused or key in known or _hangs_on(key, known)) for key in lacking),
-        faults=faults,
-        checks=read_all_checks(directory, manifest, records),
+        records=run.records,
+        summary=run.summary,
+        heading=heading(run.manifest),
+        directory=run.directory,
+        missing=count_missing(run.manifest, run.records, run.faults),
+        faults=run.faults,
+        checks=run.checks,
     )
 
 
@@ -154,48 +144,6 @@ def write_report(directory: RunDirectory) -> Report:
     if can_write_html():
         write_html(directory)
     return report
-
-
-def read_all_checks(directory: RunDirectory, manifest: Manifest, records: Collection[Record]) -> tuple[Check, ...]:
-    """What the files of checks hold, and what the records show.
-
-    Raises:
-        ValueError: a file of checks is damaged.
-    """
-    files = [path for path in (directory.network_checks, directory.attack_checks) if path.exists()]
-    stored = tuple(check for path in files for check in read_checks(path)[0])
-    if not stored:
-        return ()
-    return (*stored, *check_records(records, {entry.digest: entry.attack for entry in manifest.attacks}))
-
-
-def expected_keys(manifest: Manifest, records: Iterable[Record]) -> set[Key]:
-    """The keys of all records that the last command on a run wants.
-
-    Args:
-        manifest: of the run.
-        records: so far; where success rates alone are wanted, a broken image needs no more attacks at that radius.
-    """
-    broken: dict[int, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.success:
-            broken[record.sample_id].append(record)
-    keys: set[Key] = set()
-    for sample_id in manifest.samples:
-        keys.add((sample_id, CLEAN, None))
-        for entry in manifest.planned:
-            if entry.kind == "minimal-norm":
-                keys.add((sample_id, entry.digest, "min"))
-            for eps in entry.eps:
-                may_skip = manifest.asr_only and entry.kind == "fixed-budget"
-                if not (may_skip and any(r.breaks(entry.norm_name, eps) for r in broken[sample_id])):
-                    keys.add((sample_id, entry.digest, eps))
-    return keys
-
-
-def _hangs_on(key: Key, faults: Collection[Key]) -> bool:
-    """Whether a by-product is missing because its attack raised."""
-    return (key[0], key[1], "min") in faults
 
 
 def _fault_lines(faults: Sequence[Fault]) -> Text:

@@ -1,0 +1,156 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from evaluation.reporting.runs import EvilScenes, make_run
+from evaluation.reporting.test_html import read
+from evaluation.toy import toy_network, toy_plan
+
+from segrobust.attacks import PGD
+from segrobust.evaluation import Manifest, RunDirectory, plan_attacks
+from segrobust.evaluation.records import read_records
+from segrobust.evaluation.reporting.compare import compare_runs, run_labels
+from segrobust.evaluation.reporting.html import write_html
+from segrobust.evaluation.reporting.markdown import write_markdown
+from segrobust.metrics import geometric_mean_ratio
+
+pytest.importorskip("jinja2")
+pytest.importorskip("plotly")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    other = plan_attacks(
+        {"alma": toy_plan().jobs[0].attack, "mine": PGD(num_steps=2, criterion=toy_plan().criterion)},
+        (16 / 255, 64 / 255),
+    )
+    make_run(folder / "standard", panels=0)
+    make_run(folder / "other", network=toy_network(seed=1), plan=other, panels=0)
+    return folder
+
+
+@pytest.fixture
+def runs(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "runs")
+    return [tmp_path / "runs" / "standard", tmp_path / "runs" / "other"]
+
+
+def change(path, **values):
+    directory = RunDirectory(path)
+    replace(Manifest.read(directory.manifest), **values).write(directory.manifest)
+
+
+def text_of(path):
+    return " ".join("".join(read(path).text).split())
+
+
+def test_runs_stand_side_by_side(runs, tmp_path):
+    page = compare_runs(runs, tmp_path / "out" / "compare.html")
+    text, data = text_of(page), json.loads(read(page).scripts[0])
+    assert "Comparison of 2 runs" in text
+    assert "Not comparable" not in text
+    labels = [curve["label"] for norm in data["norms"] for curve in norm["curves"]]
+    assert {label.split(":")[0] for label in labels} == {"standard", "other"}
+    assert [step["label"] for step in data["norms"][0]["steps"]] == ["standard: alma", "other: alma"]
+    assert page.read_bytes() == compare_runs(runs, tmp_path / "again.html").read_bytes()
+
+
+def test_attacks_that_not_all_have_are_left_out_and_named(runs, tmp_path):
+    page = compare_runs(runs, tmp_path / "compare.html")
+    text, data = text_of(page), json.loads(read(page).scripts[0])
+    assert "standard: pgd" in text
+    assert "other: mine" in text
+    assert not [c for norm in data["norms"] for c in norm["curves"] if "pgd" in c["label"] or "mine" in c["label"]]
+
+
+def test_ratios_are_those_of_the_images_that_both_break(runs, tmp_path):
+    norms = []
+    for path in runs:
+        found = [r for r in read_records(path) if r.kind == "minimal-norm" and not r.flags]
+        norms.append(torch.tensor([r.norm for r in found], dtype=torch.float64))
+    expected = geometric_mean_ratio(norms[1], norms[0])
+    assert f"other / standard alma {expected.ratio:.3f} {expected.num_both} " in text_of(
+        compare_runs(runs, tmp_path / "c.html")
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("data", "else", "fingerprint of the data: toy-5 in standard, else in other"),
+        ("samples", (0, 1, 3), "images: 5 at 0, 1, 2, 3, 4 in standard, 3 at 0, 1, 3 in other"),
+        ("image_size", "1x2", "size of the first image: 8x9 in standard, 1x2 in other"),
+        ("ignore_index", 7, "label of void pixels: 255 in standard, 7 in other"),
+        ("criterion", "Untargeted(apsr=0.5)", r"criterion of success: Untargeted\(apsr=0.9\) in standard"),
+        ("precision", "float32", "precision: float64 in standard, float32 in other"),
+        ("label_space", None, "classes: .* in standard, None in other"),
+    ],
+)
+def test_runs_that_differ_are_refused_unless_forced(runs, tmp_path, field, value, named):
+    change(runs[1], **{field: value})
+    with pytest.raises(ValueError, match=named) as caught:
+        compare_runs(runs, tmp_path / "compare.html")
+    assert "--force" in str(caught.value)
+    assert str(caught.value).count("\n") == 2  # this field alone
+    assert not (tmp_path / "compare.html").exists()
+    text = text_of(compare_runs(runs, tmp_path / "compare.html", force=True))
+    assert "Not comparable" in text
+    assert str(caught.value).split("\n")[1].strip() in text
+
+
+def test_runs_without_a_common_attack_are_refused_unless_forced(runs, tmp_path):
+    manifest = Manifest.read(RunDirectory(runs[1]).manifest)
+    shard = runs[1] / "records" / "rank000.jsonl"
+    shard.write_text("".join(line for line in shard.open() if '"attack":"alma"' not in line))
+    change(runs[1], attacks=tuple(entry for entry in manifest.attacks if entry.name == "mine"))
+    with pytest.raises(ValueError, match="alma, pgd in standard; mine in other"):
+        compare_runs(runs, tmp_path / "compare.html")
+    assert "Not comparable" in text_of(compare_runs(runs, tmp_path / "compare.html", force=True))
+
+
+def test_networks_and_seeds_may_differ(runs, tmp_path):
+    change(runs[1], seed=5, weights="w", preprocessing="p")
+    assert "Not comparable" not in text_of(compare_runs(runs, tmp_path / "compare.html"))
+
+
+@pytest.mark.parametrize("paths", [[], ["standard"], ["standard", "standard"]])
+def test_one_run_is_no_comparison(runs, tmp_path, paths):
+    with pytest.raises(ValueError, match="at least two different runs"):
+        compare_runs([tmp_path / "runs" / name for name in paths], tmp_path / "compare.html")
+
+
+def test_labels_are_short_and_differ(tmp_path):
+    paths = [tmp_path / "a" / "evaluation-1", tmp_path / "b" / "evaluation-2"]
+    assert run_labels(paths) == ("a/evaluation-1", "b/evaluation-2")
+    assert run_labels([tmp_path / "a", tmp_path / "b"]) == ("a", "b")
+    assert run_labels([tmp_path / "a" / "x", tmp_path / "b" / "x"]) == ("a/x", "b/x")
+
+
+def test_images_that_chose_the_checkpoint_are_told(runs, tmp_path):
+    training = tmp_path / "training"
+    chosen = training / "csv" / "version_0" / "robustness" / "epoch=001-step=000010-abc"
+    evaluated = training / "evaluation-1"
+    shutil.copytree(runs[0], chosen)
+    shutil.copytree(runs[0], evaluated)
+    change(chosen, samples=(1, 3))
+    warning = "2 of 5 images were also used to choose this checkpoint (csv/version_0/robustness)"
+    assert warning in text_of(write_html(RunDirectory(evaluated)))
+    assert "2 of 5 images" in write_markdown(RunDirectory(evaluated)).read_text()
+    assert f"evaluation-1: {warning}" in text_of(compare_runs([evaluated, runs[1]], tmp_path / "c.html"))
+    change(chosen, data="other data")
+    assert "used to choose" not in text_of(write_html(RunDirectory(evaluated)))
+
+
+def test_a_run_of_a_training_does_not_warn_of_itself(runs, tmp_path):
+    own = tmp_path / "log" / "robustness" / "epoch=001-step=000010-abc"
+    shutil.copytree(runs[0], own)
+    assert "used to choose" not in text_of(write_html(RunDirectory(own)))
+
+
+def test_classes_that_differ_are_not_set_side_by_side(runs, tmp_path):
+    space = replace(EvilScenes.label_space, names=("a", "b", "c", "d"))
+    change(runs[1], label_space=space)
+    assert "no classes, or no radius, in common" in text_of(compare_runs(runs, tmp_path / "c.html", force=True))

@@ -1,0 +1,106 @@
+import csv
+import math
+import re
+import shutil
+
+import pytest
+from evaluation.reporting.runs import EVIL, QUOTES, make_run
+
+from segrobust.evaluation import RunDirectory
+from segrobust.evaluation.checks import Check, write_checks
+from segrobust.evaluation.reporting.csv_tables import write_csv
+from segrobust.evaluation.reporting.markdown import escape, markdown_table, write_markdown
+from segrobust.evaluation.reporting.run_files import read_run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run") / "evil", panels=0)
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "copy")
+    return RunDirectory(tmp_path / "copy")
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_have_a_row_per_attack_radius_and_scope(run):
+    summary = read_run(run).summary
+    scores, _, _ = write_csv(run)
+    rows = rows_of(scores)
+    keys = [(row["scope"], row["attack"], row["eps"]) for row in rows]
+    assert len(set(keys)) == len(keys) == 1 + 2 + 2 + 2  # clean; pgd, by-products and any attack at two radii
+    row = next(row for row in rows if (row["scope"], float(row["eps"])) == ("attack", 16 / 255))
+    entry = summary.fixed_budget[0].scores[0]
+    assert float(row["miou"]) == entry.miou
+    assert float(row["miou_low"]) == entry.miou_band.low
+    assert row["bound"] == entry.bound
+    rate = next(row for row in rows if (row["scope"], float(row["eps"])) == ("any attack", 64 / 255))
+    assert float(rate["asr"]) == summary.any_attack[0].asr[1]
+
+
+def test_norms_have_a_row_per_image_with_failures_and_flags(run):
+    _, norms, _ = write_csv(run)
+    found = [r for r in read_run(run).records if r.kind == "minimal-norm"]
+    rows = rows_of(norms)
+    assert [row["sample_name"] for row in rows] == [f"{QUOTES}{r.sample_id}" for r in found]
+    assert [float(row["norm"]) for row in rows] == [r.norm for r in found]
+    assert [row["flags"] for row in rows if row["sample_id"] == "2"] == ["no-valid-pixel"]
+
+
+def test_classes_have_names(run):
+    _, _, classes = write_csv(run)
+    rows = [row for row in rows_of(classes) if row["scope"] == "clean"]
+    assert [row["name"] for row in rows] == [EVIL, "road <b>&</b> sky", "car", "pole"]
+    assert [float(row["iou"]) for row in rows] == list(read_run(run).summary.clean.iou)
+
+
+def test_files_are_functions_of_the_records(run):
+    first = [path.read_bytes() for path in (*write_csv(run), write_markdown(run))]
+    assert [path.read_bytes() for path in (*write_csv(run), write_markdown(run))] == first
+
+
+def test_the_text_to_paste_holds_findings_bounds_and_source(run):
+    files = read_run(run)
+    text = write_markdown(run).read_text()
+    (entry,) = files.summary.minimal_norm
+    assert "a stronger attack can only lower it" in text
+    assert entry.bound in text
+    assert f"Clean, {files.summary.num_images} images: mIoU^D {100 * files.summary.clean.miou:.1f} %" in text
+    for part in (files.manifest.weights[:8], "float64", "seed 0", "by-product", "without a valid pixel are left out"):
+        assert part in text
+    for attack in files.manifest.attacks:
+        assert attack.attack in text
+    widths = {
+        line.count(" | ") for line in text.splitlines() if line.startswith("| minimal") or line.startswith("| alma")
+    }
+    assert len(widths) == 1
+
+
+def test_failed_checks_are_told(run):
+    bad = Check(name="made_up", status="fail", detail="it is bad", meaning="m", mend="mend it")
+    write_checks(run.network_checks, [bad], weights="w")
+    text = write_markdown(run).read_text()
+    assert "**Unreliable**" in text
+    assert r"**fail** made\_up: it is bad. mend it." in text
+
+
+def test_nothing_in_a_name_ends_a_cell_or_starts_html():
+    table = markdown_table(["a", "b"], [[EVIL, "x|y\nz"]])
+    assert "<script" not in table
+    assert len(table.splitlines()) == 3
+    assert len(re.findall(r"(?<!\\)\|", table.splitlines()[-1])) == 3
+    assert escape("a_b*c") == r"a\_b\*c"
+
+
+def test_an_infinite_norm_stays_one(run):
+    shard = run.records / "rank000.jsonl"
+    lines = [re.sub(r'"norm":[0-9.e-]+', '"norm":"inf"', x) if '"eps":"min"' in x else x for x in shard.open()]
+    shard.write_text("".join(lines))
+    assert all(math.isinf(float(row["norm"])) for row in rows_of(write_csv(run)[1]))
+    assert "withstood alma" in write_markdown(run).read_text()

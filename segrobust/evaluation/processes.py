@@ -1,10 +1,13 @@
 """Several processes at one evaluation: who they are, how they share the work, and how results come together."""
 
+import contextlib
 import os
+import threading
 import time
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +21,9 @@ from segrobust.evaluation.records import Record, merge_records
 from segrobust.evaluation.work import SharedWork, StridedWork, WorkSource
 
 PATIENCE: Final = 1800.0
-"""Seconds without a sign of life from any other process after which a process stops waiting for them."""
+"""Seconds in which all processes have to come."""
+
+_HEARTBEAT: Final = 5.0
 
 _POLL: Final = 0.2
 
@@ -38,6 +43,7 @@ class Processes:
         world_size: number of processes.
         local_rank: its number on its machine: the GPU that it takes.
         store: of `torch.distributed`, reached by all processes; it may outlive them.
+        lost_after: seconds without a sign of life after which another process counts as lost.
 
     Raises:
         ValueError: a rank outside 0..world_size - 1.
@@ -47,6 +53,7 @@ class Processes:
     world_size: int = 1
     local_rank: int = 0
     store: Store | None = None
+    lost_after: float = 60.0
 
     def __post_init__(self) -> None:
         StridedWork((), self.rank, self.world_size)
@@ -82,7 +89,9 @@ class Processes:
 class Team:
     """The processes of one start of a job, as one of them sees them.
 
-    They wait for each other at the start and at the end. In between there is `count` alone, which costs two messages.
+    They wait for each other at the start; then each works on alone. A thread tells the others that its process lives.
+    A process that is lost is not waited for: process 0 does what it leaves behind. One that comes back, in the place of
+    a lost one, is let in at any time.
 
     Args:
         processes: this one among the others.
@@ -97,25 +106,37 @@ class Team:
     is_shared: bool
 
     @classmethod
-    def gather(cls, processes: Processes, directory: Path) -> Self:
+    @contextmanager
+    def gathered(cls, processes: Processes, directory: Path) -> Iterator[Self]:
         """Waits for all processes, and looks whether they see the same directory.
 
         Args:
             processes: this one among the others, with a store.
             directory: run directory of this process.
+
+        Raises:
+            TimeoutError: not all processes came within `PATIENCE`.
         """
         assert processes.store is not None
-        store = _store_of_this_start(processes, processes.store)
+        name = uuid4().hex
+        leader = _wait_for_all(processes, processes.store, name)
+        store = PrefixStore(f"segrobust/{leader}", processes.store)
         if processes.leads:
-            token = f".shared-{uuid4().hex}"
-            (directory / token).touch()
-            store.set("token", token)
+            (directory / f".shared-{leader}").touch()
+            store.set("token", f".shared-{leader}")
         path = directory / store.get("token").decode()
         store.set(f"sees/{processes.rank}", str(int(path.exists())))
         seen = [store.get(f"sees/{rank}") for rank in range(processes.world_size)]
-        if processes.leads:
-            path.unlink()
-        return cls(processes, store, directory, all(answer == b"1" for answer in seen))
+        left = threading.Event()
+        thread = threading.Thread(target=_stay_alive, args=(processes, store, name, left), daemon=True)
+        thread.start()
+        try:
+            yield cls(processes, store, directory, all(answer == b"1" for answer in seen))
+        finally:
+            left.set()
+            thread.join()
+            if processes.leads:
+                path.unlink(missing_ok=True)
 
     def work(self, ids: Sequence[int], batch_size: int) -> WorkSource:
         """The samples of this process: to be iterated once."""
@@ -137,46 +158,43 @@ class Team:
         )
 
     def count(self, record: Record) -> int:
-        """Counts a record for all to see, and as a sign of life.
+        """Counts a record for all to see.
 
         Returns:
             How many of its attack and kind all processes together have made in this start.
         """
-        self.store.add("beats", 1)
         return self.store.add(f"count/{record.digest}/{record.kind}", 1)
 
-    def finish(self, records: Iterable[Record], stop: Callable[[], bool]) -> tuple[Record, ...]:
-        """Waits until all have done their work, or give no sign of life for `PATIENCE`.
+    def finish(self, records: tuple[Record, ...], stop: Callable[[], bool]) -> tuple[Record, ...]:
+        """Ends this process's work; process 0 waits until the others have ended theirs, or are lost.
 
         Args:
-            records: that this process made.
+            records: those in this process's directory.
             stop: asked while waiting; True ends it.
 
         Returns:
             For process 0, where directories are not shared: the records of the others. Else nothing.
         """
-        if not self.is_shared:
-            self._publish("end", tuple(records))
-        self.store.add("finished", 1)
-        self._wait_for("finished", self.processes.world_size, PATIENCE, stop)
+        others = range(1, self.processes.world_size)
         if not self.processes.leads:
-            self.store.add("left", 1)
+            if not self.is_shared:
+                self._publish("end", records)
+            self.store.set(f"finished/{self.processes.rank}", "1")
             return ()
-        self._wait_for("left", self.processes.world_size - 1, 10.0, stop)
+        signs = {rank: (-1, time.monotonic()) for rank in others}
+        while not stop():
+            awaited = [rank for rank in others if not self.store.check([f"finished/{rank}"])]
+            for rank in awaited:
+                heard = self.store.add(f"alive/{rank}", 0)
+                if heard != signs[rank][0]:
+                    signs[rank] = heard, time.monotonic()
+            if all(time.monotonic() - signs[rank][1] > self.processes.lost_after for rank in awaited):
+                break
+            time.sleep(_POLL)
         if self.is_shared:
             return ()
-        present = [r for r in range(1, self.processes.world_size) if self.store.check([f"end/{r}/pieces"])]
+        present = [rank for rank in others if self.store.check([f"end/{rank}/pieces"])]
         return tuple(record for rank in present for record in self._fetch("end", rank))
-
-    def _wait_for(self, key: str, count: int, patience: float, stop: Callable[[], bool]) -> None:
-        signs, since = -1, time.monotonic()
-        while self.store.add(key, 0) < count and not stop():
-            heard = self.store.add("beats", 0) + self.store.add(key, 0)
-            if heard != signs:
-                signs, since = heard, time.monotonic()
-            if time.monotonic() - since > patience:
-                return
-            time.sleep(_POLL)
 
     def _publish(self, moment: str, records: Sequence[Record]) -> None:
         lines = "\n".join(record.to_line() for record in records)
@@ -195,32 +213,48 @@ class Team:
         return (Record.from_line(line) for line in zlib.decompress(b64decode(content)).splitlines())
 
 
-def _store_of_this_start(processes: Processes, store: Store) -> Store:
-    """The part of a store that belongs to this start of the job.
+def _wait_for_all(processes: Processes, store: Store, name: str) -> str:
+    """The name of the process 0 of this start of the job.
 
-    torchrun keeps its store when it starts the processes anew, with all that lost ones have left there. Each process
-    therefore says hello by a name that it makes up; process 0 answers every hello with its own name until it has been
-    heard by all, and that name is the prefix of everything that follows.
-
-    Raises:
-        TimeoutError: not all processes came within `PATIENCE`.
+    torchrun keeps its store when it starts processes anew, with all that lost ones have left there. Each process
+    therefore says hello by a name that it makes up; process 0 answers every hello with its own name, which is the
+    prefix of everything that follows.
     """
-    name = uuid4().hex
+    started = time.monotonic()
     if not processes.leads:
         store.set(f"segrobust/hello/{processes.rank}", name)
-        store.wait([f"segrobust/answer/{name}"], timedelta(seconds=PATIENCE))
+        while not store.check([f"segrobust/answer/{name}"]):
+            _give_up_after(started, processes)
         leader = store.get(f"segrobust/answer/{name}").decode()
         store.add(f"segrobust/{leader}/heard", 1)
-        return PrefixStore(f"segrobust/{leader}", store)
-    started = time.monotonic()
+        return leader
     while store.add(f"segrobust/{name}/heard", 0) < processes.world_size - 1:
-        for rank in range(1, processes.world_size):
-            if store.check([f"segrobust/hello/{rank}"]):
-                store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
-        if time.monotonic() - started > PATIENCE:
-            raise TimeoutError(f"of {processes.world_size} processes not all came within {PATIENCE:.0f} s")
-        time.sleep(_POLL)
-    return PrefixStore(f"segrobust/{name}", store)
+        _answer(processes, store, name)
+        _give_up_after(started, processes)
+    return name
+
+
+def _give_up_after(started: float, processes: Processes) -> None:
+    if time.monotonic() - started > PATIENCE:
+        raise TimeoutError(f"of {processes.world_size} processes not all came within {PATIENCE:.0f} s")
+    time.sleep(_POLL)
+
+
+def _answer(processes: Processes, store: Store, name: str) -> None:
+    """Says to all who said hello who process 0 is."""
+    for rank in range(1, processes.world_size):
+        if store.check([f"segrobust/hello/{rank}"]):
+            store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
+
+
+def _stay_alive(processes: Processes, store: Store, name: str, left: threading.Event) -> None:
+    """Tells the others that this process lives; process 0 also lets in who comes back. Ends with the store."""
+    assert processes.store is not None
+    with contextlib.suppress(RuntimeError):  # of the store, whose errors all are RuntimeErrors
+        while not left.wait(min(_HEARTBEAT, processes.lost_after / 5)):
+            store.add(f"alive/{processes.rank}", 1)
+            if processes.leads:
+                _answer(processes, processes.store, name)
 
 
 def _number(name: str, default: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -14,7 +15,7 @@ from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.checks import Check, check_attacks, check_network, check_records, write_checks
 from segrobust.evaluation.estimate import estimate, measure_passes
 from segrobust.evaluation.faults import FaultLog
-from segrobust.evaluation.interruption import Interruption, interruptible
+from segrobust.evaluation.interruption import interruptible
 from segrobust.evaluation.judging import device_of, precision_of
 from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.numbers.summarize import summarize
@@ -95,15 +96,24 @@ class Session:
         if self.processes.leads:
             self._introduce(directory)
         faults = FaultLog(directory.path, self.processes.rank, skip_unreadable)
-        team = None if self.processes.store is None else Team.gather(self.processes, directory.path)
-        with interruptible() as stop, RecordWriter(directory.path, self.processes.rank) as writer:
+        with (
+            interruptible() as stop,
+            RecordWriter(directory.path, self.processes.rank) as writer,
+            self._gathered(directory) as team,
+        ):
             done = read_records(directory.path)
             if team is not None:
                 done = team.exchange(done)
             kept = AdversarialStore(directory.path, None if keep_all else drawn)
-            made = list(self._work(team, done, writer, kept, faults, stop))
+            settings = {"writer": writer, "store": kept, "faults": faults, "stop": stop}
+            deque(self._work(team, done, settings), maxlen=0)
             if team is not None and not stop():
-                _write_missing(directory, writer, (*done, *team.finish(made, stop)))
+                known = merge_records([*done, *read_records(directory.path)])
+                others = team.finish(known, stop)
+                if self.processes.leads:
+                    _write_missing(directory, writer, (*known, *others))
+                    left = StridedWork(self.samples, batch_size=self.batch_size)  # behind by lost processes
+                    deque(self._run(left, done=read_records(directory.path), **settings), maxlen=0)
             if not stop() and self._concludes(directory):
                 self._conclude(directory, drawn, faults)
         report = replace(summarize_run(directory.path), interrupted=stop.signal)
@@ -111,22 +121,22 @@ class Session:
             return replace(report, missing=0)
         return report
 
-    def _work(
-        self,
-        team: Team | None,
-        done: tuple[Record, ...],
-        writer: RecordWriter,
-        store: AdversarialStore,
-        faults: FaultLog,
-        stop: Interruption,
-    ) -> Iterator[Record]:
+    @contextmanager
+    def _gathered(self, directory: RunDirectory) -> Iterator[Team | None]:
+        """The team of this process; None where it works alone or knows of the others by their files only."""
+        if self.processes.store is None:
+            yield None
+        else:
+            with Team.gathered(self.processes, directory.path) as team:
+                yield team
+
+    def _work(self, team: Team | None, done: tuple[Record, ...], settings: dict[str, Any]) -> Iterator[Record]:
         """Measures what is missing, with progress and signs of life."""
-        settings = {"done": done, "writer": writer, "store": store, "faults": faults, "stop": stop}
         if team is not None:
-            records = self._run(team.work(self.samples, self.batch_size), **settings)
+            records = self._run(team.work(self.samples, self.batch_size), done=done, **settings)
             return self._shown(records, done, self.samples, team.count)
         share = StridedWork(self.samples, self.processes.rank, self.processes.world_size, self.batch_size)
-        return self._shown(self._run(share, **settings), done, [i for batch in share for i in batch], None)
+        return self._shown(self._run(share, done=done, **settings), done, [i for batch in share for i in batch], None)
 
     def _concludes(self, directory: RunDirectory) -> bool:
         """Whether this process makes the report: the one that speaks for all, or without a store the last one."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from evaluation.toy import ToyScenes, comparable, toy_network, toy_plan
+from tolerances import NORM_OF_ANOTHER_BATCH
 
 from segrobust.evaluation import Processes, StridedWork, evaluate, merge_records, read_records, run, summarize_run
 
@@ -106,3 +107,45 @@ def test_two_processes_give_the_records_of_one(tmp_path, processes):
     (tmp_path / "records" / "rank000.jsonl").write_text(texts[0] + "\n")
     assert len(texts[0].splitlines()) == len(alone)
     assert comparable(read_records(tmp_path)) == comparable(merge_records(alone))
+
+
+def evaluate_seven(run_dir: Path, rank: int, world_size: int, batch_size: int) -> None:
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{run_dir}.store", world_size) if world_size > 1 else None
+    evaluate(
+        toy_network(torch.float32),
+        ToyScenes(7),
+        plan=toy_plan(),
+        run_dir=run_dir,
+        batch_size=batch_size,
+        processes=Processes(rank=rank, world_size=world_size, store=store),
+        panels=0,
+        checks="off",
+        progress=False,
+    )
+
+
+def test_world_size_changes_no_bit_and_batch_size_changes_the_last_ones(tmp_path, processes):
+    """Batches are handed out whole: with the batch size fixed, results are those of one process in every bit."""
+    runs = {}
+    for batch_size in (1, 4):
+        for world_size in (1, 2, 3):
+            run_dir = tmp_path / f"{world_size}x{batch_size}"
+            workers = [
+                processes.Process(target=evaluate_seven, args=(run_dir, rank, world_size, batch_size), daemon=True)
+                for rank in range(world_size)
+            ]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            assert [worker.exitcode for worker in workers] == [0] * world_size
+            assert summarize_run(run_dir).missing == 0
+            runs[world_size, batch_size] = {record.key: record for record in read_records(run_dir)}
+    for (world_size, batch_size), found in runs.items():
+        assert comparable([*found.values()]) == comparable([*runs[1, batch_size].values()]), world_size
+    one, four = runs[1, 1], runs[1, 4]
+    assert one.keys() == four.keys()
+    assert {key: record.success for key, record in one.items()} == {key: record.success for key, record in four.items()}
+    for key, record in one.items():
+        assert four[key].norm == pytest.approx(record.norm, rel=NORM_OF_ANOTHER_BATCH)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ def main() -> None:
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=int(batch_size),
-        processes=Processes.from_environment(),
+        processes=replace(Processes.from_environment(), lost_after=4.0),
         panels=2,
         progress=False,
     )

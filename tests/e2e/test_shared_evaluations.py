@@ -99,7 +99,7 @@ def test_torchrun_shares_the_work_and_restarts_a_killed_worker(tmp_path, expecte
         wait_for(lambda: count_lines(tmp_path) > 6, agent)
         workers = [pid for pid in pids_of_session(agent.pid) if is_worker(pid)]
         os.kill(workers[0], signal.SIGKILL)
-        output, _ = agent.communicate(timeout=200)
+        output, _ = agent.communicate(timeout=120)
     assert agent.returncode == 0, output
     assert comparable(read_records(tmp_path)) == expected
     assert summarize_run(tmp_path).missing == 0
@@ -124,21 +124,14 @@ def wait_for(condition, *agents: subprocess.Popen[str], seconds: float = 120) ->
         time.sleep(0.05)
 
 
-def two_nodes(run_dir: Path, delay: float, port: int) -> tuple[tuple[object, ...], tuple[str, ...]]:
-    arguments = (run_dir, 9, 2, delay, "own-disk")
-    options = (
-        "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}",
-        "--rdzv-id=job", "--max-restarts=3", "--monitor-interval=1", "--local-addr=127.0.0.1",
-        "--rdzv-conf=timeout=100,last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=2",
-    )  # fmt: skip
-    return arguments, options
-
-
 def test_two_machines_with_a_disk_each_bring_their_records_together(tmp_path, expected):
-    arguments, options = two_nodes(tmp_path, 0.3, free_port())
-    agents = [torchrun(*arguments, node=node, options=options) for node in "ab"]
+    options = (
+        "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}",
+        "--rdzv-id=job", "--monitor-interval=1", "--local-addr=127.0.0.1",
+    )  # fmt: skip
+    agents = [torchrun(tmp_path, 9, 2, 0.3, "own-disk", node=node, options=options) for node in "ab"]
     with ended(*agents):
-        outputs = [agent.communicate(timeout=200)[0] for agent in agents]
+        outputs = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], outputs
     runs = {node: comparable(read_records(tmp_path / node)) for node in "ab"}
     (leader,) = [node for node in "ab" if (tmp_path / node / "summary.json").is_file()]
@@ -148,40 +141,61 @@ def test_two_machines_with_a_disk_each_bring_their_records_together(tmp_path, ex
     assert len(list((tmp_path / leader / "panels").glob("*.png"))) >= 4
 
 
-@pytest.mark.slow
 def test_a_machine_that_is_lost_and_returns_ends_a_complete_job(tmp_path, expected):
-    arguments, options = two_nodes(tmp_path, 1.0, free_port())
-    first = torchrun(*arguments, node="a", options=options)
-    time.sleep(3)  # so that the store is on machine a, which stays
-    second = torchrun(*arguments, node="b", options=options)
+    """The rendezvous is static: with c10d, torch 2.14 often leaves a machine that returns waiting for ever."""
+    options = (
+        "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}",
+        "--max-restarts=3", "--monitor-interval=1",
+    )  # fmt: skip
+    start = [
+        lambda rank=rank, node=node: torchrun(
+            tmp_path, 9, 2, 2.0, "own-disk", node=node, options=(*options, f"--node-rank={rank}")
+        )
+        for rank, node in enumerate("ab")
+    ]
+    first, second = start[0](), start[1]()
     with ended(first, second):
         wait_for(lambda: count_lines(tmp_path / "b") > 3, first, second)
         kill_session(second)
         made = count_lines(tmp_path / "b")
-        third = torchrun(*arguments, node="b", options=options)
+        third = start[1]()
         with ended(third):
-            outputs = [agent.communicate(timeout=200)[0] for agent in (first, third)]
+            outputs = [agent.communicate(timeout=120)[0] for agent in (first, third)]
     assert [first.returncode, third.returncode] == [0, 0], outputs
-    runs = {node: comparable(read_records(tmp_path / node)) for node in "ab"}
-    (leader,) = [node for node in "ab" if (tmp_path / node / "summary.json").is_file()]
-    assert runs[leader] == expected
-    assert made > 0
+    assert comparable(read_records(tmp_path / "a")) == expected
+    assert (tmp_path / "a" / "summary.json").is_file()
+    assert count_lines(tmp_path / "b") > made, "the machine worked on after its return"
+
+
+def test_what_a_lost_process_leaves_behind_is_done_by_the_first(tmp_path, expected):
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    tasks = [srun(rank, tmp_path, 0.4, address) for rank in range(2)]
+    with ended(*tasks):
+        wait_for(lambda: (tmp_path / "records" / "rank001.jsonl").exists() and count_lines(tmp_path) > 8, *tasks)
+        kill_session(tasks[1])
+        output, _ = tasks[0].communicate(timeout=120)
+    assert tasks[0].returncode == 0, output
+    assert comparable(read_records(tmp_path)) == expected
+    assert (tmp_path / "summary.json").is_file()
+
+
+def srun(rank: int, run_dir: Path, delay: float, address: dict[str, str]) -> subprocess.Popen[str]:
+    """One task as srun starts it."""
+    variables = {"SLURM_PROCID": str(rank), "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": str(rank), **address}
+    return subprocess.Popen(
+        [sys.executable, str(JOB), str(run_dir), "9", "2", str(delay)],
+        env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("has_store", [True, False])
 def test_the_variables_of_srun_are_understood(tmp_path, expected, has_store):
     port = free_port()
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if has_store else {}
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, str(JOB), str(tmp_path), "9", "2", "0.05"],
-            env=environment(SLURM_PROCID=str(rank), SLURM_STEP_NUM_TASKS="2", SLURM_LOCALID=str(rank), **address),
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
+    tasks = [srun(rank, tmp_path, 0.05, address) for rank in range(2)]
     with ended(*tasks):
-        outputs = [task.communicate(timeout=200)[0] for task in tasks]
+        outputs = [task.communicate(timeout=120)[0] for task in tasks]
     statuses = [task.returncode for task in tasks]
     assert statuses == [0, 0] if has_store else 0 in statuses, outputs
     assert comparable(read_records(tmp_path)) == expected

@@ -3,26 +3,23 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import torch
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.distributed import DistError
 
 import segrobust
 from segrobust.attacks import Attack
 from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, require_wandb
-from segrobust.cli.base import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, say, stop
+from segrobust.cli.base import DEMO_WEIGHTS, ROOT, say, stop
 from segrobust.cli.judging import judge_command
+from segrobust.cli.network import NetworkCLI, default_device
 from segrobust.cli.runs import compare_command, report_command
-from segrobust.data import SegmentationDataModule
 from segrobust.evaluation import Processes, Report
 from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.plan import PresetName
 from segrobust.evaluation.session import CheckLevel
-from segrobust.networks import load_weights, weights_digest
-from segrobust.tasks import SegmentationTask
+from segrobust.networks import weights_digest
 
 INCOMPLETE: Final = 1
 """Exit status where records are missing: an attack raised, an image could not be read, another process was lost."""
@@ -31,7 +28,7 @@ UNRELIABLE: Final = 3
 """Exit status where a check failed, under --strict."""
 
 
-class EvaluateCLI(SegRobustCLI):
+class EvaluateCLI(NetworkCLI):
     """Attack a trained segmentation network and tell how robust it is. A bare command attacks the demo network.
 
     Reads the experiment file that trained the network. The same command continues a killed evaluation, and with more
@@ -51,9 +48,6 @@ class EvaluateCLI(SegRobustCLI):
         """Adds what to attack, how, and how much of it."""
         super().add_arguments_to_parser(parser)
         add = parser.add_argument
-        weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir"
-        add("--checkpoint", type=str | None, default=None, help=weights_help)
-        add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
         preset_help = "ready-made plan; standard if no attacks are given"
         add("--preset", type=PresetName | None, default=None, help=preset_help)
         attacks_help = "attacks by name, in place of a preset; see configs/attack"
@@ -64,8 +58,6 @@ class EvaluateCLI(SegRobustCLI):
         add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
         asr_help = "want success rates only: fixed-budget attacks leave out images that are broken already"
         add("--asr_only", "--asr-only", type=bool, default=False, help=asr_help)
-        batch_help = "images attacked together; halved where they do not fit in the GPU's memory"
-        add("--batch_size", "--batch-size", type=int, default=1, help=batch_help)
         checks_help = "look for false robustness: basic costs a few passes, thorough attacks two images more"
         add("--checks", type=CheckLevel, default="basic", help=checks_help)
         add("--strict", action="store_true", help=f"exit with status {UNRELIABLE} if a check fails")
@@ -75,17 +67,9 @@ class EvaluateCLI(SegRobustCLI):
         add("--panels", type=int, default=4, help=panels_help)
         keep_help = "keep adversarial images, float32 safetensors, for `evaluate.py judge`"
         add("--keep_adversarials", "--keep-adversarials", type=bool, default=False, help=keep_help)
-        add("--device", type=str | None, default=None, help="by default cuda where there is one, else cpu")
         add("--wandb", type=WandbOptions | None, default=None, help="log the outcome to Weights & Biases")
         dry_help = "measure one pass, tell the time that the evaluation needs, and stop"
         add("--dry_run", "--dry-run", action="store_true", help=dry_help)
-
-    def before_instantiate_classes(self) -> None:
-        """Leaves the trainer and what hangs on it alone: an evaluation needs task and data only."""
-        self.config.trainer = Namespace()  # type: ignore[no-untyped-call]
-
-    def instantiate_trainer(self, **kwargs: object) -> None:  # type: ignore[override]
-        """None: the engine of the evaluation is not the trainer."""
 
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
@@ -108,20 +92,14 @@ def evaluate() -> None:
 def _attack(cli: EvaluateCLI) -> None:
     """Attacks the network of a task on the data of a data module."""
     options = cli.config_init
-    if not isinstance(cli.model, SegmentationTask) or not isinstance(cli.datamodule, SegmentationDataModule):
-        cli.parser.error(
-            "evaluation needs a segrobust.tasks.SegmentationTask and a segrobust.data.SegmentationDataModule"
-        )
-    checkpoint = Path(options.checkpoint or Path(options.run_dir) / WEIGHTS)
-    network = cli.model.network
     try:
         if options.wandb is not None:
             require_wandb(options.wandb)
-        load_weights(network, checkpoint)
+        network, dataset = cli.load_network(), cli.load_data()
         processes = Processes.from_environment()
         report = segrobust.evaluate(
             network,
-            getattr(cli.datamodule, options.split),
+            dataset,
             preset=options.preset,
             attacks=options.attacks,
             eps=options.eps,
@@ -142,9 +120,11 @@ def _attack(cli: EvaluateCLI) -> None:
             report.print()
             if options.wandb is not None and report.directory is not None and not report.missing:
                 say(f"wandb    {log_evaluation(report.directory, options.wandb)}")
-    except (ValueError, OSError, DistError) as error:
+    except (ValueError, OSError, FloatingPointError, DistError) as error:
         stop(error)
-    sys.exit(exit_status(report, strict=options.strict))
+    status = exit_status(report, strict=options.strict)
+    if status:
+        sys.exit(status)
 
 
 def exit_status(report: Report, *, strict: bool) -> int:
@@ -154,8 +134,3 @@ def exit_status(report: Report, *, strict: bool) -> int:
     if report.missing or report.faults:
         return INCOMPLETE
     return UNRELIABLE if strict and worst_status(report.checks) == "fail" else 0
-
-
-def default_device(local_rank: int) -> str:
-    """The GPU of this process, in turn where there are fewer than processes; else the CPU."""
-    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"

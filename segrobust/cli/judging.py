@@ -4,26 +4,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import torch
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from segrobust.cli.base import WEIGHTS, SegRobustCLI, say, stop
-from segrobust.data import SegmentationDataModule
+from segrobust.cli.base import say, stop
+from segrobust.cli.network import NetworkCLI, default_device
 from segrobust.evaluation.judge import judge_run
 from segrobust.evaluation.judgement import Judgement
 from segrobust.evaluation.transfer import TransferMatrix, transfer_matrix
 from segrobust.evaluation.transfer_picture import write_transfer
-from segrobust.networks import load_weights
-from segrobust.tasks import SegmentationTask
 
 MISMATCH: Final = 1
 """Exit status where something speaks against a run."""
 
 
-class JudgeCLI(SegRobustCLI):
+class JudgeCLI(NetworkCLI):
     """Show the adversarial images that runs kept to a network, and compare networks.
 
     Task and data come from the experiment file of the network that judges. Where that is the network that a run
@@ -35,26 +31,14 @@ class JudgeCLI(SegRobustCLI):
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the runs, the weights, and how to judge."""
+        """Adds the runs, and what the outcome is called."""
         super().add_arguments_to_parser(parser)
         add = parser.add_argument
         runs_help = "directories of runs, `evaluation-...`, made with --keep_adversarials true"
         add("runs", metavar="RUN", nargs="+", type=str, help=runs_help)
-        weights_help = f"weights of the judge, .safetensors or .ckpt; by default {WEIGHTS} in run_dir"
-        add("--checkpoint", type=str | None, default=None, help=weights_help)
-        add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
         name_help = "what the judge is called in tables; by default the folder that its weights are in"
         add("--name", type=str | None, default=None, help=name_help)
-        add("--batch_size", "--batch-size", type=int, default=1, help="images judged together")
-        add("--device", type=str | None, default=None, help="by default cuda where there is one, else cpu")
         add("--output", type=str | None, default=None, help="folder of the transfer table; by default the first run")
-
-    def before_instantiate_classes(self) -> None:
-        """Leaves the trainer and what hangs on it alone: judging needs task and data only."""
-        self.config.trainer = Namespace()  # type: ignore[no-untyped-call]
-
-    def instantiate_trainer(self, **kwargs: object) -> None:  # type: ignore[override]
-        """None: nothing is trained."""
 
 
 def judge_command(arguments: Sequence[str]) -> None:
@@ -80,22 +64,15 @@ def judge_command(arguments: Sequence[str]) -> None:
 
 def _judge(cli: JudgeCLI) -> tuple[list[Judgement], TransferMatrix]:
     """Judges all runs by the network of the task."""
-    options = cli.config_init
-    if not isinstance(cli.model, SegmentationTask) or not isinstance(cli.datamodule, SegmentationDataModule):
-        cli.parser.error("judging needs a segrobust.tasks.SegmentationTask and a segrobust.data.SegmentationDataModule")
-    dataset = getattr(cli.datamodule, options.split)
-    if dataset is None:
-        raise ValueError(f"the data module has no {options.split} data; choose another --split, or give it some")
-    checkpoint = Path(options.checkpoint or Path(options.run_dir) / WEIGHTS)
-    load_weights(cli.model.network, checkpoint)
+    options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
     judgements = [
         judge_run(
             run,
-            cli.model.network,
+            network,
             dataset,
-            name=options.name or checkpoint.resolve().parent.name,
+            name=options.name or cli.checkpoint.resolve().parent.name,
             batch_size=options.batch_size,
-            device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=options.device or default_device(),
         )
         for run in options.runs
     ]

@@ -10,7 +10,7 @@ from torch import nn
 
 from segrobust.evaluation.judging import precision_of
 from segrobust.evaluation.plan import Plan
-from segrobust.evaluation.samples import SampleSource, describe_data, fingerprint_of, label_space_of, load_sample
+from segrobust.evaluation.samples import SampleSource, describe_data, fingerprint_of, first_readable, label_space_of
 from segrobust.evaluation.strict_json import write_json
 from segrobust.functional.norms import NormName
 from segrobust.label_space import LabelSpace
@@ -115,7 +115,7 @@ class Manifest:
             weights=weights or weights_digest(network),
             preprocessing=preprocessing_of(network),
             data=fingerprint_of(dataset),
-            image_size="x".join(map(str, load_sample(dataset, 0).mask.shape)),
+            image_size="x".join(map(str, first_readable(dataset, range(len(dataset))).mask.shape)),
             label_space=label_space_of(dataset),
             ignore_index=ignore_index,
             criterion=repr(plan.criterion),

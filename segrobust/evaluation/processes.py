@@ -46,7 +46,7 @@ class Processes:
         lost_after: seconds without a sign of life after which another process counts as lost.
 
     Raises:
-        ValueError: a rank outside 0..world_size - 1.
+        ValueError: a rank outside 0..world_size - 1, or `lost_after` that is not positive.
     """
 
     rank: int = 0
@@ -57,6 +57,8 @@ class Processes:
 
     def __post_init__(self) -> None:
         StridedWork((), self.rank, self.world_size)
+        if not self.lost_after > 0:
+            raise ValueError(f"lost_after must be positive, in seconds, got {self.lost_after}")
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -1,9 +1,11 @@
 """The files of a run: what lies where, and who wrote it."""
 
+import hashlib
 import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,7 +14,7 @@ from typing import Self
 
 import torch
 
-from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.manifest import AttackEntry, Manifest
 from segrobust.evaluation.strict_json import to_line
 
 _PACKAGES = ("segrobust", "torch", "torchvision", "numpy", "timm", "segmentation-models-pytorch", "lightning")
@@ -53,10 +55,10 @@ class RunDirectory:
         """What was found when the network was checked for false robustness."""
         return self.path / "checks" / "network.json"
 
-    @property
-    def attack_checks(self) -> Path:
-        """What was found when the attacks were checked on a few images."""
-        return self.path / "checks" / "attacks.json"
+    def attack_checks(self, planned: Iterable[AttackEntry]) -> Path:
+        """What was found when these attacks were checked on a few images."""
+        names = " ".join(sorted(f"{entry.digest} {entry.eps}" for entry in planned))
+        return self.path / "checks" / f"attacks-{hashlib.sha256(names.encode()).hexdigest()[:8]}.json"
 
     @property
     def page(self) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,6 +64,22 @@ def load_sample(dataset: SampleSource, index: int) -> LoadedSample:
             f"{tuple(mask.shape)}"
         )
     return LoadedSample(index, image, mask.long())
+
+
+def first_readable(dataset: SampleSource, ids: Iterable[int]) -> LoadedSample:
+    """The first of these samples that can be read: for what only needs any sample.
+
+    Raises:
+        ValueError: none of them can be read; the message is that of the last one.
+        TypeError: an item of another form.
+    """
+    fault: Exception = ValueError("the data set holds no sample")
+    for index in ids:
+        try:
+            return load_sample(dataset, index)
+        except (OSError, ValueError) as error:
+            fault = error
+    raise ValueError(f"no image can be read; the last one says: {fault}") from fault
 
 
 def label_space_of(dataset: SampleSource) -> LabelSpace | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -28,13 +28,10 @@ from segrobust.evaluation.reporting.panel_files import write_panels
 from segrobust.evaluation.reporting.report import Report, heading, is_complete, summarize_run, write_report
 from segrobust.evaluation.run_directory import Provenance, RunDirectory, device_name
 from segrobust.evaluation.runner import run
-from segrobust.evaluation.samples import SampleSource, label_space_of, load_sample
+from segrobust.evaluation.samples import SampleSource, first_readable, label_space_of
 from segrobust.evaluation.work import StridedWork, WorkSource
 
 CheckLevel = Literal["basic", "thorough", "off"]
-
-NUM_PROBES: Final = 2
-"""Images that checks look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +146,8 @@ class Session:
         attacks are run once more, and their records stay as they are.
         """
         records = read_records(directory.path)
-        if self.checks == "thorough" and not directory.attack_checks.exists():
+        path = directory.attack_checks(self.manifest.planned)
+        if self.checks == "thorough" and not path.exists():
             found = check_attacks(
                 self.network,
                 self.dataset,
@@ -159,8 +157,8 @@ class Session:
                 ignore_index=self.ignore_index,
                 seed=self.seed,
             )
-            directory.attack_checks.parent.mkdir(exist_ok=True)
-            write_checks(directory.attack_checks, found, weights=self.manifest.weights)
+            path.parent.mkdir(exist_ok=True)
+            write_checks(path, found, weights=self.manifest.weights)
         if drawn:
             shown = sorted({*drawn, *notable_samples(records).values()} & {*self.samples})
             store = AdversarialStore(directory.path, shown)
@@ -191,8 +189,15 @@ class Session:
 
     @property
     def _probes(self) -> tuple[int, ...]:
-        """The images that checks look at."""
-        return self.samples[:NUM_PROBES]
+        """The images that checks look at: the first ones that can be read."""
+        first = first_readable(self.dataset, self.samples).sample_id
+        rest = [sample_id for sample_id in self.samples if sample_id > first]
+        if not rest:
+            return (first,)
+        try:
+            return first, first_readable(self.dataset, rest).sample_id
+        except ValueError:
+            return (first,)
 
     def _check_network(self) -> tuple[Check, ...]:
         return check_network(
@@ -236,7 +241,7 @@ class Session:
 
     def _measure(self) -> tuple[float, float]:
         """Seconds of a forward and a backward pass on one image; also whether network and data fit at all."""
-        sample = load_sample(self.dataset, self.samples[0])
+        sample = first_readable(self.dataset, self.samples)
         device, dtype = device_of(self.network), precision_of(self.network)
         images, masks = sample.image[None].to(device, dtype), sample.mask[None].to(device)
         forward, backward, num_classes = measure_passes(self.network, images, masks, self.ignore_index)

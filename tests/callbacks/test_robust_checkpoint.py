@@ -172,3 +172,35 @@ def test_best_can_be_tested_by_name(tmp_path):
 def test_keeping_nothing_is_refused(save_top_k):
     with pytest.raises(ValueError, match=f"save_top_k must be positive, or -1 to keep all, got {save_top_k}"):
         RobustCheckpoint(save_top_k=save_top_k)
+
+
+class Saturated(nn.Module):
+    """The network behind probabilities that are 0 and 1: no gradient, and an attack that finds nothing."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.is_on = True
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images)
+        return (1e4 * logits).softmax(1) if self.is_on and not self.training else logits
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_network_whose_checks_fail_is_not_kept(tmp_path, is_on):
+    task = SegmentationTask(Saturated(tiny_network(dropout=0)), optimizer=lambda parameters: SGD(parameters, lr=0.3))
+    task.network.is_on = is_on
+    evaluation, checkpoint = make_callbacks(tmp_path)
+    trainer = make_trainer(tmp_path, evaluation, checkpoint, max_epochs=2)
+    if is_on:
+        with pytest.warns(UserWarning, match=r"val/fgsm/miou@4 = .* is not trusted, and nothing is saved.*gradient"):
+            trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
+        assert checkpoint.kept == ()
+    else:
+        trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
+        assert len(checkpoint.kept) == 1
+    (measurement,) = evaluation.history
+    assert bool(measurement.failed_checks) == is_on
+    assert measurement.values["val/robust_subset/failed_checks"] == len(measurement.failed_checks)
+    assert type(measurement).from_state(measurement.to_state()) == measurement

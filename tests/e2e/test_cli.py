@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,9 @@ import torch
 import yaml
 
 from segrobust import cli
+from segrobust.data import SyntheticScenes
+from segrobust.evaluation import summarize_run
+from segrobust.networks import Normalized, save_weights
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -151,6 +155,82 @@ def test_killed_training_continues_after_its_last_epoch(command, tmp_path):
     assert (tmp_path / "run" / "logs" / "version_0").is_dir()
 
 
+def test_runs_are_compared_and_reports_made_again(command, tmp_path, capsys, monkeypatch):
+    command(cli.train)
+    command(cli.evaluate, *ATTACK, "--max_images", "2")
+    (first,) = (tmp_path / "run").glob("evaluation-*")
+    command(cli.train, "--run_dir", "other", "--seed_everything", "1")
+    command(cli.evaluate, *ATTACK, "--max_images", "2", "--run_dir", "other")
+    (second,) = (tmp_path / "other").glob("evaluation-*")
+    capsys.readouterr()
+
+    summary = (first / "summary.json").read_bytes()
+    (first / "summary.json").unlink()
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "report", str(first)])
+    cli.evaluate()
+    assert (first / "summary.json").read_bytes() == summary
+    assert "fixed budget (linf)" in capsys.readouterr().out
+
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "compare", str(first), str(second), "--output", "page.html"])
+    cli.evaluate()
+    assert "page.html" in capsys.readouterr().out
+    assert "</html>" in (tmp_path / "page.html").read_text()
+
+
+def test_exit_status_tells_what_happened(command, tmp_path, capsys, monkeypatch):
+    """0 in other tests; here a failed check under --strict, an image that cannot be read, and a signal."""
+    command(cli.train)
+    constant = torch.nn.Conv2d(3, 9, 3, padding=1)  # the same answer to every image: no gradient, never broken
+    torch.nn.init.zeros_(constant.weight)
+    wrapped = Normalized(constant)
+    save_weights(wrapped, tmp_path / "constant.safetensors")
+    arguments = (*ATTACK, "--checkpoint", "constant.safetensors", "--max_images", "1")
+    command(cli.evaluate, *arguments)
+    with pytest.raises(SystemExit) as stopped:
+        command(cli.evaluate, *arguments, "--strict")
+    assert stopped.value.code == 3
+    assert "fail" in capsys.readouterr().out
+
+    load, calls = SyntheticScenes.load, []
+
+    def load_badly(self, index):
+        if index == 1:
+            raise OSError("image file is truncated")
+        calls.append(index)
+        return load(self, index)
+
+    monkeypatch.setattr(SyntheticScenes, "load", load_badly)
+    message = refused(command, cli.evaluate, *ATTACK, "--run_dir", "run", capsys=capsys)
+    assert "image 1" in message
+    with pytest.raises(SystemExit) as stopped:
+        command(cli.evaluate, *ATTACK, "--run_dir", "run", "--skip_unreadable", "true")
+    assert stopped.value.code == 1
+    assert "image file is truncated" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_between_batches_and_the_same_command_goes_on(command, tmp_path, capsys):
+    command(cli.train)
+    attack = {"pgd": {"class_path": "segrobust.attacks.PGD", "init_args": {"num_steps": 300}}}
+    arguments = ["--config", "experiment.yaml", "--run_dir", "run", "--attacks", json.dumps(attack), "--eps", "[0.01]"]
+    job = subprocess.Popen(
+        [sys.executable, ROOT / "evaluate.py", *arguments, "--checks", "off"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not any(shard.stat().st_size for shard in (tmp_path / "run").rglob("rank000.jsonl")):
+        assert job.poll() is None
+        time.sleep(0.01)
+    job.send_signal(signal.SIGINT)
+    out, err = job.communicate()
+    assert job.returncode == 130, err
+    assert "stopping after this batch" in err
+    assert "stopped by SIGINT" in out
+    (directory,) = (tmp_path / "run").glob("evaluation-*")
+    assert summarize_run(directory).missing > 0
+    command(cli.evaluate, *arguments[4:], "--checks", "off")
+    assert summarize_run(directory).missing == 0
+
+
 def test_dry_run_estimates_and_writes_nothing(command, tmp_path, capsys):
     command(cli.train)
     command(cli.evaluate, "--dry-run", "--preset", "standard")
@@ -166,6 +246,19 @@ class TestBadInput:
 
     def test_no_weights(self, command, capsys):
         assert "weights.safetensors" in refused(command, cli.evaluate, *ATTACK, capsys=capsys)
+
+    def test_no_data_of_the_split(self, command, capsys):
+        command(cli.train)
+        assert "no test data" in refused(command, cli.evaluate, *ATTACK, "--split", "test", capsys=capsys)
+
+    def test_what_is_no_run(self, command, tmp_path, capsys, monkeypatch):
+        for name in ("report", "compare"):
+            monkeypatch.setattr(
+                "sys.argv", ["evaluate.py", name, str(tmp_path), str(tmp_path)][: 3 + (name == "compare")]
+            )
+            with pytest.raises(SystemExit) as stopped:
+                cli.evaluate()
+            assert "manifest.json" in str(stopped.value.code)
 
     def test_html_page(self, command, tmp_path, capsys):
         (tmp_path / "page.ckpt").write_text("<!DOCTYPE html><html>sign in</html>")

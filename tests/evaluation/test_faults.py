@@ -99,25 +99,41 @@ def test_without_files_an_attack_that_raises_ends_the_call():
 class Torn(ToyScenes):
     """A data set with one file that cannot be decoded."""
 
+    def __init__(self, num, bad=1):
+        super().__init__(num)
+        self.bad = bad
+
     def __getitem__(self, index):
-        if index == BRITTLE:
+        if index == self.bad:
             raise OSError("image file is truncated (3 bytes not processed)")
         return super().__getitem__(index)
 
 
-def test_an_unreadable_image_is_named_and_ends_the_job_with_nothing_lost(tmp_path):
-    with pytest.raises(ValueError, match=r"image 1 \(toy_1\) cannot be read: image file is .*skip_unreadable"):
-        evaluate(toy_network(), Torn(4), **settings(tmp_path))
-    assert {record.sample_id for record in read_records(tmp_path)} == {0}
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_unreadable_image_is_named_and_ends_the_job_with_nothing_lost(tmp_path, bad):
+    with pytest.raises(ValueError, match=rf"image {bad} \(toy_{bad}\) cannot be read: image file is .*skip_unreadable"):
+        evaluate(toy_network(), Torn(4, bad), **settings(tmp_path))
+    assert {record.sample_id for record in read_records(tmp_path)} == {*range(bad)}
 
 
-def test_an_unreadable_image_is_skipped_by_option_and_listed(tmp_path):
-    report = evaluate(toy_network(), Torn(4), **settings(tmp_path, skip_unreadable=True))
-    assert {record.sample_id for record in report.records} == {0, 2, 3}
-    assert [(fault.sample_id, fault.stage) for fault in report.faults] == [(1, "load")]
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_unreadable_image_is_skipped_by_option_and_listed(tmp_path, bad):
+    report = evaluate(toy_network(), Torn(4, bad), **settings(tmp_path, skip_unreadable=True, checks="basic", panels=4))
+    assert {record.sample_id for record in report.records} == {0, 1, 2, 3} - {bad}
+    assert {(fault.sample_id, fault.stage) for fault in report.faults} == {(bad, "load")}
     assert report.missing == 0
     assert report.summary.num_images == 2  # image 2 is void
     assert (tmp_path / "summary.json").exists()
+    assert len(list((tmp_path / "panels").glob("*-alma.png"))) == 3
+
+
+def test_where_no_image_can_be_read_that_is_said(tmp_path):
+    class AllTorn(ToyScenes):
+        def __getitem__(self, index):
+            raise OSError("image file is truncated")
+
+    with pytest.raises(ValueError, match="no image can be read; the last one says: image file is truncated"):
+        evaluate(toy_network(), AllTorn(3), **settings(tmp_path))
 
 
 class SmallMemory(nn.Module):

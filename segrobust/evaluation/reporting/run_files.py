@@ -84,7 +84,7 @@ def status_of(checks: tuple[Check, ...], *digests: str) -> Status:
 
 def _checks(directory: RunDirectory, manifest: Manifest, records: tuple[Record, ...]) -> tuple[Check, ...]:
     """Those on disk and those of the records; none where checks were switched off."""
-    files = [path for path in (directory.network_checks, directory.attack_checks) if path.is_file()]
+    files = [path for path in (directory.network_checks, directory.attack_checks(manifest.planned)) if path.is_file()]
     stored = tuple(check for path in files for check in read_checks(path).checks)
     if not stored:
         return ()

@@ -1,0 +1,73 @@
+"""What commands on a trained network share: its task, its data, its weights, and no trainer."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
+
+from segrobust.cli.base import WEIGHTS, SegRobustCLI
+from segrobust.data import SegmentationDataModule
+from segrobust.data.base import SegmentationDataset
+from segrobust.networks import load_weights
+from segrobust.tasks import SegmentationTask
+
+
+class NetworkCLI(SegRobustCLI):
+    """Reads the experiment file that trained a network, and leaves the trainer alone."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds weights, data, batch size and device."""
+        super().add_arguments_to_parser(parser)
+        add = parser.add_argument
+        weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir"
+        add("--checkpoint", type=str | None, default=None, help=weights_help)
+        add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
+        add("--batch_size", "--batch-size", type=int, default=1, help="images at a time; halved where memory is short")
+        add("--device", type=str | None, default=None, help="by default cuda where there is one, else cpu")
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves the trainer and what hangs on it alone."""
+        self.config.trainer = Namespace()  # type: ignore[no-untyped-call]
+
+    def instantiate_trainer(self, **kwargs: object) -> None:  # type: ignore[override]
+        """None: nothing is trained."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the weights."""
+        return Path(self.config_init.checkpoint or Path(self.config_init.run_dir) / WEIGHTS)
+
+    def load_network(self) -> nn.Module:
+        """The network of the task with its weights.
+
+        Raises:
+            ValueError: weights of another network, or a file that holds none.
+            OSError: the file cannot be read.
+        """
+        if not isinstance(self.model, SegmentationTask):
+            self.parser.error(f"the task must be a segrobust.tasks.SegmentationTask, got {type(self.model).__name__}")
+        load_weights(self.model.network, self.checkpoint)
+        return self.model.network
+
+    def load_data(self) -> SegmentationDataset:
+        """The data set of the split.
+
+        Raises:
+            ValueError: the data module has none.
+        """
+        if not isinstance(self.datamodule, SegmentationDataModule):
+            got = type(self.datamodule).__name__
+            self.parser.error(f"the data must be a segrobust.data.SegmentationDataModule, got {got}")
+        split = self.config_init.split
+        dataset: SegmentationDataset | None = getattr(self.datamodule, split)
+        if dataset is None:
+            raise ValueError(f"the data module has no {split} data; choose another --split, or give it some")
+        return dataset
+
+
+def default_device(local_rank: int = 0) -> str:
+    """The GPU of this process, in turn where there are fewer than processes; else the CPU."""
+    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"

@@ -94,9 +94,7 @@ def main() -> None:
     """Prints one line of JSON per measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", action="store_true")
-    parser.add_argument(
-        "--images", type=int, default=84, help="of one process; two have four times as many"
-    )
+    parser.add_argument("--images", type=int, default=84, help="of one process; two have four times as many")
     options = parser.parse_args()
     if options.cost:
         print(json.dumps(cost(max(1, options.images // 4))))

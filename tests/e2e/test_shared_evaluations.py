@@ -120,7 +120,8 @@ def wait_for(condition, *agents: subprocess.Popen[str], seconds: float = 120) ->
     while not condition():
         for agent in agents:
             assert agent.poll() is None, agent.communicate()[0]
-        assert time.monotonic() - start < seconds
+        if time.monotonic() - start > seconds:
+            raise TimeoutError(f"what was waited for did not come within {seconds} s")
         time.sleep(0.05)
 
 

@@ -10,7 +10,6 @@ from segrobust.evaluation.records import Record
 from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.lines import Line, score_lines, strongest
 from segrobust.functional.norms import NormName
-from segrobust.metrics.minimal_norm import ROUNDING
 
 COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito, 2008, without yellow, which is too pale for a line, and black, which is the worst case."""
@@ -142,11 +141,6 @@ def points(scores: Sequence[Scores], name: NormName, style: Style, label: str) -
         "x": [_scaled(entry.eps, name) for entry in scores],
         "y": [_percent(entry.asr) for entry in scores],
     }
-
-
-def share_within(norms: Sequence[float], eps: float) -> float:
-    """Share of norms that are at most `eps`."""
-    return sum(norm <= eps + ROUNDING for norm in norms) / len(norms)
 
 
 def _line_style(line: Line, styles: dict[str, Style]) -> Style:

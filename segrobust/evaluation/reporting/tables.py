@@ -19,10 +19,7 @@ from segrobust.evaluation.numbers.summary import (
     Summary,
 )
 from segrobust.evaluation.reporting.lines import strongest
-from segrobust.evaluation.reporting.texts import median_and_quartiles
-from segrobust.evaluation.reporting.texts import norm_text as norm_text
-from segrobust.evaluation.reporting.texts import percent as percent
-from segrobust.evaluation.reporting.texts import radius_text as radius_text
+from segrobust.evaluation.reporting.texts import median_and_quartiles, percent, radius_text
 from segrobust.functional.norms import NormName
 
 _FLAGGED_SHOWN = 8

@@ -23,8 +23,8 @@ ARGUMENTS = [
 ]
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytest.importorskip("jinja2")
-pytest.importorskip("plotly")
+pytest.importorskip("jinja2", reason="the extra `report` is not installed")
+pytest.importorskip("plotly", reason="the extra `report` is not installed")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on this machine"),

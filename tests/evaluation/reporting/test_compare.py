@@ -16,8 +16,8 @@ from segrobust.evaluation.reporting.html import write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.metrics import geometric_mean_ratio
 
-pytest.importorskip("jinja2")
-pytest.importorskip("plotly")
+pytest.importorskip("jinja2", reason="the extra `report` is not installed")
+pytest.importorskip("plotly", reason="the extra `report` is not installed")
 
 
 @pytest.fixture(scope="module")

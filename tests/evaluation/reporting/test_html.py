@@ -16,8 +16,8 @@ from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.page_panels import choose_panels
 from segrobust.evaluation.reporting.run_files import read_run
 
-pytest.importorskip("jinja2")
-pytest.importorskip("plotly")
+pytest.importorskip("jinja2", reason="the extra `report` is not installed")
+pytest.importorskip("plotly", reason="the extra `report` is not installed")
 
 
 class Reader(HTMLParser):

@@ -73,8 +73,8 @@ def test_success_rates_alone_can_be_reported(tmp_path):
     assert "broken by any attack" in text
     write_csv(run)
     assert "broken by" in write_markdown(run).read_text()
-    pytest.importorskip("jinja2")
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2", reason="the extra `report` is not installed")
+    pytest.importorskip("plotly", reason="the extra `report` is not installed")
     assert "images are broken by 2 attacks within" in write_html(run).read_text()
 
 
@@ -87,6 +87,6 @@ def test_an_unfinished_run_without_attacks_can_be_read(run, tmp_path):
     printed(read_run(copy).summary)
     shard.write_text("")
     assert "No image with a valid pixel" in write_markdown(copy).read_text()
-    pytest.importorskip("jinja2")
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2", reason="the extra `report` is not installed")
+    pytest.importorskip("plotly", reason="the extra `report` is not installed")
     assert "No image with a valid pixel" in write_html(copy).read_text()

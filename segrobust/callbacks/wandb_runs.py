@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Iterable
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
@@ -36,8 +39,25 @@ def require_login(mend: str) -> None:
     """
     import wandb  # here, because it takes a second, and most runs have no such logger
 
+    # A login asks the server who is there, and waits for minutes where it cannot be reached.
+    if _has_key(wandb.setup().settings.base_url):
+        return
     if not wandb.login(prompt=False, verify=False):
         raise ValueError(f"wandb is not logged in on this machine: set WANDB_API_KEY or run `wandb login`, or {mend}")
+
+
+def _has_key(server: str) -> bool:
+    """Whether the environment or the netrc file holds credentials for a server."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    named = os.environ.get("NETRC")
+    files = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    try:
+        return any(
+            netrc(file).authenticators(urlsplit(server).hostname or "") is not None for file in files if file.is_file()
+        )
+    except (NetrcParseError, OSError):
+        return False
 
 
 def define_summaries(loggers: Iterable[Logger], keys: Iterable[str]) -> None:

@@ -132,8 +132,17 @@ def test_runs_that_need_no_account_are_let_pass(tmp_path, no_account, monkeypatc
 
 
 def test_a_key_is_enough(tmp_path, no_account, monkeypatch):
+    """A key in the environment or in the netrc file; the server is not asked, as none can be reached here."""
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
+    logger = WandbLogger(save_dir=tmp_path)
+    (tmp_path / "netrc").write_text("machine other.invalid login user password " + "0" * 40)
+    with pytest.raises(ValueError, match="WANDB_API_KEY"):
+        require_wandb_login([logger])
+    (tmp_path / "netrc").write_text("machine wandb.invalid login user password " + "0" * 40)
+    require_wandb_login([logger])
+    (tmp_path / "netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    require_wandb_login([WandbLogger(save_dir=tmp_path)])
+    require_wandb_login([logger])
 
 
 @pytest.mark.parametrize("bar", [True, False])

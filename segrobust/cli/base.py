@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
@@ -21,6 +21,9 @@ class SegRobustCLI(LightningCLI):
     demo: tuple[str, ...] = ()
     """Arguments of a bare command."""
 
+    callbacks: tuple[Callback, ...] = ()
+    """What every trainer of the command gets besides what the configuration names."""
+
     def __init__(self) -> None:
         super().__init__(
             LightningModule,
@@ -30,6 +33,7 @@ class SegRobustCLI(LightningCLI):
             run=False,
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": list(self.callbacks)},
             parser_kwargs={"version": segrobust.__version__, "description": type(self).__doc__},
             args=None if sys.argv[1:] else list(self.demo),
         )

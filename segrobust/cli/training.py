@@ -1,17 +1,15 @@
 """`train.py`: trains a network, then writes its weights with what they were trained for."""
 
-import json
 from pathlib import Path
 
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
-import segrobust
-from segrobust.callbacks import require_wandb_login
+from segrobust.callbacks import TimeLeft, require_wandb_login
 from segrobust.cli.base import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
 from segrobust.data import SegmentationDataModule
-from segrobust.networks import save_weights
+from segrobust.networks import make_record, save_weights
 from segrobust.tasks import SegmentationTask
 
 
@@ -22,6 +20,8 @@ class TrainCLI(SegRobustCLI):
         *("--config", str(ROOT / "configs" / "demo.yaml")),
         *("--model.init_args.initial_weights", str(DEMO_WEIGHTS)),
     )
+
+    callbacks = (TimeLeft(),)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds resumption and the checkpoints that it needs."""
@@ -56,10 +56,8 @@ def train() -> None:
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=str(last) if cli.config.resume else None, weights_only=True)
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS
-        metadata = {"segrobust_version": segrobust.__version__}
-        if isinstance(cli.datamodule, SegmentationDataModule):
-            metadata["label_space"] = json.dumps(cli.datamodule.label_space.to_dict())
-        save_weights(cli.model.network, weights, metadata=metadata)
+        space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None
+        save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
         cli.trainer.print(f"weights  {weights}\nlogs     {cli.trainer.log_dir}")
 
 

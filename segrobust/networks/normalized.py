@@ -26,7 +26,8 @@ class Normalized(nn.Module):
 
     Raises:
         TypeError: `network` is not an `nn.Module`.
-        ValueError: `mean` and `std` differ in length, are empty, not finite, or in units of 0 to 255.
+        ValueError: `mean` and `std` differ in length, are empty, not finite, or in units of 0 to 255; or the network
+            normalises its images already.
     """
 
     mean: Tensor
@@ -38,6 +39,7 @@ class Normalized(nn.Module):
         if not isinstance(network, nn.Module):
             raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
         _check_statistics(mean, std)
+        _check_single(network, mean, std)
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
@@ -75,3 +77,15 @@ def _check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
         raise ValueError(f"std must be positive in every channel, got {tuple(std)}")
     if not all(0 <= value <= 1 for value in mean):
         raise ValueError(f"mean is in units of images in [0, 1], got {tuple(mean)}; divide mean and std by 255?")
+
+
+def _check_single(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise ValueError if the network normalises its images already, as networks of libraries here do."""
+    inner = next((module for module in network.modules() if isinstance(module, Normalized)), None)
+    if inner is not None:
+        raise ValueError(
+            f"the network normalises its images already, by {inner.extra_repr()}; a second time, by mean="
+            f"{tuple(mean)}, std={tuple(std)}, would give it other images than it was trained on. Leave this "
+            f"Normalized out; where the inner constants are wrong, change them there (mean, std and "
+            f"override_normalization of networks of libraries)"
+        )

@@ -54,7 +54,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         ValueError: The file is not safetensors, or damaged.
     """
     path = Path(path)
-    if not _is_safetensors(path, _head(path)):
+    if not is_safetensors(path):
         raise ValueError(f"{path} is not a safetensors file; only these hold metadata")
     try:
         with safe_open(path, framework="pt") as file:
@@ -76,6 +76,15 @@ def _unpickle(path: Path) -> object:
             f"{path} is refused: it names {code}, code that would run on reading; only tensors, numbers, text and "
             f"containers of them are read. Write the state dict alone to a file, where you trust this one"
         ) from error
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is safetensors by its name or its first bytes.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    return _is_safetensors(path, _head(path))
 
 
 def _head(path: Path) -> bytes:

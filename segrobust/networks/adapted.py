@@ -1,0 +1,92 @@
+"""What networks of libraries have in common once they are adapted: one interface, one check, and what they record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.networks.adapters import FullResolution
+from segrobust.networks.gradient_check import check_differentiable
+from segrobust.networks.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecord:
+    """What the source of a network says about it.
+
+    Attributes:
+        source: What the source is called in messages.
+        num_classes: Number of logits of a pixel.
+        class_names: One name per class; None where the source has none.
+        pretrained: Whether the weights of all layers came with the source, so that it can be evaluated as it is.
+    """
+
+    source: str
+    num_classes: int
+    class_names: tuple[str, ...] | None = None
+    pretrained: bool = False
+
+
+class AdaptedNetwork(nn.Module):
+    """A network of a library as attacks want it: images in [0, 1] of any size to float32 logits at their resolution.
+
+    On construction it is asked for a gradient once, on one random image (`check_differentiable`).
+
+    Args:
+        network: The library's network; its output may be wrapped and of lower resolution (`FullResolution`).
+        preprocessing: What it does to images in [0, 1].
+        record: What its source says about it.
+        stride: The sizes that it takes are multiples of it, in pixels.
+        check_size: Height and width of the random image, in pixels.
+
+    Raises:
+        ValueError: It has no gradient that attacks could follow, or another number of classes than recorded.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        preprocessing: Preprocessing,
+        record: NetworkRecord,
+        stride: int = 1,
+        check_size: Sequence[int] = (64, 64),
+    ) -> None:
+        super().__init__()
+        self.network = preprocessing.around(FullResolution(network, stride))
+        self.record = record
+        try:
+            found = check_differentiable(self, size=check_size)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{record.source}: {error}") from error
+        if found != record.num_classes:
+            raise ValueError(f"{record.source} records {record.num_classes} classes, its network gives {found} logits")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give logits of images in [0, 1]: (B, 3, H, W) -> (B, K, H, W), float32 (float64 is kept)."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def extra_repr(self) -> str:
+        """Show the source beside the network in `repr`."""
+        return repr(self.record)
+
+
+class TwoClasses(nn.Module):
+    """One sigmoid logit z of a pixel as the logits (0, z) of two classes, which have the same probabilities.
+
+    Args:
+        network: Maps images to logits (B, 1, H, W).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give two logits for one: (B, C, H, W) -> (B, 2, H, W)."""
+        logit: Tensor = self.network(images)
+        return torch.cat((torch.zeros_like(logit), logit), dim=1)

@@ -1,0 +1,78 @@
+"""Whether a network can be attacked by gradients at all, asked once on a small random image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.functional.modes import attackable
+
+_NO_GRAPH = (
+    "take `torch.no_grad`, `torch.inference_mode`, `detach`, `argmax` and NumPy out of its forward pass, and give it "
+    "the module that was trained rather than an exported, quantised or compiled-for-inference copy"
+)
+_ZERO = (
+    "its input is rounded, or its logits went through a softmax, sigmoid or sign that is saturated: give the logits "
+    "themselves; attacks that ask for no gradient (segrobust.attacks.Square) take the network as it is"
+)
+_NOT_FINITE = (
+    "check that the weights are loaded, that the normalisation is in units of images in [0, 1], and that nothing takes "
+    "a root or a logarithm of 0; half precision overflows: load the weights in float32"
+)
+
+
+def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), channels: int = 3) -> int:
+    """Refuse a network whose logits have no usable gradient with respect to the image.
+
+    One forward and one backward pass, on one image of uniform noise, in the state in which attacks see the network. It
+    is left as it was found, and so are the global random numbers where the network draws none.
+
+    Args:
+        network: Maps images in [0, 1] (B, C, H, W) to logits (B, K, H, W).
+        size: Height and width of the image, in pixels.
+        channels: Number of channels C.
+
+    Returns:
+        The number of classes K.
+
+    Raises:
+        TypeError: The output is no tensor of floating-point numbers.
+        ValueError: The logits do not have the shape (1, K, H, W), or are NaN or infinite; or the gradient is missing,
+            not finite, or zero everywhere. The message says what to do.
+    """
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    weight = next((weight for weight in network.parameters() if weight.is_floating_point()), torch.empty(0))
+    with attackable(network):
+        images = torch.rand(1, channels, height, width, generator=generator).to(weight).requires_grad_()
+        logits = network(images)
+        _check_logits(logits, height, width)
+        if not logits.requires_grad:
+            raise ValueError(f"the logits do not depend on the image differentiably: {_NO_GRAPH}")
+        direction = torch.randn(logits.shape, generator=generator).to(logits)
+        (gradient,) = torch.autograd.grad(logits, images, direction, allow_unused=True)
+    if gradient is None:
+        raise ValueError(f"the logits do not depend on the image differentiably: {_NO_GRAPH}")
+    if not gradient.isfinite().all():
+        raise ValueError(f"the gradient of the logits with respect to the image is not finite: {_NOT_FINITE}")
+    if not gradient.any():
+        raise ValueError(f"the gradient of the logits with respect to the image is zero everywhere: {_ZERO}")
+    return int(logits.shape[1])
+
+
+def _check_logits(logits: object, height: int, width: int) -> None:
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(
+            f"the network returns {got}, expected a floating-point tensor of logits (B, K, H, W): wrap it in "
+            f"segrobust.networks.FullResolution"
+        )
+    if logits.ndim != 4 or len(logits) != 1 or logits.shape[2:] != (height, width):
+        raise ValueError(
+            f"the network returns the shape {tuple(logits.shape)} for an image of {height}x{width}, expected "
+            f"(1, K, {height}, {width}): wrap it in segrobust.networks.FullResolution"
+        )
+    if not logits.isfinite().all():
+        raise ValueError(f"the logits of an image of noise are not finite: {_NOT_FINITE}")

@@ -1,0 +1,152 @@
+"""Semantic segmentation networks of Hugging Face `transformers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
+from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
+from segrobust.networks.sources import find_source, read_json
+from segrobust.networks.weight_files import read_content, read_metadata
+
+_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+_SAFE = ("*.safetensors", "*.safetensors.index.json")
+_PICKLED = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
+
+_SHOWN = 5
+
+
+class HuggingFaceNetwork(AdaptedNetwork):
+    """A network of `transformers` that its `AutoModelForSemanticSegmentation` knows: SegFormer, UPerNet and others.
+
+    Settings and weights alone are read: no code of a repository is fetched or run. Weights are safetensors where there
+    are any, else a pickle that needs no code. A layer that the weights lack is an error, where `transformers` would
+    leave it random.
+
+    Images are not resized as the image processor would: the network sees them at the resolution of the data set. Its
+    rescaling, normalisation and order of channels are taken over.
+
+    Args:
+        source: A folder that `save_pretrained` wrote, or a hub id `owner/name`.
+        revision: The commit hash of a hub id; None for a folder.
+        mean: Red, green and blue in [0, 1], where the source records no normalisation.
+        std: Likewise.
+        override_normalization: Take `mean` and `std` although the source records others; a warning shows both.
+
+    Raises:
+        ImportError: `transformers` is not installed.
+        OSError: A file is missing, or the hub cannot be reached.
+        ValueError: No network for semantic segmentation; weights that lack a layer; a hub id that is not pinned; a
+            normalisation that is unknown or contradicts the record; or a network without gradient.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        revision: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        override_normalization: bool = False,
+    ) -> None:
+        folder = find_source(source, revision, (*_SETTINGS, *_SAFE))
+        if not _found(folder, (*_SAFE, *_PICKLED)):
+            folder = find_source(source, revision, (*_SETTINGS, *_PICKLED))
+        network = _load(folder, source)
+        config = network.config
+        recorded = _recorded_normalization(folder)
+        names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+        unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
+        super().__init__(
+            network,
+            preprocessing=choose_preprocessing(recorded, mean, std, override=override_normalization, source=source),
+            record=NetworkRecord(
+                source=source,
+                num_classes=config.num_labels,
+                class_names=None if unnamed else names,
+                pretrained=True,
+            ),
+            check_size=_own_size(config),
+        )
+
+
+def _found(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [path for pattern in patterns for path in folder.glob(pattern)]
+
+
+def _load(folder: Path, source: str) -> Any:
+    """Read settings and weights from a folder; nothing is downloaded, and no code of the folder is run."""
+    transformers = _transformers()
+    if not (folder / _SETTINGS[0]).exists():
+        raise FileNotFoundError(f"{source} has no {_SETTINGS[0]}: expected what save_pretrained of transformers wrote")
+    _check_files(folder)
+    _check_settings(read_json(folder / _SETTINGS[0]), source)
+    network, found = transformers.AutoModelForSemanticSegmentation.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=bool(_found(folder, _SAFE)),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        dtype="float32",
+    )
+    absent = sorted({*found["missing_keys"], *(str(entry[0]) for entry in found["mismatched_keys"])})
+    if absent:
+        raise ValueError(
+            f"{source} lacks {len(absent)} weights of {type(network).__name__}, or has them in another shape: "
+            f"{', '.join(absent[:_SHOWN])}{', ...' if len(absent) > _SHOWN else ''}. Take a repository that was "
+            f"trained for semantic segmentation, not the backbone alone"
+        )
+    return network
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ValueError for weights that are damaged, a page or pointer in their place, or need code to be read."""
+    for path in _found(folder, ("*.safetensors",)):
+        read_metadata(path)
+    if not _found(folder, _SAFE):
+        for path in _found(folder, ("pytorch_model*.bin",)):
+            read_content(path)
+
+
+def _check_settings(settings: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError for a backbone that would be looked up on the hub, at whatever commit."""
+    inner = settings.get("backbone_config")
+    name = settings.get("backbone") if inner is None else inner.get("backbone") if isinstance(inner, Mapping) else None
+    if name is not None and (inner is None or ":" in str(name)):
+        raise ValueError(
+            f"{source} names its backbone {name!r} without describing it, so that it would be looked up elsewhere, at "
+            f"no fixed commit: save the network with a backbone_config"
+        )
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError("networks of Hugging Face need transformers: pip install 'segrobust[hf]'") from error
+    return transformers
+
+
+def _recorded_normalization(folder: Path) -> Preprocessing | None:
+    """What the image processor does to an image besides resizing; None where the folder has no processor."""
+    if not any((folder / name).exists() for name in _SETTINGS[1:]):
+        return None
+    processor = _transformers().AutoImageProcessor.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    settings: Mapping[str, Any] = processor.to_dict()
+    scale = 255 * settings["rescale_factor"] if settings.get("do_rescale") else 255
+    normalises = settings.get("do_normalize")
+    mean = settings["image_mean"] if normalises else (0.0, 0.0, 0.0)
+    std = settings["image_std"] if normalises else (1.0, 1.0, 1.0)
+    return Preprocessing.scaled(mean, std, scale, blue_first=bool(settings.get("do_flip_channel_order")))
+
+
+def _own_size(config: Any) -> tuple[int, int]:
+    """The size of images that a network was made for, where it says so: some take no other."""
+    size = getattr(config, "image_size", None) or getattr(getattr(config, "backbone_config", None), "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    return (int(size[0]), int(size[1])) if isinstance(size, list | tuple) and len(size) == 2 else (64, 64)

@@ -1,0 +1,68 @@
+"""Where a pretrained network lies: a folder of this machine, or a repository of the hub at one commit."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def find_source(source: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """Give the folder of a pretrained network; from the hub only the files that `patterns` name are fetched.
+
+    Args:
+        source: A folder, or a hub id `owner/name`.
+        revision: The commit of the hub's repository, 40 hexadecimal digits: a branch or a tag can come to mean other
+            weights. None for a folder.
+        patterns: Names of files, with wildcards.
+
+    Raises:
+        FileNotFoundError: There is no such folder, and it is no hub id.
+        ValueError: A hub id without a commit, or a folder with one.
+        OSError: The hub cannot be reached, or has no such repository or commit.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision={revision!r} has no effect: {source} is a folder of this machine; leave it out")
+        return folder
+    if not _HUB_ID.fullmatch(source):
+        raise FileNotFoundError(f"there is no folder {source}; expected one, or a hub id owner/name with its revision")
+    return Path(snapshot_download(source, revision=require_commit(source, revision), allow_patterns=list(patterns)))
+
+
+def require_commit(source: str, revision: str | None) -> str:
+    """Give the revision back if it is a full commit hash.
+
+    Raises:
+        ValueError: It is missing, or a name that can move.
+    """
+    if revision is None or not _COMMIT.fullmatch(revision):
+        given = "without a revision" if revision is None else f"at {revision!r}, which can come to mean other weights"
+        raise ValueError(
+            f"{source} is no folder of this machine, and as a hub id it is given {given}: give revision the commit "
+            f"hash of 40 digits that the hub's page shows under Files, History"
+        )
+    return revision
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content

@@ -1,0 +1,136 @@
+"""Segmentation networks of torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torchvision import models
+
+from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
+from segrobust.networks.checkpoints import load_weights
+from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
+from segrobust.networks.weight_files import read_content
+
+_LAST_LAYERS = ("classifier.4.weight", "classifier.low_classifier.weight")
+"""Weights (K, C, 1, 1) of the last layer: FCN and DeepLabV3, LR-ASPP."""
+
+_AUXILIARY = "aux_classifier."
+
+
+class TorchvisionNetwork(AdaptedNetwork):
+    """A segmentation network of torchvision, by its name there.
+
+    The auxiliary classifier serves torchvision's own training alone and is dropped. The normalisation is the one of
+    torchvision's transforms for the network.
+
+    Args:
+        name: One of `torchvision.models.list_models(module=torchvision.models.segmentation)`, such as
+            "deeplabv3_resnet50".
+        num_classes: Number of classes; by default that of the weights, which it must not contradict.
+        file: Weights in torchvision's format, a state dict or a checkpoint of its reference training.
+        weights: Name of weights that torchvision offers, such as "COCO_WITH_VOC_LABELS_V1": these are downloaded and
+            checked against torchvision's hash.
+        mean: Red, green and blue in [0, 1], instead of torchvision's.
+        std: Likewise.
+        override_normalization: Take `mean` and `std` although torchvision states others; a warning shows both.
+
+    Raises:
+        OSError: The file cannot be read, or the download fails.
+        ValueError: An unknown name; weights of another network; classes or a normalisation that contradict the
+            source; or neither weights nor a number of classes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int | None = None,
+        file: str | None = None,
+        weights: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        override_normalization: bool = False,
+    ) -> None:
+        if file is not None and weights is not None:
+            raise ValueError(f"weights come from one place, got file={file!r} and weights={weights!r}")
+        offered = _offered_weights(name)
+        chosen = None if weights is None else _choose_weights(offered, weights)
+        state = _read_file(file) if file is not None else None if chosen is None else _download(chosen)
+        source = f"{name} of torchvision" if file is None else file
+        num_classes = _agree_on_classes(num_classes, state, source)
+        network = _build(name, num_classes, auxiliary=state is not None and any(_AUXILIARY in key for key in state))
+        if file is not None:
+            load_weights(network, file)
+        elif state is not None:
+            network.load_state_dict(state)
+        _drop_auxiliary(network)
+        preset = offered["DEFAULT"].transforms()
+        recorded = Preprocessing(mean=tuple(preset.mean), std=tuple(preset.std))
+        super().__init__(
+            network,
+            preprocessing=choose_preprocessing(recorded, mean, std, override=override_normalization, source=source),
+            record=NetworkRecord(
+                source=source,
+                num_classes=num_classes,
+                class_names=None if chosen is None else tuple(chosen.meta["categories"]),
+                pretrained=state is not None,
+            ),
+        )
+
+
+def _offered_weights(name: str) -> Any:
+    known = models.list_models(module=models.segmentation)
+    if name not in known:
+        raise ValueError(f"torchvision has no segmentation network {name!r}, known are {', '.join(known)}")
+    return models.get_model_weights(name)
+
+
+def _choose_weights(offered: Any, weights: str) -> Any:
+    """Find weights by their name, with or without the name of their enumeration."""
+    name = weights.removeprefix(f"{offered.__name__}.")
+    if name not in offered.__members__:
+        raise ValueError(f"torchvision has no weights {weights!r}, known are {', '.join(offered.__members__)}")
+    return offered[name]
+
+
+def _read_file(file: str) -> dict[str, Any]:
+    content = read_content(Path(file))
+    held = content.get("model", content)
+    if not isinstance(held, Mapping):
+        raise ValueError(f"{file} holds a {type(held).__name__} as 'model', expected weights by name")
+    return {str(name).removeprefix("module."): value for name, value in held.items()}
+
+
+def _download(chosen: Any) -> dict[str, Any]:
+    found: dict[str, Any] = chosen.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    return found
+
+
+def _agree_on_classes(given: int | None, state: Mapping[str, Any] | None, source: str) -> int:
+    """The number of classes that the last layer has, or that a person wants of random weights."""
+    if state is None:
+        if given is None:
+            raise ValueError(f"{source} has no weights: give num_classes, or weights by file or by name")
+        return given
+    found = next((state[layer] for layer in _LAST_LAYERS if layer in state), None)
+    if found is None:
+        raise ValueError(f"{source} holds no segmentation network of torchvision: it has none of {list(_LAST_LAYERS)}")
+    held = int(found.shape[0])
+    if given is not None and given != held:
+        raise ValueError(f"{source} has {held} classes, got num_classes={given}; leave it out to take the former")
+    return held
+
+
+def _build(name: str, num_classes: int, *, auxiliary: bool) -> Any:
+    """Make the network with random weights; nothing is downloaded."""
+    options = {"aux_loss": auxiliary} if not name.startswith("lraspp") else {}
+    return models.get_model(name, weights=None, weights_backbone=None, num_classes=num_classes, **options)
+
+
+def _drop_auxiliary(network: Any) -> None:
+    """Leave out the auxiliary classifier and its features, which only cost time."""
+    if getattr(network, "aux_classifier", None) is not None:
+        network.aux_classifier = None
+        layers = network.backbone.return_layers
+        network.backbone.return_layers = {layer: name for layer, name in layers.items() if name != "aux"}

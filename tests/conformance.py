@@ -28,8 +28,10 @@ from segrobust.attacks import (
     CosPGD,
     CosPGDLoss,
     CrossEntropy,
+    InBFloat16,
     JensenShannon,
     LagrangianFMN,
+    Localized,
     LogitCosine,
     Margin,
     Masked,
@@ -49,6 +51,7 @@ from segrobust.attacks import (
 from segrobust.functional.modes import attackable
 
 EPS = 8 / 255
+LOCALIZED_TARGETED = Localized(apsr=0.7, kept=0.8, targeted=True)
 
 
 class SmallNetwork(nn.Sequential):
@@ -191,6 +194,7 @@ BATTERY = (
     Contestant("clipped", Clipped(attack=LagrangianFMN(num_passes=13), eps=EPS)),
     Contestant("sea", SEA(num_steps=8, eps=EPS), random=True),
     Contestant("sea_targeted", SEA(num_steps=8, eps=EPS, seed=1, criterion=Targeted()), random=True),
+    Contestant("in_bfloat16", InBFloat16(attack=PGD(num_steps=4, eps=EPS))),
     Contestant("eot", EOT(attack=PGD(num_steps=4, eps=EPS), num_draws=2)),
     Contestant(
         "search_of_restarts", MinimalNormSearch(attack=Restarts(attack=PGD(num_steps=4)), num_rounds=4), random=True
@@ -211,6 +215,16 @@ BATTERY = (
         ),
     ),
     Contestant("search_fgsm", MinimalNormSearch(attack=FGSM(), num_rounds=4)),
+    Contestant("alma_prox_localized", AlmaProx(num_steps=12, step_size=8e-3, criterion=Localized(kept=0.5))),
+    Contestant("alma_prox_localized_targeted", AlmaProx(num_steps=12, step_size=8e-3, criterion=LOCALIZED_TARGETED)),
+    Contestant("lagrangian_fmn_localized", LagrangianFMN(num_passes=13, criterion=Localized())),
+    Contestant("dag_localized", DAG(num_steps=30, step_size=2e-3, criterion=Localized(apsr=0.8))),
+    Contestant("fmn_localized", FMN(num_steps=20, criterion=Localized(kept=0.9))),
+    Contestant("pdpgd_localized", PDPGD(num_steps=30, criterion=Localized(apsr=0.9))),
+    Contestant("apgd_localized", APGD(num_steps=12, eps=EPS, loss=Masked(), criterion=Localized())),
+    Contestant("search_localized", MinimalNormSearch(attack=PGD(num_steps=4, criterion=Localized()), num_rounds=4)),
+    fixed_budget("pgd_CosPGDLoss_localized", loss=CosPGDLoss(), criterion=Localized()),
+    fixed_budget("pgd_Margin_localized_targeted", loss=Margin(), criterion=LOCALIZED_TARGETED),
 )
 
 
@@ -250,13 +264,25 @@ def make_batch(
 
 
 def call(contestant: Contestant, network: nn.Module, batch: Batch, **changes: Any) -> AttackResult:
-    """Calls an attack on a batch with what it needs: targets if targeted, sample ids if random."""
+    """Calls an attack on a batch with what it needs: targets, pixels to keep, sample ids."""
+    return contestant.attack(network, batch.images, batch.labels, **(needs(contestant, batch) | changes))
+
+
+def needs(contestant: Contestant, batch: Batch) -> dict[str, Any]:
+    """What a call needs besides images and labels."""
     arguments: dict[str, Any] = dict(contestant.arguments)
     if contestant.targeted:
         arguments["targets"] = batch.targets
+    if contestant.attack.criterion.localized:
+        arguments["kept"] = kept_pixels(batch.labels)
     if contestant.random:
         arguments["sample_ids"] = batch.sample_ids
-    return contestant.attack(network, batch.images, batch.labels, **(arguments | changes))
+    return arguments
+
+
+def kept_pixels(labels: Tensor) -> Tensor:
+    """Two columns in three: a function of the place alone, so that it goes with any rows of a batch."""
+    return (torch.arange(labels.shape[2]) % 3 > 0).expand_as(labels)
 
 
 def assert_same(one: AttackResult, other: AttackResult, rows: list[int] | slice = slice(None)) -> None:

@@ -5,13 +5,14 @@ from segrobust.attacks.apgd import APGD
 from segrobust.attacks.base import Attack, AttackResult
 from segrobust.attacks.clipped import Clipped
 from segrobust.attacks.cospgd import CosPGD
-from segrobust.attacks.criteria import Criterion, Targeted, Untargeted
+from segrobust.attacks.criteria import Criterion, Localized, Targeted, Untargeted
 from segrobust.attacks.dag import DAG
 from segrobust.attacks.ddn import DDN
 from segrobust.attacks.ensemble import Ensemble, WorstOf
 from segrobust.attacks.eot import EOT
 from segrobust.attacks.fgsm import FGSM, FGSMRS
 from segrobust.attacks.fmn import FMN
+from segrobust.attacks.in_bfloat16 import InBFloat16
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.losses import (
     DLR,
@@ -30,6 +31,7 @@ from segrobust.attacks.losses import (
 )
 from segrobust.attacks.mifgsm import MIFGSM
 from segrobust.attacks.padam import PAdam
+from segrobust.attacks.padding import PaddedBatch, pad_batch
 from segrobust.attacks.pdpgd import PDPGD
 from segrobust.attacks.pgd import PGD
 from segrobust.attacks.pgd_kl import PGDKL
@@ -69,6 +71,7 @@ __all__ = (
     "Restarts",
     "Clipped",
     "EOT",
+    "InBFloat16",
     "PixelLoss",
     "Pixels",
     "Weighted",
@@ -84,7 +87,10 @@ __all__ = (
     "CosPGDLoss",
     "Attack",
     "AttackResult",
+    "PaddedBatch",
+    "pad_batch",
     "Criterion",
     "Untargeted",
     "Targeted",
+    "Localized",
 )

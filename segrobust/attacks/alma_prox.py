@@ -22,7 +22,6 @@ perturbation of equal values are the same, so that steps, multipliers and the no
 """
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -34,7 +33,7 @@ from segrobust.attacks.loop import IterativeAttack
 from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional.constraints import discard_hardest
-from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin
+from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin, must_win
 from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
 from segrobust.functional.proximal import norm_of_ones, prox
@@ -48,6 +47,7 @@ DEFAULTS: dict[NormName, dict[str, float]] = {
     "l1": {"initial_multiplier": 0.01, "initial_penalty": 0.1, "tolerance": 1e-3},
 }
 MULTIPLIER_BOUNDS = (1e-12, 1.0)
+MAX_GRADIENT = 1e18  # whose square is finite in float32; seen where a target is out of reach and logits tie
 MAX_PENALTY = 1e7  # keeps squared gradients finite in float32; 30 doublings from the default
 
 
@@ -186,6 +186,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: AlmaProxState) -> Tensor:
         """Forward step against the penalty's gradient in the metric H, then the prox of the norm in the same metric."""
         step = hyperbolic_decay(self.step_size, self.final_step_ratio, iterate.step, state.decay_start, self.num_steps)
+        gradient = gradient.clamp(-MAX_GRADIENT, MAX_GRADIENT)
         state.square = torch.lerp(gradient.square(), state.square, self.rms_smoothing)
         metric = (state.square / (1 - self.rms_smoothing ** (iterate.step + 1))).sqrt_().clamp_min_(1e-8)
         # `gradient` is that of minus the penalty: going down the penalty adds it.
@@ -206,8 +207,9 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def _constraint(self, problem: Problem, logits: Tensor) -> Tensor:
         """Signed DLR of every pixel (the margin where classes are too few); satisfied where not positive."""
-        sign, reference, tolerance = self.criterion.sign, self.criterion.reference(problem), self._setting("tolerance")
-        name: MarginName = "dlr" if logits.shape[1] >= MIN_CLASSES["dlr"][sign < 0] else "margin"
+        sign, reference = self.criterion.signs(problem), self.criterion.reference(problem)
+        tolerance = self._setting("tolerance")
+        name: MarginName = "dlr" if logits.shape[1] >= MIN_CLASSES["dlr"][must_win(sign)] else "margin"
         if name == "dlr":
             return dlr(
                 logits,
@@ -224,12 +226,14 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             return problem.valid_mask
         last = max(self.num_steps - 1, 1)
         reached = last if self.discard == "constant" else step
-        # Floored once, in integers: rounded progress would count differently for the batch's bound and for an image.
-        share = 1 - Fraction(str(self.criterion.apsr))
-        numerator, denominator = share.numerator * reached, share.denominator * last
-        allowed = torch.div(problem.num_valid * numerator, denominator, rounding_mode="floor")
-        bound = constraints[0].numel() * numerator // denominator
-        return discard_hardest(constraints, problem.valid_mask, allowed, bound)
+        active = torch.zeros_like(problem.valid_mask)
+        for part in self.criterion.parts(problem):
+            # Floored once, in integers: rounded progress would count otherwise for the batch's bound than for an image.
+            numerator, denominator = part.allowed.numerator * reached, part.allowed.denominator * last
+            allowed = torch.div(part.pixels.sum((1, 2)) * numerator, denominator, rounding_mode="floor")
+            bound = constraints[0].numel() * numerator // denominator
+            active = active | discard_hardest(constraints, part.pixels, allowed, bound)
+        return active
 
     def _update_penalties(self, step: int, constraints: Tensor, active: Tensor, state: AlmaProxState) -> None:
         """Every M steps, rho grows where a pixel has been unbroken since the last check and has not improved by tau."""

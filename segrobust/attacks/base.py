@@ -33,7 +33,9 @@ class AttackResult:
         adv: `(B, C, H, W)` in [0, 1]; of a failed minimal-norm attack the iterate with the highest APSR.
         success: `(B,)` bool.
         norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
-        apsr: `(B,)` share of valid pixels that are broken; nan where no pixel is valid.
+        apsr: `(B,)` share of valid pixels that are broken, of a `Localized` criterion of the attacked ones among them;
+            nan where there are none.
+        kept: `(B,)` share of the pixels to keep that keep their class; nan where there are none.
         prediction: `(B, H, W)` int64, classes predicted for `adv`.
         first_success: `(B,)` int64, first successful iterate, counted over all rounds of a wrapper; -1 if none was.
         num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
@@ -44,6 +46,7 @@ class AttackResult:
     success: Tensor
     norm: Tensor
     apsr: Tensor
+    kept: Tensor
     prediction: Tensor
     first_success: Tensor
     num_forwards: Tensor
@@ -102,6 +105,7 @@ class Attack(abc.ABC):
         sample_ids: Sequence[int] | Tensor | None = None,
         surrogate: nn.Module | None = None,
         observer: Observer | None = None,
+        kept: Tensor | None = None,
     ) -> AttackResult:
         """Attacks one batch.
 
@@ -113,7 +117,8 @@ class Attack(abc.ABC):
             labels: `(B, H, W)` int64 ground truth.
             valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
             ignore_index: label of void pixels, which count for nothing.
-            targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target.
+            targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and
+                count for nothing.
             perturbable: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
             start: `(B, C, H, W)` perturbation to start from; clipped to the box.
             eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
@@ -122,6 +127,8 @@ class Attack(abc.ABC):
             surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
                 gradients alone, and its result is judged on `network`, which it never asked.
             observer: called with every judged iterate.
+            kept: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or without
+                targets their label. All other valid pixels are attacked.
 
         Returns:
             The result, one entry per image.
@@ -133,7 +140,7 @@ class Attack(abc.ABC):
         """
         with attackable(network), attackable(network if surrogate is None else surrogate):
             problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids
+                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids, kept
             )
             oracle = NetworkOracle(network, problem.images)
             if surrogate is None:
@@ -156,6 +163,7 @@ class Attack(abc.ABC):
         start: Tensor | None = None,
         eps: float | Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
+        kept: Tensor | None = None,
     ) -> Tensor:
         """Perturbed images for adversarial training: the last iterate, unjudged, without a forward pass for judging.
 
@@ -166,7 +174,7 @@ class Attack(abc.ABC):
         """
         with attackable(network):
             problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids
+                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids, kept
             )
             return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
 
@@ -185,12 +193,17 @@ class Attack(abc.ABC):
         start: Tensor | None,
         eps: float | Tensor | None,
         sample_ids: Sequence[int] | Tensor | None,
+        kept: Tensor | None,
     ) -> Problem:
-        targeted = self.criterion.sign < 0
+        targeted, localized = self.criterion.sign < 0, self.criterion.localized
         if targeted and targets is None:
             raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
-        if not targeted and targets is not None:
+        if not targeted and not localized and targets is not None:
             raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
+        if localized and kept is None:
+            raise ValueError(f"{type(self).__name__} has a localised criterion: pass kept=(B, H, W) bool")
+        if not localized and kept is not None:
+            raise ValueError(f"kept has no effect on {self.criterion!r}; use criterion=Localized(...)")
         if self.minimal_norm and eps is not None and not self.starts_at_radius:
             raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
         problem = make_problem(
@@ -204,6 +217,7 @@ class Attack(abc.ABC):
             eps=self.radius_field if eps is None else eps,
             sample_ids=sample_ids,
             norm=self.norm,
+            kept=kept,
         )
         if not self.minimal_norm:
             problem.required_eps(type(self).__name__)
@@ -214,23 +228,27 @@ class Attack(abc.ABC):
         delta = tracker.best.delta
         logits = oracle.logits(delta, differentiable=False)
         check_classes(problem, logits.shape[1])
-        num_broken, success = self._broken(logits, problem)
+        broken = self.criterion.broken(logits, problem)
+        _, success = self.criterion.outcome(broken, problem)
         doubted = tracker.best.success & ~success & tracker.runner_up.success
         if doubted.any():
             # Kernels may differ with the batch size in a last bit. All images go through the same pass again, so that
             # judging `adv` once more in the same batch gives these very numbers.
             delta = torch.where(doubted[:, None, None, None], tracker.runner_up.delta, delta)
             logits = oracle.logits(delta, differentiable=False)
-            num_broken, success = self._broken(logits, problem)
+            broken = self.criterion.broken(logits, problem)
+            _, success = self.criterion.outcome(broken, problem)
         if logits.sum().isnan():
             raise FloatingPointError(NAN_MESSAGE)
         adv = problem.images + delta
         length = norm(adv - problem.images, self.norm)
+        apsr, kept = self.criterion.shares(broken, problem)
         return AttackResult(
             adv=adv,
             success=success,
             norm=length.masked_fill(~success, torch.inf) if self.minimal_norm else length,
-            apsr=num_broken / problem.num_valid,
+            apsr=apsr,
+            kept=kept,
             prediction=logits.argmax(1),
             first_success=tracker.first_success,
             num_forwards=oracle.counter.forwards,
@@ -239,13 +257,8 @@ class Attack(abc.ABC):
 
     def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
         """A perturbation of the images `rows` of the batch, whose own problem this is, judged by its logits."""
-        num_broken, success = self._broken(logits, problem)
+        num_broken, success = self.criterion.outcome(self.criterion.broken(logits, problem), problem)
         return Iterate(step, rows, delta, logits, num_broken, success, norm(delta, self.norm))
-
-    def _broken(self, logits: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Broken pixels and success of each image."""
-        num_broken = self.criterion.broken(logits, problem).sum((1, 2))
-        return num_broken, self.criterion.success(num_broken, problem.num_valid)
 
 
 def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:

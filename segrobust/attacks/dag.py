@@ -81,7 +81,7 @@ class DAG(IterativeAttack[DAGState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
         """Minus the sum of the margins of the unbroken pixels: `(B,)`."""
-        margins = self.criterion.sign * margin(iterate.logits, self.criterion.reference(problem))
+        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
         unbroken = problem.valid_mask & ~self.criterion.broken(iterate.logits.detach(), problem)
         return -(margins * unbroken).sum((1, 2))
 

@@ -107,7 +107,7 @@ class FMN(IterativeAttack[FMNState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
         """Minus F; keeps its value."""
-        margins = self.criterion.sign * class_margin(iterate.logits, self.criterion.reference(problem))
+        margins = self.criterion.signs(problem) * class_margin(iterate.logits, self.criterion.reference(problem))
         counted = problem.valid_mask
         if self.margin == "masked":
             counted = counted & ~self.criterion.broken(iterate.logits.detach(), problem)

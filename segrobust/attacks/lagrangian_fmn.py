@@ -117,7 +117,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
         """Minus the weighted sum of the margins; advances the weights."""
-        sign, reference = self.criterion.sign, self.criterion.reference(problem)
+        sign, reference = self.criterion.signs(problem), self.criterion.reference(problem)
         logits = iterate.logits.detach()
         margins = sign * margin(logits, reference)
         scale = margin_scale(margins, problem.valid_mask, logits)

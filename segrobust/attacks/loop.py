@@ -89,6 +89,7 @@ class IterativeAttack(Attack, Generic[State]):
                 rows, oracle, problem = rows[kept], oracle.select(kept), problem.select(kept)
                 state, iterate = select_rows(state, kept), select_rows(iterate, kept)
             delta = self._step(oracle, problem, iterate, state)
+            del logits, iterate  # of full size, and not needed while the next ones are made
         if poisoned.item():
             raise FloatingPointError(NAN_MESSAGE)
         return tracker
@@ -103,6 +104,7 @@ class IterativeAttack(Attack, Generic[State]):
                 check_classes(problem, logits.shape[1])
             iterate = self.iterate(problem, step, torch.arange(problem.batch_size), delta, logits)
             delta = self._step(oracle, problem, iterate, state)
+            del logits, iterate
         return delta
 
     def _step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> Tensor:
@@ -112,7 +114,9 @@ class IterativeAttack(Attack, Generic[State]):
             objective = self.objective(problem, iterate, state)
         (cotangent,) = torch.autograd.grad(objective.sum(), leaf)
         leaf.requires_grad_(False)
-        return self.update(problem, iterate, oracle.pullback(cotangent), state)
+        gradient = oracle.pullback(cotangent)
+        del cotangent  # as large as the logits
+        return self.update(problem, iterate, gradient, state)
 
     def _unfinished(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
         """Indices of the images that go on when some do not; None when all go on."""

@@ -18,7 +18,7 @@ from segrobust.attacks.problem import Problem
 from segrobust.attacks.tracker import Iterate
 from segrobust.functional import pixel_losses
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import dlr, margin, require_classes
+from segrobust.functional.margins import Sign, dlr, margin, must_win, require_classes, select_by_sign
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Pixels:
     Attributes:
         logits: `(B, K, H, W)`.
         reference: `(B, H, W)` int64, class that a pixel is pushed from (untargeted) or to (targeted).
-        sign: 1 untargeted, -1 targeted.
+        sign: 1 where the reference class must lose, -1 where it must win; one for all pixels, or `(B, H, W)`.
         valid: `(B, H, W)` bool, pixels that count.
         broken: `(B, H, W)` bool, valid pixels that are broken.
         progress: share of the attack's steps that are done, in [0, 1).
@@ -36,7 +36,7 @@ class Pixels:
 
     logits: Tensor
     reference: Tensor
-    sign: int
+    sign: Sign
     valid: Tensor
     broken: Tensor
     progress: float
@@ -47,7 +47,7 @@ class Pixels:
         return cls(
             logits=iterate.logits,
             reference=criterion.reference(problem),
-            sign=criterion.sign,
+            sign=criterion.signs(problem),
             valid=problem.valid_mask,
             broken=criterion.broken(iterate.logits.detach(), problem),
             progress=iterate.step / num_steps,
@@ -91,7 +91,7 @@ class DLR(PixelLoss):
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """See `PixelLoss`."""
-        require_classes("dlr", pixels.logits.shape[1], targeted=pixels.sign < 0)
+        require_classes("dlr", pixels.logits.shape[1], targeted=must_win(pixels.sign))
         return -dlr(pixels.logits, pixels.reference, sign=pixels.sign)
 
 
@@ -267,7 +267,7 @@ class CosPGDLoss(Weighted):
         logits = pixels.logits.detach()
         scores = logits.softmax(1) if self.activation == "softmax" else sigmoid(logits)
         cosine = pixel_losses.cosine_to_reference(scores, pixels.reference)
-        return cosine if pixels.sign > 0 else 1 - cosine
+        return select_by_sign(pixels.sign, cosine, 1 - cosine)
 
 
 def check_loss(loss: object) -> None:

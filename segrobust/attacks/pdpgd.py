@@ -124,7 +124,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
         """Minus the weighted sum of `softplus(4 m_i / s)`; advances the weights."""
-        margins = self.criterion.sign * margin(iterate.logits, self.criterion.reference(problem))
+        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
         values = margins.detach()
         if iterate.step > 0:
             weights, norm_weight = _shares(state.log_weights)

@@ -63,8 +63,10 @@ class PGDKL(BallAttack[PGDKLState]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
-        if self.criterion.sign < 0:
-            raise ValueError("PGDKL leaves the clean prediction and has no target; use PGD(criterion=Targeted())")
+        if self.criterion.sign < 0 or self.criterion.localized:
+            raise ValueError(
+                "PGDKL leaves the clean prediction, and has no target nor pixels to keep; use PGD(criterion=Targeted())"
+            )
 
     @property
     def most_passes(self) -> tuple[float, float]:

@@ -19,13 +19,15 @@ class Problem:
         images: `(B, C, H, W)` in [0, 1], float32 or float64.
         labels: `(B, H, W)` int64, the ground truth; 0 where void.
         targets: `(B, H, W)` int64, what a targeted attack wants; 0 where void. None for untargeted attacks.
-        valid_mask: `(B, H, W)` bool, pixels that count.
+        valid_mask: `(B, H, W)` bool, pixels that count, attacked and kept ones.
         lower: `(B, C, H, W)` lower bounds of delta: `-images`; 0 where the adversary may not write.
         upper: `(B, C, H, W)` upper bounds of delta: `1 - images`; 0 where the adversary may not write.
         eps: `(B,)` radius of this call, or None. Attacks read their radius here only.
         start: `(B, C, H, W)` perturbation to start from, or None.
         sample_ids: `(B,)` int64 on CPU, seeds of random starts, or None.
         stop_on_success: whether an image leaves the attack at its first success (set by searches over eps).
+        kept: `(B, H, W)` bool, valid pixels that must keep a class: that in `targets`, or their label where there are
+            no targets. None for criteria that are not localised.
     """
 
     images: Tensor
@@ -38,6 +40,7 @@ class Problem:
     start: Tensor | None = None
     sample_ids: Tensor | None = None
     stop_on_success: bool = False
+    kept: Tensor | None = None
 
     @cached_property
     def num_valid(self) -> Tensor:
@@ -54,6 +57,17 @@ class Problem:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         picked: dict[str, Any] = {k: v[rows.to(v.device)] for k, v in tensors.items() if isinstance(v, Tensor)}
         return replace(self, **picked)
+
+    @property
+    def required_kept(self) -> Tensor:
+        """Pixels that must keep their class: `(B, H, W)` bool.
+
+        Raises:
+            ValueError: the call did not tell.
+        """
+        if self.kept is None:
+            raise ValueError("criterion Localized needs pixels to keep: pass kept=(B, H, W) bool to the attack")
+        return self.kept
 
     def required_eps(self, attack: str) -> Tensor:
         """Radii `(B,)` of this call.
@@ -78,6 +92,7 @@ def make_problem(
     start: Tensor | None = None,
     eps: float | Tensor | None = None,
     sample_ids: Sequence[int] | Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Problem:
     """Checks the arguments of an attack, and takes them out of inference mode and of any graph.
 
@@ -92,12 +107,16 @@ def make_problem(
     _check_class_map("labels", labels, expected)
     valid = (labels != ignore_index).clone()
     if valid_mask is not None:
-        if valid_mask.dtype != torch.bool or valid_mask.shape != expected:
-            raise ValueError(f"valid_mask must be bool {expected}, got {valid_mask.dtype} {tuple(valid_mask.shape)}")
+        _check_pixels("valid_mask", valid_mask, expected)
         valid &= valid_mask
     if targets is not None:
         _check_class_map("targets", targets, expected)
         valid &= targets != ignore_index
+    if kept is not None:
+        _check_pixels("kept", kept, expected)
+        valid &= (valid & ~kept).flatten(1).any(1)[:, None, None]  # nothing to attack: as good as without valid pixels
+        kept = kept & valid
+    if targets is not None:
         targets = targets.masked_fill(~valid, 0)
     images = images.detach().clone()
     lower, upper = -images, 1 - images
@@ -118,6 +137,7 @@ def make_problem(
         eps=None if eps is None else make_eps(eps, images, norm),
         start=start,
         sample_ids=None if sample_ids is None else _make_sample_ids(sample_ids, images.shape[0]),
+        kept=kept,
     )
 
 
@@ -181,6 +201,11 @@ def _check_class_map(name: str, value: Tensor, expected: tuple[int, ...]) -> Non
         raise TypeError(f"{name} must be int64 class indices, got {value.dtype}; use {name}.long()")
     if value.shape != expected:
         raise ValueError(f"{name} must have shape {expected} to match the images, got {tuple(value.shape)}")
+
+
+def _check_pixels(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
+    if value.dtype != torch.bool or value.shape != expected:
+        raise ValueError(f"{name} must be bool {expected}, got {value.dtype} {tuple(value.shape)}")
 
 
 def _perturbable_pixels(perturbable: Tensor, images: Tensor) -> Tensor:

@@ -72,8 +72,8 @@ class Tracker:
     """Best and second-best perturbation of each image over everything that was judged.
 
     Minimal-norm: a success beats a failure, among successes the smaller norm wins, among failures the larger number of
-    broken pixels, then the smaller norm. Fixed-budget: the larger number of broken pixels wins. The earlier one wins
-    ties.
+    broken pixels, then the smaller norm. Fixed-budget: a success beats a failure, then the larger number of broken
+    pixels wins; the former says more only where pixels to keep count as broken too. The earlier one wins ties.
 
     The second best is kept for the final judgement: if the network, run once more on the whole batch, disagrees about
     the best one in a last bit, the second is taken rather than a failure reported.
@@ -134,7 +134,8 @@ class Tracker:
         num_broken, success, norm = kept.num_broken[rows], kept.success[rows], kept.norm[rows]
         exists = new.num_broken >= 0
         if not self.minimal_norm:
-            return exists & (new.num_broken > num_broken)
+            more = new.num_broken > num_broken
+            return exists & torch.where(new.success, ~success | more, ~success & more)
         smaller = new.norm < norm
         among_failures = (new.num_broken > num_broken) | ((new.num_broken == num_broken) & smaller)
         return exists & torch.where(new.success, ~success | smaller, ~success & among_failures)

@@ -1,17 +1,21 @@
 """`evaluate.py`: attacks a trained network, and works on what earlier evaluations left."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
 from torch.distributed import DistError
 
 import segrobust
 from segrobust.attacks import Attack
+from segrobust.attacks.targets import Targets
 from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, require_wandb
 from segrobust.cli.base import DEMO_WEIGHTS, ROOT, say, stop
+from segrobust.cli.data import data_command
 from segrobust.cli.judging import judge_command
 from segrobust.cli.network import NetworkCLI, default_device
 from segrobust.cli.runs import compare_command, report_command
@@ -52,6 +56,8 @@ class EvaluateCLI(NetworkCLI):
         add("--preset", type=PresetName | None, default=None, help=preset_help)
         attacks_help = "attacks by name, in place of a preset; see configs/attack"
         add("--attacks", type=dict[str, Attack] | None, default=None, help=attacks_help)
+        targets_help = "what pixels are to become, of attacks whose criterion is targeted or localised"
+        add("--targets", type=Targets | None, default=None, help=targets_help)
         eps_help = "radii in [0, 1] for the given attacks; 4/255 = 0.01569"
         add("--eps", type=list[float] | None, default=None, help=eps_help)
         images_help = "attack a fixed random subset of this size"
@@ -76,6 +82,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "report": report_command,
     "compare": compare_command,
     "judge": judge_command,
+    "data": data_command,
 }
 """Commands on what evaluations left."""
 
@@ -104,7 +111,7 @@ def _attack(cli: EvaluateCLI) -> None:
             attacks=options.attacks,
             eps=options.eps,
             max_images=options.max_images,
-            run_dir=Path(options.run_dir) / f"evaluation-{weights_digest(network)[:8]}",
+            run_dir=Path(options.run_dir) / run_name(network, options.targets),
             batch_size=options.batch_size,
             device=options.device or default_device(processes.local_rank),
             seed=options.seed_everything,
@@ -115,6 +122,7 @@ def _attack(cli: EvaluateCLI) -> None:
             keep_adversarials=options.keep_adversarials,
             skip_unreadable=options.skip_unreadable,
             dry_run=options.dry_run,
+            targets=options.targets,
         )
         if processes.leads:
             report.print()
@@ -125,6 +133,14 @@ def _attack(cli: EvaluateCLI) -> None:
     status = exit_status(report, strict=options.strict)
     if status:
         sys.exit(status)
+
+
+def run_name(network: nn.Module, targets: Targets | None) -> str:
+    """Folder of an evaluation: results towards other targets lie in another one."""
+    name = f"evaluation-{weights_digest(network)[:8]}"
+    if targets is None:
+        return name
+    return f"{name}-{type(targets).__name__}-{hashlib.sha256(targets.identity.encode()).hexdigest()[:8]}"
 
 
 def exit_status(report: Report, *, strict: bool) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from segrobust.attacks import Attack
+from segrobust.attacks.targets import Targets
 from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
 from segrobust.evaluation.processes import Processes
@@ -41,6 +42,7 @@ def evaluate(
     keep_adversarials: bool = False,
     skip_unreadable: bool = False,
     dry_run: bool = False,
+    targets: Targets | None = None,
 ) -> Report:
     """Attacks a network on a data set and reports what is left of it.
 
@@ -77,6 +79,7 @@ def evaluate(
         keep_adversarials: whether to keep the adversarial images of all samples, not only of the panels.
         skip_unreadable: whether to go on where an image cannot be read; it is listed then.
         dry_run: only measure a pass and estimate the time; nothing is written.
+        targets: what pixels are to become, for `attacks` with a targeted or a localised criterion.
 
     Raises:
         ValueError: arguments that contradict each other, a run directory that cannot be written or holds results of
@@ -84,7 +87,7 @@ def evaluate(
         TypeError: samples or a network output of the wrong type.
         FloatingPointError: the network returned NaN.
     """
-    chosen = _choose_plan(preset, plan, attacks, eps)
+    chosen = _choose_plan(preset, plan, attacks, eps, targets)
     session = Session(
         network=network if device is None else network.to(device),
         dataset=dataset,
@@ -115,14 +118,17 @@ def _choose_plan(
     plan: Plan | None,
     attacks: Mapping[str, Attack] | None,
     eps: Sequence[float] | None,
+    targets: Targets | None,
 ) -> Plan:
     given = [name for name, value in (("preset", preset), ("plan", plan), ("attacks", attacks)) if value is not None]
     if len(given) > 1:
         raise ValueError(f"give one of preset, plan and attacks, got {' and '.join(given)}")
     if eps is not None and attacks is None:
         raise ValueError(f"eps={tuple(eps)} has an effect on `attacks` only; presets and plans have their own radii")
+    if targets is not None and attacks is None:
+        raise ValueError(f"targets={targets!r} have an effect on `attacks` only; jobs of a plan have their own")
     if attacks is not None:
-        return plan_attacks(attacks, eps)
+        return plan_attacks(attacks, eps, targets)
     return preset_plan(preset or "standard") if plan is None else plan
 
 

@@ -6,21 +6,24 @@ from torch import Tensor, nn
 from segrobust.attacks import AttackResult, Criterion
 from segrobust.attacks.oracle import NetworkOracle
 from segrobust.attacks.problem import Problem, check_classes, make_problem
+from segrobust.attacks.targets import Aim
 from segrobust.functional.norms import NormName, norm
 
 
-def batch_problem(images: Tensor, masks: Tensor, ignore_index: int) -> Problem:
+def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, aim: Aim | None = None) -> Problem:
     """A batch that is not under attack yet, checked, its valid pixels told apart. To be called inside `attackable`.
 
     Args:
         images: `(B, C, H, W)` in [0, 1].
         masks: `(B, H, W)` int64.
         ignore_index: label of void pixels.
+        aim: what pixels are to become, for criteria that ask.
 
     Raises:
         ValueError: images outside [0, 1], or shapes that do not match.
     """
-    return make_problem(images, masks, ignore_index=ignore_index, norm="linf")
+    targets, kept = (None, None) if aim is None else (aim.targets, aim.kept)
+    return make_problem(images, masks, ignore_index=ignore_index, norm="linf", targets=targets, kept=kept)
 
 
 def judge(
@@ -41,13 +44,15 @@ def judge(
     check_classes(problem, logits.shape[1])
     if logits.isnan().any():
         raise FloatingPointError("the network returned NaN: check its weights, normalisation layers and precision")
-    num_broken = criterion.broken(logits, problem).sum((1, 2))
-    success = criterion.success(num_broken, problem.num_valid)
+    broken = criterion.broken(logits, problem)
+    _, success = criterion.outcome(broken, problem)
+    apsr, kept = criterion.shares(broken, problem)
     result = AttackResult(
         adv=problem.images + delta,
         success=success,
         norm=norm(delta, norm_name),
-        apsr=num_broken / problem.num_valid,
+        apsr=apsr,
+        kept=kept,
         prediction=logits.argmax(1),
         first_success=torch.where(success, 0, -1),
         num_forwards=oracle.counter.forwards,

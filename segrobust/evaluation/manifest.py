@@ -14,10 +14,13 @@ from segrobust.evaluation.samples import SampleSource, describe_data, fingerprin
 from segrobust.evaluation.strict_json import write_json
 from segrobust.functional.norms import NormName
 from segrobust.label_space import LabelSpace
-from segrobust.networks import FullResolution, Normalized, weights_digest
+from segrobust.networks import FullResolution, Normalized, SlidingWindow, weights_digest
 
 MANIFEST_SCHEMA: Final = 2
 """Version of the format; 2 added `asr_only` and the norm of each attack."""
+
+_WRAPPERS: Final = (Normalized, FullResolution, SlidingWindow)
+"""Modules around a network whose settings change what it predicts."""
 
 _LOCKED = {
     "weights": "weights of the network",
@@ -58,7 +61,7 @@ class Manifest:
         image_size: `HxW` of the first sample.
         label_space: classes; None where the data set names none.
         ignore_index: label of void pixels.
-        criterion: repr of the criterion.
+        criterion: repr of the criterion, and what targets it is judged by; see `Plan.goal`.
         seed: seed of the run.
         precision: dtype of images and logits.
         samples: positions of the samples to evaluate.
@@ -118,7 +121,7 @@ class Manifest:
             image_size="x".join(map(str, first_readable(dataset, range(len(dataset))).mask.shape)),
             label_space=label_space_of(dataset),
             ignore_index=ignore_index,
-            criterion=repr(plan.criterion),
+            criterion=plan.goal,
             seed=seed,
             precision=str(precision_of(network)).removeprefix("torch."),
             samples=samples,
@@ -208,7 +211,7 @@ def attack_entries(plan: Plan) -> tuple[AttackEntry, ...]:
         AttackEntry(
             name=job.name,
             digest=job.digest,
-            attack=repr(job.attack),
+            attack=job.identity,
             kind="minimal-norm" if job.attack.minimal_norm else "fixed-budget",
             norm_name=job.attack.norm,
             eps=job.radii,
@@ -219,7 +222,7 @@ def attack_entries(plan: Plan) -> tuple[AttackEntry, ...]:
 
 def preprocessing_of(network: nn.Module) -> str:
     """Settings of the wrappers of `segrobust.networks` around a network: they are not among its weights."""
-    wrappers = [module for module in network.modules() if isinstance(module, Normalized | FullResolution)]
+    wrappers = [module for module in network.modules() if isinstance(module, _WRAPPERS)]
     return "; ".join(f"{type(module).__name__}({module.extra_repr()})" for module in wrappers) or "none"
 
 
@@ -242,7 +245,7 @@ def _merge_attacks(
 def describe_network(network: nn.Module) -> str:
     """Its class, inside wrappers, and its size."""
     inner = network
-    while isinstance(inner, Normalized | FullResolution):
+    while isinstance(inner, _WRAPPERS):
         inner = inner.network
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     return f"{type(inner).__name__}, {millions:.2g} M parameters"

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from segrobust.attacks import (
@@ -18,6 +19,7 @@ from segrobust.attacks import (
     MinimalNormSearch,
 )
 from segrobust.attacks.problem import check_eps
+from segrobust.attacks.targets import Targets
 
 PresetName = Literal["validation", "quick", "standard", "thorough"]
 Radius = float | Literal["min"]
@@ -37,15 +39,18 @@ class Job:
         eps: radii, image units. Fixed-budget attacks: the radii to attack at; empty for the attack's own field `eps`.
             Minimal-norm attacks (l_inf or l2): the radii of by-products, which project the perturbation found into
             the ball and look at it with one forward pass.
+        targets: what pixels are to become, of an attack with a targeted or a localised criterion.
 
     Raises:
         ValueError: a name that is none, a radius that is none or given twice, a fixed-budget attack without radius or
-            with two that contradict each other, by-products in l1, or an attack whose repr does not identify it.
+            with two that contradict each other, by-products in l1, an attack whose repr does not identify it, or
+            targets that do not go with its criterion.
     """
 
     name: str
     attack: Attack
     eps: tuple[float, ...] = ()
+    targets: Targets | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "_-." for c in self.name) or self.name == "clean":
@@ -62,6 +67,8 @@ class Job:
                 f"memory, got {self.attack!r}; make {type(self.attack).__name__} a frozen dataclass"
             )
         self._check_radii()
+        if self.targets is not None:
+            self.targets.require_criterion(self.attack.criterion)
 
     def _check_radii(self) -> None:
         own = self.attack.radius_field
@@ -75,10 +82,15 @@ class Job:
                 f"job {self.name!r}: a fixed-budget attack needs radii, for example eps=(4 / 255, 8 / 255)"
             )
 
-    @property
+    @cached_property
+    def identity(self) -> str:
+        """The attack's repr, and the identity of its targets."""
+        return _towards(self.attack, self.targets)
+
+    @cached_property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of `repr(attack)`: what results are kept by."""
-        return hashlib.sha256(repr(self.attack).encode()).hexdigest()[:16]
+        """16 hex digits of the SHA-256 of the identity: what results are kept by."""
+        return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -120,7 +132,8 @@ class Plan:
             job breaks within their radius; what the others leave of accuracy and mIoU would be biased, and is not told.
 
     Raises:
-        ValueError: no job, a name or an attack twice, criteria that differ, or a targeted criterion.
+        ValueError: no job, a name or an attack twice, criteria or targets that differ, or a criterion whose targets are
+            missing.
     """
 
     jobs: tuple[Job, ...]
@@ -140,8 +153,13 @@ class Plan:
         criteria = {job.attack.criterion for job in self.jobs}
         if len(criteria) > 1:
             raise ValueError(f"attacks that are compared must share their criterion, got {sorted(map(repr, criteria))}")
-        if self.criterion.sign < 0:
-            raise ValueError(f"an evaluation has no targets to give to {self.criterion!r}; call the attack itself")
+        goals = sorted({_towards(self.criterion, job.targets) for job in self.jobs})
+        if len(goals) > 1:
+            raise ValueError(f"attacks that are compared must share their targets, got {goals}")
+        if self.targets is None and (self.criterion.sign < 0 or self.criterion.localized):
+            raise ValueError(
+                f"there are no targets to give to {self.criterion!r}; give some, see segrobust.attacks.targets"
+            )
 
     @property
     def criterion(self) -> Criterion:
@@ -149,12 +167,26 @@ class Plan:
         return self.jobs[0].attack.criterion
 
     @property
+    def targets(self) -> Targets | None:
+        """What pixels are to become, the same for all jobs; None where they are only to be wrong."""
+        return self.jobs[0].targets
+
+    @cached_property
+    def goal(self) -> str:
+        """Criterion and targets, in words that name them."""
+        return _towards(self.criterion, self.targets)
+
+    @property
     def units(self) -> tuple[Unit, ...]:
         """All pieces of work for one image."""
         return tuple(Unit(job, eps) for job in self.jobs for eps in job.calls)
 
 
-def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None) -> Plan:
+def _towards(what: Attack | Criterion, targets: Targets | None) -> str:
+    return repr(what) if targets is None else f"{what!r} towards {targets.identity}"
+
+
+def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None, targets: Targets | None = None) -> Plan:
     """A plan of named attacks.
 
     A fixed-budget ensemble, such as SEA, takes part as its members, each under `<name>.<member>`, so that the worst
@@ -164,12 +196,14 @@ def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None) -> 
         attacks: attacks by name.
         eps: radii for all attacks that have none of their own, and of the by-products of minimal-norm attacks;
             None for `STANDARD_EPS`, or no by-products where the norm is not l_inf.
+        targets: of all attacks, whose criterion then is targeted or localised.
 
     Raises:
         ValueError: as `Job` and `Plan`.
     """
     single = (pair for name, attack in attacks.items() for pair in _members(name, attack))
-    return Plan(jobs=tuple(Job(name=name, attack=attack, eps=_radii(attack, eps)) for name, attack in single))
+    jobs = (Job(name=name, attack=attack, eps=_radii(attack, eps), targets=targets) for name, attack in single)
+    return Plan(jobs=tuple(jobs))
 
 
 def _members(name: str, attack: Attack) -> Iterator[tuple[str, Attack]]:

@@ -19,7 +19,7 @@ from segrobust.evaluation.faults import Fault, FaultLog
 from segrobust.evaluation.judging import batch_problem, device_of, judge, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius, Unit
 from segrobust.evaluation.records import CLEAN, NO_VALID_PIXEL, Key, Kind, Record, RecordWriter
-from segrobust.evaluation.samples import LoadedSample, SampleSource, load_sample, name_of, sequence_of
+from segrobust.evaluation.samples import LoadedSample, SampleSource, aim_at, load_sample, name_of, sequence_of
 from segrobust.evaluation.work import WorkSource
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
@@ -53,7 +53,8 @@ def run(
 
     Per image: one clean record; per fixed-budget attack one record per radius; per minimal-norm attack one record of
     the minimal norm, and one per radius of its by-products `clip(delta, -eps, eps)` (l2: scaled), with one forward pass
-    each. A result is a function of image, weights, attack and seed. Images that are handed out together form a batch,
+    each. A result is a function of image, weights, attack and seed. Targets are made anew for each measurement, by one
+    forward pass that is not counted. Images that are handed out together form a batch,
     where they are of one size and lack the same. An image without a valid pixel is recorded with a flag, and its shares
     are nan.
 
@@ -221,7 +222,8 @@ class _Engine:
             yield from self._attempt_parts(batch, unit, self.limit)
             return
         try:
-            found, adv = (self._clean(batch), None) if unit == "clean" else self._attack(batch, unit)
+            aimed = self._aimed(batch)
+            found, adv = (self._clean(aimed), None) if unit == "clean" else self._attack(aimed, unit)
         except Exception as error:  # whatever an attack or a network raises belongs to its image
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
             if self.faults is None and not (out_of_memory and size > 1):
@@ -273,6 +275,16 @@ class _Engine:
             self.done[record.key] = record
         yield from new
 
+    def _aimed(self, batch: _Batch) -> _Batch:
+        """The batch with what its pixels are to become; no pixel is valid of an image that has none to attack."""
+        if self.plan.targets is None:
+            return batch
+        with attackable(self.network):
+            images = batch.problem.images
+            masks = torch.stack([sample.mask for sample in batch.samples]).to(self.device)
+            aim = aim_at(self.plan.targets, self.network, self.dataset, batch.ids, images, masks, self.ignore_index)
+            return _Batch(batch.samples, batch_problem(images, masks, self.ignore_index, aim))
+
     def _clean(self, batch: _Batch) -> list[Record]:
         """Records of the images as they are."""
         started = time.perf_counter()
@@ -293,6 +305,8 @@ class _Engine:
             ignore_index=self.ignore_index,
             eps=None if unit.eps == "min" or job.attack.radius_field is not None else unit.eps,
             sample_ids=[sample_id + self.seed * _SEED_STRIDE for sample_id in batch.ids],
+            targets=problem.targets,
+            kept=problem.kept,
         )
         num_classes = len(self.done[batch.ids[0], CLEAN, None].tp)
         kind: Kind = "minimal-norm" if unit.eps == "min" else "fixed-budget"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from segrobust.attacks.targets import Aim, Targets
 from segrobust.label_space import LabelSpace
 
 
@@ -98,6 +99,34 @@ def sequence_of(dataset: SampleSource, index: int) -> str:
     """The recording that a sample is from, by the data set's word, else the sample's name: a recording of its own."""
     sequences = getattr(dataset, "sequences", None)
     return name_of(dataset, index) if sequences is None else str(sequences[index])
+
+
+def aim_at(
+    targets: Targets,
+    network: nn.Module,
+    dataset: SampleSource,
+    sample_ids: Iterable[int],
+    images: Tensor,
+    masks: Tensor,
+    ignore_index: int,
+) -> Aim:
+    """What the pixels of some samples are to become, by one forward pass over the clean images.
+
+    Args:
+        targets: what to make of them.
+        network: maps images to logits.
+        dataset: where the samples are from; gives names of samples and classes.
+        sample_ids: their positions.
+        images: `(B, C, H, W)` on the network's device.
+        masks: `(B, H, W)` int64.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: targets that do not fit the data.
+    """
+    names = [name_of(dataset, sample_id) for sample_id in sample_ids]
+    space = label_space_of(dataset)
+    return targets(network, images, masks, names=names, ignore_index=ignore_index, label_space=space)
 
 
 def describe_data(dataset: SampleSource) -> str:

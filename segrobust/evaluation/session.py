@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from segrobust.attacks import Criterion, Untargeted
 from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.checks import Check, check_attacks, check_network, check_records, write_checks
 from segrobust.evaluation.estimate import estimate, measure_passes
@@ -28,7 +29,7 @@ from segrobust.evaluation.reporting.panel_files import write_panels
 from segrobust.evaluation.reporting.report import Report, heading, is_complete, summarize_run, write_report
 from segrobust.evaluation.run_directory import Provenance, RunDirectory, device_name
 from segrobust.evaluation.runner import run
-from segrobust.evaluation.samples import SampleSource, first_readable, label_space_of
+from segrobust.evaluation.samples import SampleSource, aim_at, first_readable, label_space_of
 from segrobust.evaluation.work import StridedWork, WorkSource
 
 CheckLevel = Literal["basic", "thorough", "off"]
@@ -205,11 +206,11 @@ class Session:
             self.dataset,
             self._probes,
             ignore_index=self.ignore_index,
-            criterion=self.plan.criterion,
+            criterion=_network_criterion(self.plan),
         )
 
     def _check_records(self, records: tuple[Record, ...]) -> tuple[Check, ...]:
-        return check_records(records, {job.digest: repr(job.attack) for job in self.plan.jobs})
+        return check_records(records, {job.digest: job.identity for job in self.plan.jobs})
 
     def _run(self, work: WorkSource, **settings: Any) -> Iterator[Record]:
         """The engine with what all its runs share."""
@@ -240,10 +241,12 @@ class Session:
         return (record for record in records if count(record))
 
     def _measure(self) -> tuple[float, float]:
-        """Seconds of a forward and a backward pass on one image; also whether network and data fit at all."""
+        """Seconds of a forward and a backward pass on one image; also whether network, data and targets fit at all."""
         sample = first_readable(self.dataset, self.samples)
         device, dtype = device_of(self.network), precision_of(self.network)
         images, masks = sample.image[None].to(device, dtype), sample.mask[None].to(device)
+        if self.plan.targets is not None:
+            aim_at(self.plan.targets, self.network, self.dataset, (sample.sample_id,), images, masks, self.ignore_index)
         forward, backward, num_classes = measure_passes(self.network, images, masks, self.ignore_index)
         space = label_space_of(self.dataset)
         if space is not None and space.num_classes != num_classes:
@@ -262,10 +265,15 @@ class Session:
             heading(self.manifest),
             f"{device_name(device)}, {torch.get_num_threads()} threads, batches of {self.batch_size}, "
             f"{self.processes.world_size} process{'es' if self.processes.world_size > 1 else ''}",
-            *(f"{job.name}: {job.attack!r}" for job in self.plan.jobs),
+            *(f"{job.name}: {job.identity}" for job in self.plan.jobs),
             f"run directory: {'none, nothing is kept' if directory is None else directory.path}",
         ]
         Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _network_criterion(plan: Plan) -> Criterion:
+    """What checks of the network judge by: whether it hides its gradient has nothing to do with targets."""
+    return plan.criterion if plan.targets is None else Untargeted(apsr=plan.criterion.apsr)
 
 
 def _write_missing(directory: RunDirectory, writer: RecordWriter, records: tuple[Record, ...]) -> None:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 MarginName = Literal["margin", "dlr"]
 
+Sign = int | Tensor
+"""1 where the reference class must lose, -1 where it must win: one for all pixels, or `(B, H, W)` int64."""
+
 MIN_CLASSES = {"margin": (2, 2), "dlr": (3, 4)}
 """Fewest classes for which a margin is defined: (untargeted, targeted)."""
 
@@ -110,8 +113,25 @@ def smooth_margin(logits: Tensor, reference: Tensor, temperature: Tensor) -> Ten
     return own[:, 0] - t * (others / t[:, None]).logsumexp(1)
 
 
+def must_win(sign: Sign) -> bool:
+    """Whether the reference class must win somewhere, as far as is known without asking the device."""
+    return isinstance(sign, Tensor) or sign < 0
+
+
+def select_by_sign(sign: Sign, losing: Tensor, winning: Tensor) -> Tensor:
+    """The first where the reference class must lose, the second where it must win: `(B, H, W)`."""
+    if isinstance(sign, Tensor):
+        return torch.where(sign > 0, losing, winning)
+    return losing if sign > 0 else winning
+
+
 def dlr(
-    logits: Tensor, reference: Tensor, *, sign: int = 1, tolerance: float = 0.0, full_denominator_gradient: bool = False
+    logits: Tensor,
+    reference: Tensor,
+    *,
+    sign: Sign = 1,
+    tolerance: float = 0.0,
+    full_denominator_gradient: bool = False,
 ) -> Tensor:
     """Signed difference-of-logits ratio of every pixel, invariant to the scale of the logits.
 
@@ -130,7 +150,7 @@ def dlr(
     Args:
         logits: `(B, K, H, W)`.
         reference: `(B, H, W)` int64: the true class, or the target class for `sign=-1`.
-        sign: 1 untargeted, -1 targeted.
+        sign: 1 untargeted, -1 targeted; one for all pixels, or `(B, H, W)`.
         tolerance: added to the signed margin, in logits.
         full_denominator_gradient: whether the gradient is that of the ratio as it stands.
 
@@ -142,8 +162,8 @@ def dlr(
 
     Source: Croce & Hein, ICML 2020, section 4.1 (classification, with the opposite sign); Rony et al., CVPR 2023.
     """
-    require_classes("dlr", logits.shape[1], targeted=sign < 0)
-    k = 3 if sign > 0 else 4
+    require_classes("dlr", logits.shape[1], targeted=must_win(sign))
+    k = 4 if must_win(sign) else 3
     ranked, top = _top(logits.detach(), k, k if full_denominator_gradient else 2)
     if full_denominator_gradient:
         ranked = logits.gather(1, top)
@@ -151,9 +171,10 @@ def dlr(
     signed = sign * (picked[:, 0] - picked[:, 1]) + tolerance
     largest = ranked[:, 0]
     if not full_denominator_gradient:
-        winner = picked[:, 1] if sign > 0 else picked[:, 0]  # of a broken pixel: the largest logit
+        winner = select_by_sign(sign, picked[:, 1], picked[:, 0])  # of a broken pixel: the largest logit
         largest = torch.where(signed.detach() < 0, winner, largest)
-    spread = largest - (ranked[:, 2] if sign > 0 else ranked[:, 2:4].mean(1))
+    third = ranked[:, 2]
+    spread = largest - (select_by_sign(sign, third, ranked[:, 2:4].mean(1)) if must_win(sign) else third)
     floor = 1e-4 * spread.detach().mean((1, 2), keepdim=True) + 1e-8
     return signed / torch.maximum(spread, floor)
 

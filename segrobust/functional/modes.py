@@ -10,6 +10,19 @@ from torch import nn
 
 
 @contextlib.contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Puts all sub-modules of a network into evaluation mode, and gives each its own mode back."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
 def attackable(network: nn.Module) -> Iterator[None]:
     """Puts a network into the state in which attacks see it, and restores what it found.
 
@@ -23,15 +36,13 @@ def attackable(network: nn.Module) -> Iterator[None]:
     Args:
         network: the module whose input is attacked.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    compiled = any(_is_compiled(module) for module, _ in modes)
+    compiled = any(_is_compiled(module) for module in network.modules())
     flags = [] if compiled else [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
-        for module, _ in modes:
-            module.training = False
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(evaluation_mode(network))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             devices = {"cpu", *(parameter.device.type for parameter in network.parameters())}
@@ -42,8 +53,6 @@ def attackable(network: nn.Module) -> Iterator[None]:
             stack.enter_context(full_precision_products())
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
 

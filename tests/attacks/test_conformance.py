@@ -2,7 +2,7 @@ import random
 
 import pytest
 import torch
-from conformance import BATTERY, EPS, ConvNetwork, PixelNetwork, assert_same, call, make_batch
+from conformance import BATTERY, EPS, ConvNetwork, PixelNetwork, assert_same, call, kept_pixels, make_batch, needs
 from oracles import slow_margin
 from tolerances import BALL
 from torch import nn
@@ -48,12 +48,27 @@ def judge(network, adv, batch, criterion):
     valid = batch.valid_mask
     reference = (batch.labels if criterion.sign > 0 else batch.targets).masked_fill(~valid, 0)
     broken = ((criterion.sign * slow_margin(logits, reference)) < 0) & valid
+    if criterion.localized:
+        return judge_localized(logits, reference, broken, valid, criterion)
     count, total = broken.flatten(1).sum(1), valid.flatten(1).sum(1)
     return (
         (total > 0) & (100 * (total - count) <= round(100 * (1 - criterion.apsr)) * total),
         count / total,
         logits.argmax(1),
     )
+
+
+def judge_localized(logits, reference, broken, valid, criterion):
+    """The same of attacked pixels, where those to keep must hold their reference in the share that is asked."""
+    kept = kept_pixels(reference) & valid
+    attacked = valid & ~kept
+    lost = kept & ~(slow_margin(logits, reference) > 0)
+    enough = torch.ones(len(reference), dtype=torch.bool)
+    for pixels, missed, share in ((attacked, attacked & ~broken, criterion.apsr), (kept, lost, criterion.kept)):
+        allowed = round(100 * (1 - share)) * pixels.flatten(1).sum(1)
+        enough &= 100 * missed.flatten(1).sum(1) <= allowed
+    total = attacked.flatten(1).sum(1)
+    return (total > 0) & enough, (broken & attacked).flatten(1).sum(1) / total, logits.argmax(1)
 
 
 @every_attack
@@ -303,10 +318,7 @@ def test_perturbing_for_training_stays_in_box_and_ball(contestant, network, batc
     """`perturb` gives the last iterate, detached, with one forward less than iterates, or none for judging."""
     calls = []
     handle = network.register_forward_hook(lambda module, inputs, output: calls.append(output.shape[0]))
-    arguments = {"targets": batch.targets} if contestant.targeted else {}
-    if contestant.random:
-        arguments["sample_ids"] = batch.sample_ids
-    adv = contestant.attack.perturb(network, batch.images, batch.labels, **arguments)
+    adv = contestant.attack.perturb(network, batch.images, batch.labels, **needs(contestant, batch))
     handle.remove()
     assert not adv.requires_grad
     assert ((adv >= 0) & (adv <= 1)).all()

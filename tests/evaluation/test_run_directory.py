@@ -2,10 +2,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from segrobust.evaluation import Manifest, RunDirectory
-from segrobust.evaluation.manifest import AttackEntry
+from segrobust.evaluation.manifest import AttackEntry, describe_network, preprocessing_of
 from segrobust.label_space import LabelSpace
+from segrobust.networks import FullResolution, Normalized, SlidingWindow
 
 SPACE = LabelSpace(names=("road", "sky"), palette=((1, 2, 3), (4, 5, 6)))
 PGD = AttackEntry(
@@ -29,6 +31,17 @@ MANIFEST = Manifest(
     data_description="CamVid val",
     network_description="FPN",
 )
+
+
+def test_every_wrapper_and_its_settings_are_told():
+    bare = nn.Conv2d(3, 2, 1)
+    network = Normalized(SlidingWindow(FullResolution(bare, stride=8), window=(64, 32), stride=(32, 16)))
+    told = preprocessing_of(network)
+    assert [word.split("(")[0] for word in told.split("; ")] == ["Normalized", "SlidingWindow", "FullResolution"]
+    assert "(64, 32)" in told
+    assert "(32, 16)" in told
+    assert preprocessing_of(bare) == "none"
+    assert describe_network(network) == "Conv2d, 8e-06 M parameters"
 
 
 def test_a_manifest_survives_its_file(tmp_path):

@@ -109,7 +109,7 @@ def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -
         yield unmeasured(name, f"{job.name} has no records of these images", mend="evaluate first", attacks=digests)
         return
     eps = () if job.attack.minimal_norm or job.attack.radius_field is not None else (_telling_radius(found.values()),)
-    again = attack_again(Job(name=job.name, attack=doubled, eps=eps))
+    again = attack_again(Job(name=job.name, attack=doubled, eps=eps, targets=job.targets))
     keys = [(r.sample_id, job.digest, r.eps) for r in again]
     pairs = [(found[key], r) for key, r in zip(keys, again, strict=True) if key in found]
     status, detail = (_compare_norms if job.attack.minimal_norm else _compare_shares)(pairs)
@@ -165,7 +165,7 @@ def _check_black_box(plan: Plan, known: Sequence[Record], attack_again: AttackAg
     if not radii:
         return
     attack = Square(num_queries=NUM_QUERIES, criterion=plan.criterion)
-    black = attack_again(Job(name=f"square_{NUM_QUERIES}", attack=attack, eps=(max(radii),)))
+    black = attack_again(Job(name=f"square_{NUM_QUERIES}", attack=attack, eps=(max(radii),), targets=plan.targets))
     for check in check_black_box(black, white):
         yield replace(check, name="black box", attacks=())
 

@@ -103,8 +103,7 @@ class Probe:
     @property
     def intact(self) -> Tensor:
         """Places of the images that have a valid pixel and are not broken without attack: int64 on CPU."""
-        num_broken = self.criterion.broken(self.clean, self.problem).sum((1, 2))
-        broken = self.criterion.success(num_broken, self.problem.num_valid)
+        _, broken = self.criterion.outcome(self.criterion.broken(self.clean, self.problem), self.problem)
         return ((self.problem.num_valid > 0) & ~broken).cpu().nonzero()[:, 0]
 
     def select(self, rows: Tensor) -> "Probe":

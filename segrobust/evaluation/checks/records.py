@@ -48,7 +48,7 @@ def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tupl
     white = [r for r in counted if r.kind != "clean" and not is_black_box(attacks[r.digest])]
     return (
         *check_clean([record for record in counted if record.kind == "clean"]),
-        *(check for group in fixed for check in check_monotone(group)),
+        *(check for group in fixed for check in check_monotone(group, aimed=" towards " in attacks[group[0].digest])),
         *check_black_box(black, white),
         *(check_censored(group, counted) for group in minimal),
         *(check for group in minimal for check in check_agreement(group, counted)),
@@ -84,15 +84,19 @@ def check_clean(records: Sequence[Record]) -> Iterator[Check]:
     )
 
 
-def check_monotone(records: Group) -> Iterator[Check]:
+def check_monotone(records: Group, *, aimed: bool = False) -> Iterator[Check]:
     """Whether a fixed-budget attack breaks no less at larger radii: warns on a fall of 1 point, fails above 5.
 
     What lies in a ball lies in every larger one. Each radius is compared with all smaller ones, and with no attack,
     over the images of both.
+
+    Args:
+        records: of one attack.
+        aimed: whether it aims at targets: then only they count, because accuracy may rise with them.
     """
     radii = sorted({record.eps for record in records if isinstance(record.eps, float)})
     by_eps = {eps: {r.sample_id: r for r in records if r.eps == eps} for eps in radii}
-    falls = [(_fall(by_eps[low], by_eps[high]), low, high) for low in radii for high in radii if low < high]
+    falls = [(_fall(by_eps[low], by_eps[high], aimed), low, high) for low in radii for high in radii if low < high]
     falls += [(_fall_from_clean(by_eps[eps]), 0.0, eps) for eps in radii]
     fall, low, high = max(falls)
     yield make_check(
@@ -107,13 +111,14 @@ def check_monotone(records: Group) -> Iterator[Check]:
     )
 
 
-def _fall(low: Mapping[int, Record], high: Mapping[int, Record]) -> float:
+def _fall(low: Mapping[int, Record], high: Mapping[int, Record], aimed: bool) -> float:
     """How much better the network does at the larger radius, over common images: by APSR or by accuracy."""
     common = low.keys() & high.keys()
     if not common:
         return 0.0
     before, after = [low[i] for i in common], [high[i] for i in common]
-    return max(_mean_apsr(before) - _mean_apsr(after), _accuracy(after) - _accuracy(before))
+    by_apsr = _mean_apsr(before) - _mean_apsr(after)
+    return by_apsr if aimed else max(by_apsr, _accuracy(after) - _accuracy(before))
 
 
 def _fall_from_clean(records: Mapping[int, Record]) -> float:

@@ -19,6 +19,7 @@ _VIEWS: Final = {
     "before": ("clean", "prediction, clean"),
     "prediction": ("prediction", "prediction, attacked"),
     "errors": ("errors", "newly wrong"),
+    "target": ("target", "target"),
     "truth": ("truth", "ground truth"),
 }
 _SMOOTH: Final = {"clean", "adversarial"}
@@ -84,6 +85,7 @@ def _panel(folder: Path, info: Mapping[str, Any], why: str) -> Panel:
                 smooth=name in _SMOOTH,
             )
             for name, (file, label) in _VIEWS.items()
+            if (folder / f"{file}.webp").exists()
         ),
         legend=tuple((name, (color[0], color[1], color[2])) for name, color in info["legend"]),
     )

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from segrobust.attacks.targets import Aim
 from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.judging import device_of, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius
@@ -15,7 +16,7 @@ from segrobust.evaluation.records import Key, Record, read_records
 from segrobust.evaluation.reporting.panels import compose, panel_title, plain_label_space
 from segrobust.evaluation.reporting.tiles import Tile, Tiles, make_tiles
 from segrobust.evaluation.run_directory import RunDirectory
-from segrobust.evaluation.samples import SampleSource, label_space_of, load_sample
+from segrobust.evaluation.samples import LoadedSample, SampleSource, aim_at, label_space_of, load_sample
 from segrobust.evaluation.strict_json import write_json
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
@@ -98,17 +99,28 @@ def write_panels(
             continue
         sample = load_sample(dataset, sample_id)
         before = _prediction(network, sample.image)
+        aim = _aim(network, dataset, plan, sample, ignore_index)
         for job in found:
             record = records[sample_id, job.digest, _shown_radius(job)]
             adv = store.load(job.digest, _shown_radius(job), sample_id)
             space = label_space_of(dataset) or plain_label_space(len(record.tp), ignore_index)
-            tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space)
+            tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, aim)
             path = directory.panels / f"{sample_id:06d}-{job.name}.png"
             compose(tiles, panel_title(record)).save(path)
             if tiles_too:
                 _write_tiles(tiles, record, directory.panels / TILES / path.stem)
             written.append(path)
     return tuple(written)
+
+
+def _aim(network: nn.Module, dataset: SampleSource, plan: Plan, sample: LoadedSample, ignore_index: int) -> Aim | None:
+    """What the pixels of one image are to become, `(H, W)`, where the plan says so."""
+    if plan.targets is None:
+        return None
+    images = sample.image[None].to(device_of(network), precision_of(network))
+    masks = sample.mask[None].to(images.device)
+    aim = aim_at(plan.targets, network, dataset, (sample.sample_id,), images, masks, ignore_index)
+    return Aim(aim.targets[0], None if aim.kept is None else aim.kept[0], aim.targeted)
 
 
 def _shown_radius(job: Job) -> Radius:

@@ -6,13 +6,15 @@ from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
+from segrobust.attacks.targets import Aim
 from segrobust.label_space import Color, LabelSpace
 
 Pixels = npt.NDArray[np.uint8]
-TileName = Literal["image", "adversarial", "perturbation", "errors", "truth", "clean", "prediction"]
+TileName = Literal["image", "adversarial", "perturbation", "errors", "target", "truth", "clean", "prediction"]
 
 NEWLY_WRONG: Final[Color] = (213, 94, 0)  # vermilion and sky blue stay apart for all kinds of colour vision
 WRONG_BEFORE: Final[Color] = (86, 180, 233)
@@ -52,10 +54,12 @@ def make_tiles(
     clean_prediction: Tensor,
     adv_prediction: Tensor,
     label_space: LabelSpace,
+    aim: Aim | None = None,
 ) -> Tiles:
     """Image, adversarial image, their difference, newly wrong pixels; ground truth, clean and adversarial prediction.
 
-    The difference is amplified by a round factor about mid-grey, which is zero.
+    The difference is amplified by a round factor about mid-grey, which is zero. Of an attack with targets, these stand
+    in the place of newly wrong pixels: pixels to keep in pale colours, what counts for nothing as void.
 
     Args:
         image: `(C, H, W)` in [0, 1], C = 1 or 3.
@@ -64,6 +68,7 @@ def make_tiles(
         clean_prediction: `(H, W)` integers.
         adv_prediction: `(H, W)` integers.
         label_space: names and colours.
+        aim: targets and pixels to keep, `(H, W)` each.
 
     Raises:
         ValueError: another number of channels, shapes that do not match, or labels outside the label space.
@@ -75,22 +80,32 @@ def make_tiles(
     right_before, right_now = clean == mask, now == mask
     valid = mask != label_space.ignore_index
     difference = _to_pixels(0.5 + factor * (adv - image))
+    if aim is None:
+        fourth = Tile("errors", "newly wrong pixels", _errors(image, valid, right_before, right_now), smooth=False)
+    else:
+        caption = "target" if aim.kept is None else "target; pale: to keep"
+        fourth = Tile("target", caption, _target(aim, valid, label_space), smooth=False)
     tiles = (
         Tile("image", "image", _to_pixels(image), smooth=True),
         Tile("adversarial", "adversarial image", _to_pixels(adv), smooth=True),
         Tile("perturbation", f"perturbation x {factor}, grey is zero", difference, smooth=False),
-        Tile("errors", "newly wrong pixels", _errors(image, valid, right_before, right_now), smooth=False),
+        fourth,
         Tile("truth", "ground truth", label_space.colorize(mask).numpy(), smooth=False),
         Tile("clean", "prediction, clean", label_space.colorize(clean).numpy(), smooth=False),
         Tile("prediction", "prediction, adversarial", label_space.colorize(now).numpy(), smooth=False),
     )
-    shown = sorted({*mask[valid].tolist(), *clean[valid].tolist(), *now[valid].tolist()})
-    return Tiles(tiles, factor, tuple(_legend(label_space, shown, has_void=not valid.all())))
-
-
-def _legend(label_space: LabelSpace, classes: Sequence[int], *, has_void: bool) -> list[tuple[str, Color]]:
-    """Errors first, then void and the classes that occur."""
+    wanted = [] if aim is None else aim.targets[aim.targets != label_space.ignore_index].tolist()
+    shown = sorted({*mask[valid].tolist(), *clean[valid].tolist(), *now[valid].tolist(), *wanted})
     entries = [("newly wrong", NEWLY_WRONG), ("wrong before and now", WRONG_BEFORE)]
+    if aim is not None:
+        entries = [] if aim.targeted else [("to be broken", NEWLY_WRONG)]
+    return Tiles(tiles, factor, tuple(_legend(label_space, shown, entries, has_void=not valid.all())))
+
+
+def _legend(
+    label_space: LabelSpace, classes: Sequence[int], entries: list[tuple[str, Color]], *, has_void: bool
+) -> list[tuple[str, Color]]:
+    """Some entries first, then void and the classes that occur."""
     if has_void:
         entries.append(("void", VOID))
     return entries + [(label_space.names[index], label_space.palette[index]) for index in classes]
@@ -106,6 +121,18 @@ def _errors(image: Tensor, valid: Tensor, right_before: Tensor, right_now: Tenso
     ):
         grey[where.numpy()] = color
     return grey
+
+
+def _target(aim: Aim, valid: Tensor, label_space: LabelSpace) -> Pixels:
+    """Targets in the colours of their classes, pixels to keep in pale ones; what is only to be broken in vermilion."""
+    targets = aim.targets.cpu().masked_fill(~valid, label_space.ignore_index)
+    colors = np.array(label_space.colorize(targets).numpy())
+    counts = targets != label_space.ignore_index
+    kept = torch.zeros_like(counts) if aim.kept is None else aim.kept.cpu() & counts
+    if not aim.targeted:
+        colors[(counts & ~kept).numpy()] = NEWLY_WRONG
+    colors[kept.numpy()] = 165 + (colors[kept.numpy()] * 0.35).astype(np.uint8)
+    return colors
 
 
 def _to_pixels(image: Tensor) -> Pixels:

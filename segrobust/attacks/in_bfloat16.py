@@ -1,0 +1,68 @@
+"""Attacks whose search runs in bfloat16, and whose result does not."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.base import Observer
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Tracker
+from segrobust.attacks.wrapper import Wrapper
+
+
+class AutocastOracle:
+    """An oracle whose passes run under bfloat16 autocast; logits and gradients come in the precision of the images.
+
+    Args:
+        oracle: that of the network.
+    """
+
+    def __init__(self, oracle: GradientOracle) -> None:
+        self.counter = oracle.counter
+        self._oracle = oracle
+
+    def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
+        """See `GradientOracle`."""
+        with torch.autocast(delta.device.type, dtype=torch.bfloat16):
+            return self._oracle.logits(delta, differentiable=differentiable)
+
+    def pullback(self, cotangent: Tensor) -> Tensor:
+        """See `GradientOracle`."""
+        return self._oracle.pullback(cotangent)
+
+    def select(self, rows: Tensor) -> Self:
+        """See `GradientOracle`."""
+        return type(self)(self._oracle.select(rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBFloat16(Wrapper):
+    """Any attack with the passes of its search in bfloat16 (autocast), for training on hardware that is fast at it.
+
+    The result is judged in full precision. bfloat16 has the range of float32, so gradients do not vanish as they do in
+    float16, but 8 bits of precision: minimal norms below 1/255 are not to be trusted to it.
+
+    Args:
+        attack: any attack.
+    """
+
+    @property
+    def minimal_norm(self) -> bool:
+        """The kind of the attack inside."""
+        return self.attack.minimal_norm
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Those of the attack inside."""
+        return self.attack.most_passes
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The attack inside."""
+        return self.attack.run(AutocastOracle(oracle), problem, observer)
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """That of the attack inside."""
+        return self.attack.last_iterate(AutocastOracle(oracle), problem)

@@ -1,0 +1,185 @@
+"""Targets that are image files: one for all samples, one for each, and the majority of a training set."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from scipy import ndimage
+from torch import Tensor
+
+from segrobust.attacks.targets.base import Aim, Scene, Targets
+from segrobust.label_space import LabelSpace
+
+_KEY: Final = "segrobust"
+"""Of the text inside a PNG file that says how the map was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMap(Targets):
+    """Every pixel is to become what a picture of class indices shows there.
+
+    A grey or palette image of 8 bits holds the indices, or one of 16 bits; the void value has no target. A picture of
+    another size is resized, with the nearest pixel. Results are kept by its content, wherever it lies.
+
+    Args:
+        path: an image for all samples, such as one by `write_label_map`, or a folder with `<sample name>.png` for each.
+    """
+
+    path: str
+
+    @property
+    def identity(self) -> str:
+        """With the digest of the content."""
+        return f"LabelMap(content={digest_of(self.path)!r})"
+
+    def aim(self, scene: Scene) -> Aim:
+        """See `Targets`."""
+        return Aim(read_maps(self.path, scene))
+
+
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """16 hex digits of the SHA-256 of a file, or of the names and contents of the PNG files in a folder.
+
+    Raises:
+        ValueError: there is no such file, or no PNG file in the folder.
+    """
+    place = Path(path)
+    files = sorted(place.rglob("*.png")) if place.is_dir() else [place]
+    if not files or not files[0].is_file():
+        raise ValueError(f"there is no label map at {place}; give an image file, or a folder with <sample name>.png")
+    digest = hashlib.sha256()
+    for file in files:
+        name = file.relative_to(place).as_posix() if place.is_dir() else ""
+        digest.update(json.dumps([name, hashlib.sha256(file.read_bytes()).hexdigest()]).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_maps(path: str | os.PathLike[str], scene: Scene) -> Tensor:
+    """The map of every sample at the size of the images: `(B, H, W)` int64 on their device.
+
+    Raises:
+        ValueError: a folder for samples without names, a missing or unreadable file, a colour picture, or a map that
+            was made for other classes.
+    """
+    size = scene.labels.shape[1], scene.labels.shape[2]
+    place = Path(path)
+    if not place.is_dir():
+        found = _read(place, size, scene.label_space)
+        return found.to(scene.labels.device).expand(len(scene.labels), -1, -1).clone()
+    if scene.names is None:
+        raise ValueError(f"{place} is a folder with a label map for each sample; give the samples' names")
+    maps = [_read(place / f"{name}.png", size, scene.label_space) for name in scene.names]
+    return torch.stack(maps).to(scene.labels.device)
+
+
+def majority_map(
+    masks: Iterable[Tensor],
+    num_classes: int,
+    *,
+    ignore_index: int = 255,
+    size: tuple[int, int] | None = None,
+    smoothing: float = 0.01,
+) -> Tensor:
+    """The commonest class of every place over the masks of a training set, smoothed (Rony et al., CVPR 2023).
+
+    Counts are smoothed, not the map: a Gaussian filter over the counts of each class, which takes in places where a
+    class is the commonest by chance. Equal counts go to the lower class, and places without a label are void.
+
+    Args:
+        masks: `(H, W)` integers of every sample; other sizes than the first are resized with the nearest pixel.
+        num_classes: K.
+        ignore_index: label of void pixels.
+        size: `(H, W)` of the map; None for that of the first mask.
+        smoothing: standard deviation of the filter over the image's diagonal; 0 for none.
+
+    Returns:
+        `(H, W)` int64.
+
+    Raises:
+        ValueError: no mask, a foreign label, or a negative smoothing.
+    """
+    if smoothing < 0:
+        raise ValueError(f"smoothing is a share of the diagonal, at least 0, got {smoothing}")
+    counts = None
+    for mask in masks:
+        if counts is None:
+            height, width = size or (mask.shape[0], mask.shape[1])
+            counts = np.zeros((num_classes, height, width))
+        classes = _resized(mask.long(), (height, width)).cpu()
+        foreign = classes[((classes < 0) | (classes >= num_classes)) & (classes != ignore_index)]
+        if foreign.numel():
+            raise ValueError(f"masks hold {torch.unique(foreign).tolist()[:5]}, the classes are 0..{num_classes - 1}")
+        for c in range(num_classes):
+            counts[c] += (classes == c).numpy()
+    if counts is None:
+        raise ValueError("a majority needs at least one mask")
+    sigma = smoothing * float(np.hypot(height, width))
+    weight = np.stack([ndimage.gaussian_filter(plane, sigma) for plane in counts]) if sigma else counts
+    majority = weight.argmax(0)
+    majority[weight.max(0) <= 0] = ignore_index
+    return torch.from_numpy(majority)
+
+
+def write_label_map(
+    path: str | os.PathLike[str], label_map: Tensor, *, label_space: LabelSpace | None = None, made_from: str = ""
+) -> None:
+    """Writes a label map as a PNG file, in the colours of a label space, whose class names it keeps too.
+
+    Args:
+        path: of the file.
+        label_map: `(H, W)` integers, in 0..255.
+        label_space: classes.
+        made_from: what it was made from, such as the fingerprint of a data set; a text inside the file.
+
+    Raises:
+        ValueError: another shape or other values.
+        OSError: the file cannot be written.
+    """
+    if label_map.dim() != 2 or label_map.min() < 0 or label_map.max() > 255:
+        raise ValueError(f"a label map is (H, W) with values in 0..255, got {tuple(label_map.shape)}")
+    picture = Image.fromarray(label_map.cpu().numpy().astype(np.uint8))
+    about = {"made_from": made_from, "classes": None if label_space is None else list(label_space.names)}
+    if label_space is not None:
+        label_space.check(label_map)
+        colors = [channel for color in label_space.palette for channel in color]
+        picture.putpalette(colors + [0] * (768 - len(colors)))  # all 256, or Pillow cuts large indices off
+    text = PngImagePlugin.PngInfo()
+    text.add_text(_KEY, json.dumps(about))
+    picture.save(path, pnginfo=text)
+
+
+def _read(path: Path, size: tuple[int, int], label_space: LabelSpace | None) -> Tensor:
+    """One map at a size: `(H, W)` int64."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            mode, about, values = picture.mode, picture.info.get(_KEY), np.array(picture)
+    except OSError as error:
+        raise ValueError(f"the label map {path} cannot be read: {error}") from error
+    if mode not in ("L", "P", "1") and not mode.startswith("I"):
+        raise ValueError(
+            f"{path} is a picture of mode {mode}; a label map holds class indices, as grey or palette image"
+        )
+    classes = json.loads(about)["classes"] if isinstance(about, str) else None
+    if label_space is not None and classes is not None and tuple(classes) != label_space.names:
+        raise ValueError(
+            f"{path} was made for the classes {', '.join(classes)}; the data has {', '.join(label_space.names)}"
+        )
+    return _resized(torch.from_numpy(values.astype(np.int64)), size)
+
+
+def _resized(classes: Tensor, size: tuple[int, int]) -> Tensor:
+    """A class map at another size: the pixel that holds the middle of each new one."""
+    if tuple(classes.shape) == size:
+        return classes
+    rows, columns = (
+        (torch.arange(new) * 2 + 1) * old // (2 * new) for new, old in zip(size, classes.shape, strict=True)
+    )
+    return classes[rows][:, columns]

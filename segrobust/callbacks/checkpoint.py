@@ -13,9 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from segrobust.callbacks.access import callbacks_of, is_dry_run
-from segrobust.callbacks.directories import log_directory
 from segrobust.callbacks.measurement import Measurement, default_monitor, higher_is_better
 from segrobust.callbacks.robustness import RobustnessEvaluation
+from segrobust.tasks.directories import log_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +140,25 @@ class RobustCheckpoint(Checkpoint):
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says so if nothing was ever measured."""
+        """Says so if nothing was ever measured, or nothing became better."""
         if self._source is not None and not self._source.history and not is_dry_run(trainer):
             rank_zero_warn(
                 f"RobustCheckpoint kept nothing: {self._key} was never measured, because no validation fell on an "
                 f"epoch that RobustnessEvaluation(every_n_epochs={self._source.every_n_epochs}) evaluates"
+            )
+        elif self._source is not None and self.kept and len(self._source.history) > 2:
+            self._tell_no_progress()
+
+    def _tell_no_progress(self) -> None:
+        """Says so if the first measurement of the training was never surpassed."""
+        assert self._source is not None
+        first, best = self._source.history[0], self.kept[0]
+        if best.step == first.step:
+            later = [measurement.values[self._key] for measurement in self._source.history[1:]]
+            rank_zero_warn(
+                f"{self._key} never became better than at its first evaluation, {best.value:.4g} in epoch "
+                f"{best.epoch}; later it was {min(later):.4g} to {max(later):.4g}: the training did not make the "
+                "network more robust"
             )
 
     def _offer(self, trainer: Trainer, measurement: Measurement, value: float) -> None:

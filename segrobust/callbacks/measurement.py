@@ -1,11 +1,12 @@
 """The summary of one evaluation as the numbers that loggers and checkpoints see."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 from segrobust.evaluation.numbers.summary import MinimalNormSummary, Scores, Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan
+from segrobust.evaluation.records import Record
 from segrobust.functional.norms import NormName
 
 FAILED_CHECKS: Final = "failed_checks"
@@ -21,6 +22,7 @@ class Measurement:
         num_images: images that count; those without a valid pixel are left out.
         values: numbers by log key.
         failed_checks: names of the checks that failed: the numbers are not to be trusted.
+        norms: minimal norms of the images by attack, in ascending order, image units; inf where the attack failed.
     """
 
     epoch: int
@@ -28,15 +30,21 @@ class Measurement:
     num_images: int
     values: Mapping[str, float]
     failed_checks: tuple[str, ...] = ()
+    norms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_state(self) -> dict[str, Any]:
         """Plain Python, so that checkpoints load with `weights_only=True`."""
-        return asdict(self) | {"values": dict(self.values), "failed_checks": list(self.failed_checks)}
+        return asdict(self) | {
+            "values": dict(self.values),
+            "failed_checks": list(self.failed_checks),
+            "norms": {attack: list(norms) for attack, norms in self.norms.items()},
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The inverse of `to_state`."""
-        return cls(**{**state, "failed_checks": tuple(state.get("failed_checks", ()))})
+        norms = {attack: tuple(values) for attack, values in state.get("norms", {}).items()}
+        return cls(**{**state, "failed_checks": tuple(state.get("failed_checks", ())), "norms": norms})
 
 
 def log_values(summary: Summary, prefix: str) -> dict[str, float]:
@@ -73,6 +81,16 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
             named |= {f"{attack}/{name}": value for name, value in _radius_values(scores, "")}
             named[f"{attack}/asr@{eps_label(scores.eps)}"] = 100 * scores.asr
     return {f"{prefix}/{name}": value for name, value in named.items()}
+
+
+def sorted_norms(records: Iterable[Record], summary: Summary) -> dict[str, tuple[float, ...]]:
+    """Minimal norms of each attack in ascending order, of the images that count."""
+    left_out = {image.sample_id for image in summary.flagged}
+    chosen = [record for record in records if record.kind == "minimal-norm" and record.sample_id not in left_out]
+    return {
+        entry.attack: tuple(sorted(record.norm for record in chosen if record.digest == entry.digest))
+        for entry in summary.minimal_norm
+    }
 
 
 def log_keys(plan: Plan, prefix: str) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from segrobust.attacks import Attack
 from segrobust.callbacks.access import Entry, NetworkPlace, SampleView, evaluated_dataset, find_network, is_dry_run
-from segrobust.callbacks.directories import log_directory
+from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
-from segrobust.callbacks.measurement import FAILED_CHECKS, Measurement, log_keys, log_values
+from segrobust.callbacks.measurement import FAILED_CHECKS, Measurement, log_keys, log_values, sorted_norms
 from segrobust.callbacks.progress import ProgressLines
 from segrobust.callbacks.session import Session, Share
 from segrobust.callbacks.smoke import smoke_test
@@ -26,6 +26,7 @@ from segrobust.evaluation.samples import label_space_of
 from segrobust.evaluation.work import choose_samples
 from segrobust.label_space import LabelSpace
 from segrobust.networks import weights_digest
+from segrobust.tasks.directories import log_directory
 
 
 class RobustnessEvaluation(Callback):
@@ -45,7 +46,8 @@ class RobustnessEvaluation(Callback):
     Where there is a logger, files go to `<save_dir>/<name>/<version>/robustness/epoch=NNN-step=NNNNNN-<weights>`, a run
     directory as `segrobust.evaluate` writes it: an evaluation that was killed goes on there, and `summarize_run` reads
     it. It is named by the weights, so that records of a network that was trained anew from an earlier checkpoint never
-    mix with those of the first one.
+    mix with those of the first one. `robustness_history.png` beside them shows scores and norms over the
+    training.
 
     In the sanity check before training, and in `fast_dev_run`, one image undergoes two steps of each attack, and
     nothing is logged.
@@ -82,7 +84,7 @@ class RobustnessEvaluation(Callback):
         self,
         attacks: Mapping[str, Attack] | None = None,
         *,
-        every_n_epochs: int = 1,
+        every_n_epochs: int = 5,
         max_images: int | None = 8,
         eps: Sequence[float] | None = (2 / 255, 4 / 255, 8 / 255),
         network: NetworkPlace = "network",
@@ -168,6 +170,7 @@ class RobustnessEvaluation(Callback):
         elif self._is_due(trainer):
             self.history.append(self._evaluate(trainer, pl_module, "val"))
             self._epochs_at_last = _completed_epochs(trainer)
+            send_history(trainer, self.history, log_directory(trainer), "val")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks images of the test set."""
@@ -217,6 +220,7 @@ class RobustnessEvaluation(Callback):
             num_images=summary.num_images,
             values=values,
             failed_checks=tuple(check.name for check in failed),
+            norms=sorted_norms(records, summary),
         )
 
     def _failed_checks(self, shares: Sequence[Share], records: Sequence[Record]) -> tuple[Check, ...]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import os
+
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from segrobust.data.base import Sample, SegmentationDataset, collate
+from segrobust.data.base import Sample, SegmentationDataset, collate, pad_collate
+from segrobust.data.training_order import EpochShuffle, ResumableBatches, ResumableLoader, SeededSamples
 from segrobust.label_space import LabelSpace
 
 
@@ -24,10 +28,12 @@ class SegmentationDataModule(LightningDataModule):
         eval_batch_size: Validation and test samples per step and process.
         num_workers: Loading processes per loader; 0 loads in the main process.
         drop_last: Leave out the last training batch where it is not full.
+        pad: Training images of different sizes share a batch, padded with void. Validation and test images are never
+            padded: give them one size, or `eval_batch_size: 1`.
 
     Raises:
-        ValueError: Label spaces differ, a batch size below 1, a negative `num_workers`, or `drop_last` with fewer
-            training samples than one batch.
+        ValueError: Label spaces differ, a batch size below 1, a negative `num_workers`, `drop_last` with fewer training
+            samples than one batch, or `pad` without training data.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class SegmentationDataModule(LightningDataModule):
         eval_batch_size: int = 8,
         num_workers: int = 2,
         drop_last: bool = True,
+        pad: bool = False,
     ) -> None:
         super().__init__()
         if min(batch_size, eval_batch_size) < 1 or num_workers < 0:
@@ -47,6 +54,8 @@ class SegmentationDataModule(LightningDataModule):
                 f"batch sizes must be at least 1 and num_workers at least 0, got batch_size={batch_size}, "
                 f"eval_batch_size={eval_batch_size}, num_workers={num_workers}"
             )
+        if pad and train is None:
+            raise ValueError("pad=True pads training batches, but there is no training data; leave it out")
         if train is not None and drop_last and len(train) < batch_size:
             raise ValueError(
                 f"{train.describe()}: fewer samples than batch_size={batch_size}, so that drop_last=True leaves no "
@@ -64,6 +73,7 @@ class SegmentationDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.drop_last = drop_last
+        self.pad = pad
 
     @property
     def label_space(self) -> LabelSpace:
@@ -71,14 +81,24 @@ class SegmentationDataModule(LightningDataModule):
         return self.val.label_space
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled batches.
+        """Shuffled batches, by the seed of `lightning.seed_everything`; see `segrobust.data.training_order`.
 
         Raises:
             ValueError: There is no training data set.
         """
         if self.train is None:
             raise ValueError("this data module has no training data; pass train=..., a data set")
-        return self._loader(self.train, self.batch_size, shuffle=True, drop_last=self.drop_last)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # of `seed_everything`; Lightning's samplers read it here too
+        ignore_index = self.label_space.ignore_index
+        return ResumableLoader(
+            SeededSamples(self.train, seed),
+            batch_sampler=ResumableBatches(EpochShuffle(len(self.train), seed), self.batch_size, self.drop_last),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=functools.partial(pad_collate, ignore_index=ignore_index) if self.pad else collate,
+            generator=torch.Generator(),  # of its own, so that an epoch draws nothing from the global one
+        )
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation samples in order, none left out."""
@@ -94,16 +114,13 @@ class SegmentationDataModule(LightningDataModule):
             raise ValueError("this data module has no test data; pass test=..., or run `validate`")
         return self._loader(self.test, self.eval_batch_size)
 
-    def _loader(
-        self, dataset: SegmentationDataset, batch_size: int, *, shuffle: bool = False, drop_last: bool = False
-    ) -> DataLoader[Sample]:
+    def _loader(self, dataset: SegmentationDataset, batch_size: int) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
+            generator=torch.Generator(),
         )

@@ -1,11 +1,11 @@
 """Training of a segmentation network on clean batches, with exact validation scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.scheduler.scheduler import Scheduler as TimmScheduler
@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
+from segrobust.label_space import LabelSpace
 from segrobust.metrics.confusion import ConfusionCounts, accuracy, confusion_counts, miou_dataset
 from segrobust.networks import load_weights
+from segrobust.networks.records import RECORD, make_record
+from segrobust.tasks.backbone import start_backbone
+from segrobust.tasks.directories import log_directory
+from segrobust.tasks.finite import TrainingPlace, require_finite
+from segrobust.tasks.learning_rates import check_scales, parameter_groups
+from segrobust.tasks.resumption import ResumableTask
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler | TimmScheduler]
 """Makes a schedule from an optimiser and the number of optimiser steps of the whole training."""
@@ -28,7 +35,7 @@ def _polynomial(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     return PolynomialLR(optimizer, total_steps, power=0.9)
 
 
-class SegmentationTask(LightningModule):
+class SegmentationTask(ResumableTask):
     """Trains a network by cross-entropy over valid pixels and validates it by mIoU^D and pixel accuracy.
 
     Batches are those of `segrobust.data`: `image` `(B, 3, H, W)` in [0, 1], `mask` `(B, H, W)`, `sample_id` `(B,)`.
@@ -44,9 +51,17 @@ class SegmentationTask(LightningModule):
         schedule: makes the learning-rate schedule from the optimiser and the total number of steps, stepped after each
             step: of torch (`PolynomialLR`, `CosineAnnealingLR`) or of timm (`CosineLRScheduler` and the like with
             `t_in_epochs: false`); polynomial decay of power 0.9 by default.
+        lr_scale: factors of the learning rate by the start of parameters' names in the network, such as
+            `{"encoder": 0.1}`; the longest start that fits counts, and parameters that none fits keep the rate.
         ignore_index: label of void pixels.
         initial_weights: file to start from (`segrobust.networks.load_weights`); the network's own initialisation if
             None.
+        initial_backbone: file of a classifier to start the backbone from (`segrobust.networks.load_backbone`), such as
+            a robust one; what of it was not used is told.
+
+    Raises:
+        ValueError: a start that no parameter has, a factor that is not positive, or both initial weights and an initial
+            backbone.
     """
 
     def __init__(
@@ -55,16 +70,24 @@ class SegmentationTask(LightningModule):
         *,
         optimizer: OptimizerCallable = _adamw,
         schedule: ScheduleCallable = _polynomial,
+        lr_scale: Mapping[str, float] | None = None,
         ignore_index: int = 255,
         initial_weights: str | None = None,
+        initial_backbone: str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self._lr_scale = {} if lr_scale is None else check_scales(network, lr_scale)
+        if initial_weights is not None and initial_backbone is not None:
+            raise ValueError("initial_weights replace those of initial_backbone; give one of the two")
         if initial_weights is not None:
             load_weights(network, initial_weights)
+        if initial_backbone is not None:
+            start_backbone(network, initial_backbone)
         self.ignore_index = ignore_index
         self._make_optimizer = optimizer
         self._make_schedule = schedule
+        self._folder = Path()
         self._counted: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,18 +95,38 @@ class SegmentationTask(LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
+    def on_train_start(self) -> None:
+        """Looks up where the training writes; later on, one process may be alone in need of it."""
+        super().on_train_start()
+        self._folder = log_directory(self.trainer) or Path(self.trainer.default_root_dir)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
         del batch_idx
         loss = self.loss(self(batch["image"]), batch["mask"])
+        require_finite(loss, batch, self.place)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
+
+    @property
+    def place(self) -> TrainingPlace:
+        """Where the training stands."""
+        trainer = self.trainer
+        return TrainingPlace(
+            folder=self._folder, epoch=trainer.current_epoch, step=trainer.global_step, rank=trainer.global_rank
+        )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over valid pixels; 0 where there is none: `(B, K, H, W), (B, H, W) -> ()`."""
         total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
         num_valid = (labels != self.ignore_index).sum().clamp_min(1)
         return torch.div(total, num_valid)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the network is trained for, as text: version, classes, normalisation (`read_record`)."""
+        super().on_save_checkpoint(checkpoint)
+        space = getattr(getattr(self.trainer, "datamodule", None), "label_space", None)
+        checkpoint[RECORD] = make_record(self.network, space if isinstance(space, LabelSpace) else None)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets an interrupted validation."""
@@ -147,7 +190,12 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and its schedule over all steps of the training."""
-        optimizer = self._make_optimizer(self.parameters())
+        if self._lr_scale:
+            optimizer = self._make_optimizer(parameter_groups(self.network, self._lr_scale))
+            for group in optimizer.param_groups:
+                group["lr"] *= group["lr_scale"]
+        else:
+            optimizer = self._make_optimizer(self.parameters())
         schedule = self._make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -16,7 +16,9 @@ from segrobust.tasks import SegmentationTask
 
 
 def fit(root: Path, logger: Any, **settings: Any) -> RobustnessEvaluation:
-    evaluation = RobustnessEvaluation({"fgsm": FGSM(), "pgd": PGD(num_steps=2)}, max_images=3, panels=2)
+    evaluation = RobustnessEvaluation(
+        {"fgsm": FGSM(), "pgd": PGD(num_steps=2)}, max_images=3, panels=2, every_n_epochs=1
+    )
     trainer = make_trainer(root, evaluation, logger=logger, **({"max_epochs": 3} | settings))
     task = SegmentationTask(tiny_network(), optimizer=lambda parameters: SGD(parameters, lr=0.3))
     trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
@@ -114,8 +116,10 @@ def test_panels_go_to_loggers_that_add_images(tmp_path):
     for file in run.glob("panels/*.png"):
         width, height = Image.open(file).size
         expected[f"val/{file.stem.split('-')[1]}/panels/{file.stem}", 2] = (height, width, 3)
-    assert board.experiment.added == expected
     assert len(expected) == 4
+    width, height = Image.open(tmp_path / "board" / "0" / "robustness_history.png").size
+    expected["val/robustness_history", 2] = (height, width, 3)
+    assert board.experiment.added == expected
 
 
 def test_an_online_run_without_account_is_refused_before_it_starts(tmp_path, no_account):

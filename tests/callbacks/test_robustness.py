@@ -53,7 +53,7 @@ def slow_miou(records: tuple[Record, ...], attack: str, eps: float) -> float:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
 def test_gives_in_every_stage_what_the_engine_gives(tmp_path, stage, precision):
-    evaluation = RobustnessEvaluation(ATTACKS, max_images=3)
+    evaluation = RobustnessEvaluation(ATTACKS, max_images=3, every_n_epochs=1)
     logger = CSVLogger(tmp_path, name="", version="")
     trainer = make_trainer(tmp_path, evaluation, logger=logger, precision=precision)
     task = make_task()
@@ -74,7 +74,7 @@ def test_gives_in_every_stage_what_the_engine_gives(tmp_path, stage, precision):
 
 def test_logs_exactly_the_keys_that_it_announces(tmp_path):
     attacks = ATTACKS | {"fgsm": FGSM(eps=3 / 255), "pgd_l2": PGD(num_steps=1, norm="l2")}
-    evaluation = RobustnessEvaluation(attacks, max_images=2, panels=0)
+    evaluation = RobustnessEvaluation(attacks, max_images=2, panels=0, every_n_epochs=1)
     make_trainer(tmp_path, evaluation, max_epochs=1).fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
     assert sorted(evaluation.history[0].values) == sorted(evaluation.keys)
     assert len(set(evaluation.keys)) == len(evaluation.keys)
@@ -82,7 +82,7 @@ def test_logs_exactly_the_keys_that_it_announces(tmp_path):
 
 def test_serves_a_project_that_knows_nothing_of_it(tmp_path):
     evaluation = RobustnessEvaluation(
-        ATTACKS, max_images=2, network="parts.model", image=0, mask=1, ignore_index=-1, panels=0
+        ATTACKS, max_images=2, network="parts.model", image=0, mask=1, ignore_index=-1, panels=0, every_n_epochs=1
     )
     by_function = RobustnessEvaluation(
         {"same": ATTACKS["pgd"]},
@@ -92,6 +92,7 @@ def test_serves_a_project_that_knows_nothing_of_it(tmp_path):
         mask=lambda pair: pair[1],
         ignore_index=-1,
         panels=0,
+        every_n_epochs=1,
     )
     trainer = make_trainer(tmp_path, evaluation, by_function)
     trainer.fit(OtherProject(), loader(TinyPairs()), loader(TinyPairs()))
@@ -102,7 +103,7 @@ def test_serves_a_project_that_knows_nothing_of_it(tmp_path):
 
 def test_training_is_bit_equal_with_and_without_it(tmp_path):
     ends = []
-    for callbacks in ([], [RobustnessEvaluation(ATTACKS, max_images=3, panels=2)]):
+    for callbacks in ([], [RobustnessEvaluation(ATTACKS, max_images=3, panels=2, every_n_epochs=1)]):
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 - the global state is what must not change
         torch.manual_seed(1)
@@ -167,7 +168,10 @@ def test_evaluates_every_n_completed_epochs_and_in_the_last_one(tmp_path, settin
 
 def test_says_that_the_last_epoch_will_not_be_validated(tmp_path):
     trainer = make_trainer(
-        tmp_path, RobustnessEvaluation({"fgsm": FGSM()}, max_images=1), max_epochs=3, check_val_every_n_epoch=2
+        tmp_path,
+        RobustnessEvaluation({"fgsm": FGSM()}, max_images=1, every_n_epochs=1),
+        max_epochs=3,
+        check_val_every_n_epoch=2,
     )
     with pytest.warns(UserWarning, match="max_epochs=3 is no multiple of check_val_every_n_epoch=2"):
         trainer.fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
@@ -219,13 +223,13 @@ def test_a_wrong_setting_fails_before_the_first_step(tmp_path, settings, dataset
 
 
 def test_a_tuple_needs_positions(tmp_path):
-    trainer = make_trainer(tmp_path, RobustnessEvaluation(ATTACKS, network="parts.model"))
+    trainer = make_trainer(tmp_path, RobustnessEvaluation(ATTACKS, network="parts.model", every_n_epochs=1))
     with pytest.raises(TypeError, match=r"samples are tuples of 2; give the position, e\.g\. image=0, mask=1"):
         trainer.fit(OtherProject(), loader(TinyPairs()), loader(TinyPairs()))
 
 
 def test_weights_in_16_bits_are_refused(tmp_path):
-    trainer = make_trainer(tmp_path, RobustnessEvaluation(ATTACKS), precision="bf16-true")
+    trainer = make_trainer(tmp_path, RobustnessEvaluation(ATTACKS, every_n_epochs=1), precision="bf16-true")
     with pytest.raises(ValueError, match=r"weights in torch.bfloat16.*bf16-mixed"):
         trainer.fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
 
@@ -248,7 +252,7 @@ def test_settings_outside_their_range_are_refused(settings, message):
 
 
 def test_sanity_check_and_dry_run_log_nothing(tmp_path):
-    evaluation = RobustnessEvaluation(ATTACKS, max_images=2)
+    evaluation = RobustnessEvaluation(ATTACKS, max_images=2, every_n_epochs=1)
     make_trainer(tmp_path, evaluation, fast_dev_run=1).fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
     assert evaluation.history == []
     logger = CSVLogger(tmp_path, name="", version="")
@@ -283,7 +287,7 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path):
             target.mkdir(parents=True)
             lines = (source / "records" / "rank000.jsonl").read_bytes()
             (target / "rank000.jsonl").write_bytes(lines[: 2 * len(lines) // 3])
-        evaluation = RobustnessEvaluation(ATTACKS, max_images=4, batch_size=1, panels=0)
+        evaluation = RobustnessEvaluation(ATTACKS, max_images=4, batch_size=1, panels=0, every_n_epochs=1)
         trainer = make_trainer(tmp_path, evaluation, logger=logger)
         trainer.validate(task, loader(TinyScenes()), verbose=False)
         spent.append(task.network.seen)
@@ -307,7 +311,7 @@ def test_state_of_other_attacks_is_not_taken_over():
 
 
 def test_several_validation_sets_are_joined(tmp_path):
-    evaluation = RobustnessEvaluation({"fgsm": FGSM()}, max_images=None, panels=0)
+    evaluation = RobustnessEvaluation({"fgsm": FGSM()}, max_images=None, panels=0, every_n_epochs=1)
     trainer = make_trainer(tmp_path, evaluation)
     task = make_task()
     task.validation_step = lambda batch, batch_idx, dataloader_idx=0: None
@@ -317,7 +321,7 @@ def test_several_validation_sets_are_joined(tmp_path):
 
 
 def test_validate_reads_its_own_data_after_fit(tmp_path):
-    evaluation = RobustnessEvaluation({"fgsm": FGSM()}, max_images=None, panels=0)
+    evaluation = RobustnessEvaluation({"fgsm": FGSM()}, max_images=None, panels=0, every_n_epochs=1)
     trainer, task = make_trainer(tmp_path, evaluation), make_task()
     trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
     trainer.validate(task, loader(TinyScenes(6, seed=1)), verbose=False)

@@ -47,8 +47,11 @@ def test_one_seed_gives_one_sequence_of_training_batches(root, num_workers):
 
     def epochs(seed):
         seed_everything(seed, workers=True, verbose=False)
-        loader = module.train_dataloader()
-        return [batch for _ in range(2) for batch in loader]
+        loader, batches = module.train_dataloader(), []
+        for epoch in range(2):
+            loader.batch_sampler.sampler.set_epoch(epoch)  # as Lightning does
+            batches += list(loader)
+        return batches
 
     first, again, other = epochs(1), epochs(1), epochs(2)
     assert len(first) == 4

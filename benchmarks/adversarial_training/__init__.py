@@ -1,0 +1,1 @@
+"""Adversarial training on CamVid: what each recipe costs, and what it buys under strong attacks."""

@@ -1,0 +1,123 @@
+"""How robustness changed over a training, as a picture: what is left, and the distribution of minimal norms."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from segrobust.callbacks.measurement import Measurement
+
+_COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito, 2008; black is the clean score."""
+
+_CURVES: Final = 6
+FILE: Final = "robustness_history.png"
+
+
+def history_figure(history: Sequence[Measurement]) -> Figure:
+    """Clean and attacked mIoU^D over epochs, and beside it the minimal norms of the images attacked.
+
+    Norms that were not reached (the attack failed) lie on the upper edge. Epochs are counted from 1.
+
+    Args:
+        history: measurements of one training, at least one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not history:
+        raise ValueError("there is no measurement to draw")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    scores, norms = figure.subplots(1, 2)
+    epochs = [measurement.epoch + 1 for measurement in history]
+    _draw_scores(scores, epochs, history)
+    _draw_norms(norms, epochs, history)
+    for axes in (scores, norms):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path | None, prefix: str) -> None:
+    """Writes the picture into the folder of the logs, and sends it to wandb and TensorBoard; from process 0.
+
+    Args:
+        trainer: whose loggers are served.
+        history: measurements so far.
+        folder: of the logs; nothing is written if None.
+        prefix: first part of the key.
+    """
+    if not trainer.is_global_zero:
+        return
+    buffer = io.BytesIO()
+    history_figure(history).savefig(buffer, format="png", dpi=110)
+    if folder is not None:
+        (folder / FILE).write_bytes(buffer.getvalue())
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped  # where Lightning logs the numbers of this validation
+    key = f"{prefix}/robustness_history"
+    for logger in trainer.loggers:
+        image = Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+        add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [image], step=step)
+        elif add_image is not None:
+            add_image(key, np.asarray(image), step, dataformats="HWC")
+
+
+def _draw_scores(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement]) -> None:
+    keys = [key for key in history[-1].values if "miou@" in key or key.endswith("/clean_miou")]
+    clean = [key for key in keys if key.endswith("/clean_miou")]
+    attacked = [key for key in keys if key not in clean]
+    honest = [key for key in attacked if "by_product" not in key] or attacked
+    for key, color in ((clean[0], "black"), *zip(honest[:_CURVES], _COLORS, strict=False)):
+        values = [measurement.values.get(key, math.nan) for measurement in history]
+        axes.plot(epochs, values, "o-", color=color, label=_label(key), markersize=4, linewidth=1.6)
+    axes.set_ylim(bottom=0)
+    axes.set_title("mIoU$^D$, %, of the images attacked", loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_norms(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement]) -> None:
+    attacks = list(history[-1].norms)[: len(_COLORS)]
+    finite = [v for m in history for norms in m.norms.values() for v in norms if 0 < v < math.inf]
+    if not attacks or not finite:
+        axes.set_title("no minimal-norm attack" if not attacks else "no image was broken", loc="left", fontsize=11)
+        return
+    top = 1.3 * max(finite)
+    bottom = 0.8 * min(finite)
+    for attack, color in zip(attacks, _COLORS, strict=False):
+        seen = [(e, m.norms[attack]) for e, m in zip(epochs, history, strict=True) if m.norms.get(attack)]
+        at = [epoch for epoch, _ in seen]
+        rows = np.array(
+            [np.quantile(np.clip(norms, bottom, top), (0, 0.25, 0.5, 0.75, 1), method="nearest") for _, norms in seen]
+        )
+        least, low, middle, high, most = 255 * rows.T
+        axes.fill_between(at, least, most, color=color, alpha=0.12, linewidth=0)
+        axes.fill_between(at, low, high, color=color, alpha=0.25, linewidth=0)
+        axes.plot(at, middle, "o-", color=color, label=f"{attack}: median, quartiles, range", markersize=4)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(255 * bottom, 255 * top)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_title("smallest norm that breaks an image, x/255", loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _label(key: str) -> str:
+    """`val/pgd/miou@4` as "pgd at 4/255"."""
+    _, attack, number = key.split("/", 2)
+    if number == "clean_miou":
+        return "clean"
+    kind, eps = number.split("@")
+    return f"{attack} at {eps}/255" + (", by-product" if "by_product" in kind else "")

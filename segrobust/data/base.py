@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from typing import TypeAlias, TypedDict
+from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,16 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """Samples stacked: `image` `(B, 3, H, W)`, `mask` `(B, H, W)`, `sample_id` `(B,)` int64."""
+    """Samples stacked: `image` `(B, 3, H, W)`, `mask` `(B, H, W)`, `sample_id` `(B,)` int64.
+
+    Padded batches also hold `perturbable`, `(B, H, W)` bool: False where a pixel is padding, for attacks' argument of
+    that name.
+    """
 
     image: Tensor
     mask: Tensor
     sample_id: Tensor
+    perturbable: NotRequired[Tensor]
 
 
 class JointTransform(abc.ABC):
@@ -142,8 +147,31 @@ def collate(samples: list[Sample]) -> Batch:
     if len(sizes) > 1:
         shown = ", ".join(f"{height}x{width}" for height, width in sizes[:4])
         raise ValueError(
-            f"a batch of {len(samples)} holds images of different sizes ({shown}); give the data set size=(H, W), "
-            f"or use a batch size of 1"
+            f"a batch of {len(samples)} holds images of different sizes ({shown}); give the data set size=(H, W) "
+            f"or a transform that crops, use a batch size of 1, or pad training batches by pad=True of the data module"
         )
     batch: Batch = default_collate(samples)
     return batch
+
+
+def pad_collate(samples: list[Sample], *, ignore_index: int) -> Batch:
+    """Stack samples of any size into a batch as high as the highest and as wide as the widest.
+
+    Images are padded below and on the right: grey pixels, labelled void, and False in `perturbable`.
+
+    Args:
+        samples: At least one.
+        ignore_index: Label of void.
+    """
+    height = max(sample["mask"].shape[0] for sample in samples)
+    width = max(sample["mask"].shape[1] for sample in samples)
+    images = torch.full((len(samples), 3, height, width), 0.5)
+    masks = torch.full((len(samples), height, width), ignore_index)
+    perturbable = torch.zeros(masks.shape, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        rows, columns = sample["mask"].shape
+        images[row, :, :rows, :columns] = sample["image"]
+        masks[row, :rows, :columns] = sample["mask"]
+        perturbable[row, :rows, :columns] = True
+    ids = torch.tensor([sample["sample_id"] for sample in samples])
+    return {"image": images, "mask": masks, "sample_id": ids, "perturbable": perturbable}

@@ -6,15 +6,16 @@ Cipolla, "SegNet", 2017 (the 11 classes and the folders `train`, `trainannot`, `
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
 from segrobust.data.base import JointTransform, Pixels
-from segrobust.data.images import Size, pair_files
+from segrobust.data.images import Size
+from segrobust.data.listing import pair_files
 from segrobust.data.paired import PairedFiles
+from segrobust.data.paths import find_root, require_folders
 from segrobust.label_space import LabelSpace
 
 CAMVID: Final = LabelSpace(
@@ -76,7 +77,7 @@ class CamVid(PairedFiles):
         folder = _find_root(root)
         super().__init__(
             label_space=CAMVID,
-            pairs=pair_files(folder / split, folder / f"{split}annot"),
+            pairs=pair_files(folder / split, folder / f"{split}annot", root=folder),
             size=size,
             transform=transform,
         )
@@ -97,14 +98,11 @@ class CamVid(PairedFiles):
 
 
 def _find_root(root: str | Path | None) -> Path:
-    value = os.environ.get(_ENVIRONMENT_VARIABLE) if root is None else root
-    if not value:
-        raise ValueError(f"where is CamVid? Pass root=..., or set the environment variable {_ENVIRONMENT_VARIABLE}")
-    folder = Path(value)
-    missing = [name for name in ("train", "trainannot", "val", "valannot") if not (folder / name).is_dir()]
-    if missing:
-        raise ValueError(
-            f"{folder} is not CamVid in the layout of SegNet: no folder {', '.join(missing)}. Expected are train, "
-            f"trainannot, val and valannot, images beside index masks of the same names"
-        )
+    folder = find_root(root, _ENVIRONMENT_VARIABLE, "CamVid")
+    require_folders(
+        folder,
+        ("train", "trainannot", "val", "valannot"),
+        "CamVid in the layout of SegNet: train, trainannot, val and valannot, images beside index masks of the same "
+        "names. The original 32 classes in colours are read by CamVid32",
+    )
     return folder

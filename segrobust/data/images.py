@@ -1,57 +1,67 @@
-"""Image and mask files: pairing, header checks before any decoding, reading, resizing. Pillow is the codec."""
+"""Image and mask files: header checks before any decoding, reading, resizing. Pillow is the codec."""
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from segrobust.data.base import Pixels
+from segrobust.data.faults import DataFault
 
 Size: TypeAlias = tuple[int, int]
+MaskMode: TypeAlias = Literal["L", "P", "RGB"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-MASK_SUFFIXES = frozenset({".png"})
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MASK_SUFFIXES: Final = frozenset({".png"})
+INDEX_MODES: Final[frozenset[MaskMode]] = frozenset({"L", "P"})
+COLOR_MODES: Final[frozenset[MaskMode]] = frozenset({"RGB"})
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """An image file, its mask file, and the size `(H, W)` that both headers state."""
-
-    name: str
-    image: Path
-    mask: Path
-    size: Size
+_ORIENTATION_TAG = 0x0112
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error, zlib.error)
+"""What Pillow's codecs raise on files that are cut or changed."""
 
 
-def pair_files(image_folder: Path, mask_folder: Path) -> tuple[Pair, ...]:
-    """Pair images and masks by file name without suffix, sorted by name, and check their headers.
-
-    Nothing is decoded.
+def image_size(path: Path) -> Size:
+    """`(H, W)` of an image by its header; nothing is decoded.
 
     Raises:
-        ValueError: A folder is missing or empty, files have no partner, two files share a name, or a pair fails in
-            its headers: unreadable, too many pixels, 16 bits per channel, a mask in colours, sizes that differ.
+        DataFault: The header cannot be read, states too many pixels, or more than 8 bits per channel.
     """
-    images = _by_stem(image_folder, IMAGE_SUFFIXES, "images")
-    masks = _by_stem(mask_folder, MASK_SUFFIXES, "masks")
-    lonely = [
-        f"{len(stems)} {what} ({', '.join(sorted(stems)[:5])}{', ...' if len(stems) > 5 else ''})"
-        for what, stems in (
-            (f"images without a mask in {mask_folder}", images.keys() - masks.keys()),
-            (f"masks without an image in {image_folder}", masks.keys() - images.keys()),
-        )
-        if stems
-    ]
-    if lonely:
-        raise ValueError(f"{'; '.join(lonely)}. An image and its mask share their name, the suffix apart")
-    return tuple(_checked_pair(stem, images[stem], masks[stem]) for stem in sorted(images))
+    with _opened(path) as header:
+        if header.mode[0] in "IF":
+            raise DataFault(
+                f"{path} has mode {header.mode}, more than 8 bits per channel; convert it to 8-bit RGB", kind="mode"
+            )
+        return header.size[1], header.size[0]
+
+
+def mask_size(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Size:
+    """`(H, W)` of a mask by its header; nothing is decoded.
+
+    Raises:
+        DataFault: The header cannot be read, states too many pixels, or another mode.
+    """
+    with _opened(path) as header:
+        _check_mask_mode(header, path, modes)
+        return header.size[1], header.size[0]
+
+
+def is_turned(path: Path) -> bool:
+    """Whether an image asks viewers to turn or mirror it (EXIF orientation); it is read as it is stored.
+
+    Raises:
+        DataFault: The header cannot be read.
+    """
+    with _opened(path) as header:
+        return bool(header.getexif().get(_ORIENTATION_TAG, 1) != 1)
 
 
 def read_image(path: Path, size: Size | None = None) -> Pixels:
@@ -62,32 +72,60 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
         size: `(H, W)` to resize to, bilinear with antialiasing; the file's own size when None.
 
     Raises:
-        ValueError: The file cannot be decoded, or is too large.
+        DataFault: The file cannot be decoded, or is too large.
     """
     with _opened(path) as image:
         pixels = image.convert("RGB")
-    if size is not None and pixels.size != size[::-1]:
-        pixels = pixels.resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.array(pixels, dtype=np.uint8)
+    return resize_image(np.array(pixels, dtype=np.uint8), size)
 
 
-def read_mask(path: Path, size: Size | None = None) -> Pixels:
+def read_mask(path: Path) -> Pixels:
     """Decode the label indices of a mask, `(H, W)`; a palette is not applied.
 
     Args:
         path: A PNG of one 8-bit channel, grey or palette.
-        size: `(H, W)` to resize to, nearest neighbour; the file's own size when None.
 
     Raises:
-        ValueError: The file cannot be decoded, is too large, or is not of that kind.
+        DataFault: The file cannot be decoded, is too large, or is not of that kind.
     """
     with _opened(path) as mask:
-        _check_mask_mode(mask, path)
-        mask.load()
-        labels = mask.copy()
-    if size is not None and labels.size != size[::-1]:
-        labels = labels.resize(size[::-1], Image.Resampling.NEAREST)
-    return np.array(labels, dtype=np.uint8)
+        _check_mask_mode(mask, path, INDEX_MODES)
+        return np.array(mask, dtype=np.uint8)
+
+
+def read_colors(path: Path) -> Pixels:
+    """Decode a mask whose classes are colours, `(H, W, 3)`.
+
+    Raises:
+        DataFault: The file cannot be decoded, is too large, or is not RGB.
+    """
+    with _opened(path) as mask:
+        _check_mask_mode(mask, path, COLOR_MODES)
+        return np.array(mask, dtype=np.uint8)
+
+
+def mask_mode(path: Path) -> str:
+    """Pillow's mode of a mask, by its header.
+
+    Raises:
+        DataFault: The header cannot be read.
+    """
+    with _opened(path) as mask:
+        return mask.mode
+
+
+def resize_image(image: Pixels, size: Size | None) -> Pixels:
+    """Resize `(H, W, 3)` to `size`, bilinear with antialiasing; unchanged when None."""
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def resize_labels(labels: Pixels, size: Size | None) -> Pixels:
+    """Resize `(H, W)` to `size`, nearest neighbour at pixel centres; unchanged when None."""
+    if size is None or labels.shape == tuple(size):
+        return labels
+    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST), dtype=np.uint8)
 
 
 def check_size(size: Size | None) -> None:
@@ -100,54 +138,31 @@ def check_size(size: Size | None) -> None:
         raise ValueError(f"size is (height, width), both at least 1, got {size}")
 
 
-def _by_stem(folder: Path, suffixes: frozenset[str], what: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ValueError(f"the folder of {what} is missing: {folder}")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if path.stem in files:
-            raise ValueError(f"two files for one sample: {files[path.stem]} and {path.name}; keep one of them")
-        files[path.stem] = path
-    if not files:
-        raise ValueError(f"no {what} in {folder}; looked for {', '.join(sorted(suffixes))}")
-    return files
-
-
-def _checked_pair(name: str, image: Path, mask: Path) -> Pair:
-    with _opened(image) as header:
-        image_size = header.size
-        if header.mode[0] in "IF":
-            raise ValueError(f"{image} has mode {header.mode}, more than 8 bits per channel; convert it to 8-bit RGB")
-    with _opened(mask) as header:
-        mask_size = header.size
-        _check_mask_mode(header, mask)
-    if image_size != mask_size:
-        raise ValueError(
-            f"{image} is {image_size[0]}x{image_size[1]} but its mask {mask} is {mask_size[0]}x{mask_size[1]} "
-            f"(width x height); a mask has one label per pixel of its image"
-        )
-    return Pair(name=name, image=image, mask=mask, size=(image_size[1], image_size[0]))
-
-
-def _check_mask_mode(mask: Image.Image, path: Path) -> None:
-    if mask.mode not in ("L", "P"):
-        raise ValueError(
+def _check_mask_mode(mask: Image.Image, path: Path, modes: frozenset[MaskMode]) -> None:
+    if mask.mode in modes:
+        return
+    if modes >= INDEX_MODES:
+        raise DataFault(
             f"{path} has mode {mask.mode}; a mask is a PNG of one 8-bit channel (mode L or P) whose values are class "
-            f"indices. Convert colours or 16-bit ids to indices first"
+            f"indices. Convert colours or 16-bit ids to indices first",
+            kind="mode",
         )
+    raise DataFault(f"{path} has mode {mask.mode}; a mask is an RGB PNG here, one colour per class", kind="mode")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open lazily; Pillow's complaints, its size limit included, become a ValueError that names the file."""
+    """Open lazily; Pillow's complaints, its size limit included, become a fault that names the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as image:
                 yield image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file") from error
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a damaged PNG
-            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+            raise DataFault(
+                f"{path}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file", kind="too large"
+            ) from error
+        except DataFault:
+            raise
+        except _DAMAGED as error:
+            raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error

@@ -1,4 +1,4 @@
-"""Random changes of image and mask together, for training; evaluation reads samples as they are."""
+"""Random changes of image and mask together, for training."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class AdversarialTask(SegmentationTask):
         """Loss of the batch, its last images perturbed."""
         del batch_idx
         num_clean = int(self.clean_fraction * len(batch["image"]))
-        chosen = {name: batch[name][num_clean:] for name in ("image", "mask", "sample_id")}
+        chosen = {name: values[num_clean:] for name, values in batch.items()}
         images = torch.cat((batch["image"][:num_clean], self.perturb(chosen)))
         losses = self.losses(batch, images, num_clean)
         require_finite(losses.total, batch, self.place, images)
@@ -117,12 +117,16 @@ class AdversarialTask(SegmentationTask):
         return losses.total
 
     def perturb(self, batch: dict[str, Tensor]) -> Tensor:
-        """Perturbed images of a batch, another random start for the same sample in every epoch: `(B, C, H, W)`."""
+        """Perturbed images of a batch, another random start for the same sample in every epoch: `(B, C, H, W)`.
+
+        Padding (`perturbable` of the batch, see `segrobust.data.pad_collate`) is not written.
+        """
         return self.attack.perturb(
             self.network,
             batch["image"],
             batch["mask"],
             ignore_index=self.ignore_index,
+            perturbable=batch.get("perturbable"),
             eps=self.eps(),
             sample_ids=self.seeds(batch["sample_id"]),
         )

@@ -101,6 +101,7 @@ class MinimalNormTask(AdversarialTask):
             images,
             batch["mask"],
             ignore_index=self.ignore_index,
+            perturbable=batch.get("perturbable"),
             eps=radii,
             sample_ids=self.seeds(ids),
         )

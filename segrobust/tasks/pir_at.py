@@ -39,6 +39,7 @@ class PublishedPIRATTask(AdversarialTask):
             images,
             batch["mask"],
             ignore_index=self.ignore_index,
+            perturbable=batch.get("perturbable"),
             eps=self.eps(),
             sample_ids=self.seeds(batch["sample_id"]),
             observer=keep,

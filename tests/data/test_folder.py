@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from trees import stripes, write_image, write_mask
 
 from segrobust.data import Folder
@@ -101,3 +103,57 @@ def test_default_colours_follow_voc_and_differ():
     assert palette[14] == (192, 128, 128)
     assert len(set(palette)) == 255
     assert (0, 0, 0) not in palette
+
+
+def write_colors(root, name, colors):
+    path = root / "masks" / "val" / f"{name}.png"
+    Image.fromarray(np.asarray(colors, dtype=np.uint8)[stripes(SIZE, (0, 1, 2, 3))]).save(path)
+
+
+COLORS = [(0, 0, 200), (90, 90, 90), (200, 0, 0)]
+
+
+def test_masks_in_the_colours_of_the_palette_are_read(root):
+    write_classes(root, f"names: [water, quay, boat]\npalette: {[list(color) for color in COLORS]}\n")
+    write_colors(root, "frame0", [*COLORS, (0, 0, 0)])
+    data = Folder(root, "val")
+    expected = torch.from_numpy(stripes(SIZE, (0, 1, 2, 255)).copy()).long()
+    assert torch.equal(data[0]["mask"], expected)
+    assert torch.equal(data[1]["mask"], expected)  # an index mask beside it
+    assert data[0]["image"].shape == (3, *SIZE)
+
+
+def test_void_may_have_another_colour(root):
+    write_classes(
+        root,
+        f"names: [water, quay, boat]\npalette: {[list(color) for color in COLORS]}\n"
+        "void_color: [224, 224, 192]\nignore_index: 7\n",
+    )
+    for name in ("frame0", "frame1", "frame2"):
+        write_colors(root, name, [*COLORS, (224, 224, 192)])
+    assert torch.equal(Folder(root, "val")[0]["mask"], torch.from_numpy(stripes(SIZE, (0, 1, 2, 7)).copy()).long())
+    write_colors(root, "frame1", [*COLORS, (0, 0, 0)])
+    with pytest.raises(ValueError, match=r"frame1\.png: 33 of 165 pixels have colours of no class: \(0, 0, 0\)"):
+        Folder(root, "val")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [a, b]\nvoid_color: [1, 2, 3]\n", "which need a palette"),
+        ("names: [a, b]\npalette: [[0, 0, 0], [1, 1, 1]]\nvoid_color: [1, 1, 1]\n", "also the colour of class 'b'"),
+        ("names: [a, b]\npalette: [[0, 0, 0], [1, 1, 1]]\nvoid_color: red\n", r"list of \[R, G, B\]"),
+    ],
+)
+def test_colours_that_cannot_be_told_apart_are_named(root, text, message):
+    write_classes(root, text)
+    with pytest.raises(ValueError, match=rf"classes\.yaml.*{message}"):
+        Folder(root, "val")
+
+
+@pytest.mark.parametrize("palette", ["", "palette: [[1, 1, 1], [1, 1, 1], [2, 2, 2]]\n"])
+def test_colours_without_a_palette_that_can_be_read_back_are_refused(root, palette):
+    write_classes(root, "names: [water, quay, boat]\n" + palette)
+    write_colors(root, "frame0", [*COLORS, (0, 0, 0)])
+    with pytest.raises(ValueError, match=r"frame0\.png has mode RGB; a mask is a PNG of one 8-bit channel"):
+        Folder(root, "val")

@@ -1,0 +1,55 @@
+"""What is wrong with data on disk, and the choice between stopping at the first fault and gathering all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, TypeAlias
+
+FaultKind: TypeAlias = Literal[
+    "layout", "name", "link", "unpaired", "unreadable", "too large", "mode", "size", "labels", "list"
+]
+
+
+class DataFault(ValueError):
+    """A fault of files on disk, with its kind.
+
+    Args:
+        message: The file, what it holds, what is allowed, and how to mend it.
+        kind: What is wrong, in a word.
+    """
+
+    def __init__(self, message: str, *, kind: FaultKind = "unreadable") -> None:  # processes raise it anew by its text
+        super().__init__(message)
+        self.kind: FaultKind = kind
+
+
+_GATHERED: ContextVar[list[DataFault] | None] = ContextVar("segrobust_data_faults", default=None)
+
+
+@contextmanager
+def gathered_faults() -> Iterator[list[DataFault]]:
+    """Within it, data sets leave out the files that are at fault and list the faults instead of raising the first.
+
+    For checks of data. A data set that was made within is incomplete: it is not one to train on or to evaluate.
+    """
+    faults: list[DataFault] = []
+    token = _GATHERED.set(faults)
+    try:
+        yield faults
+    finally:
+        _GATHERED.reset(token)
+
+
+def found(fault: DataFault) -> None:
+    """Raise a fault that a data set can do without, or list it within `gathered_faults`."""
+    faults = _GATHERED.get()
+    if faults is None:
+        raise fault
+    faults.append(fault)
+
+
+def gathering() -> bool:
+    """Whether faults are listed and not raised."""
+    return _GATHERED.get() is not None

@@ -1,0 +1,64 @@
+"""The format of mmsegmentation: `backbone.`, `decode_head.`, `auxiliary_head.`.
+
+mmsegmentation normalises by (123.675, 116.28, 103.53) and (58.395, 57.12, 57.375) in RGB of 0 to 255, which are
+ImageNet's statistics times 255, and resizes logits bilinearly without aligned corners. Its batch normalisation is
+synchronised in training only, and has the same weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from segrobust.networks.published.network import Format, PublishedNetwork
+
+MMSEG = Format(
+    name="mmsegmentation",
+    ignored={"auxiliary_head.": "a second head on the third stage, whose loss helps the training"},
+)
+
+
+class MMSegNetwork(PublishedNetwork):
+    """A backbone and a head in the format of mmsegmentation.
+
+    Args:
+        backbone: Maps normalised images to one map per stage.
+        decode_head: Maps these to logits.
+        num_classes: Number of logits of a pixel.
+        checkpoint: See `PublishedNetwork`.
+        sha256: See `PublishedNetwork`; the names of mmsegmentation's files end with the first eight digits.
+    """
+
+    format: ClassVar[Format] = MMSEG
+    backbone_prefixes: ClassVar[Mapping[str, str]] = {"backbone.": ""}
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        decode_head: nn.Module,
+        *,
+        num_classes: int,
+        checkpoint: str | os.PathLike[str] | None,
+        sha256: str | None,
+    ) -> None:
+        super().__init__(
+            _EncoderDecoder(backbone, decode_head),
+            num_classes=num_classes,
+            normalized=True,
+            checkpoint=checkpoint,
+            sha256=sha256,
+        )
+
+
+class _EncoderDecoder(nn.Module):
+    def __init__(self, backbone: nn.Module, decode_head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decode_head = decode_head
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.decode_head(self.backbone(images))
+        return logits

@@ -1,0 +1,97 @@
+"""Tells from the names and shapes of weights which architecture they are of, for messages about the wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+_Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Signature:
+    """A name that only one architecture has, what it is, and what its arguments would be."""
+
+    contains: str
+    architecture: str
+    classifier: str | None = None
+    arguments: Callable[[_Weights], dict[str, object]] = lambda weights: {}
+
+
+def _resnet(weights: _Weights) -> dict[str, object]:
+    depth = 101 if any("layer3.22." in name for name in weights) else 50
+    plain = any(name in weights for name in ("backbone.conv1.weight",)) or (
+        "layer0.0.weight" in weights and weights["layer0.0.weight"].shape[-1] == 7
+    )
+    return {"depth": depth, "stem": "plain" if plain else "deep"}
+
+
+def _mit(weights: _Weights) -> dict[str, object]:
+    width = len(weights["backbone.layers.0.0.projection.bias"])
+    depth = len({name.split(".")[4] for name in weights if name.startswith("backbone.layers.2.1.")})
+    return {"variant": {(32, 2): "b0", (64, 18): "b3"}.get((width, depth), f"unknown: width {width}, depth {depth}")}
+
+
+def _convnext(weights: _Weights) -> dict[str, object]:
+    depth = len({name.split(".")[3] for name in weights if name.startswith("backbone.stages.2.")})
+    return {"variant": "small" if depth > 9 else "tiny"}
+
+
+_SIGNATURES = (
+    _Signature(
+        contains="decode_head.sep_bottleneck.",
+        architecture="MMSegDeepLabV3Plus",
+        classifier="decode_head.conv_seg.weight",
+        arguments=_resnet,
+    ),
+    _Signature(
+        contains="backbone.stage4.",
+        architecture="MMSegFCNHRNet",
+        classifier="decode_head.conv_seg.weight",
+    ),
+    _Signature(
+        contains="backbone.layers.0.0.projection.bias",
+        architecture="MMSegSegFormer",
+        classifier="decode_head.conv_seg.weight",
+        arguments=_mit,
+    ),
+    _Signature(
+        contains="backbone.downsample_layers.",
+        architecture="PIRATUPerNet",
+        classifier="decode_head.classifier.weight",
+        arguments=_convnext,
+    ),
+    _Signature(
+        contains="decode_head.psp_modules.",
+        architecture="MMSegPSPNet",
+        classifier="decode_head.conv_seg.weight",
+        arguments=_resnet,
+    ),
+    _Signature(contains="decoder.cls_emb", architecture="PIRATSegmenter", classifier="decoder.mask_norm.weight"),
+    _Signature(contains="ppm.features.", architecture="SemsegPSPNet", classifier="cls.4.weight", arguments=_resnet),
+    _Signature(contains="aspp.convs.", architecture="SemsegDeepLabV3", classifier="cls.4.weight", arguments=_resnet),
+    _Signature(contains="stages.0.blocks.0.conv_dw.", architecture="a ConvNeXt classifier, see `load_backbone`"),
+    _Signature(contains="fc.weight", architecture="a classifier, see `load_backbone`"),
+    _Signature(contains="segformer.encoder.", architecture="SegFormer of transformers, which is another format"),
+)
+
+
+def recognise(weights: _Weights) -> str | None:
+    """Give the likely architecture as one would write it, such as `MMSegPSPNet(num_classes=21, depth=50, ...)`."""
+    for signature in _SIGNATURES:
+        if any(signature.contains in name for name in weights):
+            return _write(signature, weights)
+    return None
+
+
+def _write(signature: _Signature, weights: _Weights) -> str:
+    arguments: dict[str, object] = {}
+    classifier = signature.classifier or ""
+    for name in (classifier, classifier.replace("cls.", "cls1.")):
+        if name in weights:
+            arguments["num_classes"] = len(weights[name])
+    arguments |= signature.arguments(weights)
+    written = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"{signature.architecture}({written})" if written else signature.architecture

@@ -1,0 +1,206 @@
+"""PSPNet and DeepLabV3 in the format of hszhao/semseg, which DDC-AT and the PSPNet of PIR-AT have.
+
+All interpolation is with aligned corners. The original takes sides of 8 n + 1 only, for which the result is the same.
+The logits of DDC-AT are those of its main head at inference, as in the released code; its two other heads take part in
+training alone.
+
+Sources: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017; Chen et al., "Rethinking Atrous Convolution for
+Semantic Image Segmentation", 2017; Xu et al., "Dynamic Divide-and-Conquer Adversarial Training for Robust Semantic
+Segmentation", ICCV 2021 (DDC-AT); Croce, Singh and Hein, ECCV 2024 (PIR-AT).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.networks.published.layers import PyramidPooling, resize
+from segrobust.networks.published.network import Format, PublishedNetwork
+from segrobust.networks.published.resnet import (
+    Depth,
+    Stem,
+    check_depth,
+    check_stem,
+    deep_stem,
+    plain_stem,
+    residual_stages,
+    stem_pooling,
+)
+
+SEMSEG: Final = Format(
+    name="hszhao/semseg",
+    ignored={
+        "aux.": "a second head on the third stage, whose loss helps the training",
+        "aux_cls1.": "the same in DDC-AT",
+        "cls2.": "DDC-AT's head for attacked pixels, which only its training asks",
+        "mask1.": "DDC-AT's choice between its heads, which only its training asks",
+    },
+    renamed={"cls1.": "cls."},
+)
+
+_BACKBONE: Final = {f"layer{i}.": f"layer{i}." for i in range(1, 5)}
+_ATROUS_RATES: Final = (6, 12, 18)
+
+
+class _SemsegNetwork(PublishedNetwork):
+    format: ClassVar[Format] = SEMSEG
+    backbone_prefixes: ClassVar[Mapping[str, str]] = {
+        **{f"layer0.{3 * i}.": f"conv{i + 1}." for i in range(3)},
+        **{f"layer0.{3 * i + 1}.": f"bn{i + 1}." for i in range(3)},
+        **_BACKBONE,
+    }
+
+
+class SemsegPSPNet(_SemsegNetwork):
+    """PSPNet in the format of hszhao/semseg: (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W).
+
+    Args:
+        num_classes: Of the checkpoint.
+        depth: Of the ResNet, 50 or 101.
+        stem: `deep` (hszhao/semseg, DDC-AT), or `plain` (PIR-AT).
+        normalized: Subtract ImageNet's mean and divide by its standard deviation: yes for DDC-AT, no for PIR-AT.
+        width: Inner channels of the first stage.
+        channels: Of the head.
+        checkpoint: File of the weights; none if None.
+        sha256: Its SHA-256, or the first digits; not compared if None.
+
+    Raises:
+        OSError: The checkpoint cannot be opened.
+        ValueError: It holds something else, or has another hash.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        depth: Depth = 50,
+        stem: Stem = "deep",
+        normalized: bool = True,
+        width: int = 64,
+        channels: int = 512,
+        checkpoint: str | os.PathLike[str] | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        core = _PSPNet(num_classes, depth, stem, width, channels)
+        super().__init__(core, normalized=normalized, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+
+
+class SemsegDeepLabV3(_SemsegNetwork):
+    """DeepLabV3 in the format of hszhao/semseg: (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W).
+
+    Args:
+        num_classes: Of the checkpoint.
+        depth: Of the ResNet, 50 or 101.
+        stem: `deep`, or `plain`.
+        normalized: Subtract ImageNet's mean and divide by its standard deviation.
+        width: Inner channels of the first stage.
+        channels: Of the head.
+        checkpoint: File of the weights; none if None.
+        sha256: Its SHA-256, or the first digits; not compared if None.
+
+    Raises:
+        OSError: The checkpoint cannot be opened.
+        ValueError: It holds something else, or has another hash.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        depth: Depth = 50,
+        stem: Stem = "deep",
+        normalized: bool = True,
+        width: int = 64,
+        channels: int = 256,
+        checkpoint: str | os.PathLike[str] | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        core = _DeepLabV3(num_classes, depth, stem, width, channels)
+        super().__init__(core, normalized=normalized, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+
+
+class _Backbone(nn.Module):
+    """The ResNet in five layers of the network itself: images -> 32 `width` channels at stride 8."""
+
+    def __init__(self, depth: Depth, stem: Stem, width: int) -> None:
+        super().__init__()
+        check_depth(depth)
+        check_stem(stem)
+        stem_width = 2 * width if stem == "deep" else width
+        layers = deep_stem(width, stem_width) if stem == "deep" else plain_stem(width)
+        self.layer0 = nn.Sequential(*layers, stem_pooling())
+        self.layer1, self.layer2, self.layer3, self.layer4 = residual_stages(depth, stem_width, width, contract=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(images)))))
+        return features
+
+
+class _PSPNet(_Backbone):
+    def __init__(self, num_classes: int, depth: Depth, stem: Stem, width: int, channels: int) -> None:
+        super().__init__(depth, stem, width)
+        self.ppm = _PyramidPooling(32 * width)
+        self.cls = _classifier(64 * width, channels, num_classes, kernel_size=3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return resize(self.cls(self.ppm(self.features(images))), images, align_corners=True)
+
+
+class _DeepLabV3(_Backbone):
+    def __init__(self, num_classes: int, depth: Depth, stem: Stem, width: int, channels: int) -> None:
+        super().__init__(depth, stem, width)
+        self.aspp = _ASPP(32 * width, channels)
+        self.cls = _classifier((2 + len(_ATROUS_RATES)) * channels, channels, num_classes, kernel_size=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return resize(self.cls(self.aspp(self.features(images))), images, align_corners=True)
+
+
+class _PyramidPooling(nn.Module):
+    """(B, C, h, w) -> (B, 2 C, h, w)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        scales = PyramidPooling.scales
+        channels = in_channels // len(scales)
+        self.features = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), *_conv(in_channels, channels, 1)) for scale in scales
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = [resize(pool(features), features, align_corners=True) for pool in self.features]
+        return torch.cat([features, *pooled], dim=1)
+
+
+class _ASPP(nn.Module):
+    """Context at five scales: (B, C, h, w) -> (B, 5 * channels, h, w)."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                nn.Sequential(*_conv(in_channels, channels, 1)),
+                *(nn.Sequential(*_conv(in_channels, channels, 3, dilation=rate)) for rate in _ATROUS_RATES),
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv(in_channels, channels, 1)),
+            ]
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = resize(self.convs[-1](features), features, align_corners=True)
+        return torch.cat([*(conv(features) for conv in self.convs[:-1]), pooled], dim=1)
+
+
+def _classifier(in_channels: int, channels: int, num_classes: int, *, kernel_size: int) -> nn.Sequential:
+    return nn.Sequential(
+        *_conv(in_channels, channels, kernel_size), nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1)
+    )
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1) -> list[nn.Module]:
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False)
+    return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]

@@ -36,6 +36,7 @@ from segrobust.attacks.pdpgd import PDPGD
 from segrobust.attacks.pgd import PGD
 from segrobust.attacks.pgd_kl import PGDKL
 from segrobust.attacks.polish import Polished
+from segrobust.attacks.region_pgd import RegionPGD
 from segrobust.attacks.restarts import Restarts
 from segrobust.attacks.rse import RSE
 from segrobust.attacks.sea import SEA
@@ -55,6 +56,7 @@ __all__ = (
     "Polished",
     "PGD",
     "SegPGD",
+    "RegionPGD",
     "CosPGD",
     "APGD",
     "PAdam",

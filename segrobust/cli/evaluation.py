@@ -122,6 +122,7 @@ def _attack(cli: EvaluateCLI) -> None:
             keep_adversarials=options.keep_adversarials,
             skip_unreadable=options.skip_unreadable,
             dry_run=options.dry_run,
+            accept_mismatch=True,  # what the weights record has been compared with the data already
             targets=options.targets,
         )
         if processes.leads:

@@ -13,6 +13,7 @@ from segrobust.data.scenes import SCENES
 from segrobust.data.synthetic_scenes import SyntheticScenes
 from segrobust.data.transforms import TrainTransform
 from segrobust.data.voc import PASCAL_VOC, PascalVOC
+from segrobust.data.void_as_class import VoidAsClass
 
 __all__ = [
     "SegmentationDataset",
@@ -34,6 +35,7 @@ __all__ = [
     "CAMVID32",
     "SyntheticScenes",
     "SCENES",
+    "VoidAsClass",
     "JointTransform",
     "TrainTransform",
     "EvalTransform",

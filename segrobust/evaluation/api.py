@@ -18,6 +18,7 @@ from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.samples import SampleSource, label_space_of
 from segrobust.evaluation.session import CheckLevel, Session
 from segrobust.evaluation.work import choose_samples
+from segrobust.networks import find_conflicts
 
 
 def evaluate(
@@ -43,6 +44,7 @@ def evaluate(
     skip_unreadable: bool = False,
     dry_run: bool = False,
     targets: Targets | None = None,
+    accept_mismatch: bool = False,
 ) -> Report:
     """Attacks a network on a data set and reports what is left of it.
 
@@ -80,14 +82,17 @@ def evaluate(
         skip_unreadable: whether to go on where an image cannot be read; it is listed then.
         dry_run: only measure a pass and estimate the time; nothing is written.
         targets: what pixels are to become, for `attacks` with a targeted or a localised criterion.
+        accept_mismatch: go on where the classes that the network's source records are not those of the data.
 
     Raises:
         ValueError: arguments that contradict each other, a run directory that cannot be written or holds results of
-            something else, or data and a network that do not fit.
+            something else, or data and a network that do not fit; both sides are shown.
         TypeError: samples or a network output of the wrong type.
         FloatingPointError: the network returned NaN.
     """
     chosen = _choose_plan(preset, plan, attacks, eps, targets)
+    if not accept_mismatch:
+        _check_classes(network, dataset)
     session = Session(
         network=network if device is None else network.to(device),
         dataset=dataset,
@@ -130,6 +135,13 @@ def _choose_plan(
     if attacks is not None:
         return plan_attacks(attacks, eps, targets)
     return preset_plan(preset or "standard") if plan is None else plan
+
+
+def _check_classes(network: nn.Module, dataset: SampleSource) -> None:
+    space = label_space_of(dataset)
+    conflicts = [] if space is None else find_conflicts(network, space)
+    if conflicts:
+        raise ValueError("\n".join((*conflicts, "if this is meant, go on with accept_mismatch=True")))
 
 
 def _choose_ignore_index(dataset: SampleSource, ignore_index: int | None) -> int:

@@ -15,7 +15,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "alma_prox_advlib" / "small_n
 PUBLISHED = AlmaProx(penalty_derivative="published", full_denominator_gradient=True)
 
 STEP_RTOL = 1e-3  # the released prox ends its search 1e-6 from the bound, a thousandth of the first step
-FINAL_RTOL = 0.03  # of the median: 500 steps amplify the last bit of one
+FINAL_RTOL = 0.1  # of the geometric mean: 500 steps amplify a last bit to 11 % of an image's norm, on another CPU too
 
 
 @pytest.fixture(scope="module")
@@ -71,4 +71,4 @@ def first_norms(attack, network, images, labels):
 def test_final_norms_agree_with_the_released_code(recorded, ours):
     final, (_, result) = recorded[3]["final_norms"], ours
     assert result.success.tolist() == final.isfinite().tolist()
-    assert result.norm.median().item() == pytest.approx(final.median().item(), rel=FINAL_RTOL)
+    assert (result.norm / final).log().mean().exp().item() == pytest.approx(1, rel=FINAL_RTOL)

@@ -23,6 +23,7 @@ from segrobust.attacks import (
     LogitCosine,
     Masked,
     PAdam,
+    RegionPGD,
     SegPGD,
     SegPGDLoss,
     Targeted,
@@ -126,6 +127,28 @@ def test_segpgd_weights_as_in_the_paper(network, batch):
 
         expected = clip(iterates[t] + 0.01 * gradient(network, batch, iterates[t], loss).sign(), batch)
         torch.testing.assert_close(iterates[t + 1], expected, rtol=0, atol=1e-12)
+
+
+def test_region_pgd_weights_as_in_the_paper(network, batch):
+    """With 1-based i: right so far (2N - i) / 2N, right at first (i - 1) / 2N, wrong from the start 1 / 2N."""
+    num_steps = 4
+    attack = RegionPGD(num_steps=num_steps, eps=EPS, step_size=0.01)
+    iterates = deltas(attack, network, batch, sample_ids=batch.sample_ids)
+    network.eval()
+    wrong = [network(batch.images + delta).argmax(1) != batch.labels for delta in iterates]
+    assert (wrong[1] & ~wrong[0]).any()  # all three regions occur
+    assert (~wrong[2] & wrong[1] & ~wrong[0]).any() or wrong[0].any()
+    for i in range(1, num_steps + 1):
+        ever = torch.stack(wrong[:i]).any(0)
+        weights = torch.full(ever.shape, (2 * num_steps - i) / (2 * num_steps), dtype=torch.float64)
+        weights[ever] = (i - 1) / (2 * num_steps)
+        weights[wrong[0]] = 1 / (2 * num_steps)
+
+        def loss(z, y, weights=weights):
+            return weights * ce(z, y)
+
+        expected = clip(iterates[i - 1] + 0.01 * gradient(network, batch, iterates[i - 1], loss).sign(), batch)
+        torch.testing.assert_close(iterates[i], expected, rtol=0, atol=1e-12)
 
 
 def test_fgsm_from_a_random_start(network, batch):

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from dataset_trees import ade_tree, voc_tree
 
-from segrobust.data import ADE20K, EvalTransform, PascalVOC
-from segrobust.data.void_as_class import VoidAsClass
+from segrobust.data import ADE20K, EvalTransform, PascalVOC, VoidAsClass
 
 
 def test_void_of_voc_becomes_its_background(tmp_path):

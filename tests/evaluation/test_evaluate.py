@@ -12,7 +12,33 @@ from segrobust.evaluation import Job, Plan, Processes, evaluate, read_records, s
 from segrobust.evaluation.run_directory import RunDirectory
 from segrobust.evaluation.strict_json import portable
 from segrobust.label_space import LabelSpace
-from segrobust.networks import Normalized
+from segrobust.networks import NetworkRecord, Normalized
+
+
+class Known(nn.Module):
+    """A network whose source records its classes."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.inner = toy_network()
+        self.record = NetworkRecord(source="a library's network", num_classes=len(names), class_names=names)
+
+    def forward(self, images):
+        return self.inner(images)
+
+
+@pytest.mark.parametrize(("names", "told"), [(("a", "b"), "has 2 classes"), (("a", "c", "b", "d"), "2 differ")])
+def test_classes_of_network_and_data_that_differ_are_refused(names, told):
+    data = ToyScenes(1)
+    data.label_space = LabelSpace(names=("a", "b", "c", "d"), palette=((0, 0, 0),) * NUM_CLASSES)
+    settings = {"plan": toy_plan(), "progress": False}
+    with pytest.raises(ValueError, match=rf"a library's network.*(?:{told}).*a, b, c, d|{told}") as refused:
+        evaluate(Known(*names), data, **settings)
+    assert "accept_mismatch=True" in str(refused.value)
+    assert all(name in str(refused.value) for name in names)
+    report = evaluate(Known(*names), data, accept_mismatch=True, **settings)
+    assert comparable(report.records) == comparable(evaluate(toy_network(), data, **settings).records)
+    evaluate(Known("A", "b", "C ", "d"), data, **settings)  # written otherwise
 
 
 def lines_of(report):

@@ -1,0 +1,86 @@
+"""Region PGD: weights tell pixels that hold from pixels that have wavered and from pixels that were never right.
+
+Source: "RP-PGD: Boosting Segmentation Robustness with a Region-and-Prototype Based Adversarial Attack", AAAI 2025, the
+region loss. Its prototype loss needs features of an inner layer, and is left out.
+
+| paper | here                    | meaning                                                    |
+|-------|-------------------------|------------------------------------------------------------|
+| N, i  | `num_steps`, `step + 1` | iterations                                                 |
+| T     | not `ever`              | true region: pixels that have been right at every iterate  |
+| B     | `ever` and not `first`  | boundary region: right at first, broken at some iterate    |
+| F     | `first`                 | false region: broken at the first iterate                  |
+| alpha | `step_size`             | step                                                       |
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.ball import BallAttack
+from segrobust.attacks.base import check_step_size
+from segrobust.attacks.losses import CrossEntropy, Pixels
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Iterate
+from segrobust.functional.norms import NormName
+from segrobust.functional.steps import steepest_ascent
+
+
+@dataclass
+class RegionPGDState:
+    """Which pixels have been broken."""
+
+    first: Tensor  # (B, H, W) bool, at the first iterate
+    ever: Tensor  # (B, H, W) bool, at any so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionPGD(BallAttack[RegionPGDState]):
+    """PGD with the region weights of RP-PGD, fixed-budget, l_inf, untargeted or targeted.
+
+    The cross-entropy of a pixel weighs `(2 N - i) / 2 N` while it has never been broken, `(i - 1) / 2 N` once it has
+    been, and `1 / 2 N` if it was from the start. Needs `sample_ids` for its random start. Of all iterates the one that
+    breaks most pixels is returned (paper: the last). The released code has other weights, one of which is negative at
+    the first step.
+
+    Args:
+        num_steps: gradient steps; the paper's tables have 3 to 100.
+        eps: radius, image units; None if every call gives its own. The paper's is 0.03.
+        step_size: step, image units.
+        norm: `"linf"`.
+        random_start: start at a random point of the ball; needs `sample_ids`.
+        seed: of the random start, together with the sample id.
+        criterion: what breaks a pixel and how many make a success.
+    """
+
+    norms: ClassVar[tuple[NormName, ...]] = ("linf",)
+
+    num_steps: int = 40
+    step_size: float = 0.01
+    random_start: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_step_size(self.step_size, "the paper's is 0.01")
+
+    def init(self, problem: Problem) -> tuple[Tensor, RegionPGDState]:
+        """See `BallAttack.first`; no pixel has been seen."""
+        unseen = torch.zeros_like(problem.valid_mask)
+        return self.first(problem), RegionPGDState(first=unseen, ever=unseen)
+
+    def objective(self, problem: Problem, iterate: Iterate, state: RegionPGDState) -> Tensor:
+        """Weighted sum of the cross-entropies of the valid pixels; advances the regions."""
+        pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
+        if iterate.step == 0:
+            state.first = pixels.broken
+        state.ever = state.ever | pixels.broken
+        whole, i = 2 * self.num_steps, iterate.step + 1
+        weights = torch.where(state.ever, (i - 1) / whole, (whole - i) / whole)
+        weights = torch.where(state.first, 1 / whole, weights)
+        return (CrossEntropy()(pixels) * weights * pixels.valid).sum((1, 2))
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: RegionPGDState) -> Tensor:
+        """One projected step along the sign of the gradient."""
+        return self.project(problem, iterate.delta + self.step_size * steepest_ascent(gradient, self.norm))

@@ -10,7 +10,7 @@ from segrobust.callbacks import TimeLeft, require_wandb_login
 from segrobust.cli.base import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
-from segrobust.tasks import SegmentationTask
+from segrobust.tasks import OtherPlanError, SegmentationTask
 
 
 class TrainCLI(SegRobustCLI):
@@ -53,7 +53,11 @@ def train() -> None:
     except ValueError as error:
         stop(error)
     last = _last_checkpoint(cli.config.run_dir)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=str(last) if cli.config.resume else None, weights_only=True)
+    start = str(last) if cli.config.resume else None
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
+    except (OtherPlanError, FloatingPointError) as error:
+        stop(error)
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS
         space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None

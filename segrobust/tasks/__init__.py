@@ -4,7 +4,16 @@ from segrobust.tasks.adversarial import AdversarialTask
 from segrobust.tasks.minimal_norm import MinimalNormTask
 from segrobust.tasks.pir_at import PublishedPIRATTask
 from segrobust.tasks.radius import Ramp
+from segrobust.tasks.resumption import OtherPlanError
 from segrobust.tasks.segmentation import SegmentationTask
 from segrobust.tasks.trades import TRADESTask
 
-__all__ = ("AdversarialTask", "MinimalNormTask", "PublishedPIRATTask", "Ramp", "SegmentationTask", "TRADESTask")
+__all__ = (
+    "AdversarialTask",
+    "MinimalNormTask",
+    "OtherPlanError",
+    "PublishedPIRATTask",
+    "Ramp",
+    "SegmentationTask",
+    "TRADESTask",
+)

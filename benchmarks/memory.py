@@ -33,13 +33,13 @@ def peak_rise(side: Side, size: tuple[int, int], num_steps: int) -> float:
     small.bare_pass()
     # Labels of one class: the peak of a pass that predicts them would hide what is measured.
     large = Subject(small.network, scene(size), torch.zeros(1, *size, dtype=torch.int64))
-    before = _resident()
+    before = resident()
     if side == "bare":
         for _ in range(num_steps):
             large.bare_pass()
     else:
         AlmaProx(num_steps=num_steps)(large.network, large.images, large.labels)
-    return _peak() - before
+    return peak_resident() - before
 
 
 def main(side: Side = "both", size: tuple[int, int] = (1024, 2048), steps: int = 3, threads: int = 2) -> None:
@@ -66,13 +66,13 @@ def _in_own_process(side: str, size: tuple[int, int], steps: int, threads: int) 
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def _resident() -> float:
+def resident() -> float:
     """MiB that this process holds now (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
-def _peak() -> float:
+def peak_resident() -> float:
     """Largest MiB that this process has held (Linux: kibibytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 

@@ -23,7 +23,7 @@ import torch
 from jsonargparse import auto_cli
 from torch import nn
 
-from benchmarks.memory import _peak, _resident
+from benchmarks.memory import peak_resident, resident
 from benchmarks.pairs import summarize
 from benchmarks.subjects import NetworkName, Subject, make_subject, scene
 from segrobust.attacks import AlmaProx
@@ -137,7 +137,7 @@ def _print_attack(size: Size, window: Size, stride: Size, num_steps: int) -> Non
         nonlocal best
         share, norm = iterate.num_broken[0].item() / valid, iterate.norm[0].item()
         best = min(best, norm) if iterate.success[0] else best
-        cost = f"{_peak() - before:.0f} MiB, {time.perf_counter() - start:.0f} s"
+        cost = f"{peak_resident() - before:.0f} MiB, {time.perf_counter() - start:.0f} s"
         print(
             f"iterate {iterate.step}: {share:.2%} broken, norm {255 * norm:.3f}/255, best {255 * best:.3f}/255; {cost}",
             flush=True,
@@ -145,10 +145,10 @@ def _print_attack(size: Size, window: Size, stride: Size, num_steps: int) -> Non
 
     small = torch.rand(1, 3, *WARM)
     attack(network, small, torch.zeros(1, *WARM, dtype=torch.int64))
-    before, start = _resident(), time.perf_counter()
+    before, start = resident(), time.perf_counter()
     result = attack(network, sample["image"][None], sample["mask"][None], observer=tell)
     passes = f"{result.num_forwards.item()} forwards, {result.num_backwards.item()} backwards"
-    peak = f"peak {_peak() - before:.0f} MiB above the loaded process"
+    peak = f"peak {peak_resident() - before:.0f} MiB above the loaded process"
     print(f"success {result.success.item()}, norm {255 * result.norm.item():.3f}/255, {passes}, {peak}")
 
 
@@ -168,10 +168,10 @@ def _scenes_network(window: Size, stride: Size) -> nn.Module:
 
 def _peak_of(subject: Subject) -> float:
     """MiB that two passes need at their peak, above what the process holds before."""
-    before = _resident()
+    before = resident()
     for _ in range(2):
         subject.bare_pass()
-    return _peak() - before
+    return peak_resident() - before
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from typing import Final
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import WandbLogger
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
+from segrobust.callbacks.image_loggers import send_images
 from segrobust.callbacks.measurement import Measurement
 
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -51,7 +50,7 @@ def history_figure(history: Sequence[Measurement]) -> Figure:
 
 
 def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path | None, prefix: str) -> None:
-    """Writes the picture into the folder of the logs, and sends it to wandb and TensorBoard; from process 0.
+    """Writes the picture into the folder of the logs, and sends it as `<prefix>/robustness_history`; from process 0.
 
     Args:
         trainer: whose loggers are served.
@@ -65,15 +64,7 @@ def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path 
     history_figure(history).savefig(buffer, format="png", dpi=110)
     if folder is not None:
         (folder / FILE).write_bytes(buffer.getvalue())
-    step = trainer.fit_loop.epoch_loop._batches_that_stepped  # where Lightning logs the numbers of this validation
-    key = f"{prefix}/robustness_history"
-    for logger in trainer.loggers:
-        image = Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
-        add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-        if isinstance(logger, WandbLogger):
-            logger.log_image(key, [image], step=step)
-        elif add_image is not None:
-            add_image(key, np.asarray(image), step, dataformats="HWC")
+    send_images(trainer, f"{prefix}/robustness_history", [buffer.getvalue()])
 
 
 def _draw_scores(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement]) -> None:

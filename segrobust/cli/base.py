@@ -21,7 +21,7 @@ class SegRobustCLI(LightningCLI):
     demo: tuple[str, ...] = ()
     """Arguments of a bare command."""
 
-    callbacks: tuple[Callback, ...] = ()
+    callbacks: tuple[type[Callback], ...] = ()
     """What every trainer of the command gets besides what the configuration names."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class SegRobustCLI(LightningCLI):
             run=False,
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": list(self.callbacks)},
+            trainer_defaults={"callbacks": [make() for make in self.callbacks]},
             parser_kwargs={"version": segrobust.__version__, "description": type(self).__doc__},
             args=None if sys.argv[1:] else list(self.demo),
         )

@@ -39,7 +39,8 @@ class EvaluateCLI(NetworkCLI):
     attacks adds them to a finished one; under torchrun or srun, all processes work on one evaluation.
 
     On what evaluations left: `evaluate.py report RUN` makes the report anew, `evaluate.py compare RUN RUN` sets runs
-    side by side, `evaluate.py judge RUN` shows kept adversarial images to another network.
+    side by side, `evaluate.py judge RUN` shows kept adversarial images to another network. Before all of it,
+    `evaluate.py data check` looks at data.
     """
 
     demo = (
@@ -84,11 +85,11 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "judge": judge_command,
     "data": data_command,
 }
-"""Commands on what evaluations left."""
+"""Commands on what evaluations left, and on data."""
 
 
 def evaluate() -> None:
-    """Entry point of `evaluate.py`: an evaluation, or a command on what evaluations left."""
+    """Entry point of `evaluate.py`: an evaluation, or one of the commands."""
     command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
     if command is None:
         _attack(EvaluateCLI())

@@ -21,7 +21,7 @@ class TrainCLI(SegRobustCLI):
         *("--model.init_args.initial_weights", str(DEMO_WEIGHTS)),
     )
 
-    callbacks = (TimeLeft(),)
+    callbacks = (TimeLeft,)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds resumption and the checkpoints that it needs."""

@@ -12,7 +12,7 @@ from segrobust.attacks import Attack
 from segrobust.functional.modes import attackable
 from segrobust.tasks.finite import require_finite
 from segrobust.tasks.radius import Ramp
-from segrobust.tasks.segmentation import ScheduleCallable, SegmentationTask, _adamw, _polynomial
+from segrobust.tasks.segmentation import ScheduleCallable, SegmentationTask, adamw, polynomial
 
 _EPOCH_SHIFT = 40
 """Bits that sample ids may take; the epoch stands above them in the seeds of random starts."""
@@ -73,8 +73,8 @@ class AdversarialTask(SegmentationTask):
         attack: Attack,
         clean_fraction: float = 0.0,
         ramp: Ramp | None = None,
-        optimizer: OptimizerCallable = _adamw,
-        schedule: ScheduleCallable = _polynomial,
+        optimizer: OptimizerCallable = adamw,
+        schedule: ScheduleCallable = polynomial,
         lr_scale: Mapping[str, float] | None = None,
         ignore_index: int = 255,
         initial_weights: str | None = None,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segrobust.attacks import Attack, LagrangianFMN, Untargeted
 from segrobust.functional.projections import project
 from segrobust.tasks.adversarial import AdversarialTask
-from segrobust.tasks.segmentation import ScheduleCallable, _adamw, _polynomial
+from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
 
 FIRST = 0.25
 """First radius of a sample, as a share of the largest one."""
@@ -63,8 +63,8 @@ class MinimalNormTask(AdversarialTask):
         *,
         largest_eps: float,
         attack: Attack = LagrangianFMN(num_passes=4, criterion=Untargeted(apsr=0.5)),  # noqa: B008 - frozen
-        optimizer: OptimizerCallable = _adamw,
-        schedule: ScheduleCallable = _polynomial,
+        optimizer: OptimizerCallable = adamw,
+        schedule: ScheduleCallable = polynomial,
         lr_scale: Mapping[str, float] | None = None,
         ignore_index: int = 255,
         initial_weights: str | None = None,

@@ -19,8 +19,8 @@ class PublishedPIRATTask(AdversarialTask):
 
     The loss is the sum of the cross-entropies of the start and of every iterate but the last, with the network in
     evaluation mode, and of the last one in training mode. The published recipe is `PGD(num_steps=5, eps=4/255,
-    step_size=0.01)`. K steps cost 2 K forward and K backward passes more than a training step, and the memory of K
-    graphs; the losses of the iterates are computed again, as attacks leave no gradient in the parameters.
+    step_size=0.01)`. K steps cost 2 K forward and 2 K backward passes more than a training step, and the memory of
+    K graphs; the losses of the iterates are computed again, as attacks leave no gradient in the parameters.
     """
 
     def perturb(self, batch: dict[str, Tensor]) -> Tensor:

@@ -27,11 +27,13 @@ ScheduleCallable = Callable[[Optimizer, int], LRScheduler | TimmScheduler]
 """Makes a schedule from an optimiser and the number of optimiser steps of the whole training."""
 
 
-def _adamw(parameters: Any) -> Optimizer:
+def adamw(parameters: Any) -> Optimizer:
+    """The optimiser of tasks that are given none."""
     return AdamW(parameters, lr=1e-3, weight_decay=1e-2)
 
 
-def _polynomial(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+def polynomial(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """The schedule of tasks that are given none."""
     return PolynomialLR(optimizer, total_steps, power=0.9)
 
 
@@ -68,8 +70,8 @@ class SegmentationTask(ResumableTask):
         self,
         network: nn.Module,
         *,
-        optimizer: OptimizerCallable = _adamw,
-        schedule: ScheduleCallable = _polynomial,
+        optimizer: OptimizerCallable = adamw,
+        schedule: ScheduleCallable = polynomial,
         lr_scale: Mapping[str, float] | None = None,
         ignore_index: int = 255,
         initial_weights: str | None = None,

@@ -14,7 +14,7 @@ from segrobust.attacks import PGDKL, Attack
 from segrobust.functional.pixel_losses import kl_divergence
 from segrobust.tasks.adversarial import AdversarialTask, Losses
 from segrobust.tasks.radius import Ramp
-from segrobust.tasks.segmentation import ScheduleCallable, _adamw, _polynomial
+from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
 
 
 class TRADESTask(AdversarialTask):
@@ -48,8 +48,8 @@ class TRADESTask(AdversarialTask):
         attack: Attack = PGDKL(num_steps=3, eps=4 / 255, step_size=0.01),  # noqa: B008 - frozen
         beta: float = 6.0,
         ramp: Ramp | None = None,
-        optimizer: OptimizerCallable = _adamw,
-        schedule: ScheduleCallable = _polynomial,
+        optimizer: OptimizerCallable = adamw,
+        schedule: ScheduleCallable = polynomial,
         lr_scale: Mapping[str, float] | None = None,
         ignore_index: int = 255,
         initial_weights: str | None = None,

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but not named in its __all__
 
-from segrobust.attacks import PGD, LagrangianFMN
+from segrobust.attacks import PGD, Attack, LagrangianFMN
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation import Plan, Processes, Record, evaluate, plan_attacks, read_records, summarize_run
 
@@ -50,14 +51,17 @@ def network() -> nn.Module:
 
 def plan() -> Plan:
     """A minimal-norm and a fixed-budget attack."""
-    attacks = {"lagrangian_fmn": LagrangianFMN(num_passes=25), "pgd": PGD(num_steps=20, random_start=True)}
+    attacks: dict[str, Attack] = {
+        "lagrangian_fmn": LagrangianFMN(num_passes=25),
+        "pgd": PGD(num_steps=20, random_start=True),
+    }
     return plan_attacks(attacks, (2 / 255, 8 / 255))
 
 
 def share(run_dir: str, rank: int, world_size: int, store_file: str) -> None:
     """What one process does."""
     torch.set_num_threads(1)
-    store = torch.distributed.FileStore(store_file, world_size) if world_size > 1 else None
+    store = FileStore(store_file, world_size) if world_size > 1 else None
     evaluate(
         network(),
         SyntheticScenes(NUM_IMAGES, split="val", size=SIZE),

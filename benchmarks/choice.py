@@ -1,4 +1,4 @@
-"""Attacks chosen by name on the command line."""
+"""Parts of a benchmark chosen by name on the command line."""
 
 from collections.abc import Collection
 
@@ -7,4 +7,4 @@ def check_chosen(names: Collection[str], known: Collection[str]) -> None:
     """Ends the program with a list of the names that there are, unless all that were given are of these."""
     unknown = set(names) - set(known)
     if unknown:
-        raise SystemExit(f"attacks must be of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+        raise SystemExit(f"there are {', '.join(known)}, not {', '.join(sorted(unknown))}")

@@ -16,6 +16,7 @@ what it pays for them in excess.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jsonargparse import auto_cli
@@ -79,6 +80,22 @@ def _published(
     return Contender(name, run)
 
 
+def _alma_prox(name: NormName, **fields: Any) -> Contender:
+    return _ours(name, lambda n: AlmaProx(num_steps=n, norm=name, **fields))
+
+
+def _lagrangian_fmn(name: Literal["linf", "l2"], passes: int) -> Contender:
+    return _ours(name, lambda _: LagrangianFMN(num_passes=passes, norm=name))
+
+
+def _fmn(name: NormName, margin: Literal["masked", "mean"]) -> Contender:
+    return _ours(name, lambda n: suite.FMN(num_steps=n, norm=name, margin=margin))
+
+
+def _pdpgd(name: NormName) -> Contender:
+    return _ours(name, lambda n: suite.PDPGD(num_steps=n, norm=name))
+
+
 def _dag(name: NormName, step: float) -> dict[str, Contender]:
     return {
         f"DAG, step {step:.3g}": _ours(name, lambda n: suite.DAG(num_steps=n, step_size=step, norm=name)),
@@ -98,29 +115,18 @@ VARIANTS: dict[str, dict[str, bool | str]] = {
     "both (published code)": {"penalty_derivative": "published", "full_denominator_gradient": True},
 }
 CONTENDERS: dict[str, Contender] = {
-    **{
-        f"AlmaProx, {variant}": _ours("linf", lambda n, fields=fields: AlmaProx(num_steps=n, **fields))
-        for variant, fields in VARIANTS.items()
-    },
+    **{f"AlmaProx, {variant}": _alma_prox("linf", **fields) for variant, fields in VARIANTS.items()},
     "adv-lib alma_prox": _published("linf", published_alma_prox),
-    "AlmaProx l2": _ours("l2", lambda n: suite.AlmaProx(num_steps=n, norm="l2")),
-    "AlmaProx l1": _ours("l1", lambda n: suite.AlmaProx(num_steps=n, norm="l1")),
+    "AlmaProx l2": _alma_prox("l2"),
+    "AlmaProx l1": _alma_prox("l1"),
     **{
-        f"LagrangianFMN {name} {passes}": _ours(
-            name, lambda _, name=name, passes=passes: LagrangianFMN(num_passes=passes, norm=name)
-        )
+        f"LagrangianFMN {name} {passes}": _lagrangian_fmn(name, passes)
         for name in ("linf", "l2")
         for passes in (25, 50, 100)
     },
-    **{
-        f"FMN {name}, {margin}": _ours(
-            name, lambda n, name=name, margin=margin: suite.FMN(num_steps=n, norm=name, margin=margin)
-        )
-        for name in ORDER
-        for margin in ("masked", "mean")
-    },
+    **{f"FMN {name}, {margin}": _fmn(name, margin) for name in ORDER for margin in ("masked", "mean")},
     "DDN": _ours("l2", lambda n: suite.DDN(num_steps=n)),
-    **{f"PDPGD {name}": _ours(name, lambda n, name=name: suite.PDPGD(num_steps=n, norm=name)) for name in ORDER},
+    **{f"PDPGD {name}": _pdpgd(name) for name in ORDER},
     **{f"adv-lib pdpgd {name}": _published(name, published_pdpgd, primal_lr=1e-2, norm=ORDER[name]) for name in ORDER},
     **_dag("linf", 3e-3),
     **_dag("linf", 1e-3),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but not named in its __all__
 
 from benchmarks.camvid import reference_network
 from segrobust.data import SyntheticScenes
@@ -28,7 +29,7 @@ from segrobust.evaluation.runner import _Engine
 def share(run_dir: str, rank: int, world_size: int, num_images: int) -> None:
     """What one process does."""
     torch.set_num_threads(1)
-    store = torch.distributed.FileStore(f"{run_dir}.store", world_size) if world_size > 1 else None
+    store = FileStore(f"{run_dir}.store", world_size) if world_size > 1 else None
     evaluate(
         reference_network("scenes"),
         SyntheticScenes(num_images, split="val"),

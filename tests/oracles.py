@@ -62,6 +62,7 @@ def linear_case(seed: int, batch_size: int = 1, num_classes: int = 6, dtype: tor
     network = nn.Conv2d(3, num_classes, 1)
     weight = torch.randn(num_classes, 3, 1, 1, generator=generator, dtype=torch.float64)
     network.weight.data = weight.to(dtype)
+    assert network.bias is not None
     network.bias.data = (-0.5 * weight.sum((1, 2, 3))).to(dtype)
     noise = torch.randn(batch_size, 3, 24, 32, generator=generator, dtype=torch.float64)
     images = (0.5 + 0.03 * noise).to(dtype)
@@ -82,14 +83,14 @@ def prox_linf_sorted(
 
     The derivative at t is `weight - sum_{p_j > t} H_j (a_j - t)`; between the k-th and (k+1)-th largest p it is linear.
     """
-    v, metric, lower, upper = (x.double().numpy().ravel() for x in (v, metric, lower, upper))
-    a, boxed = np.abs(v), np.clip(v, lower, upper)
+    point, diagonal, low, high = (x.double().numpy().ravel() for x in (v, metric, lower, upper))
+    a, boxed = np.abs(point), np.clip(point, low, high)
     p = np.abs(boxed)
-    if (metric * a)[p > 0].sum() <= weight:
-        return np.zeros_like(v), 0.0
+    if (diagonal * a)[p > 0].sum() <= weight:
+        return np.zeros_like(point), 0.0
     order = np.argsort(-p, kind="stable")
     p_next = np.append(p[order][1:], 0.0)
-    weighted, slope = np.cumsum((metric * a)[order]), np.cumsum(metric[order])
+    weighted, slope = np.cumsum((diagonal * a)[order]), np.cumsum(diagonal[order])
     k = int(np.argmax(weight - weighted + p_next * slope <= 0))
     t = min(p[order][k], (weighted[k] - weight) / slope[k])
     return np.clip(boxed, -t, t), float(t)

@@ -198,7 +198,7 @@ def fixed_budget_table(found: list[Row]) -> str:
         shared = ours.keys() & peer.keys()
         if not shared:
             continue
-        left = [[1 - ours[i].apsr, 1 - ours[i].last_apsr, 1 - peer[i].apsr] for i in sorted(shared)]
+        left = [[1 - ours[i].apsr, _left_at_the_end(ours[i]), 1 - peer[i].apsr] for i in sorted(shared)]
         means = [f"{100 * fmean(column):.2f} %" for column in zip(*left, strict=True)]
         less, more = sum(a < c for a, _, c in left), sum(a > c for a, _, c in left)
         lines.append(
@@ -208,7 +208,13 @@ def fixed_budget_table(found: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _left_at_the_end(result: Result) -> float:
+    assert result.last_apsr is not None, "ours, within a radius"
+    return 1 - result.last_apsr
+
+
 def _radius(row: Row) -> str:
+    assert row.eps is not None, "an attack within a radius"
     return f"{255 * row.eps:g}/255" + (" (l2)" if DUELS[row.attack].norm == "l2" else "")
 
 

@@ -90,13 +90,13 @@ def _alone(norm: NormName, attack: Callable[[], Attack]) -> Duel:
     return Duel(norm=norm, ours=lambda _: attack())
 
 
-def _fmn(norm: NormName, margin: str) -> Duel:
+def _fmn(norm: NormName, margin: Literal["masked", "mean"]) -> Duel:
     return _alone(norm, lambda: attacks.FMN(num_steps=500, norm=norm, margin=margin))
 
 
 def _loop(name: LoopName, norm: Literal["linf", "l2"], num_steps: int) -> Duel:
     """A loop with published steps: in l_inf 0.01 at 8/255, and a quarter of smaller radii; in l2 0.4 of the radius."""
-    kinds = {"pgd": "PGD", "segpgd": "SegPGD", "cospgd": "CosPGD"}
+    kinds = {"pgd": attacks.PGD, "segpgd": attacks.SegPGD, "cospgd": attacks.CosPGD}
 
     def step(eps: float) -> float:
         if norm == "l2":
@@ -104,12 +104,14 @@ def _loop(name: LoopName, norm: Literal["linf", "l2"], num_steps: int) -> Duel:
         return 0.01 if eps >= 8 / 255 else eps / 4
 
     def ours(eps: float | None) -> Attack:
-        kind = getattr(attacks, kinds[name])
-        return kind(num_steps=num_steps, step_size=step(eps), eps=eps, norm=norm, random_start=False)
+        assert eps is not None, "a radius of this duel"
+        return kinds[name](num_steps=num_steps, step_size=step(eps), eps=eps, norm=norm, random_start=False)
 
     def peer(
         network: nn.Module, images: Tensor, labels: Tensor, eps: float | None, start: Tensor | None
     ) -> tuple[Tensor, int, int]:
+        assert eps is not None, "a radius of this duel"
+        assert start is not None, "a start of this duel"
         return attack_by_loop(
             name,
             network,

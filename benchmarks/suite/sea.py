@@ -25,7 +25,8 @@ from benchmarks.choice import check_chosen
 from segrobust import attacks as suite
 from segrobust.attacks import Attack, CosPGDLoss, CrossEntropy, LogitCosine, Masked, SegPGDLoss, Tsallis
 from segrobust.data import CamVid
-from segrobust.evaluation.numbers.summarize import scores
+from segrobust.evaluation.numbers.bootstrap import Bootstrap
+from segrobust.evaluation.numbers.scores import scores
 from segrobust.evaluation.numbers.worst_case import worst_for_accuracy, worst_for_miou
 from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.records import Record, RecordWriter, read_records
@@ -126,8 +127,8 @@ def _row(name: str, runs: Sequence[list[Record]], for_accuracy: list[Record], fo
     return Row(
         name=name,
         num_images=len(for_accuracy),
-        accuracy=scores(for_accuracy, 0.0, "").accuracy,
-        miou=scores(for_miou, 0.0, "").miou,
+        accuracy=scores(for_accuracy, 0.0, "", Bootstrap.of(for_accuracy)).accuracy,
+        miou=scores(for_miou, 0.0, "", Bootstrap.of(for_miou)).miou,
         passes=f"{per_image('num_forwards'):.0f} + {per_image('num_backwards'):.0f}",
         seconds=f"{per_image('seconds'):.0f}",
     )

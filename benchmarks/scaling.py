@@ -23,7 +23,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]  # public,
 from benchmarks.camvid import reference_network
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation import Processes, RecordWriter, evaluate, preset, read_records
-from segrobust.evaluation.runner import _Engine
+from segrobust.evaluation.measuring import Measurer
 
 
 def share(run_dir: str, rank: int, world_size: int, num_images: int) -> None:
@@ -82,7 +82,7 @@ def cost(num_images: int) -> dict[str, float]:
 
         return call
 
-    _Engine._to_records = timed("to_records", _Engine._to_records)  # type: ignore[method-assign]
+    Measurer._to_records = timed("to_records", Measurer._to_records)  # type: ignore[method-assign]
     RecordWriter.write = timed("write", RecordWriter.write)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

@@ -1,33 +1,24 @@
 """The only engine: images in, records out."""
 
 import sys
-import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks import AttackResult
-from segrobust.attacks.problem import Problem
 from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.faults import Fault, FaultLog
-from segrobust.evaluation.judging import batch_problem, device_of, judge, precision_of
-from segrobust.evaluation.plan import Job, Plan, Radius, Unit
-from segrobust.evaluation.records import CLEAN, NO_VALID_PIXEL, Key, Kind, Record, RecordWriter
-from segrobust.evaluation.samples import LoadedSample, SampleSource, aim_at, load_sample, name_of, sequence_of
+from segrobust.evaluation.judging import device_of, precision_of
+from segrobust.evaluation.measuring import Batch, Measurer
+from segrobust.evaluation.plan import Plan, Unit
+from segrobust.evaluation.records import CLEAN, Key, Record, RecordWriter
+from segrobust.evaluation.samples import LoadedSample, SampleSource, load_sample, name_of
 from segrobust.evaluation.work import WorkSource
-from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
-from segrobust.functional.projections import project
-from segrobust.metrics import Regions, confusion_counts, find_regions
-
-_SEED_STRIDE = 2**32
-"""Sample i of a run with seed s is known to random starts as i + s * 2**32: as i itself for seed 0."""
 
 
 def _never() -> bool:
@@ -87,7 +78,7 @@ def run(
     """
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
-    engine = _Engine(
+    measurer = Measurer(
         network=network,
         dataset=dataset,
         plan=plan,
@@ -95,6 +86,11 @@ def run(
         dtype=precision_of(network),
         seed=seed,
         ignore_index=ignore_index,
+    )
+    engine = _Engine(
+        measurer=measurer,
+        dataset=dataset,
+        plan=plan,
         done={record.key: record for record in done},
         writer=writer,
         store=store,
@@ -104,40 +100,14 @@ def run(
     return engine.records(work)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Samples of one size on their device."""
-
-    samples: tuple[LoadedSample, ...]
-    problem: Problem
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return tuple(sample.sample_id for sample in self.samples)
-
-    @cached_property
-    def regions(self) -> Regions:
-        return find_regions(self.problem.labels, self.problem.valid_mask)
-
-    def part(self, rows: Sequence[int]) -> "_Batch":
-        """Some of the images."""
-        if len(rows) == len(self.samples):
-            return self
-        return _Batch(tuple(self.samples[row] for row in rows), self.problem.select(torch.tensor(rows)))
-
-
 Measurement = Unit | Literal["clean"]
 
 
 @dataclass(kw_only=True)
 class _Engine:
-    network: nn.Module
+    measurer: Measurer
     dataset: SampleSource
     plan: Plan
-    device: torch.device
-    dtype: torch.dtype
-    seed: int
-    ignore_index: int
     done: dict[Key, Record]
     writer: RecordWriter | None
     store: AdversarialStore | None
@@ -198,10 +168,7 @@ class _Engine:
             return None
 
     def _evaluate(self, samples: tuple[LoadedSample, ...], units: tuple[Measurement, ...]) -> Iterator[Record]:
-        with attackable(self.network):
-            images = torch.stack([sample.image for sample in samples]).to(self.device, self.dtype)
-            masks = torch.stack([sample.mask for sample in samples]).to(self.device)
-            batch = _Batch(samples, batch_problem(images, masks, self.ignore_index))
+        batch = self.measurer.batch(samples)
         for unit in units:
             rows = [row for row, sample_id in enumerate(batch.ids) if self._is_open(sample_id, unit)]
             if self.stop():
@@ -215,15 +182,14 @@ class _Engine:
             return True
         return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, unit)
 
-    def _attempt(self, batch: _Batch, unit: Measurement) -> Iterator[Record]:
+    def _attempt(self, batch: Batch, unit: Measurement) -> Iterator[Record]:
         """One measurement of a batch; of smaller batches where it does not fit in memory or where one image raises."""
         size = len(batch.samples)
         if size > self.limit:
             yield from self._attempt_parts(batch, unit, self.limit)
             return
         try:
-            aimed = self._aimed(batch)
-            found, adv = (self._clean(aimed), None) if unit == "clean" else self._attack(aimed, unit)
+            found, adv = self._measure(batch, unit)
         except Exception as error:  # whatever an attack or a network raises belongs to its image
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
             if self.faults is None and not (out_of_memory and size > 1):
@@ -238,11 +204,18 @@ class _Engine:
                 for sample_id, image in zip(batch.ids, adv, strict=True):
                     self.store.keep(unit, sample_id, image)
             return
-        if self.device.type == "cuda":
+        if self.measurer.device.type == "cuda":
             torch.cuda.empty_cache()
         yield from self._attempt_parts(batch, unit, step)
 
-    def _attempt_parts(self, batch: _Batch, unit: Measurement, step: int) -> Iterator[Record]:
+    def _measure(self, batch: Batch, unit: Measurement) -> tuple[list[Record], Tensor | None]:
+        """Records, and the adversarial images of an attack."""
+        if unit == "clean":
+            return self.measurer.clean(batch), None
+        clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
+        return self.measurer.attack(batch, unit, clean)
+
+    def _attempt_parts(self, batch: Batch, unit: Measurement, step: int) -> Iterator[Record]:
         """One measurement of a batch, `step` images at a time."""
         for start in range(0, len(batch.samples), step):
             yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), unit)
@@ -250,8 +223,9 @@ class _Engine:
     def _halve(self, size: int) -> int:
         """Batches of half the size from now on."""
         if self.limit == sys.maxsize:
+            device = self.measurer.device
             warnings.warn(
-                f"the memory of {self.device} does not hold batches of {size} images; halved, and again if need be",
+                f"the memory of {device} does not hold batches of {size} images; halved, and again if need be",
                 stacklevel=2,
             )
         self.limit = -(-size // 2)
@@ -274,103 +248,3 @@ class _Engine:
         for record in new:
             self.done[record.key] = record
         yield from new
-
-    def _aimed(self, batch: _Batch) -> _Batch:
-        """The batch with what its pixels are to become; no pixel is valid of an image that has none to attack."""
-        if self.plan.targets is None:
-            return batch
-        with attackable(self.network):
-            images = batch.problem.images
-            masks = torch.stack([sample.mask for sample in batch.samples]).to(self.device)
-            aim = aim_at(self.plan.targets, self.network, self.dataset, batch.ids, images, masks, self.ignore_index)
-            return _Batch(batch.samples, batch_problem(images, masks, self.ignore_index, aim))
-
-    def _clean(self, batch: _Batch) -> list[Record]:
-        """Records of the images as they are."""
-        started = time.perf_counter()
-        with attackable(self.network):
-            zero = torch.zeros_like(batch.problem.images)
-            result, num_classes = judge(self.network, batch.problem, zero, self.plan.criterion, "linf")
-        return self._to_records(batch, result, num_classes, None, CLEAN, None, started)
-
-    def _attack(self, batch: _Batch, unit: Unit) -> tuple[list[Record], Tensor]:
-        """Records of one call of an attack, by-products included, and the adversarial images `(B, C, H, W)`."""
-        problem, job = batch.problem, unit.job
-        started = time.perf_counter()
-        result = job.attack(
-            self.network,
-            problem.images,
-            problem.labels,
-            valid_mask=problem.valid_mask,
-            ignore_index=self.ignore_index,
-            eps=None if unit.eps == "min" or job.attack.radius_field is not None else unit.eps,
-            sample_ids=[sample_id + self.seed * _SEED_STRIDE for sample_id in batch.ids],
-            targets=problem.targets,
-            kept=problem.kept,
-        )
-        num_classes = len(self.done[batch.ids[0], CLEAN, None].tp)
-        kind: Kind = "minimal-norm" if unit.eps == "min" else "fixed-budget"
-        records = self._to_records(batch, result, num_classes, job, kind, unit.eps, started)
-        for eps in job.radii if unit.eps == "min" else ():
-            started = time.perf_counter()
-            projected = self._project(batch, job, result, eps)
-            records += self._to_records(batch, projected, num_classes, job, "by-product", eps, started)
-        return records, result.adv
-
-    def _project(self, batch: _Batch, job: Job, result: AttackResult, eps: float) -> AttackResult:
-        """What a minimal-norm perturbation does when it is projected into the ball of radius `eps`."""
-        with attackable(self.network):
-            problem = batch.problem
-            radii = torch.full_like(problem.images[:, 0, 0, 0], eps)
-            delta = project(result.adv - problem.images, radii, job.attack.norm, problem.lower, problem.upper)
-            judged, _ = judge(self.network, problem, delta, self.plan.criterion, job.attack.norm)
-        return judged
-
-    def _to_records(
-        self,
-        batch: _Batch,
-        result: AttackResult,
-        num_classes: int,
-        job: Job | None,
-        kind: Kind,
-        eps: Radius | None,
-        started: float,
-    ) -> list[Record]:
-        """One record per image."""
-        problem = batch.problem
-        counts = confusion_counts(result.prediction, problem.labels, num_classes, problem.valid_mask)
-        tp, fp, fn = ([tuple(row) for row in count.tolist()] for count in (counts.tp, counts.fp, counts.fn))
-        right = result.prediction == problem.labels
-        boundary, objects = batch.regions.count_boundary(right), batch.regions.count_objects(right)
-        seconds = (time.perf_counter() - started) / len(batch.samples)
-        records = []
-        for row, sample_id in enumerate(batch.ids):
-            num_valid, apsr = int(problem.num_valid[row]), float(result.apsr[row])
-            record = Record(
-                sample_id=sample_id,
-                sample_name=name_of(self.dataset, sample_id),
-                sequence=sequence_of(self.dataset, sample_id),
-                attack=CLEAN if job is None else job.name,
-                digest=CLEAN if job is None else job.digest,
-                kind=kind,
-                norm_name=None if job is None else job.attack.norm,
-                eps=eps,
-                success=bool(result.success[row]),
-                norm=float(result.norm[row]),
-                apsr=apsr,
-                clean_apsr=apsr if job is None else self.done[sample_id, CLEAN, None].apsr,
-                num_valid=num_valid,
-                tp=tp[row],
-                fp=fp[row],
-                fn=fn[row],
-                boundary=boundary[row],
-                objects=objects[row],
-                first_success=int(result.first_success[row]),
-                num_forwards=int(result.num_forwards[row]),
-                num_backwards=int(result.num_backwards[row]),
-                seconds=seconds,
-                seed=self.seed,
-                flags=() if num_valid else (NO_VALID_PIXEL,),
-            )
-            records.append(record)
-        return records

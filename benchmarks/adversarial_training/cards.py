@@ -1,0 +1,160 @@
+"""What was measured of networks: a card for each, a table and a picture of all."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from segrobust.evaluation import Report, read_records
+
+STANDARD = "camvid_standard"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
+"""Okabe and Ito, 2008; the standard network is black."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What was measured of one network; scores in percent, norms in x/255 (None where the attack failed)."""
+
+    name: str
+    num_images: int
+    sea_steps: int
+    clean_miou: float
+    clean_accuracy: float
+    worst_miou: float
+    worst_accuracy: float
+    norms: tuple[float | None, ...]
+    failed_checks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, report: Report, run_dir: Path, *, eps: float, sea_steps: int) -> "Card":
+        """From an evaluation with SEA at one radius and one minimal-norm attack."""
+        summary = report.summary
+        assert summary.clean is not None, "the images have valid pixels"
+        (worst,) = (scores for case in summary.worst_case for scores in case.scores if scores.eps == eps)
+        records = sorted((r for r in read_records(run_dir) if r.kind == "minimal-norm"), key=lambda r: r.sample_id)
+        return cls(
+            name=name,
+            num_images=summary.num_images,
+            sea_steps=sea_steps,
+            clean_miou=100 * summary.clean.miou,
+            clean_accuracy=100 * summary.clean.accuracy,
+            worst_miou=100 * worst.miou,
+            worst_accuracy=100 * worst.accuracy,
+            norms=tuple(255 * r.norm if math.isfinite(r.norm) else None for r in records),
+            failed_checks=tuple(check.name for check in report.checks if check.status == "fail"),
+        )
+
+    @property
+    def recipe(self) -> str:
+        """The name without the seed."""
+        return self.name.partition("-seed")[0]
+
+    @property
+    def geometric_mean(self) -> float:
+        """Of the minimal norms; inf where the attack failed on an image."""
+        if any(norm is None for norm in self.norms):
+            return math.inf
+        return statistics.geometric_mean(max(norm or 0, 1e-9) for norm in self.norms)
+
+
+def read_cards(folder: Path) -> list[Card]:
+    """All cards of a folder."""
+    cards = []
+    for path in sorted(folder.glob("*.json")):
+        entry = json.loads(path.read_text())
+        cards.append(Card(**entry | {key: tuple(entry[key]) for key in ("norms", "failed_checks")}))
+    return cards
+
+
+def by_recipe(cards: Iterable[Card]) -> list[list[Card]]:
+    """Cards that differ by the seed alone, together; the most robust recipe first."""
+    groups: dict[tuple[str, int, int], list[Card]] = {}
+    for card in cards:
+        groups.setdefault((card.recipe, card.num_images, card.sea_steps), []).append(card)
+    return sorted(groups.values(), key=lambda group: -statistics.fmean(card.worst_miou for card in group))
+
+
+def table(cards: Sequence[Card]) -> str:
+    """Cards in Markdown, a row for all seeds of a recipe: means, and ranges in brackets."""
+    standard = next((card for card in cards if card.name == STANDARD), None)
+    lines = [
+        "| network | seeds | images | SEA steps | clean mIoU^D | clean aAcc | SEA 4/255 mIoU^D | SEA 4/255 aAcc "
+        "| kept of its clean mIoU | clean mIoU / standard | norm in x/255 | norm / standard | failed checks |",
+        "|" + "---|" * 13,
+    ]
+    for group in by_recipe(cards):
+        scores = (
+            _cell([card.clean_miou for card in group]),
+            _cell([card.clean_accuracy for card in group]),
+            _cell([card.worst_miou for card in group]),
+            _cell([card.worst_accuracy for card in group]),
+            _cell([card.worst_miou / card.clean_miou for card in group], digits=2),
+            "-" if standard is None else _cell([c.clean_miou / standard.clean_miou for c in group], digits=2),
+            _cell([card.geometric_mean for card in group], digits=2),
+            "-" if standard is None else _cell([c.geometric_mean / standard.geometric_mean for c in group]),
+            ", ".join(sorted({check for card in group for check in card.failed_checks})) or "none",
+        )
+        first = group[0]
+        lines.append(
+            f"| {first.recipe} | {len(group)} | {first.num_images} | {first.sea_steps} | {' | '.join(scores)} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float], digits: int = 1) -> str:
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def draw(cards: Sequence[Card], path: Path) -> None:
+    """What is left under SEA against the clean score, and the minimal norms; a point per network, a row per recipe."""
+    groups = by_recipe(cards)
+    others = [group for group in groups if group[0].name != STANDARD]
+    colors = {group[0].recipe: COLORS[i % len(COLORS)] for i, group in enumerate(others)}
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    scores, norms = figure.subplots(1, 2)
+    _draw_scores(scores, groups, colors)
+    _draw_norms(norms, groups, colors)
+    for axes in (scores, norms):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str, str]) -> None:
+    for group in groups:
+        recipe = group[0].recipe
+        clean, worst = [card.clean_miou for card in group], [card.worst_miou for card in group]
+        axes.scatter(clean, worst, color=colors.get(recipe, "black"), label=recipe, s=45, zorder=3)
+    right = 1.08 * max(card.clean_miou for group in groups for card in group)
+    axes.plot([0, right], [0, right / 2], "--", color="0.6", linewidth=1)
+    axes.annotate("half of the clean score", (0.98 * right, 0.49 * right), ha="right", va="bottom", color="0.45")
+    standard = next((group[0] for group in groups if group[0].name == STANDARD), None)
+    if standard is not None:
+        axes.axvline(0.8 * standard.clean_miou, linestyle=":", color="0.6", linewidth=1)
+    left = min(card.clean_miou for group in groups for card in group)
+    axes.set_xlim(0.85 * left, right)
+    axes.set_ylim(-1, None)
+    axes.set_xlabel("clean mIoU$^D$, %  (dotted: 0.8 of the standard network's)")
+    axes.set_title("mIoU$^D$ under SEA at 4/255, %", loc="left", fontsize=11)
+
+
+def _draw_norms(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str, str]) -> None:
+    names = [group[0].recipe for group in reversed(groups)]
+    for row, group in enumerate(reversed(groups)):
+        values = [norm for card in group for norm in card.norms if norm is not None and norm > 0]
+        color = colors.get(group[0].recipe, "black")
+        axes.scatter(values, [row] * len(values), color=color, alpha=0.35, s=18, linewidths=0)
+        axes.scatter([card.geometric_mean for card in group], [row] * len(group), color=color, s=55, marker="|")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xscale("log")
+    axes.set_xlabel("x/255; points are images, bars geometric means")
+    axes.set_title("smallest norm that breaks 99 % of the pixels", loc="left", fontsize=11)

@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from segrobust.evaluation import Report, read_records
 
@@ -155,6 +156,11 @@ def _draw_norms(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str, 
         axes.scatter(values, [row] * len(values), color=color, alpha=0.35, s=18, linewidths=0)
         axes.scatter([card.geometric_mean for card in group], [row] * len(group), color=color, s=55, marker="|")
     axes.set_yticks(range(len(names)), names)
+    for label, group in zip(axes.get_yticklabels(), reversed(groups), strict=True):
+        label.set_color(colors.get(group[0].recipe, "black"))
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("x/255; points are images, bars geometric means")
     axes.set_title("smallest norm that breaks 99 % of the pixels", loc="left", fontsize=11)

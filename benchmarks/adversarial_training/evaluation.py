@@ -65,6 +65,7 @@ def measure(name: str, images: int, sea_steps: int) -> Card:
             "lagrangian_fmn_300": LagrangianFMN(num_passes=300),
         },
         eps=(EPS,),
+        batch_size=4,
         run_dir=directory,
         panels=0,
     )

@@ -2,6 +2,7 @@
 
 Equal time is that of PGD-AT: the other recipes get as many epochs as fit into it by the cost of their steps, which
 `benchmarks.adversarial_training.cost` measures. A training that was stopped is continued, a finished one is left alone.
+What a run prints, at its end the seconds of each callback, is in `output.txt` of its folder.
 
     SEGROBUST_CAMVID=... python -m benchmarks.adversarial_training.training --recipes '[pgd_at]' --seeds '[1, 2]'
     SEGROBUST_CAMVID=... python -m benchmarks.adversarial_training.training --budget time --parallel 2
@@ -28,7 +29,8 @@ REFERENCE = "pgd_at"
 STEP_COST = {
     "standard": 1.0,
     "pgd_at": 2.2,
-    "half_half": 1.6,
+    "half_half": 2.0,
+    "half_half_random_start": 1.6,
     "segpgd_at": 2.2,
     "fgsm_rs": 1.7,
     "trades": 3.3,
@@ -51,6 +53,7 @@ def command(recipe: str, num_epochs: int, seed: int, run: Path) -> list[str]:
         "run_dir": str(run.absolute()),
         "seed_everything": str(seed),
         "trainer.max_epochs": str(num_epochs),
+        "trainer.profiler": "simple",
         "resume": str((run / "checkpoints" / "last.ckpt").exists()).lower(),
     }
     if recipe == "standard":
@@ -78,7 +81,7 @@ def main(
         SystemExit: a training failed; its folder has the log.
     """
     check_chosen(recipes, STEP_COST)
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))} | os.environ
 
     def train(recipe: str, seed: int) -> str | None:
         num_epochs = epochs(recipe, budget)

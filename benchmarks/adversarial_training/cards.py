@@ -137,7 +137,7 @@ def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str,
         axes.scatter(clean, worst, color=colors.get(recipe, "black"), label=recipe, s=45, zorder=3)
     right = 1.08 * max(card.clean_miou for group in groups for card in group)
     axes.plot([0, right], [0, right / 2], "--", color="0.6", linewidth=1)
-    axes.annotate("half of the clean score", (0.98 * right, 0.49 * right), ha="right", va="bottom", color="0.45")
+    axes.annotate("half of the clean score", (0.98 * right, 0.37 * right), ha="right", va="top", color="0.45")
     standard = next((group[0] for group in groups if group[0].name == STANDARD), None)
     if standard is not None:
         axes.axvline(0.8 * standard.clean_miou, linestyle=":", color="0.6", linewidth=1)

@@ -28,6 +28,7 @@ from segrobust.data.base import Sample
 from segrobust.networks import load_weights
 
 RESULTS = Path(__file__).parents[1] / "results" / "adversarial_training"
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "recipes.png"
 SIZE = (192, 256)
 EPS = 4 / 255
 
@@ -73,9 +74,14 @@ def measure(name: str, images: int, sea_steps: int) -> Card:
 
 
 def main(
-    networks: tuple[str, ...] = (), images: int = 8, sea_steps: int = 100, threads: int = 1, results: Path = RESULTS
+    networks: tuple[str, ...] = (),
+    images: int = 8,
+    sea_steps: int = 100,
+    threads: int = 1,
+    results: Path = RESULTS,
+    picture: Path = PICTURE,
 ) -> None:
-    """Measures networks, writes their cards, and prints the table of all cards; draws them beside the cards.
+    """Measures networks, writes their cards, prints the table of all cards, and draws them.
 
     Args:
         networks: reference networks by name, or folders of trainings; none to print the table alone.
@@ -83,6 +89,7 @@ def main(
         sea_steps: gradient steps of each member of SEA; the paper takes 300.
         threads: threads of torch.
         results: folder of the cards.
+        picture: where the picture goes.
     """
     torch.set_num_threads(threads)
     results.mkdir(parents=True, exist_ok=True)
@@ -92,7 +99,7 @@ def main(
     cards = read_cards(results)
     print(table(cards))
     if cards:
-        draw(cards, results / "recipes.png")
+        draw(cards, picture)
 
 
 if __name__ == "__main__":

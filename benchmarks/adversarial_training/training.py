@@ -28,13 +28,13 @@ REFERENCE = "pgd_at"
 
 STEP_COST = {
     "standard": 1.0,
-    "pgd_at": 2.2,
+    "pgd_at": 2.4,
     "half_half": 2.0,
-    "half_half_random_start": 1.6,
-    "segpgd_at": 2.2,
+    "half_half_random_start": 1.7,
+    "segpgd_at": 2.4,
     "fgsm_rs": 1.7,
-    "trades": 3.3,
-    "minimal_norm_at": 3.3,
+    "trades": 3.7,
+    "minimal_norm_at": 3.7,
 }
 """A training step of each recipe, in clean training steps."""
 

@@ -6,7 +6,6 @@ folder, which a second call continues; its numbers become a card, `benchmarks/re
 and the cards a table with one row per recipe and length, where seeds are averaged.
 
     SEGROBUST_CAMVID=... python -m benchmarks.adversarial_training.evaluation --networks '[camvid_standard]'
-    SEGROBUST_CAMVID=... python -m benchmarks.adversarial_training.evaluation --networks '[runs/my_run]' --sea_steps 300
     python -m benchmarks.adversarial_training.evaluation
 """
 
@@ -88,7 +87,7 @@ def main(
         images: how many, spread over the second half of the validation set.
         sea_steps: gradient steps of each member of SEA; the paper takes 300.
         threads: threads of torch.
-        results: folder of the cards.
+        results: folder of the cards, one per network: another for other images or steps.
         picture: where the picture goes.
     """
     torch.set_num_threads(threads)

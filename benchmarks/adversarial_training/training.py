@@ -36,7 +36,7 @@ STEP_COST = {
     "trades": 3.7,
     "minimal_norm_at": 3.7,
 }
-"""A training step of each recipe, in clean training steps."""
+"""A training step of each recipe, in clean ones; that of PGD-AT lies between the 2.2 and 2.6 of two measurements."""
 
 Budget = Literal["epochs", "time"]
 

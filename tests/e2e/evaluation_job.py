@@ -22,7 +22,7 @@ def main() -> None:
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=int(batch_size),
-        processes=replace(Processes.from_environment(), lost_after=4.0),
+        processes=replace(Processes.from_environment(), lost_after=float(os.environ.get("LOST_AFTER", "4"))),
         panels=2 if float(delay) < 1 else 0,
         checks="basic" if float(delay) < 1 else "off",
         progress=False,

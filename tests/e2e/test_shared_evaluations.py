@@ -32,11 +32,13 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **more}
 
 
-def torchrun(*arguments: object, node: str = "", options: tuple[str, ...]) -> subprocess.Popen[str]:
+def torchrun(
+    *arguments: object, node: str = "", lost_after: float = 4.0, options: tuple[str, ...]
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", *options, str(JOB), *map(str, arguments)]
     return subprocess.Popen(
-        command, env=environment(NODE=node), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        command, env=environment(NODE=node, LOST_AFTER=str(lost_after)), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -143,14 +145,17 @@ def test_two_machines_with_a_disk_each_bring_their_records_together(tmp_path, ex
 
 
 def test_a_machine_that_is_lost_and_returns_ends_a_complete_job(tmp_path, expected):
-    """The rendezvous is static: with c10d, torch 2.14 often leaves a machine that returns waiting for ever."""
+    """The rendezvous is static: with c10d, torch 2.14 often leaves a machine that returns waiting for ever.
+
+    The first machine waits long for the other, whose start takes longer than the work that is left.
+    """
     options = (
         "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}",
         "--max-restarts=3", "--monitor-interval=1",
     )  # fmt: skip
     start = [
         lambda rank=rank, node=node: torchrun(
-            tmp_path, 9, 2, 0.8, "own-disk", node=node, options=(*options, f"--node-rank={rank}")
+            tmp_path, 9, 2, 0.8, "own-disk", node=node, lost_after=90, options=(*options, f"--node-rank={rank}")
         )
         for rank, node in enumerate("ab")
     ]

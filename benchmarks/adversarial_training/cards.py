@@ -16,7 +16,7 @@ from segrobust.evaluation import Report, read_records
 
 STANDARD = "camvid_standard"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
-"""Okabe and Ito, 2008; the standard network is black."""
+"""Okabe and Ito, 2008, one for each recipe; networks that no recipe trained further are black."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,11 @@ class Card:
     def recipe(self) -> str:
         """The name without the seed."""
         return self.name.partition("-seed")[0]
+
+    @property
+    def family(self) -> str:
+        """The name without the seed and the length of the training."""
+        return self.recipe.partition("-")[0]
 
     @property
     def geometric_mean(self) -> float:
@@ -115,26 +120,54 @@ def _cell(values: Sequence[float], digits: int = 1) -> str:
 
 
 def draw(cards: Sequence[Card], path: Path) -> None:
-    """What is left under SEA against the clean score, and the minimal norms; a point per network, a row per recipe."""
+    """What is left under SEA against the clean score, and the minimal norms; a point per network, a row per recipe.
+
+    A recipe keeps its colour whatever the length of the training; points are full at the usual length.
+    """
     groups = by_recipe(cards)
-    others = [group for group in groups if group[0].name != STANDARD]
-    colors = {group[0].recipe: COLORS[i % len(COLORS)] for i, group in enumerate(others)}
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    trained = [group[0] for group in groups if group[0].family != group[0].name]
+    families = dict.fromkeys(card.family for card in trained)
+    colors = {family: COLORS[i % len(COLORS)] for i, family in enumerate(families)}
+    usual = statistics.mode(card.recipe.removeprefix(card.family) for card in trained) if trained else ""
+    styles = {
+        card.recipe: _Style(colors.get(card.family, "black"), card in trained and not card.recipe.endswith(usual))
+        for card, *_ in groups
+    }
+    figure = Figure(figsize=(12, 1.6 + 0.4 * len(groups)), layout="constrained")
     FigureCanvasAgg(figure)
     scores, norms = figure.subplots(1, 2)
-    _draw_scores(scores, groups, colors)
-    _draw_norms(norms, groups, colors)
+    _draw_scores(scores, groups, styles)
+    _draw_norms(norms, groups, styles)
     for axes in (scores, norms):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
 
-def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class _Style:
+    """How the points of a recipe look."""
+
+    color: str
+    hollow: bool
+
+    @property
+    def face(self) -> str:
+        """Colour inside a point."""
+        return "white" if self.hollow else self.color
+
+
+def _label(card: Card) -> str:
+    """As in `pgd_at, 12 epochs`."""
+    length = card.recipe.removeprefix(card.family).removeprefix("-").removesuffix("epochs")
+    return f"{card.family}, {length} epochs" if length else card.family
+
+
+def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str, "_Style"]) -> None:
     for group in groups:
-        recipe = group[0].recipe
+        style = styles[group[0].recipe]
         clean, worst = [card.clean_miou for card in group], [card.worst_miou for card in group]
-        axes.scatter(clean, worst, color=colors.get(recipe, "black"), label=recipe, s=45, zorder=3)
+        axes.scatter(clean, worst, edgecolors=style.color, facecolors=style.face, s=45, linewidths=1.5, zorder=3)
     right = 1.08 * max(card.clean_miou for group in groups for card in group)
     axes.plot([0, right], [0, right / 2], "--", color="0.6", linewidth=1)
     axes.annotate("half of the clean score", (0.98 * right, 0.37 * right), ha="right", va="top", color="0.45")
@@ -145,19 +178,19 @@ def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str,
     axes.set_xlim(0.85 * left, right)
     axes.set_ylim(-1, None)
     axes.set_xlabel("clean mIoU$^D$, %  (dotted: 0.8 of the standard network's)")
-    axes.set_title("mIoU$^D$ under SEA at 4/255, %", loc="left", fontsize=11)
+    axes.set_title("mIoU$^D$ under SEA at 4/255, %  (hollow: other lengths)", loc="left", fontsize=11)
 
 
-def _draw_norms(axes: Axes, groups: Sequence[Sequence[Card]], colors: dict[str, str]) -> None:
-    names = [group[0].recipe for group in reversed(groups)]
+def _draw_norms(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str, "_Style"]) -> None:
+    names = [_label(group[0]) for group in reversed(groups)]
     for row, group in enumerate(reversed(groups)):
         values = [norm for card in group for norm in card.norms if norm is not None and norm > 0]
-        color = colors.get(group[0].recipe, "black")
+        color = styles[group[0].recipe].color
         axes.scatter(values, [row] * len(values), color=color, alpha=0.35, s=18, linewidths=0)
         axes.scatter([card.geometric_mean for card in group], [row] * len(group), color=color, s=55, marker="|")
     axes.set_yticks(range(len(names)), names)
     for label, group in zip(axes.get_yticklabels(), reversed(groups), strict=True):
-        label.set_color(colors.get(group[0].recipe, "black"))
+        label.set_color(styles[group[0].recipe].color)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ScalarFormatter())

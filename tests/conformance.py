@@ -24,6 +24,7 @@ from segrobust.attacks import (
     Attack,
     AttackResult,
     Balanced,
+    CalibratedAlmaProx,
     Clipped,
     CosPGD,
     CosPGDLoss,
@@ -47,6 +48,7 @@ from segrobust.attacks import (
     Targeted,
     Tsallis,
     Untargeted,
+    WarmStarted,
     WorstOf,
 )
 from segrobust.functional.modes import attackable
@@ -123,6 +125,13 @@ BATTERY = (
     ),
     Contestant(
         "alma_prox_targeted", AlmaProx(num_steps=12, step_size=8e-3, initial_multiplier=0.1, criterion=Targeted())
+    ),
+    *(Contestant(f"calibrated_{norm}", CalibratedAlmaProx(num_steps=25, norm=norm)) for norm in ("linf", "l2")),
+    Contestant("calibrated_targeted", CalibratedAlmaProx(num_steps=25, criterion=Targeted())),
+    Contestant("calibrated_localized", CalibratedAlmaProx(num_steps=25, criterion=Localized(kept=0.5))),
+    Contestant(
+        "warm_started",
+        WarmStarted(first=LagrangianFMN(num_passes=8), attack=CalibratedAlmaProx(num_steps=8)),
     ),
     Contestant("lagrangian_fmn", LagrangianFMN(num_passes=13)),
     Contestant("lagrangian_fmn_l2", LagrangianFMN(num_passes=13, norm="l2")),

@@ -23,7 +23,18 @@ from benchmarks.choice import check_chosen
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image, shared_norms
 from benchmarks.suite import against_peers
 from benchmarks.suite.duels import ALMA_PROX
-from segrobust.attacks import APGD, PDPGD, PGD, AlmaProx, Attack, LagrangianFMN, Masked, MinimalNormSearch
+from segrobust.attacks import (
+    APGD,
+    PDPGD,
+    PGD,
+    AlmaProx,
+    Attack,
+    CalibratedAlmaProx,
+    LagrangianFMN,
+    Masked,
+    MinimalNormSearch,
+    WarmStarted,
+)
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "minimal_norm.jsonl"
@@ -58,6 +69,12 @@ def _published(attack: Callable[[], Callable[..., Tensor]], **settings: float) -
 
 CONTENDERS: dict[str, Contender] = {
     **{f"LagrangianFMN {n}": _ours(LagrangianFMN(num_passes=n)) for n in (25, 50, 100, 300)},
+    **{
+        f"calibrated AlmaProx {n}": _ours(
+            WarmStarted(first=LagrangianFMN(num_passes=n // 4), attack=CalibratedAlmaProx(num_steps=n - n // 4 - 1))
+        )
+        for n in (100, 300)
+    },
     **{f"AlmaProx {n}": _ours(AlmaProx(num_steps=n)) for n in (100, 500)},
     "AlmaProx 500, step 1e-2": _ours(AlmaProx(step_size=1e-2)),
     "PDPGD 500": _ours(PDPGD(num_steps=500)),
@@ -190,7 +207,7 @@ def draw(found: list[Row], path: Path) -> None:
     figure = Figure(figsize=(5.6 * len(networks), 7), layout="constrained")
     grid = figure.subplots(2, len(networks), squeeze=False, sharex=True)
     families = dict.fromkeys(_family(row.attack) for row in found)
-    styles = {family: (f"C{i}", "os^Dv<>Pp*"[i]) for i, family in enumerate(families)}
+    styles = {family: (f"C{i}", "os^Dv<>Pp*hX"[i]) for i, family in enumerate(families)}
     for column, network in enumerate(networks):
         norms, broken = grid[0, column], grid[1, column]
         for family, (color, marker) in styles.items():

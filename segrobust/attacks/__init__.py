@@ -3,6 +3,7 @@
 from segrobust.attacks.alma_prox import AlmaProx
 from segrobust.attacks.apgd import APGD
 from segrobust.attacks.base import Attack, AttackResult
+from segrobust.attacks.calibrated_alma_prox import CalibratedAlmaProx
 from segrobust.attacks.clipped import Clipped
 from segrobust.attacks.cospgd import CosPGD
 from segrobust.attacks.criteria import Criterion, Localized, Targeted, Untargeted
@@ -44,9 +45,11 @@ from segrobust.attacks.search import MinimalNormSearch
 from segrobust.attacks.segpgd import SegPGD
 from segrobust.attacks.shrinking import ShrinkingRadius
 from segrobust.attacks.square import Square
+from segrobust.attacks.warm_started import WarmStarted
 
 __all__ = (
     "AlmaProx",
+    "CalibratedAlmaProx",
     "LagrangianFMN",
     "FMN",
     "PDPGD",
@@ -54,6 +57,7 @@ __all__ = (
     "DAG",
     "MinimalNormSearch",
     "Polished",
+    "WarmStarted",
     "PGD",
     "SegPGD",
     "RegionPGD",

@@ -32,7 +32,7 @@ def run_in_turn(
     for attack in attacks:
         if len(rows) == 0:
             break
-        inner = attack.run(oracle.select(rows), problem.select(rows), _renumbered(observer, rows))
+        inner = attack.run(oracle.select(rows), problem.select(rows), renumbered(observer, rows))
         tracker.merge(rows, inner)
         best = tracker.best
         won = best.success & (best.norm == 0) if minimal_norm else best.num_broken == problem.num_valid
@@ -42,7 +42,7 @@ def run_in_turn(
     return tracker
 
 
-def _renumbered(observer: Observer | None, rows: torch.Tensor) -> Observer | None:
+def renumbered(observer: Observer | None, rows: torch.Tensor) -> Observer | None:
     """An observer of some images of a batch, which is told their places in it."""
     if observer is None:
         return None

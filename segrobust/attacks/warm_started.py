@@ -1,0 +1,55 @@
+"""An attack that goes on where another one has ended."""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.calibrated_alma_prox import CalibratedAlmaProx
+from segrobust.attacks.ensemble import renumbered
+from segrobust.attacks.lagrangian_fmn import LagrangianFMN
+from segrobust.attacks.oracle import GradientOracle
+from segrobust.attacks.problem import Problem
+from segrobust.attacks.tracker import Tracker
+from segrobust.attacks.wrapper import Wrapper
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStarted(Wrapper):
+    """A minimal-norm attack from the result of another one; the smaller norm of both counts.
+
+    Costs what both cost. An image that the first breaks by no perturbation at all takes no part in the second.
+
+    Args:
+        attack: the attack that is started.
+        first: the attack that finds the start; same norm and criterion.
+    """
+
+    minimal_norm: ClassVar[bool] = True
+
+    attack: Attack = field(default_factory=lambda: CalibratedAlmaProx(num_steps=74))
+    first: Attack = field(default_factory=lambda: LagrangianFMN(num_passes=25))
+
+    def __post_init__(self) -> None:
+        for attack in (self.first, self.attack):
+            if not attack.minimal_norm:
+                raise ValueError(f"a warm start joins minimal-norm attacks, {type(attack).__name__} has a fixed budget")
+        for trait in ("norm", "criterion"):
+            first, second = getattr(self.first, trait), getattr(self.attack, trait)
+            if first != second:
+                raise ValueError(f"attacks of a warm start must share their {trait}, got {first!r} and {second!r}")
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Those of both."""
+        forwards, backwards = zip(self.first.most_passes, self.attack.most_passes, strict=True)
+        return sum(forwards), sum(backwards)
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The first attack, then the other one from the best perturbation of each image."""
+        tracker = self.first.run(oracle, problem, observer)
+        best = tracker.best
+        rows = ((best.norm > 0) & (problem.num_valid > 0)).cpu().nonzero()[:, 0]
+        if len(rows):
+            left = replace(problem.select(rows), start=best.delta[rows.to(best.delta.device)])
+            tracker.merge(rows, self.attack.run(oracle.select(rows), left, renumbered(observer, rows)))
+        return tracker

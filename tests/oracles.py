@@ -10,6 +10,18 @@ from torch import Tensor, nn
 DUAL = {"linf": 1, "l2": 2, "l1": float("inf")}
 
 
+class Scaled(nn.Module):
+    """A network whose logits are multiplied by a number."""
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return self.factor * logits
+
+
 @dataclass(frozen=True)
 class LinearCase:
     """A 1x1-conv network, whose logits are affine in each pixel, and images that it classifies as labelled."""

@@ -163,7 +163,7 @@ def _label(card: Card) -> str:
     return f"{card.family}, {length} epochs" if length else card.family
 
 
-def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str, "_Style"]) -> None:
+def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str, _Style]) -> None:
     for group in groups:
         style = styles[group[0].recipe]
         clean, worst = [card.clean_miou for card in group], [card.worst_miou for card in group]
@@ -181,7 +181,7 @@ def _draw_scores(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str,
     axes.set_title("mIoU$^D$ under SEA at 4/255, %  (hollow: other lengths)", loc="left", fontsize=11)
 
 
-def _draw_norms(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str, "_Style"]) -> None:
+def _draw_norms(axes: Axes, groups: Sequence[Sequence[Card]], styles: dict[str, _Style]) -> None:
     names = [_label(group[0]) for group in reversed(groups)]
     for row, group in enumerate(reversed(groups)):
         values = [norm for card in group for norm in card.norms if norm is not None and norm > 0]

@@ -3,22 +3,10 @@
 import pytest
 import torch
 from conformance import ConvNetwork, make_batch
-from oracles import linear_case
-from torch import nn
+from oracles import Scaled, linear_case
 
 from segrobust.attacks import PGD, AlmaProx, CalibratedAlmaProx, LagrangianFMN, Targeted, WarmStarted
 from segrobust.functional.norms import norm as norm_of
-
-
-class Scaled(nn.Module):
-    """A network whose logits are multiplied by a number."""
-
-    def __init__(self, network, factor):
-        super().__init__()
-        self.network, self.factor = network, factor
-
-    def forward(self, images):
-        return self.factor * self.network(images)
 
 
 def warm_started(first, steps, norm="linf"):
@@ -59,8 +47,7 @@ def test_the_weight_of_the_norm_is_the_dual_norm_of_the_penalty_at_the_first_suc
     """And the step after it is a fifth of the norm found, in every value that the prox does not hold back."""
     case = linear_case(0, batch_size=2, dtype=torch.float64)
     start = LagrangianFMN(num_passes=20)(case.network, case.images, case.labels).adv - case.images
-    attack, seen = CalibratedAlmaProx(num_steps=1), []
-    gradients = []
+    seen, gradients = [], []
 
     class Watched(CalibratedAlmaProx):
         def update(self, problem, iterate, gradient, state):
@@ -69,7 +56,7 @@ def test_the_weight_of_the_norm_is_the_dual_norm_of_the_penalty_at_the_first_suc
             seen.append((state.weight, state.radius, delta))
             return delta
 
-    Watched(num_steps=attack.num_steps)(case.network, case.images, case.labels, start=start)
+    Watched(num_steps=1)(case.network, case.images, case.labels, start=start)
     ((weight, radius, delta),), (gradient,) = seen, gradients
     torch.testing.assert_close(weight, gradient.abs().sum((1, 2, 3)))
     torch.testing.assert_close(radius, norm_of(start, "linf"))
@@ -90,7 +77,8 @@ def test_a_warm_start_costs_what_both_cost_and_is_never_worse(norm):
     assert (result.norm < alone.norm).any()
     assert torch.equal(result.first_success, alone.first_success)
     assert attack.most_passes == (9 + 11, 8 + 10)
-    assert (result.num_forwards, result.num_backwards) == (pytest.approx(21), pytest.approx(18))
+    assert result.num_forwards.tolist() == [21] * 4
+    assert result.num_backwards.tolist() == [18] * 4
     assert len(seen) == 9 + 11
     torch.testing.assert_close(seen[9].norm, alone.norm)  # the second starts where the first ended
 

@@ -2,23 +2,12 @@
 
 import pytest
 import torch
-from oracles import linear_case, slow_margin
+from oracles import Scaled, linear_case, slow_margin
 from torch import nn
 
 from segrobust.attacks import LagrangianFMN
 from segrobust.attacks.problem import make_problem
 from segrobust.attacks.tracker import Iterate
-
-
-class Scaled(nn.Module):
-    """A network whose logits are multiplied by a number."""
-
-    def __init__(self, network, factor):
-        super().__init__()
-        self.network, self.factor = network, factor
-
-    def forward(self, images):
-        return self.factor * self.network(images)
 
 
 def plain_and_scaled(factor, norm):

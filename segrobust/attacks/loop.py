@@ -76,7 +76,9 @@ class IterativeAttack(Attack, Generic[State]):
             if step == 0:
                 check_classes(problem, logits.shape[1])
             iterate = self.iterate(problem, step, rows, delta, logits)
-            poisoned |= logits.sum().isnan()  # asked once, at the end: nothing waits for the device
+            poisoned |= logits.sum().isnan()
+            if step == 0 and poisoned.item():  # asked once more at the end: until then nothing waits for the device
+                raise FloatingPointError(NAN_MESSAGE)
             tracker.update(iterate)
             if observer is not None:
                 observer(iterate)

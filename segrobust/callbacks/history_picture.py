@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from segrobust.callbacks.image_loggers import send_images
 from segrobust.callbacks.measurement import Measurement
@@ -98,8 +99,10 @@ def _draw_norms(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement
         axes.fill_between(at, least, most, color=color, alpha=0.12, linewidth=0)
         axes.fill_between(at, low, high, color=color, alpha=0.25, linewidth=0)
         axes.plot(at, middle, "o-", color=color, label=f"{attack}: median, quartiles, range", markersize=4)
-    axes.set_yscale("log", base=2)
+    axes.set_yscale("log")
     axes.set_ylim(255 * bottom, 255 * top)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if top < 30 * bottom else (1, 3)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_title("smallest norm that breaks an image, x/255", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=8)

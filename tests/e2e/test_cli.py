@@ -309,7 +309,7 @@ class TestBadInput:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # two minutes on two idle cores, four on one
+@pytest.mark.timeout(900)  # a minute on two idle cores, two on one
 def test_bare_evaluation_attacks_the_demo_network(tmp_path):
     run = subprocess.run(
         [sys.executable, ROOT / "evaluate.py"], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False

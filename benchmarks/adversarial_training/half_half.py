@@ -201,7 +201,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             values = (run.clean, *run.by_steps, run.worst)
             axes.plot(places, values, "o-", color=color, markersize=4, alpha=0.8, label=None if i else recipe)
     axes.axvline(1 + STEPS.index(OWN_STEPS), color="0.7", linestyle=":", linewidth=1)
-    axes.set_xticks(places, ["clean", *map(str, STEPS), "SEA"])
+    axes.set_xticks(places, ["clean", *map(str, STEPS), "all, SEA"])
     axes.set_xlabel("steps of PGD at 16/255  (dotted: the attack of the training)")
     axes.set_title("pixels still right, %", fontsize=10, loc="left")
     axes.set_ylim(0, 102)

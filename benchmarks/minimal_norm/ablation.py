@@ -9,7 +9,7 @@ start. A second call continues; results are stored as they come.
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import patch
@@ -34,19 +34,14 @@ class Changed(CalibratedAlmaProx):
 
     Args:
         settings: fields of `AlmaProx` that differ.
-        published_bounds: whether multipliers keep the bounds of `AlmaProx`.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    published_bounds: bool = False
 
     @property
     def lagrangian(self) -> AlmaProx:
         """With the settings."""
-        usual = replace(super().lagrangian, **self.settings)
-        if not self.published_bounds:
-            return usual
-        return AlmaProx(**{f.name: getattr(usual, f.name) for f in fields(AlmaProx)})
+        return replace(super().lagrangian, **self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +51,19 @@ class Variant:
     Args:
         settings: fields of the Lagrangian.
         constants: constants of the attack's module.
-        published_bounds: as in `Changed`.
         warm: passes of the warm start.
         instead: an attack in the place of the calibrated one.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
-    published_bounds: bool = False
     warm: int = NUM_PASSES // 4
     instead: Attack | None = None
 
     def attack(self) -> Attack:
         """What is run, within the patch of the constants."""
         steps = NUM_PASSES - self.warm - 1
-        changed = self.instead or Changed(
-            num_steps=steps, settings=self.settings, published_bounds=self.published_bounds
-        )
+        changed = self.instead or Changed(num_steps=steps, settings=self.settings)
         return WarmStarted(first=LagrangianFMN(num_passes=self.warm), attack=changed) if self.warm else changed
 
 
@@ -86,7 +77,6 @@ VARIANTS = {
     "constraints scaled instead of it, as published": Variant(
         constants={"BALANCE_RATE": 0.0}, settings={"scale_rate": 0.02}
     ),
-    "multipliers in [1e-12, 1], as published": Variant(published_bounds=True),
     "penalty parameters from 0.01, as published": Variant(settings={"initial_penalty": 0.01}),
     "penalty parameters never grow": Variant(settings={"penalty_growth": 1.0}),
     "multipliers not averaged": Variant(settings={"multiplier_smoothing": 0.0}),

@@ -46,6 +46,7 @@ DEFAULTS: dict[NormName, dict[str, float]] = {
     "l2": {"initial_multiplier": 0.01, "initial_penalty": 0.1, "tolerance": 1e-3},
     "l1": {"initial_multiplier": 0.01, "initial_penalty": 0.1, "tolerance": 1e-3},
 }
+MULTIPLIER_BOUNDS = (1e-12, 1.0)
 MAX_GRADIENT = 1e18  # whose square is finite in float32; seen where a target is out of reach and logits tie
 MAX_PENALTY = 1e7  # keeps squared gradients finite in float32; 30 doublings from the default
 
@@ -106,7 +107,6 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     """
 
     minimal_norm: ClassVar[bool] = True
-    multiplier_bounds: ClassVar[tuple[float, float]] = (1e-12, 1.0)
 
     num_steps: int = 500
     norm: NormName = "linf"
@@ -178,7 +178,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             self._update_penalties(iterate.step, values, active, state)
             slope = penalty_derivative(values, state.penalties, state.multipliers, self.penalty_derivative) * active
             average = torch.lerp(slope, state.multipliers, self.multiplier_smoothing)
-            state.multipliers = average.clamp(*self.multiplier_bounds)
+            state.multipliers = average.clamp(*MULTIPLIER_BOUNDS)
         slope = penalty_derivative(values, state.penalties, state.multipliers, self.penalty_derivative) * active
         # The penalty enters by its slope only, so that the published slope, no function's derivative, does too.
         return -(slope * constraints).sum((1, 2))

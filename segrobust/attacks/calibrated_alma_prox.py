@@ -17,8 +17,8 @@ Each step, with a falling from 0.2 to 0.02 as half a cosine:
    last movement; then the prox of the norm, with weight a r W.
 
 Penalty, constraints (DLR, without a tolerance), given-up pixels, multipliers and penalty parameters are those of
-ALMA-prox. Multipliers may become a thousand times larger or smaller than at the start, and penalty parameters start at
-1 instead of 0.01, so that multipliers move by a tenth per step rather than by thousandths.
+ALMA-prox; penalty parameters start at 1 instead of 0.01, so that multipliers move by a tenth per step rather than by
+thousandths.
 """
 
 from dataclasses import dataclass, field
@@ -57,13 +57,6 @@ class CalibratedAlmaProxState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Lagrangian(AlmaProx):
-    """The augmented Lagrangian of ALMA-prox with multipliers that are free to move."""
-
-    multiplier_bounds: ClassVar[tuple[float, float]] = (1e-3, 1e3)
-
-
-@dataclass(frozen=True, kw_only=True)
 class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
     """ALMA-prox with steps, norm and multipliers in proportion to the image at hand, minimal-norm, l_inf or l2.
 
@@ -88,7 +81,7 @@ class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
     @property
     def lagrangian(self) -> AlmaProx:
         """Whose constraints, penalty and multipliers are used."""
-        return _Lagrangian(
+        return AlmaProx(
             num_steps=self.num_steps,
             norm=self.norm,
             criterion=self.criterion,

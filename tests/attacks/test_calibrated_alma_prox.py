@@ -109,8 +109,3 @@ def test_an_image_that_is_broken_as_it_is_does_not_take_part():
 def test_attacks_that_do_not_go_together_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         WarmStarted(**fields)
-
-
-def test_the_multipliers_of_the_published_attack_keep_their_bounds():
-    assert AlmaProx.multiplier_bounds == (1e-12, 1.0)
-    assert CalibratedAlmaProx().lagrangian.multiplier_bounds == (1e-3, 1e3)

@@ -309,7 +309,7 @@ class TestBadInput:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a minute on two idle cores, two on one
+@pytest.mark.timeout(900)  # one to two minutes on two cores
 def test_bare_evaluation_attacks_the_demo_network(tmp_path):
     run = subprocess.run(
         [sys.executable, ROOT / "evaluate.py"], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False

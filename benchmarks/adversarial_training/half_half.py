@@ -2,8 +2,8 @@
 
 Each class of `ColorsAndStripes` has a colour that varies, and so tells the class of most blocks alone, and stripes of
 4/255, which tell it of all but do not outlast the radius. A network trained on half clean batches can have both:
-it reads the stripes of clean images, and of perturbed ones the trace that the few steps of its own attack leave. Other
-attacks leave another trace. Trained on perturbed images alone, by the same attack, the same network learns colours.
+it may read the stripes of clean images, and of perturbed ones the trace that the few steps of its own attack leave.
+Other attacks leave another trace. Trained on perturbed images alone, the same network has only the colours for both.
 
 Both are trained by `AdversarialTask`, three steps of a third of the radius from the image itself, as is the baseline
 of DDC-AT (Xu, Zhao and Jia, ICCV 2021); then the number of steps grows, up to SEA (Croce, Singh and Hein, ECCV 2024).

@@ -336,16 +336,16 @@ def test_candidates_of_a_search_are_kept_at_their_norm():
 
 
 class BreaksDown(nn.Module):
-    """A network that returns NaN once, at an iterate that an attack only passes through."""
+    """A network that returns NaN once, by default at an iterate that an attack only passes through."""
 
-    def __init__(self, inner):
+    def __init__(self, inner, at=2):
         super().__init__()
-        self.inner, self.calls = inner, 0
+        self.inner, self.at, self.calls = inner, at, 0
 
     def forward(self, x):
         self.calls += 1
         logits = self.inner(x)
-        return logits * torch.nan if self.calls == 2 else logits
+        return logits * torch.nan if self.calls == self.at else logits
 
 
 def test_nan_at_one_iterate_is_an_error():
@@ -353,6 +353,14 @@ def test_nan_at_one_iterate_is_an_error():
     case = linear_case(0)
     with pytest.raises(FloatingPointError, match="NaN"):
         PGD(eps=8 / 255, num_steps=3)(BreaksDown(case.network), case.images, case.labels)
+
+
+def test_nan_for_clean_images_is_told_at_once():
+    case = linear_case(0)
+    network = BreaksDown(case.network, at=1)
+    with pytest.raises(FloatingPointError, match="NaN"):
+        PGD(eps=8 / 255, num_steps=3)(network, case.images, case.labels)
+    assert network.calls == 1
 
 
 def test_an_image_leaves_a_round_of_a_search_at_its_first_success(network, batch):

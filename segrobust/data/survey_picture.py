@@ -30,7 +30,7 @@ def draw_samples(dataset: SegmentationDataset, indices: Sequence[int]) -> Figure
         ValueError: A sample cannot be read.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         samples = [dataset[index] for index in indices]
     heights = [3.4 * sample["mask"].shape[0] / sample["mask"].shape[1] for sample in samples]
     figure = Figure(figsize=(10, sum(heights) + 0.3 * len(samples) + 0.4), layout="constrained")

@@ -83,7 +83,8 @@ class SeededSamples(Dataset[Sample]):
     def __getitem__(self, drawn: Any) -> Sample:
         epoch, index = drawn
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mixed(self.seed, epoch, index))
+            # Not `torch.manual_seed`, which would seed the generators of all devices, and dropout there with them.
+            torch.default_generator.manual_seed(_mixed(self.seed, epoch, index))
             return self.dataset[index]
 
     def __len__(self) -> int:

@@ -140,7 +140,7 @@ def _build_backbone(name: str, file: str | None) -> Any:
 
 def _create_loaded(name: str, state: dict[str, Any], seed: int) -> Any:
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return _create(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state), "custom_load": False})
 
 

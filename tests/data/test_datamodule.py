@@ -72,6 +72,16 @@ def test_workers_draw_different_variants(root):
     assert len(torch.unique(images, dim=0)) == 4
 
 
+def test_reading_a_sample_seeds_no_generator_of_another_device(root, monkeypatch):
+    """There dropout draws from it: seeded by samples, it would repeat itself, and a resumed training would differ."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded the generators of all GPUs"))
+    train = CamVid(root, "train", transform=TrainTransform(size=(16, 16)))
+    module = SegmentationDataModule(train=train, val=CamVid(root, "val"), batch_size=2, num_workers=0)
+    state = torch.get_rng_state()
+    next(iter(module.train_dataloader()))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_label_spaces_that_differ_are_shown(root):
     with pytest.raises(ValueError, match="class 0 is 'sky' on one side and 'road'") as caught:
         SegmentationDataModule(val=CamVid(root, "val"), test=Renamed())

@@ -294,7 +294,7 @@ def needs(contestant: Contestant, batch: Batch) -> dict[str, Any]:
 
 def kept_pixels(labels: Tensor) -> Tensor:
     """Two columns in three: a function of the place alone, so that it goes with any rows of a batch."""
-    return (torch.arange(labels.shape[2]) % 3 > 0).expand_as(labels)
+    return (torch.arange(labels.shape[2], device=labels.device) % 3 > 0).expand_as(labels)
 
 
 def assert_same(one: AttackResult, other: AttackResult, rows: list[int] | slice = slice(None)) -> None:

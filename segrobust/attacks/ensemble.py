@@ -48,7 +48,7 @@ def renumbered(observer: Observer | None, rows: torch.Tensor) -> Observer | None
         return None
 
     def observe(iterate: Iterate) -> None:
-        observer(replace(iterate, rows=rows[iterate.rows]))
+        observer(replace(iterate, rows=rows.to(iterate.rows.device)[iterate.rows]))
 
     return observe
 

@@ -103,6 +103,18 @@ def make_problem(
         ValueError: a wrong shape or a value outside its range; the message names it and the mend.
     """
     check_images(images)
+    for name, given in (
+        ("labels", labels),
+        ("valid_mask", valid_mask),
+        ("targets", targets),
+        ("perturbable", perturbable),
+        ("kept", kept),
+    ):
+        if given is not None and given.device != images.device:
+            raise ValueError(
+                f"{name} must be where the images are, on {images.device}, got {given.device}; "
+                f"use {name}.to(images.device)"
+            )
     expected = (images.shape[0], *images.shape[2:])
     _check_class_map("labels", labels, expected)
     valid = (labels != ignore_index).clone()

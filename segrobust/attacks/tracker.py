@@ -1,6 +1,6 @@
 """Best perturbation so far, compared in one place."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ class Iterate:
 
     Attributes:
         step: index of the iterate, 0 for the start.
-        rows: `(B',)` int64 on CPU, positions of these images in the tracker's batch.
+        rows: `(B',)` int64, ascending positions of these images in the tracker's batch.
         delta: `(B', C, H, W)`.
         logits: `(B', K, H, W)` at `delta`.
         num_broken: `(B',)` int64, broken valid pixels.
@@ -56,15 +56,24 @@ class Candidates:
             norm=torch.full((count,), torch.inf, dtype=images.dtype, device=images.device),
         )
 
-    def put(self, rows: Tensor, other: "Candidates", other_rows: Tensor) -> None:
-        """Copies the candidates `other_rows` of `other` to the places `rows`."""
-        for mine, theirs in (
-            (self.delta, other.delta),
-            (self.num_broken, other.num_broken),
-            (self.success, other.success),
-            (self.norm, other.norm),
-        ):
-            mine[rows] = theirs[other_rows]
+    def put(self, rows: Tensor, other: "Candidates") -> None:
+        """Copies the candidates of another to the places `rows`."""
+        for f in fields(self):
+            getattr(self, f.name)[rows] = getattr(other, f.name)
+
+    def take(self, rows: Tensor | None) -> "Candidates":
+        """The candidates at the places `rows`; None for all, not copied."""
+        if rows is None:
+            return self
+        return Candidates(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def replaced(self, where: Tensor, other: "Candidates") -> "Candidates":
+        """The candidates of another where `(B,)` bool says so, and these elsewhere."""
+        chosen = {}
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            chosen[f.name] = torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine)
+        return Candidates(**chosen)
 
 
 @dataclass
@@ -105,15 +114,34 @@ class Tracker:
         self.offer(iterate.rows, Candidates(iterate.delta, iterate.num_broken, iterate.success, iterate.norm))
 
     def offer(self, rows: Tensor, new: Candidates) -> None:
-        """Ranks one new candidate for each image of `rows` (int64) against the two that are kept."""
-        rows = rows.to(new.norm.device)
+        """Ranks one new candidate for each image of `rows` (int64, ascending) against the two that are kept."""
+        if new.norm.device.type == "cpu":
+            self._copy_winners(rows, new)
+        else:
+            self._write_all(rows, new)
+
+    def _copy_winners(self, rows: Tensor, new: Candidates) -> None:
         better = self._beats(new, self.best, rows)
-        second = ~better & self._beats(new, self.runner_up, rows)
-        for won, place in ((second, self.runner_up), (better, self.best)):
-            chosen = won.nonzero()[:, 0]
-            if place is self.best:
-                self.runner_up.put(rows[chosen], self.best, rows[chosen])
-            place.put(rows[chosen], new, chosen)
+        second = (~better & self._beats(new, self.runner_up, rows)).nonzero()[:, 0]
+        first = better.nonzero()[:, 0]
+        self.runner_up.put(rows[second], new.take(second))
+        self.runner_up.put(rows[first], self.best.take(rows[first]))
+        self.best.put(rows[first], new.take(first))
+
+    def _write_all(self, rows: Tensor, new: Candidates) -> None:
+        """The same, writing losers too: nothing waits for the device to say which won."""
+        every = len(rows) == len(self.images)
+        places = None if every else rows.to(new.norm.device)
+        best, runner_up = self.best.take(places), self.runner_up.take(places)
+        better = self._beats(new, best)
+        second = ~better & self._beats(new, runner_up)
+        runner_up = runner_up.replaced(second, new).replaced(better, best)
+        best = best.replaced(better, new)
+        if places is None:
+            self.best, self.runner_up = best, runner_up
+        else:
+            self.best.put(places, best)
+            self.runner_up.put(places, runner_up)
 
     def merge(self, rows: Tensor, other: "Tracker") -> None:
         """Takes over what an inner attack on the images `rows` found; its iterates count after those seen so far."""
@@ -129,9 +157,11 @@ class Tracker:
         """Leaves the final judgement the best perturbations alone."""
         self.runner_up = Candidates.none(self.images)
 
-    def _beats(self, new: Candidates, kept: Candidates, rows: Tensor) -> Tensor:
+    def _beats(self, new: Candidates, kept: Candidates, rows: Tensor | None = None) -> Tensor:
         """Whether each new candidate ranks above the kept one of its image: `(B',)` bool."""
-        num_broken, success, norm = kept.num_broken[rows], kept.success[rows], kept.norm[rows]
+        num_broken, success, norm = kept.num_broken, kept.success, kept.norm
+        if rows is not None:
+            num_broken, success, norm = num_broken[rows], success[rows], norm[rows]
         exists = new.num_broken >= 0
         if not self.minimal_norm:
             more = new.num_broken > num_broken

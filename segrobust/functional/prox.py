@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-MAX_PASSES_CPU = 100
-MAX_PASSES_DEVICE = 20
+MAX_PASSES = 100
 PATIENCE = 8  # passes after which every other one halves the bracket
 FAR = 1e30  # larger than every value of p
 LARGE = 10_000  # from this number of values on, images are solved one by one on CPU
@@ -52,9 +51,10 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     inside the bracket is tried from both sides, and a sign change across it makes it the root. From a point right of
     the root, a Newton step that does not pass the previous value of p ends on it too.
 
-    On an accelerator the number of passes is fixed, so that nothing waits for the device. On CPU the loop ends when all
-    roots are found, and each large image has its own, which leaves values behind that lie left of the root: usually
-    the first pass is the only one over all of them.
+    The loop ends when all roots are found. What is known of them is kept on the CPU, wherever the values are: a pass
+    gives two numbers per image, and to ask an accelerator for them takes less time than the passes that they save.
+    On CPU each large image has its own loop, which leaves values behind that lie left of the root: usually the first
+    pass is the only one over all of them.
 
     Args:
         a: `(B, D)` absolute values before clipping to the box.
@@ -66,28 +66,29 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     Returns:
         `(B,)` float64, in `[0, max p]`.
     """
-    if not p.is_cuda and len(p) > 1 and p.shape[1] > LARGE:
+    on_cpu = p.device.type == "cpu"
+    if on_cpu and len(p) > 1 and p.shape[1] > LARGE:
         one = [
             threshold_linf(a[i], p[i], metric[i], weight[i], None if guess is None else guess[i])
             for i in (slice(row, row + 1) for row in range(len(p)))
         ]
         return torch.cat(one)
-    shrinks = not p.is_cuda and p.shape[1] > LARGE  # by the image's own size, so that its batch has no influence
-    weight = weight.double()
+    shrinks = on_cpu and p.shape[1] > LARGE  # by the image's own size, so that its batch has no influence
+    weight = weight.double().cpu()
     weighted = metric * a
     low = torch.full_like(weight, -1.0)  # no point left of the root is known yet
-    high = p.amax(1).double()
+    high = p.amax(1).double().cpu()
     following = torch.full_like(high, torch.inf)  # smallest p right of `low`
     root = torch.full_like(weight, torch.nan)
-    t = torch.zeros_like(high) if guess is None else torch.minimum(guess.double(), high)
+    t = torch.zeros_like(high) if guess is None else torch.minimum(guess.double().cpu(), high)
     tried_jump = torch.zeros_like(high, dtype=torch.bool)
-    for step in range(MAX_PASSES_DEVICE if p.is_cuda else MAX_PASSES_CPU):
+    for step in range(MAX_PASSES):
         active, slope, total = _right_of(t, p, metric, weighted)
         derivative = weight - total + t * slope
         newton = (total - weight) / slope
         left = derivative < 0
-        next_value = _smallest(p, active) if p.is_cuda or left.any() else following
-        last_value = _largest(p, active) if p.is_cuda or not left.all() else low
+        next_value = _smallest(p, active) if left.any() else following
+        last_value = _largest(p, active) if not left.all() else low
         low, following = torch.where(left, t, low), torch.where(left, next_value, following)
         high = torch.where(left, high, t)
         exact = torch.where(left, newton <= following, (newton >= last_value) & (newton <= t))
@@ -95,7 +96,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         across = found.isnan() & (following >= high) & (low >= 0)  # sign change across a value of p
         found = torch.where(across | (high == 0), high, found)
         root = torch.where(root.isnan(), found, root)
-        if not p.is_cuda and not root.isnan().any():
+        if not root.isnan().any():
             break
         if shrinks and left and active.sum() * SHRINK < p.shape[1]:
             right = active[0].nonzero()[:, 0]
@@ -103,31 +104,32 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         usable = (newton > low) & (newton < high)
         if step >= PATIENCE and step % 2:
             newton, usable = (low.clamp_min(0) + high) / 2, torch.ones_like(usable)
-        jump = _largest_jump(p, a, metric, low, high) if p.is_cuda or not usable.all() else high
+        jump = _largest_jump(p, a, metric, low, high) if not usable.all() else high
         before_jump = tried_jump & ~left  # the jump is right of the root or the root itself: look just left of it
         t = torch.where(usable, newton, torch.where(before_jump, _previous(high, p.dtype), jump)).clamp_min(0)
         tried_jump = ~usable & ~before_jump
-    return torch.where(root.isnan(), high, root)
+    return torch.where(root.isnan(), high, root).to(p.device)
 
 
 def _right_of(t: Tensor, p: Tensor, metric: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which `p_j > t`, as 0 and 1, and `sum H_j` and `sum H_j a_j` over them in float64.
+    """Which `p_j > t`, as 0 and 1, and `sum H_j` and `sum H_j a_j` over them in float64, on the CPU as t is.
 
     Here and below products take the place of selections, which are not vectorised on CPU.
     """
-    active = torch.gt(p, _round_down(t, p.dtype)[:, None], out=torch.empty_like(p))
-    return active, _sum(metric * active), _sum(weighted * active)
+    active = torch.gt(p, _round_down(t, p.dtype).to(p.device)[:, None], out=torch.empty_like(p))
+    slope, total = torch.stack((_sum(metric * active), _sum(weighted * active))).cpu()
+    return active, slope, total
 
 
 def _smallest(p: Tensor, active: Tensor) -> Tensor:
     """Smallest active p, inf if there is none."""
-    smallest = torch.add(p, 1 - active, alpha=FAR).amin(1).double()
+    smallest = torch.add(p, 1 - active, alpha=FAR).amin(1).double().cpu()
     return smallest.masked_fill(smallest >= FAR, torch.inf)
 
 
 def _largest(p: Tensor, active: Tensor) -> Tensor:
     """Largest inactive p, 0 if there is none."""
-    return torch.addcmul(p, p, active, value=-1).amax(1).double()
+    return torch.addcmul(p, p, active, value=-1).amax(1).double().cpu()
 
 
 def _sum(x: Tensor) -> Tensor:
@@ -142,10 +144,11 @@ def _sum(x: Tensor) -> Tensor:
 
 def _largest_jump(p: Tensor, a: Tensor, metric: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Value of p inside `(low, high)` where one element makes the derivative jump most; else their middle."""
-    bounds = _round_down(low, p.dtype)[:, None], high.to(p.dtype)[:, None]
+    bounds = _round_down(low, p.dtype).to(p.device)[:, None], high.to(p.device, p.dtype)[:, None]
     jumps = torch.where((p > bounds[0]) & (p < bounds[1]), metric * (a - p), -1.0)
     size, index = jumps.max(1)
-    return torch.where(size > 0, p.gather(1, index[:, None])[:, 0].double(), (low.clamp_min(0) + high) / 2)
+    values = p.gather(1, index[:, None])[:, 0]
+    return torch.where(size.cpu() > 0, values.double().cpu(), (low.clamp_min(0) + high) / 2)
 
 
 def _round_down(t: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from segrobust.functional.norms import per_image
 
-MAX_PASSES_CPU = 100
-MAX_PASSES_DEVICE = 20
+MAX_PASSES = 100
 PATIENCE = 6  # passes after which every other one halves the bracket
 ACCURACY = {torch.float32: 3e-7, torch.float64: 1e-13}  # of the length
 FAR = 1e30  # larger than every value of the metric
@@ -55,6 +54,7 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
     region methods. Secants inside a bracket therefore take few passes; bisection takes over if they do not.
 
     Passes are made at values of `weight / tau` that the type of the data holds, so that rounding it costs nothing.
+    What is known of the root is kept on the CPU, as in `segrobust.functional.prox.threshold_linf`.
 
     Args:
         reach: `(B, D)` absolute values of the points, clipped to the box.
@@ -66,27 +66,30 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
     Returns:
         `(B,)` float64.
     """
-    if not pull.is_cuda and len(pull) > 1:  # each image takes its own number of passes
+    if pull.device.type == "cpu" and len(pull) > 1:  # each image takes its own number of passes
         one = [
             length_l2(reach[i], pull[i], metric[i], weight[i], None if guess is None else guess[i])
             for i in (slice(row, row + 1) for row in range(len(pull)))
         ]
         return torch.cat(one)
-    weight = weight.double()
-    slack, longest = _length(pull * reach.ne(0)), _length(reach)
+    weight = weight.double().cpu()
+    slack, longest = torch.stack((_length(pull * reach.ne(0)), _length(reach))).cpu()
     low, high = torch.zeros_like(longest), longest
     before, ratio_before = low, weight / slack
-    t = longest if guess is None else torch.where((guess > 0) & (guess < longest), guess.double(), longest)
+    t = longest
+    if guess is not None:
+        guess = guess.double().cpu()
+        t = torch.where((guess > 0) & (guess < longest), guess, longest)
     root = torch.full_like(longest, torch.nan).masked_fill(slack <= weight, 0)
     work, accuracy = torch.empty_like(pull), ACCURACY[pull.dtype]
-    for step in range(MAX_PASSES_DEVICE if pull.is_cuda else MAX_PASSES_CPU):
-        if not pull.is_cuda and not root.isnan().any():
+    for step in range(MAX_PASSES):
+        if not root.isnan().any():
             break
         held = (weight / t).clamp_max(FAR).to(pull.dtype)
         t = torch.where(held > 0, weight / held, t)
-        torch.add(metric, held[:, None], out=work)
+        torch.add(metric, held.to(work.device)[:, None], out=work)
         torch.minimum(torch.div(pull, work, out=work), reach, out=work)
-        ratio = t / _length(work)
+        ratio = t / _length(work).cpu()
         low, high = torch.where(ratio < 1, t, low), torch.where(ratio < 1, high, t)
         secant = t + (1 - ratio) * (t - before) / (ratio - ratio_before)
         usable = (secant > low) & (secant < high)
@@ -98,7 +101,7 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
         found = torch.where(exact, t, torch.where(settled, secant, torch.nan))
         root = torch.where(root.isnan(), found, root)
         before, ratio_before, t = t, ratio, following
-    return torch.where(root.isnan(), t, root)
+    return torch.where(root.isnan(), t, root).to(pull.device)
 
 
 def _length(x: Tensor) -> Tensor:

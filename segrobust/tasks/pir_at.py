@@ -30,7 +30,7 @@ class PublishedPIRATTask(AdversarialTask):
 
         def keep(iterate: Iterate) -> None:
             perturbed = self._iterates[-1].clone() if self._iterates else images.clone()
-            rows = iterate.rows.to(images.device)  # an image whose pixels are all broken stays where it is
+            rows = iterate.rows  # an image whose pixels are all broken stays where it is
             perturbed[rows] = images[rows] + iterate.delta
             self._iterates.append(perturbed)
 

@@ -449,6 +449,12 @@ def good(**changes):
         (PGD(eps=EPS), good(labels=torch.zeros(2, 6, 6)), TypeError, "int64"),
         (PGD(eps=EPS), good(labels=torch.full((2, 6, 6), -1)), ValueError, r"labels contain \[-1\]"),
         (PGD(eps=EPS), good(valid_mask=torch.ones(2, 6, 6)), ValueError, "valid_mask must be bool"),
+        (
+            PGD(eps=EPS),
+            good(labels=torch.zeros(2, 6, 6, dtype=torch.int64, device="meta")),
+            ValueError,
+            r"on cpu, got meta; use labels\.to",
+        ),
         (PGD(eps=EPS), good(perturbable=torch.ones(2, 6, 6)), TypeError, "bool"),
         (PGD(eps=EPS), good(perturbable=torch.ones(2, 5, 6, dtype=torch.bool)), ValueError, "perturbable"),
         (PGD(eps=EPS), good(start=torch.zeros(2, 3, 5, 6)), ValueError, "start"),

@@ -4,6 +4,13 @@ import torch
 from segrobust.attacks.tracker import Candidates, Iterate, Tracker
 
 
+@pytest.fixture(autouse=True, params=["cpu", "accelerator"])
+def device_path(request, monkeypatch):
+    """The way of an accelerator, which copies losers too, run on the CPU."""
+    if request.param == "accelerator":
+        monkeypatch.setattr(Tracker, "_copy_winners", Tracker._write_all)
+
+
 def iterate(step, num_broken, success, norm, rows=None):
     """Iterates that carry their step in every value of delta."""
     count = len(num_broken)

@@ -5,6 +5,7 @@ import torch
 from oracles import slow_dlr, slow_margin
 
 from segrobust.functional.margins import (
+    _top_by_maxima,
     competitor,
     dlr,
     margin,
@@ -24,36 +25,45 @@ def classes(num_classes, seed=1, shape=(2, 7, 9)):
     return torch.randint(num_classes, shape, generator=torch.Generator().manual_seed(seed))
 
 
+of_either_device = pytest.mark.parametrize(
+    "top", [top_classes, lambda z, k: _top_by_maxima(z, k)[1]], ids=["cpu", "accelerator"]
+)
+
+
 @pytest.mark.parametrize(
     ("num_classes", "k"), [(2, 1), (2, 2), (3, 3), (4, 1), (4, 4), (21, 3), (256, 3), (256, 4), (257, 2), (300, 4)]
 )
-def test_top_classes_equals_topk_without_ties(num_classes, k):
+@of_either_device
+def test_top_classes_equals_topk_without_ties(top, num_classes, k):
     z = logits(num_classes)
-    assert torch.equal(top_classes(z, k), z.topk(k, dim=1).indices)
+    assert torch.equal(top(z, k), z.topk(k, dim=1).indices)
 
 
-def test_top_classes_finds_the_last_classes_of_many():
+@of_either_device
+def test_top_classes_finds_the_last_classes_of_many(top):
     """Indices above 255 need more than 8 bits."""
     z = torch.zeros(1, 300, 1, 1)
     z[0, 299], z[0, 256], z[0, 255] = 3.0, 2.0, 1.0
-    assert top_classes(z, 3).flatten().tolist() == [299, 256, 255]
+    assert top(z, 3).flatten().tolist() == [299, 256, 255]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("num_classes", [3, 4, 8])
-def test_top_classes_gives_ties_to_the_lower_index(levels, num_classes):
+@of_either_device
+def test_top_classes_gives_ties_to_the_lower_index(top, levels, num_classes):
     generator = torch.Generator().manual_seed(0)
     z = torch.randint(levels, (2, num_classes, 20, 20), generator=generator).float()
     expected = z.sort(dim=1, descending=True, stable=True).indices[:, :3]
-    assert torch.equal(top_classes(z, 3), expected)
+    assert torch.equal(top(z, 3), expected)
 
 
-def test_top_classes_with_impossible_classes():
+@of_either_device
+def test_top_classes_with_impossible_classes(top):
     """-inf marks classes that a network excludes; the picked ones are still distinct and in order."""
     minus = -torch.inf
     z = torch.tensor([[minus, minus, minus, minus], [minus, 1.0, minus, 2.0], [0.0, minus, minus, minus]])
-    top = top_classes(z[:, :, None, None], 3).flatten(1)
-    assert top.tolist() == [[0, 1, 2], [3, 1, 0], [0, 1, 2]]
+    found = top(z[:, :, None, None], 3).flatten(1)
+    assert found.tolist() == [[0, 1, 2], [3, 1, 0], [0, 1, 2]]
 
 
 def test_competitor_is_never_the_reference():

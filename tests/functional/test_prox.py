@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import prox_linf_sorted, prox_objective
 
-from segrobust.functional import prox
 from segrobust.functional.prox import prox_linf
 
 
@@ -126,18 +125,6 @@ def test_large_float32_images(kind):
     reached = prox_objective(z[0].double().numpy(), v[0].double().numpy(), metric[0].double().numpy(), weight.item())
     least = prox_objective(expected, v[0].double().numpy(), metric[0].double().numpy(), weight.item())
     assert reached <= least * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("kind", ["plain", "saturated", "dark", "tight", "wild"])
-def test_the_passes_of_an_accelerator_suffice(kind, monkeypatch):
-    """There the loop has a fixed number of passes and no look at the result."""
-    monkeypatch.setattr(prox, "MAX_PASSES_CPU", prox.MAX_PASSES_DEVICE)
-    v, metric, lower, upper = problem(4, 20_000, kind, batch_size=6)
-    weight = weights_between(v, metric, (1e-4, 0.01, 0.1, 0.3, 0.6, 0.9))
-    _, t = prox_linf(v, metric, weight, lower, upper)
-    for i in range(len(v)):
-        _, bound = prox_linf_sorted(v[i], metric[i], weight[i].item(), lower[i], upper[i])
-        assert t[i].item() == pytest.approx(bound, rel=1e-6, abs=1e-9)
 
 
 def test_an_image_alone_gives_the_same_as_in_a_batch():

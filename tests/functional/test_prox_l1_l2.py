@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segrobust.functional import prox_l2 as module
 from segrobust.functional.norms import norm
 from segrobust.functional.prox import prox_linf
 from segrobust.functional.prox_l1 import prox_l1
@@ -170,17 +169,6 @@ def test_the_guess_does_not_change_the_result(kind):
     for guess in (cold, cold * 0.5, cold * 2, torch.full_like(cold, 1e9), torch.zeros_like(cold), cold * 1e-9):
         _, warm = prox_l2(v, metric, weight, lower, upper, guess)
         torch.testing.assert_close(warm, cold, rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_passes_of_an_accelerator_suffice(kind, monkeypatch):
-    """There the loop has a fixed number of passes and no look at the result."""
-    v, metric, lower, upper = problem(4, 20_000, kind, batch_size=len(SHARES), dtype=torch.float32)
-    weight = (torch.tensor(SHARES) * critical_weight("l2", v, metric, lower, upper)).float()
-    expected, _ = prox_l2(v, metric, weight, lower, upper)
-    monkeypatch.setattr(module, "MAX_PASSES_CPU", module.MAX_PASSES_DEVICE)
-    z, _ = prox_l2(v, metric, weight, lower, upper)
-    assert torch.equal(z, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

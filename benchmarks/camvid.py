@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from segrobust.attacks import Attack
 from segrobust.data import CamVid
@@ -13,7 +14,7 @@ from segrobust.networks import build_network, load_weights, read_metadata
 
 NETWORKS = Path(__file__).parent / "networks"
 
-NetworkName = Literal["camvid_standard", "camvid_robust"]
+NetworkName = Literal["camvid_standard", "camvid_robust", "camvid_transformer"]
 
 
 def reference_network(name: str) -> nn.Module:
@@ -30,10 +31,11 @@ def report_images(number: int) -> list[int]:
     return [half + i * (total - half) // number for i in range(number)]
 
 
-def report_sample(sample_id: int) -> tuple[Tensor, Tensor]:
-    """Image and labels of a validation sample at 192x256, as a batch of one."""
-    sample = CamVid(split="val", size=(192, 256))[sample_id]
-    return sample["image"][None], sample["mask"][None]
+def report_sample(*sample_ids: int) -> tuple[Tensor, Tensor]:
+    """Images and labels of validation samples at 192x256, as a batch."""
+    data = CamVid(split="val", size=(192, 256))
+    batch = default_collate([data[sample_id] for sample_id in sample_ids])
+    return batch["image"], batch["mask"]
 
 
 def attack_ours(attack: Attack, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
@@ -43,10 +45,18 @@ def attack_ours(attack: Attack, network: nn.Module, images: Tensor, labels: Tens
 
 
 def judge(network: nn.Module, images: Tensor, labels: Tensor, adv: Tensor) -> tuple[float | None, float]:
-    """l_inf norm, None unless 99 % of the valid pixels are wrong, and the share that is; by one more forward pass."""
+    """What `judge_each` says of a batch of one."""
+    ((norm, apsr),) = judge_each(network, images, labels, adv)
+    return norm, apsr
+
+
+def judge_each(network: nn.Module, images: Tensor, labels: Tensor, adv: Tensor) -> list[tuple[float | None, float]]:
+    """l_inf norm of each, None unless 99 % of the valid pixels are wrong, and the share that is; by one more pass."""
     valid = labels != 255
     with torch.no_grad():
-        wrong = int(((network(adv).argmax(1) != labels) & valid).sum())
-    num_valid = int(valid.sum())
-    succeeded = wrong >= num_valid - num_valid // 100
-    return (adv - images).abs().max().item() if succeeded else None, wrong / num_valid
+        wrong = ((network(adv).argmax(1) != labels) & valid).sum((1, 2)).tolist()
+    norms = (adv - images).abs().amax((1, 2, 3)).tolist()
+    return [
+        (norm if num_wrong >= num_valid - num_valid // 100 else None, num_wrong / num_valid)
+        for norm, num_wrong, num_valid in zip(norms, wrong, valid.sum((1, 2)).tolist(), strict=True)
+    ]

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 WARMUP = 5
 PAIRS = 30
 
@@ -75,11 +77,11 @@ def compare_steps(
 
     def between_steps() -> None:
         nonlocal resumed
-        paused = time.perf_counter()
+        paused = _now()
         seconds = _seconds(second)
         if resumed is not None:
             times.append((paused - resumed, seconds))
-        resumed = time.perf_counter()
+        resumed = _now()
 
     run(between_steps)
     return summarize([a for a, _ in times[warmup:]], [b for _, b in times[warmup:]])
@@ -114,9 +116,16 @@ def summarize(first: Sequence[float], second: Sequence[float]) -> Comparison:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = _now()
     run()
-    return time.perf_counter() - start
+    return _now() - start
+
+
+def _now() -> float:
+    """The clock, when the GPU has done what it was told."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _check_pairs(count: int) -> None:

@@ -8,7 +8,7 @@ against sorting in float64.
     python -m benchmarks.prox --threads 1
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jsonargparse import auto_cli
@@ -33,6 +33,10 @@ class ProxInputs:
     lower: Tensor
     upper: Tensor
     guess: Tensor
+
+    def to(self, device: str) -> "ProxInputs":
+        """The same on another device."""
+        return ProxInputs(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     def cold(self) -> Tensor:
         """The prox of this package without knowing where to start."""
@@ -81,19 +85,23 @@ def sorted_bound(inputs: ProxInputs) -> float:
     return torch.minimum(p[k], (weighted[k] - weight) / slope[k]).item()
 
 
-def main(sizes: tuple[int, ...] = (552_960, 6_291_456), pairs: int = PAIRS, threads: int = 1) -> None:
+def main(
+    sizes: tuple[int, ...] = (552_960, 6_291_456), pairs: int = PAIRS, threads: int = 1, device: str = "cpu"
+) -> None:
     """Prints a line per size and stage.
 
     Args:
         sizes: numbers of values of an image: 3x384x480 and 3x1024x2048.
         pairs: measured pairs of each comparison.
         threads: threads of torch.
+        device: of torch, such as `cuda`.
     """
     torch.set_num_threads(threads)
-    print(f"torch {torch.__version__}, {threads} threads; ratio of seconds ours / published; errors in units of 1/255")
+    where = torch.cuda.get_device_name(device) if device != "cpu" else f"{threads} threads"
+    print(f"torch {torch.__version__}, {where}; ratio of seconds ours / published; errors in units of 1/255")
     for size in sizes:
         for stage, gradient_l1 in STAGES.items():
-            inputs = make_inputs(size, gradient_l1)
+            inputs = make_inputs(size, gradient_l1).to(device)
             exact = sorted_bound(inputs)
             ours, published = (255 * abs(z.abs().amax().item() - exact) for z in (inputs.warm(), inputs.published()))
             print(f"D {size} {stage}: bound {255 * exact:.4f}/255, error ours {ours:.1e}, adv-lib {published:.1e}")

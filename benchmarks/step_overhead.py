@@ -21,6 +21,7 @@ from benchmarks.pairs import PAIRS, WARMUP, Comparison, compare_steps
 from benchmarks.subjects import NetworkName, Subject, make_subject
 from segrobust import attacks as suite
 from segrobust.attacks import AlmaProx, Attack, LagrangianFMN
+from segrobust.functional.modes import full_precision_products
 
 NETWORKS: tuple[NetworkName, ...] = ("mobilenet", "resnet18")
 PUBLISHED = "adv-lib"
@@ -99,15 +100,16 @@ def bare_forward(subject: Subject) -> Tensor:
 def published(subject: Subject, num_steps: int) -> Comparison:
     """Steps of the published attack over bare passes."""
     alma_prox = published_alma_prox()
-    return compare_steps(
-        lambda between: alma_prox(
-            CalledBefore(subject.network, lambda _: between()),
-            subject.images,
-            subject.labels,
-            num_steps=num_steps + 1,
-        ),
-        subject.bare_pass,
-    )
+    with full_precision_products():  # as in ours: a GPU convolves in TF32 by default
+        return compare_steps(
+            lambda between: alma_prox(
+                CalledBefore(subject.network, lambda _: between()),
+                subject.images,
+                subject.labels,
+                num_steps=num_steps + 1,
+            ),
+            subject.bare_pass,
+        )
 
 
 def table(measured: dict[tuple[str, str], Comparison], networks: tuple[str, ...]) -> str:
@@ -126,6 +128,8 @@ def main(
     size: tuple[int, int] = (384, 480),
     networks: tuple[NetworkName, ...] = NETWORKS,
     attacks: tuple[str, ...] = DEFAULT,
+    batch: int = 1,
+    device: str = "cpu",
 ) -> None:
     """Measures the attacks on each network, prints a line for each, and a table.
 
@@ -135,15 +139,18 @@ def main(
         size: height and width of the image.
         networks: which networks.
         attacks: which attacks; `[all]` for every one.
+        batch: images attacked together.
+        device: of torch, such as `cuda`.
     """
     known = (*CASES, PUBLISHED)
     attacks = known if attacks == (ALL,) else attacks
     check_chosen(attacks, known)
     torch.set_num_threads(threads)
-    print(f"torch {torch.__version__}, {threads} threads, {size[0]}x{size[1]}, 11 classes, batch 1")
+    where = torch.cuda.get_device_name(device) if device != "cpu" else f"{threads} threads"
+    print(f"torch {torch.__version__}, {where}, {size[0]}x{size[1]}, 11 classes, batch {batch}")
     measured: dict[tuple[str, str], Comparison] = {}
     for network in networks:
-        subject = make_subject(network, size=size, num_classes=11)
+        subject = make_subject(network, size=size, num_classes=11, batch_size=batch, device=device)
         for attack in attacks:
             steps = pairs + WARMUP
             compared = published(subject, steps) if attack == PUBLISHED else ours(subject, CASES[attack], steps)

@@ -55,13 +55,17 @@ class ResultFile(Generic[R]):
             known: results that are kept elsewhere and need no measurement.
         """
         done = {tuple(getattr(result, name) for name in self.key) for result in (*known, *self.read())}
-        self.path.parent.mkdir(exist_ok=True)
         for key in keys:
             if key not in done:
                 result = measure(*key)
-                with self.path.open("a") as file:
-                    file.write(json.dumps(asdict(result)) + "\n")
+                self.append(result)
                 print(describe(result), flush=True)
+
+    def append(self, result: R) -> None:
+        """Writes one result."""
+        self.path.parent.mkdir(exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
 
 
 class HasNorm(Protocol):

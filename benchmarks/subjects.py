@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from segrobust.data import SyntheticScenes
 from segrobust.networks import Normalized
 
-NetworkName = Literal["mobilenet", "resnet18"]
+NetworkName = Literal["mobilenet", "resnet18", "resnet101"]
 
-ENCODERS: dict[NetworkName, str] = {"mobilenet": "tu-mobilenetv3_small_100", "resnet18": "resnet18"}
+ENCODERS: dict[NetworkName, str] = {
+    "mobilenet": "tu-mobilenetv3_small_100",
+    "resnet18": "resnet18",
+    "resnet101": "resnet101",
+}
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,23 @@ class Subject:
         return gradient
 
 
-def make_subject(name: NetworkName, *, size: tuple[int, int], num_classes: int) -> Subject:
-    """A feature pyramid network on the named encoder, one scene, and labels that the clean image all meets.
+def make_subject(
+    name: NetworkName, *, size: tuple[int, int], num_classes: int, batch_size: int = 1, device: str = "cpu"
+) -> Subject:
+    """A feature pyramid network on the named encoder, scenes, and labels that the clean images all meet.
 
     The weights are drawn from a seed: the time of a pass does not depend on them.
     """
     torch.manual_seed(0)
     network = Normalized(smp.FPN(ENCODERS[name], encoder_weights=None, classes=num_classes))
-    network.eval().requires_grad_(False)
-    images = scene(size)
+    network.eval().requires_grad_(False).to(device)
+    images = torch.cat([scene(size, i) for i in range(batch_size)]).to(device)
     with torch.no_grad():
         labels = network(images).argmax(1)
     return Subject(network, images, labels)
 
 
 @functools.cache
-def scene(size: tuple[int, int]) -> Tensor:
+def scene(size: tuple[int, int], index: int = 0) -> Tensor:
     """One drawn 8-bit street scene `(1, 3, H, W)` in [0, 1]."""
-    return SyntheticScenes(1, split="val", size=size)[0]["image"][None]
+    return SyntheticScenes(index + 1, split="val", size=size)[index]["image"][None]

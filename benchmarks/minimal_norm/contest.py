@@ -1,14 +1,15 @@
 """All minimal-norm attacks at hand on the same images: norms, success and passes, ours and published code.
 
-CamVid validation images of the second half at 192x256, one at a time, float32, until 99 % of the valid pixels are
-wrong. Each result is written when it exists; a second call continues.
+CamVid validation images of the second half at 192x256, float32, until 99 % of the valid pixels are wrong. Each result
+is written when it exists; a second call continues.
 
     SEGROBUST_CAMVID=... python -m benchmarks.minimal_norm.contest --network camvid_standard
+    SEGROBUST_CAMVID=... python -m benchmarks.minimal_norm.contest --network camvid_transformer --device cuda --batch 16
     python -m benchmarks.minimal_norm.contest --table_only true
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,7 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
-from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
+from benchmarks.camvid import NetworkName, judge_each, reference_network, report_images, report_sample
 from benchmarks.choice import check_chosen
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image, shared_norms
 from benchmarks.suite import against_peers
@@ -35,6 +36,7 @@ from segrobust.attacks import (
     MinimalNormSearch,
     WarmStarted,
 )
+from segrobust.functional.modes import full_precision_products
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "minimal_norm.jsonl"
@@ -42,8 +44,8 @@ PICTURE = HERE / "norm_against_passes.png"
 BASELINE = "adv-lib alma_prox 500"
 FARTHEST = 6  # medians beyond that many times the smallest are in the table alone
 
-Contender = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, int, int]]
-"""Network, images and labels to adversarial images, forwards and backwards."""
+Contender = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[int], list[int]]]
+"""Network, images and labels to adversarial images, and the forwards and backwards of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,19 @@ class Result:
 
 
 def _ours(attack: Attack) -> Contender:
-    return lambda network, images, labels: attack_ours(attack, network, images, labels)
+    def contend(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, list[int], list[int]]:
+        result = attack(network, images, labels)
+        return result.adv, result.num_forwards.tolist(), result.num_backwards.tolist()
+
+    return contend
 
 
 def _published(attack: Callable[[], Callable[..., Tensor]], **settings: float) -> Contender:
-    return lambda network, images, labels: attack_published(attack(), network, images, labels, **settings)
+    def contend(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, list[int], list[int]]:
+        adv, forwards, backwards = attack_published(attack(), network, images, labels, **settings)
+        return adv, [forwards] * len(adv), [backwards] * len(adv)
+
+    return contend
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -114,21 +124,27 @@ def known_elsewhere() -> list[Result]:
     ]
 
 
-def measure(network_name: str, attack: str, sample_id: int) -> Result:
-    """Attacks one image and judges it by one more pass, alike for all."""
-    network = reference_network(network_name)
-    images, labels = report_sample(sample_id)
-    adv, forwards, backwards = CONTENDERS[attack](network, images, labels)
-    norm, apsr = judge(network, images, labels, adv)
-    return Result(
-        network=network_name,
-        attack=attack,
-        sample_id=sample_id,
-        norm=norm,
-        apsr=apsr,
-        forwards=forwards,
-        backwards=backwards,
-    )
+def measure(network_name: str, attack: str, sample_ids: Sequence[int], device: str) -> list[Result]:
+    """Attacks some images together and judges them by one more pass, alike for all attacks."""
+    network = reference_network(network_name).to(device)
+    images, labels = (tensor.to(device) for tensor in report_sample(*sample_ids))
+    with full_precision_products():  # published code and the judge too: a GPU convolves in TF32 by default
+        adv, forwards, backwards = CONTENDERS[attack](network, images, labels)
+        judged = judge_each(network, images, labels, adv)
+    return [
+        Result(
+            network=network_name,
+            attack=attack,
+            sample_id=sample_id,
+            norm=norm,
+            apsr=apsr,
+            forwards=num_forwards,
+            backwards=num_backwards,
+        )
+        for sample_id, (norm, apsr), num_forwards, num_backwards in zip(
+            sample_ids, judged, forwards, backwards, strict=True
+        )
+    ]
 
 
 STORED = ResultFile(path=RESULTS, kind=Result, key=("network", "attack", "sample_id"))
@@ -243,6 +259,8 @@ def main(
     attacks: tuple[str, ...] = tuple(CONTENDERS),
     images: int = 16,
     threads: int = 1,
+    device: str = "cpu",
+    batch: int = 1,
     table_only: bool = False,
 ) -> None:
     """Measures what is missing, then prints the table of everything measured and draws it.
@@ -252,17 +270,21 @@ def main(
         attacks: contenders to run, by the names of the table.
         images: how many, spread over the second half of the validation set.
         threads: threads of torch.
+        device: of torch, such as `cuda`.
+        batch: images attacked together.
         table_only: only print the table and draw.
     """
     check_chosen(attacks, CONTENDERS)
     torch.set_num_threads(threads)
     if not table_only:
-        STORED.complete(
-            [(network, attack, sample_id) for attack in attacks for sample_id in report_images(images)],
-            measure,
-            lambda r: f"{r.network} image {r.sample_id} {r.attack}: {r.norm and r.norm * 255}",
-            known=known_elsewhere(),
-        )
+        measured = {(r.network, r.attack, r.sample_id) for r in (*known_elsewhere(), *STORED.read())}
+        for attack in attacks:
+            missing = [i for i in report_images(images) if (network, attack, i) not in measured]
+            for start in range(0, len(missing), batch):
+                for result in measure(network, attack, missing[start : start + batch], device):
+                    STORED.append(result)
+                    norm = "failed" if result.norm is None else f"{255 * result.norm:.3f}/255"
+                    print(f"{network} image {result.sample_id} {attack}: {norm}", flush=True)
     found = rows([*known_elsewhere(), *STORED.read()])
     print(table(found))
     draw(found, PICTURE)

@@ -125,8 +125,9 @@ def _readable(result: Result) -> list[float]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Broken images, and norms over those of the complete attack where both break, for each network."""
-    networks = get_args(NetworkName)
+    """Broken images, and norms over those of the complete attack where both break, for each network with results."""
+    measured = {result.network for result in results}
+    networks = [network for network in get_args(NetworkName) if network in measured]
     lines = [
         "| change | " + " | ".join(f"{network}: broken | norm / complete" for network in networks) + " |",
         "|---|" + "---|---|" * len(networks),

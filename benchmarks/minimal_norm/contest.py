@@ -235,8 +235,9 @@ def draw(found: list[Row], path: Path) -> None:
             norms.plot(passes, [m if math.isfinite(m) else math.nan for m in medians], color=color, marker=marker)
             broken.plot(passes, shares, color=color, marker=marker, label=family)
         norms.set(title=network, yscale="log", ylabel="median l_inf norm, units of 1/255")
-        smallest = min(median(row.norms.values()) for row in found if row.network == network)
-        norms.set_ylim(0.9 * smallest, FARTHEST * smallest)
+        medians = [median(row.norms.values()) for row in found if row.network == network]
+        farthest = max(m for m in medians if m <= FARTHEST * min(medians))
+        norms.set_ylim(0.9 * min(medians), 1.15 * farthest)
         norms.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
         norms.yaxis.set_major_formatter(ScalarFormatter())
         norms.yaxis.set_minor_locator(NullLocator())

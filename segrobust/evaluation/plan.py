@@ -241,7 +241,7 @@ def preset(name: PresetName) -> Plan:
     find mistakes. Numbers that are compared with others' come from `standard`; its ALMA-prox is the published baseline,
     which fails on robust networks where Lagrangian FMN does not. `thorough` is what robustness is claimed by: SEA,
     whose worst case is told per image and for the data set, and minimal norms whose steps are multiplied, so that what
-    has not converged shows. The two attacks of 300 passes find the smallest norms that we know of, each on other images.
+    has not converged shows. Each of the two attacks of 300 passes finds smaller norms than the other on some images.
 
     Raises:
         ValueError: another name.

@@ -223,7 +223,8 @@ def draw(found: list[Row], path: Path) -> None:
     figure = Figure(figsize=(5.6 * len(networks), 7), layout="constrained")
     grid = figure.subplots(2, len(networks), squeeze=False, sharex=True)
     families = dict.fromkeys(_family(row.attack) for row in found)
-    styles = {family: (f"C{i}", "os^Dv<>Pp*hX"[i]) for i, family in enumerate(families)}
+    colors = (*(f"C{i}" for i in range(10)), "black", "gold")
+    styles = {family: (colors[i], "os^Dv<>Pp*hX"[i]) for i, family in enumerate(families)}
     for column, network in enumerate(networks):
         norms, broken = grid[0, column], grid[1, column]
         for family, (color, marker) in styles.items():

@@ -56,7 +56,8 @@ def measure(network_name: str, attack_name: AttackName, steps: int, sample_id: i
     if attack_name == "adv-lib":
         adv, forwards, backwards = attack_published(published_alma_prox(), network, images, labels, num_steps=steps)
     else:
-        adv, forwards, backwards = attack_ours(replace(VARIANTS[attack_name], num_steps=steps), network, images, labels)
+        attack = replace(VARIANTS[attack_name], num_steps=steps)
+        adv, (forwards,), (backwards,) = attack_ours(attack, network, images, labels)
     seconds = time.perf_counter() - before
     norm, apsr = judge(network, images, labels, adv)
     return Result(

@@ -38,10 +38,12 @@ def report_sample(*sample_ids: int) -> tuple[Tensor, Tensor]:
     return batch["image"], batch["mask"]
 
 
-def attack_ours(attack: Attack, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-    """Adversarial image, forwards and backwards."""
+def attack_ours(
+    attack: Attack, network: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[Tensor, list[int], list[int]]:
+    """Adversarial images, and the forwards and backwards of each."""
     result = attack(network, images, labels)
-    return result.adv, int(result.num_forwards), int(result.num_backwards)
+    return result.adv, result.num_forwards.tolist(), result.num_backwards.tolist()
 
 
 def judge(network: nn.Module, images: Tensor, labels: Tensor, adv: Tensor) -> tuple[float | None, float]:

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from jsonargparse import auto_cli
 
-from benchmarks.subjects import Subject, make_subject, scene
+from benchmarks.subjects import Subject, machine, make_subject, scene
 from segrobust.attacks import AlmaProx
 
 Side = Literal["bare", "attack", "both"]
@@ -67,8 +67,7 @@ def main(
         print(peak_rise(side, size, steps, device))
         return
     bare, attack = (_in_own_process(name, size, steps, threads, device) for name in ("bare", "attack"))
-    where = torch.cuda.get_device_name(device) if device != "cpu" else f"{threads} threads"
-    print(f"torch {torch.__version__}, {where}, resnet18, 19 classes, {size[0]}x{size[1]}, {steps} steps")
+    print(f"{machine(device, threads)}, resnet18, 19 classes, {size[0]}x{size[1]}, {steps} steps")
     print(f"bare pass {bare:.0f} MiB, AlmaProx {attack:.0f} MiB above the loaded process: ratio {attack / bare:.3f}")
 
 

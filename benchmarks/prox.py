@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.advlib import published_prox
 from benchmarks.pairs import PAIRS, compare
+from benchmarks.subjects import machine
 from segrobust.functional.prox import prox_linf
 
 STEP = 1e-3
@@ -97,8 +98,7 @@ def main(
         device: of torch, such as `cuda`.
     """
     torch.set_num_threads(threads)
-    where = torch.cuda.get_device_name(device) if device != "cpu" else f"{threads} threads"
-    print(f"torch {torch.__version__}, {where}; ratio of seconds ours / published; errors in units of 1/255")
+    print(f"{machine(device, threads)}; ratio of seconds ours / published; errors in units of 1/255")
     for size in sizes:
         for stage, gradient_l1 in STAGES.items():
             inputs = make_inputs(size, gradient_l1).to(device)

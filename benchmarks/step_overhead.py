@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.advlib import CalledBefore, published_alma_prox
 from benchmarks.choice import check_chosen
 from benchmarks.pairs import PAIRS, WARMUP, Comparison, compare_steps
-from benchmarks.subjects import NetworkName, Subject, make_subject
+from benchmarks.subjects import NetworkName, Subject, machine, make_subject
 from segrobust import attacks as suite
 from segrobust.attacks import AlmaProx, Attack, LagrangianFMN
 from segrobust.functional.modes import full_precision_products
@@ -146,8 +146,7 @@ def main(
     attacks = known if attacks == (ALL,) else attacks
     check_chosen(attacks, known)
     torch.set_num_threads(threads)
-    where = torch.cuda.get_device_name(device) if device != "cpu" else f"{threads} threads"
-    print(f"torch {torch.__version__}, {where}, {size[0]}x{size[1]}, 11 classes, batch {batch}")
+    print(f"{machine(device, threads)}, {size[0]}x{size[1]}, 11 classes, batch {batch}")
     measured: dict[tuple[str, str], Comparison] = {}
     for network in networks:
         subject = make_subject(network, size=size, num_classes=11, batch_size=batch, device=device)

@@ -59,6 +59,12 @@ def make_subject(
     return Subject(network, images, labels)
 
 
+def machine(device: str, threads: int) -> str:
+    """What a measurement runs on: the version of torch, and the name of a GPU or the number of threads."""
+    where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name(device)
+    return f"torch {torch.__version__}, {where}"
+
+
 @functools.cache
 def scene(size: tuple[int, int], index: int = 0) -> Tensor:
     """One drawn 8-bit street scene `(1, 3, H, W)` in [0, 1]."""

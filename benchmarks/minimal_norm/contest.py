@@ -19,7 +19,7 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from benchmarks.advlib import attack_published, published_alma_prox, published_dag, published_pdpgd
-from benchmarks.camvid import NetworkName, judge_each, reference_network, report_images, report_sample
+from benchmarks.camvid import NetworkName, attack_ours, judge_each, reference_network, report_images, report_sample
 from benchmarks.choice import check_chosen
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image, shared_norms
 from benchmarks.suite import against_peers
@@ -62,11 +62,7 @@ class Result:
 
 
 def _ours(attack: Attack) -> Contender:
-    def contend(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, list[int], list[int]]:
-        result = attack(network, images, labels)
-        return result.adv, result.num_forwards.tolist(), result.num_backwards.tolist()
-
-    return contend
+    return lambda network, images, labels: attack_ours(attack, network, images, labels)
 
 
 def _published(attack: Callable[[], Callable[..., Tensor]], **settings: float) -> Contender:

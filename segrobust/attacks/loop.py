@@ -70,13 +70,13 @@ class IterativeAttack(Attack, Generic[State]):
             problem, oracle = problem.select(rows), oracle.select(rows)
         delta, state = self.init(problem)
         self.prepare(oracle, problem, state)
-        places = rows.to(delta.device)
+        rows = rows.to(delta.device)
         poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
         for step in range(self.num_steps + 1):
             logits = oracle.logits(delta, differentiable=step < self.num_steps)
             if step == 0:
                 check_classes(problem, logits.shape[1])
-            iterate = self.iterate(problem, step, places, delta, logits)
+            iterate = self.iterate(problem, step, rows, delta, logits)
             poisoned |= logits.sum().isnan()
             if step == 0 and poisoned.item():  # asked once more at the end: until then nothing waits for the device
                 raise FloatingPointError(NAN_MESSAGE)
@@ -91,7 +91,7 @@ class IterativeAttack(Attack, Generic[State]):
                     break
                 oracle, problem = oracle.select(kept), problem.select(kept)
                 state, iterate = select_rows(state, kept), select_rows(iterate, kept)
-                places = iterate.rows
+                rows = iterate.rows
             delta = self._step(oracle, problem, iterate, state)
             del logits, iterate  # of full size, and not needed while the next ones are made
         if poisoned.item():

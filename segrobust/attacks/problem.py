@@ -103,18 +103,7 @@ def make_problem(
         ValueError: a wrong shape or a value outside its range; the message names it and the mend.
     """
     check_images(images)
-    for name, given in (
-        ("labels", labels),
-        ("valid_mask", valid_mask),
-        ("targets", targets),
-        ("perturbable", perturbable),
-        ("kept", kept),
-    ):
-        if given is not None and given.device != images.device:
-            raise ValueError(
-                f"{name} must be where the images are, on {images.device}, got {given.device}; "
-                f"use {name}.to(images.device)"
-            )
+    _check_devices(images, labels=labels, valid_mask=valid_mask, targets=targets, perturbable=perturbable, kept=kept)
     expected = (images.shape[0], *images.shape[2:])
     _check_class_map("labels", labels, expected)
     valid = (labels != ignore_index).clone()
@@ -205,6 +194,15 @@ def check_classes(problem: Problem, num_classes: int) -> None:
             raise ValueError(
                 f"{name} contain {values}, outside the network's {num_classes} classes 0..{num_classes - 1}; "
                 "map them, or declare void pixels by ignore_index or valid_mask"
+            )
+
+
+def _check_devices(images: Tensor, **given: Tensor | None) -> None:
+    for name, value in given.items():
+        if value is not None and value.device != images.device:
+            raise ValueError(
+                f"{name} must be where the images are, on {images.device}, got {value.device}; "
+                f"use {name}.to(images.device)"
             )
 
 

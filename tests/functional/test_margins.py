@@ -71,9 +71,10 @@ def test_competitor_is_never_the_reference():
     assert (competitor(top_classes(z, 2), reference) != reference).all()
 
 
+@pytest.mark.parametrize("differentiable", [False, True])  # which asks which class competes
 @pytest.mark.parametrize("num_classes", [2, 3, 19])
-def test_margin_equals_its_definition(num_classes):
-    z, reference = logits(num_classes), classes(num_classes)
+def test_margin_equals_its_definition(num_classes, differentiable):
+    z, reference = logits(num_classes).requires_grad_(differentiable), classes(num_classes)
     torch.testing.assert_close(margin(z, reference), slow_margin(z, reference), rtol=0, atol=0)
 
 

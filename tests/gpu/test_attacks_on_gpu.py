@@ -49,8 +49,8 @@ def test_an_attack_finds_on_the_gpu_what_it_finds_on_the_cpu(contestant):
 
 @every_attack
 def test_an_image_alone_gives_what_it_gives_in_a_batch(contestant):
-    network = ConvNetwork().to(DEVICE)
-    batch = moved(make_batch(network.cpu()))
+    network = ConvNetwork()
+    batch = moved(make_batch(network))
     network.to(DEVICE)
     together = call(contestant, network, batch)
     for i in range(len(batch.images)):

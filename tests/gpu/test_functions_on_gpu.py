@@ -57,9 +57,10 @@ def test_top_classes_of_equal_logits():
     assert (found.sort(1).values.diff(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("differentiable", [False, True])
 @pytest.mark.parametrize("function", [margin, dlr])
-def test_margins_of_the_cpu_with_ties(function):
-    logits = logits_with_ties()
+def test_margins_of_the_cpu_with_ties(function, differentiable):
+    logits = logits_with_ties().requires_grad_(differentiable)
     labels = torch.randint(0, 6, (2, 30, 40), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
         function(logits.to(DEVICE), labels.to(DEVICE)).cpu(), function(logits, labels), rtol=1e-12, atol=1e-12

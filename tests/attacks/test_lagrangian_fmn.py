@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import Scaled, linear_case, slow_margin
+from oracles import LinearCase, Scaled, linear_case, slow_margin
 from torch import nn
 
 from segrobust.attacks import LagrangianFMN
@@ -44,6 +44,22 @@ def test_optima_of_any_size_are_found_with_50_passes(factor):
     assert result.success.all()
     assert (result.norm >= optimum * (1 - 1e-9)).all()
     assert (result.norm <= 1.15 * optimum).all()
+
+
+@pytest.mark.parametrize(("reach", "least", "most"), [(0.4, 0.3, 0.32), (110, 80, 87)])
+def test_optima_far_beyond_the_images_are_found_with_50_passes(reach, least, most):
+    """One class leads by an offset, so that optima lie between `least` and `most` (x/255), and images near mid-grey."""
+    case = linear_case(0, batch_size=8, dtype=torch.float64)
+    apart = case.network.weight.detach()[:, :, 0, 0]
+    case.network.bias.data[0] += reach / 255 * (apart[0] - apart[1:]).abs().sum(1).min()
+    images = 0.5 + reach / 200 * (case.images - 0.5).clamp(-0.1, 0.1)
+    with torch.no_grad():
+        case = LinearCase(case.network, images, case.network(images).argmax(1))
+    optimum = case.minimal_norms("linf")
+    assert ((255 * optimum > least) & (255 * optimum < most)).all()
+    result = LagrangianFMN(num_passes=50)(case.network, case.images, case.labels)
+    assert result.success.all()
+    assert ((result.norm >= optimum * (1 - 1e-9)) & (result.norm <= 1.15 * optimum)).all()
 
 
 @pytest.mark.parametrize("num_passes", [2, 3, 20])

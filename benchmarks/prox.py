@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.advlib import published_prox
 from benchmarks.pairs import PAIRS, compare
 from benchmarks.subjects import machine
-from segrobust.functional.prox import prox_linf
+from segrobust.functional.prox_linf import prox_linf
 
 STEP = 1e-3
 STAGES = {"early": 1e3, "middle": 30.0, "late": 3.0}

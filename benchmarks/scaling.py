@@ -23,7 +23,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]  # public,
 from benchmarks.camvid import reference_network
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation import Processes, RecordWriter, evaluate, preset, read_records
-from segrobust.evaluation.measuring import Measurer
+from segrobust.evaluation.engine.measure import Measurer
 
 
 def share(run_dir: str, rank: int, world_size: int, num_images: int) -> None:

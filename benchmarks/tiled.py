@@ -27,7 +27,7 @@ from benchmarks.memory import peak_resident, resident
 from benchmarks.pairs import summarize
 from benchmarks.subjects import NetworkName, Subject, make_subject, scene
 from segrobust.attacks import AlmaProx
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.data import SyntheticScenes
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, load_weights
 

@@ -23,7 +23,7 @@ from benchmarks.camvid import NetworkName, reference_network, report_images
 from benchmarks.suite.sea import class_pixels
 from segrobust.attacks import SEA, LagrangianFMN
 from segrobust.data import CamVid
-from segrobust.data.base import Sample
+from segrobust.data.segmentation_dataset import Sample
 from segrobust.networks import load_weights
 
 RESULTS = Path(__file__).parents[1] / "results" / "adversarial_training"

@@ -31,7 +31,7 @@ from benchmarks.adversarial_training.cards import COLORS
 from benchmarks.stored import ResultFile
 from segrobust.attacks import PGD, SEA
 from segrobust.data import SegmentationDataModule, SegmentationDataset
-from segrobust.data.base import Pixels
+from segrobust.data.segmentation_dataset import Pixels
 from segrobust.label_space import LabelSpace
 from segrobust.networks import Normalized
 from segrobust.tasks import AdversarialTask, SegmentationTask

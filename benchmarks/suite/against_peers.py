@@ -26,7 +26,7 @@ from benchmarks.camvid import NetworkName, judge, reference_network, report_imag
 from benchmarks.choice import check_chosen
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image
 from benchmarks.suite.duels import ALMA_PROX, DUELS
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName, norm
 
 RESULTS = Path(__file__).parents[1] / "results" / "against_peers.jsonl"

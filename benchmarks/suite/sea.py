@@ -25,13 +25,13 @@ from benchmarks.choice import check_chosen
 from segrobust import attacks as suite
 from segrobust.attacks import Attack, CosPGDLoss, CrossEntropy, LogitCosine, Masked, SegPGDLoss, Tsallis
 from segrobust.data import CamVid
+from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.numbers.bootstrap import Bootstrap
 from segrobust.evaluation.numbers.scores import scores
 from segrobust.evaluation.numbers.worst_case import worst_for_accuracy, worst_for_miou
 from segrobust.evaluation.plan import Job, Plan
-from segrobust.evaluation.records import Record, RecordWriter, read_records
-from segrobust.evaluation.runner import run
-from segrobust.evaluation.work import StridedWork
+from segrobust.evaluation.run.records import Record, RecordWriter, read_records
 
 RESULTS = Path(__file__).parents[1] / "results" / "sea"
 SIZE = (192, 256)

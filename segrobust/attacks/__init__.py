@@ -2,20 +2,11 @@
 
 from segrobust.attacks.alma_prox import AlmaProx
 from segrobust.attacks.apgd import APGD
-from segrobust.attacks.base import Attack, AttackResult
 from segrobust.attacks.calibrated_alma_prox import CalibratedAlmaProx
 from segrobust.attacks.clipped import Clipped
-from segrobust.attacks.cospgd import CosPGD
-from segrobust.attacks.criteria import Criterion, Localized, Targeted, Untargeted
-from segrobust.attacks.dag import DAG
-from segrobust.attacks.ddn import DDN
-from segrobust.attacks.ensemble import Ensemble, WorstOf
-from segrobust.attacks.eot import EOT
-from segrobust.attacks.fgsm import FGSM, FGSMRS
-from segrobust.attacks.fmn import FMN
-from segrobust.attacks.in_bfloat16 import InBFloat16
-from segrobust.attacks.lagrangian_fmn import LagrangianFMN
-from segrobust.attacks.losses import (
+from segrobust.attacks.core.attack import Attack, AttackResult
+from segrobust.attacks.core.criteria import Criterion, Localized, Targeted, Untargeted
+from segrobust.attacks.core.losses import (
     DLR,
     Balanced,
     CosPGDLoss,
@@ -30,9 +21,18 @@ from segrobust.attacks.losses import (
     Tsallis,
     Weighted,
 )
+from segrobust.attacks.core.padding import PaddedBatch, pad_batch
+from segrobust.attacks.cospgd import CosPGD
+from segrobust.attacks.dag import DAG
+from segrobust.attacks.ddn import DDN
+from segrobust.attacks.ensemble import Ensemble, WorstOf
+from segrobust.attacks.eot import EOT
+from segrobust.attacks.fgsm import FGSM, FGSMRS
+from segrobust.attacks.fmn import FMN
+from segrobust.attacks.in_bfloat16 import InBFloat16
+from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.mifgsm import MIFGSM
 from segrobust.attacks.padam import PAdam
-from segrobust.attacks.padding import PaddedBatch, pad_batch
 from segrobust.attacks.pdpgd import PDPGD
 from segrobust.attacks.pgd import PGD
 from segrobust.attacks.pgd_kl import PGDKL

@@ -27,16 +27,16 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields, check_choice
-from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import IterativeAttack
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_attack_fields, check_choice
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.loop import IterativeAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.constraints import discard_hardest
 from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin, must_win
 from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
-from segrobust.functional.proximal import norm_of_ones, prox
+from segrobust.functional.prox import norm_of_ones, prox
 from segrobust.functional.schedules import hyperbolic_decay
 
 Discard = Literal["growing", "constant", "never"]

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import PixelLossAttack
-from segrobust.attacks.losses import Pixels
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.losses import Pixels
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import per_image
 from segrobust.functional.steps import steepest_ascent
 
@@ -63,7 +63,7 @@ class APGD(PixelLossAttack[APGDState]):
         num_steps: gradient steps.
         eps: radius, image units; None if every call gives its own.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed, see `segrobust.attacks.losses`.
+        loss: what is climbed, a `PixelLoss`.
         random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
             needs `sample_ids`.
         seed: of the random start, together with the sample id.

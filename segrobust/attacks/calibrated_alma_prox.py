@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.alma_prox import MAX_GRADIENT, AlmaProx, AlmaProxState
-from segrobust.attacks.base import check_attack_fields
-from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import IterativeAttack
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.loop import IterativeAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
-from segrobust.functional.proximal import norm_of_ones, prox
+from segrobust.functional.prox import norm_of_ones, prox
 from segrobust.functional.schedules import cosine_decay
 
 STEP = (0.2, 0.02)  # share a of the norm at the start and at the end

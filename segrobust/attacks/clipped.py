@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from segrobust.attacks.base import Observer
-from segrobust.attacks.oracle import GradientOracle
-from segrobust.attacks.problem import Problem, check_eps
-from segrobust.attacks.tracker import Tracker
-from segrobust.attacks.wrapper import Wrapper
+from segrobust.attacks.core.attack import Observer
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem, check_eps
+from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.projections import project
 
 

@@ -12,7 +12,7 @@ tasks", ICML 2024 (arXiv 2302.02213), Algorithm 1.
 
 from dataclasses import dataclass, field
 
-from segrobust.attacks.losses import CosPGDLoss, PixelLoss
+from segrobust.attacks.core.losses import CosPGDLoss, PixelLoss
 from segrobust.attacks.pgd import PGD
 
 

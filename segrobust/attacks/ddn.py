@@ -26,12 +26,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields
-from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import IterativeAttack
-from segrobust.attacks.losses import CrossEntropy, PixelLoss, Pixels, check_loss
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.loop import IterativeAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels, check_loss
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName, norm, per_image
 from segrobust.functional.schedules import cosine_decay
 
@@ -60,8 +60,8 @@ class DDN(IterativeAttack[DDNState]):
         initial_radius: norm of the first step's result, image units; a warm start's own norm takes its place.
         levels: number of values per channel that perturbed images may take, 256 for 8 bits; None for all. Values that
             the perturbation leaves alone stay as they are, whether they are such a level or not.
-        loss: what the direction climbs, see `segrobust.attacks.losses`; the published one is the cross-entropy of all
-            valid pixels, and `Masked()` leaves those out that are broken.
+        loss: what the direction climbs, a `PixelLoss`; the published one is the cross-entropy of all valid pixels, and
+            `Masked()` leaves those out that are broken.
         norm: `"l2"`.
         criterion: what breaks a pixel and how many make a success.
     """

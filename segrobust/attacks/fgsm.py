@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.pgd import ProjectedAscent
-from segrobust.attacks.problem import Problem
 from segrobust.functional.norms import NormName
 
 
@@ -39,7 +39,7 @@ class FGSMRS(ProjectedAscent):
     Args:
         eps: radius, image units; None if every call gives its own.
         norm: `"linf"`.
-        loss: what is climbed, see `segrobust.attacks.losses`.
+        loss: what is climbed, a `PixelLoss`.
         step_ratio: step over radius.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.

@@ -30,11 +30,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields
-from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import IterativeAttack
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.loop import IterativeAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import margin, margin_scale, smooth_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image

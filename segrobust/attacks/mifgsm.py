@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import PixelLossAttack
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import norm, per_image
 from segrobust.functional.steps import steepest_ascent
 
@@ -42,7 +42,7 @@ class MIFGSM(PixelLossAttack[MIFGSMState]):
         eps: radius, image units; None if every call gives its own.
         decay: of the accumulated gradient, at least 0; 0 is the iterative FGSM without momentum.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed, see `segrobust.attacks.losses`.
+        loss: what is climbed, a `PixelLoss`.
         criterion: what breaks a pixel and how many make a success.
     """
 

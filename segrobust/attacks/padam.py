@@ -16,10 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import PixelLossAttack
-from segrobust.attacks.base import check_step_size
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_step_size
+from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName
 
 MEAN_MEMORY, SQUARE_MEMORY = 0.9, 0.999
@@ -49,7 +49,7 @@ class PAdam(PixelLossAttack[PAdamState]):
         eps: radius, image units; None if every call gives its own.
         step_size: Adam's step, image units.
         norm: `"linf"`.
-        loss: what is climbed, see `segrobust.attacks.losses`.
+        loss: what is climbed, a `PixelLoss`.
         random_start: start at a uniform point of the ball; needs `sample_ids`.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.

@@ -32,16 +32,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import check_attack_fields, check_step_size
-from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import IterativeAttack
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_attack_fields, check_step_size
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.loop import IterativeAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import margin, margin_scale
 from segrobust.functional.norms import NormName
+from segrobust.functional.prox import norm_of_ones, prox
 from segrobust.functional.prox_iterated import prox_iterated
-from segrobust.functional.proximal import norm_of_ones, prox
 
 FINAL_STEP_RATIO = 0.01
 FIRST_MEMORY = 0.9

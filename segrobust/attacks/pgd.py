@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import PixelLossAttack
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import per_image
 from segrobust.functional.steps import steepest_ascent
 
@@ -19,7 +19,7 @@ class ProjectedAscent(PixelLossAttack[None]):
     Args:
         eps: radius, image units; None if every call gives its own.
         norm: `"linf"` (sign of the gradient) or `"l2"` (gradient over its norm).
-        loss: what is climbed, see `segrobust.attacks.losses`.
+        loss: what is climbed, a `PixelLoss`.
         criterion: what breaks a pixel and how many make a success.
     """
 
@@ -51,7 +51,7 @@ class PGD(ProjectedAscent):
         step_size: step, in the units of the norm; None for `step_ratio * eps`.
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed, see `segrobust.attacks.losses`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
+        loss: what is climbed, a `PixelLoss`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
         random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
             needs `sample_ids`.
         seed: of the random start, together with the sample id.

@@ -16,12 +16,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import BallAttack
-from segrobust.attacks.base import check_step_size
-from segrobust.attacks.oracle import GradientOracle
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.random_start import random_start
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_step_size
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.random_start import random_start
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName
 from segrobust.functional.pixel_losses import kl_divergence
 from segrobust.functional.steps import steepest_ascent

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import torch
 
-from segrobust.attacks.base import Observer
-from segrobust.attacks.oracle import GradientOracle
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Tracker
-from segrobust.attacks.wrapper import Wrapper
+from segrobust.attacks.core.attack import Observer
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.projections import project
 
 

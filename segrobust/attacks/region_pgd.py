@@ -18,11 +18,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.ball import BallAttack
-from segrobust.attacks.base import check_step_size
-from segrobust.attacks.losses import CrossEntropy, Pixels
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.attack import check_step_size
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, Pixels
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName
 from segrobust.functional.steps import steepest_ascent
 

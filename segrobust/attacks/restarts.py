@@ -3,12 +3,12 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
-from segrobust.attacks.base import Attack, Observer
+from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.attacks.ensemble import run_in_turn
-from segrobust.attacks.oracle import GradientOracle
-from segrobust.attacks.problem import Problem
-from segrobust.attacks.tracker import Tracker
-from segrobust.attacks.wrapper import Wrapper
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ from typing import ClassVar
 
 from segrobust.attacks.alma_prox import AlmaProx
 from segrobust.attacks.apgd import APGD
-from segrobust.attacks.base import Attack, check_attack_fields
 from segrobust.attacks.clipped import Clipped
-from segrobust.attacks.criteria import Criterion, Untargeted
+from segrobust.attacks.core.attack import Attack, check_attack_fields
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.losses import CrossEntropy, JensenShannon, LogitCosine, Masked, PixelLoss, SegPGDLoss
 from segrobust.attacks.dag import DAG
 from segrobust.attacks.ensemble import Ensemble
-from segrobust.attacks.losses import CrossEntropy, JensenShannon, LogitCosine, Masked, PixelLoss, SegPGDLoss
 from segrobust.attacks.padam import PAdam
 from segrobust.attacks.pdpgd import PDPGD
 from segrobust.functional.norms import NormName

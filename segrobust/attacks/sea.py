@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from segrobust.attacks.apgd import APGD
-from segrobust.attacks.base import Attack, check_attack_fields
-from segrobust.attacks.criteria import Criterion, Untargeted
+from segrobust.attacks.core.attack import Attack, check_attack_fields
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.losses import Balanced, JensenShannon, Masked, PixelLoss
 from segrobust.attacks.ensemble import Ensemble
-from segrobust.attacks.losses import Balanced, JensenShannon, Masked, PixelLoss
 from segrobust.attacks.shrinking import ShrinkingRadius
 from segrobust.functional.norms import NormName
 

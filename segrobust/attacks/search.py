@@ -6,11 +6,11 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import Observer, check_choice
-from segrobust.attacks.oracle import GradientOracle
-from segrobust.attacks.problem import Problem, check_eps
-from segrobust.attacks.tracker import Tracker
-from segrobust.attacks.wrapper import Wrapper
+from segrobust.attacks.core.attack import Observer, check_choice
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem, check_eps
+from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.projections import project
 
 GROWTH = 4.0  # of a radius at which nothing has succeeded yet

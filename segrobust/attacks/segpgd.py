@@ -12,7 +12,7 @@ Boosting Segmentation Robustness", ECCV 2022 (arXiv 2207.12391), Algorithm 1.
 
 from dataclasses import dataclass, field
 
-from segrobust.attacks.losses import PixelLoss, SegPGDLoss
+from segrobust.attacks.core.losses import PixelLoss, SegPGDLoss
 from segrobust.attacks.pgd import PGD
 
 

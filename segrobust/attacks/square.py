@@ -23,14 +23,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.base import NAN_MESSAGE, Attack, Observer, check_attack_fields
-from segrobust.attacks.criteria import Criterion, Untargeted
-from segrobust.attacks.loop import select_rows
-from segrobust.attacks.losses import Margin, PixelLoss, Pixels, check_loss
-from segrobust.attacks.oracle import GradientOracle
-from segrobust.attacks.problem import Problem, check_classes
-from segrobust.attacks.random_start import image_generators
-from segrobust.attacks.tracker import Iterate, Tracker
+from segrobust.attacks.core.attack import NAN_MESSAGE, Attack, Observer, check_attack_fields
+from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.loop import select_rows
+from segrobust.attacks.core.losses import Margin, PixelLoss, Pixels, check_loss
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem, check_classes
+from segrobust.attacks.core.random_start import image_generators
+from segrobust.attacks.core.tracker import Iterate, Tracker
 from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
 
@@ -62,7 +62,7 @@ class Square(Attack):
         eps: radius, image units; None if every call gives its own.
         norm: `"linf"` or `"l2"`.
         p_init: first area of a square over that of the image, in (0, 1]; the paper's is 0.05 in l_inf and 0.1 in l2.
-        loss: whose value is increased, see `segrobust.attacks.losses`.
+        loss: whose value is increased, a `PixelLoss`.
         seed: of all that is random, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """

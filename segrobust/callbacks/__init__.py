@@ -1,12 +1,12 @@
 """Lightning callbacks: robustness while a network trains, checkpoints chosen by it, averaged weights, a guard."""
 
-from segrobust.callbacks.averaging import WeightEMA
-from segrobust.callbacks.checkpoint import KeptCheckpoint, RobustCheckpoint
 from segrobust.callbacks.measurement import Measurement
-from segrobust.callbacks.overfitting import OverfittingGuard
-from segrobust.callbacks.robustness import RobustnessEvaluation
+from segrobust.callbacks.overfitting_guard import OverfittingGuard
+from segrobust.callbacks.robust_checkpoint import KeptCheckpoint, RobustCheckpoint
+from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
 from segrobust.callbacks.time_left import TimeLeft
 from segrobust.callbacks.wandb_runs import require_wandb_login
+from segrobust.callbacks.weight_ema import WeightEMA
 
 __all__ = (
     "KeptCheckpoint",

@@ -10,7 +10,7 @@ from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, IterableDataset
 
-from segrobust.evaluation.samples import SampleSource, describe_data
+from segrobust.evaluation.dataset import SampleSource, describe_data
 
 NetworkPlace = str | Callable[[LightningModule], nn.Module]
 """Dotted path of an attribute of the LightningModule, or a function of it."""

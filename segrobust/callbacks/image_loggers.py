@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
-from segrobust.callbacks.session import Panel
+from segrobust.callbacks.callback_session import Panel
 
 
 def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:

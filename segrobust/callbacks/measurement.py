@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from segrobust.evaluation.numbers.summary import MinimalNormSummary, Scores, Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan
-from segrobust.evaluation.records import Record
+from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName
 
 FAILED_CHECKS: Final = "failed_checks"

@@ -4,10 +4,10 @@ import contextlib
 
 from torch import nn
 
-from segrobust.attacks.tracker import Iterate
-from segrobust.evaluation.judging import device_of, precision_of
+from segrobust.attacks.core.tracker import Iterate
+from segrobust.evaluation.dataset import SampleSource, load_sample
+from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import Plan
-from segrobust.evaluation.samples import SampleSource, load_sample
 
 _STEPS = 2
 

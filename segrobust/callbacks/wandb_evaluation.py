@@ -11,12 +11,12 @@ from PIL import Image
 
 from segrobust.callbacks.measurement import eps_label, log_values
 from segrobust.callbacks.wandb_runs import best_of, is_offline, require_login
-from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.numbers.summary import Scores, Summary
-from segrobust.evaluation.reporting.lines import score_lines
+from segrobust.evaluation.reporting.format import norm_text, radius_text
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.texts import norm_text, radius_text
-from segrobust.evaluation.run_directory import RunDirectory
+from segrobust.evaluation.reporting.score_lines import score_lines
+from segrobust.evaluation.run.manifest import Manifest
+from segrobust.evaluation.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import wandb

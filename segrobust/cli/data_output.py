@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segrobust.cli.base import say
+from segrobust.cli.command import say
 from segrobust.data import SegmentationDataset
-from segrobust.data.survey import Finding, Survey
-from segrobust.data.survey_picture import draw_samples
+from segrobust.data.survey.survey import Finding, Survey
+from segrobust.data.survey.survey_picture import draw_samples
 
 _SHOWN_FINDINGS = 12
 _SHOWN_SIZES = 4

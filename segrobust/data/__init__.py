@@ -1,19 +1,27 @@
 """Data sets, their transforms, and the Lightning data module that loads them."""
 
-from segrobust.data.ade20k import ADE20K, ADE20K_150
-from segrobust.data.base import Batch, JointTransform, Pixels, Sample, SegmentationDataset, collate, pad_collate
-from segrobust.data.camvid import CAMVID, CamVid
-from segrobust.data.camvid32 import CAMVID32, CamVid32
-from segrobust.data.cityscapes import CITYSCAPES, Cityscapes
 from segrobust.data.datamodule import SegmentationDataModule
+from segrobust.data.datasets.ade20k import ADE20K, ADE20K_150
+from segrobust.data.datasets.camvid import CAMVID, CamVid
+from segrobust.data.datasets.camvid32 import CAMVID32, CamVid32
+from segrobust.data.datasets.cityscapes import CITYSCAPES, Cityscapes
+from segrobust.data.datasets.folder import Folder
+from segrobust.data.datasets.synthetic_scenes import SyntheticScenes
+from segrobust.data.datasets.voc import PASCAL_VOC, PascalVOC
+from segrobust.data.datasets.void_as_class import VoidAsClass
 from segrobust.data.eval_transforms import EvalTransform
-from segrobust.data.faults import DataFault
-from segrobust.data.folder import Folder
+from segrobust.data.files.faults import DataFault
 from segrobust.data.scenes import SCENES
-from segrobust.data.synthetic_scenes import SyntheticScenes
+from segrobust.data.segmentation_dataset import (
+    Batch,
+    JointTransform,
+    Pixels,
+    Sample,
+    SegmentationDataset,
+    collate,
+    pad_collate,
+)
 from segrobust.data.transforms import TrainTransform
-from segrobust.data.voc import PASCAL_VOC, PascalVOC
-from segrobust.data.void_as_class import VoidAsClass
 
 __all__ = [
     "SegmentationDataset",

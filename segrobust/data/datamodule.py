@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from segrobust.data.base import Sample, SegmentationDataset, collate, pad_collate
+from segrobust.data.segmentation_dataset import Sample, SegmentationDataset, collate, pad_collate
 from segrobust.data.training_order import EpochShuffle, ResumableBatches, ResumableLoader, SeededSamples
 from segrobust.label_space import LabelSpace
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segrobust.data.base import JointTransform, Pixels
-from segrobust.data.images import Size, check_size, resize_image, resize_labels
+from segrobust.data.files.images import Size, check_size, resize_image, resize_labels
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
 
 _PADDING = 128
 """Grey."""

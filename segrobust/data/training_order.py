@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from segrobust.data.base import Sample, SegmentationDataset
+from segrobust.data.segmentation_dataset import Sample, SegmentationDataset
 
 
 class EpochShuffle(Sampler[int]):

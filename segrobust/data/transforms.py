@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from segrobust.data.base import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
 

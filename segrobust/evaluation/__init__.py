@@ -1,27 +1,27 @@
 """Evaluation of networks under attack: plans, the engine, records on disk, numbers and pictures made of them."""
 
-from segrobust.evaluation.adversarials import AdversarialStore
 from segrobust.evaluation.api import evaluate
 from segrobust.evaluation.checks import Check, check_attacks, check_network, check_records
-from segrobust.evaluation.estimate import Estimate
-from segrobust.evaluation.faults import Fault, read_faults
-from segrobust.evaluation.judge import judge_run
-from segrobust.evaluation.judgement import Judgement
-from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.engine.runtime_estimate import Estimate
+from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource, choose_samples
+from segrobust.evaluation.jobs.distributed import Processes
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
-from segrobust.evaluation.processes import Processes
-from segrobust.evaluation.records import Record, RecordWriter, merge_records, read_records
-from segrobust.evaluation.reporting.compare import compare_runs
-from segrobust.evaluation.reporting.panels import draw_panel, panel_title, plain_label_space
-from segrobust.evaluation.reporting.pictures import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.comparison.compare import compare_runs
+from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.figures.panels import draw_panel, panel_title, plain_label_space
 from segrobust.evaluation.reporting.report import Report, summarize_run, write_report
-from segrobust.evaluation.reporting.tables import summary_tables
-from segrobust.evaluation.run_directory import RunDirectory
-from segrobust.evaluation.runner import run
-from segrobust.evaluation.transfer import TransferMatrix, transfer_matrix
-from segrobust.evaluation.work import SharedWork, StridedWork, WorkSource, choose_samples
+from segrobust.evaluation.reporting.terminal import summary_tables
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.failures import Fault, read_faults
+from segrobust.evaluation.run.manifest import Manifest
+from segrobust.evaluation.run.records import Record, RecordWriter, merge_records, read_records
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.transfer.judge import judge_run
+from segrobust.evaluation.transfer.judgement import Judgement
+from segrobust.evaluation.transfer.matrix import TransferMatrix, transfer_matrix
 
 __all__ = [
     "evaluate",

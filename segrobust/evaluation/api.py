@@ -10,14 +10,14 @@ from torch import nn
 
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
+from segrobust.evaluation.dataset import SampleSource, label_space_of
+from segrobust.evaluation.engine.work import choose_samples
+from segrobust.evaluation.jobs.distributed import Processes
+from segrobust.evaluation.jobs.session import CheckLevel, Session
 from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
-from segrobust.evaluation.processes import Processes
 from segrobust.evaluation.reporting.report import Report
-from segrobust.evaluation.run_directory import RunDirectory
-from segrobust.evaluation.samples import SampleSource, label_space_of
-from segrobust.evaluation.session import CheckLevel, Session
-from segrobust.evaluation.work import choose_samples
+from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.networks import find_conflicts
 
 

@@ -20,7 +20,7 @@ from segrobust.attacks import (
     MinimalNormSearch,
     WarmStarted,
 )
-from segrobust.attacks.problem import check_eps
+from segrobust.attacks.core.problem import check_eps
 from segrobust.attacks.targets import Targets
 
 PresetName = Literal["validation", "quick", "standard", "thorough"]

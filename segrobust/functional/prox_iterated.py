@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from segrobust.functional.norms import NormName, norm, per_image
-from segrobust.functional.proximal import prox
+from segrobust.functional.prox import prox
 
 NUM_ITERATIONS = 5
 LEAST_CHANGE = 1e-2
@@ -18,7 +18,7 @@ def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, low
         z <- clip(prox(z - H / h (z - v), weight / h), lower, upper)
 
     from z = v, as long as the step before changed z by more than 1 % of its l2 norm. That stops far from the minimiser
-    of `segrobust.functional.proximal.prox` where H is small beside h. Kept to reproduce published figures.
+    of `segrobust.functional.prox.prox` where H is small beside h. Kept to reproduce published figures.
 
     Args as there.
 

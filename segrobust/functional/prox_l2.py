@@ -54,7 +54,7 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
     region methods. Secants inside a bracket therefore take few passes; bisection takes over if they do not.
 
     Passes are made at values of `weight / tau` that the type of the data holds, so that rounding it costs nothing.
-    What is known of the root is kept on the CPU, as in `segrobust.functional.prox.threshold_linf`.
+    What is known of the root is kept on the CPU, as in `segrobust.functional.prox_linf.threshold_linf`.
 
     Args:
         reach: `(B, D)` absolute values of the points, clipped to the box.

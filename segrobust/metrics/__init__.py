@@ -12,7 +12,7 @@ from segrobust.metrics.confusion import (
     miou_image,
     segmentation_scores,
 )
-from segrobust.metrics.minimal_norm import (
+from segrobust.metrics.norm_statistics import (
     MinimalNormStatistics,
     NormRatio,
     asr,

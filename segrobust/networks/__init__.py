@@ -8,10 +8,10 @@ from segrobust.networks.adapters import FullResolution
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
 from segrobust.networks.construction import DEFAULT_ALLOWLIST, build_network
 from segrobust.networks.gradient_check import check_differentiable
+from segrobust.networks.network_record import WeightsRecord, find_conflicts, make_record, read_record
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.preprocessing import NormalizationWarning, Preprocessing
 from segrobust.networks.program_network import program_network
-from segrobust.networks.records import WeightsRecord, find_conflicts, make_record, read_record
 from segrobust.networks.sliding_window import SlidingWindow
 from segrobust.networks.weight_files import read_metadata
 

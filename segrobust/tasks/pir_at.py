@@ -9,9 +9,9 @@ robust backbone, which is `AdversarialTask` with `initial_backbone`.
 import torch
 from torch import Tensor
 
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.modes import evaluation_mode
-from segrobust.tasks.adversarial import AdversarialTask, Losses
+from segrobust.tasks.adversarial_training import AdversarialTask, Losses
 
 
 class PublishedPIRATTask(AdversarialTask):

@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 from segrobust.label_space import LabelSpace
 from segrobust.metrics.confusion import ConfusionCounts, accuracy, confusion_counts, miou_dataset
 from segrobust.networks import load_weights
-from segrobust.networks.records import RECORD, make_record
+from segrobust.networks.network_record import RECORD, make_record
 from segrobust.tasks.backbone import start_backbone
-from segrobust.tasks.directories import log_directory
-from segrobust.tasks.finite import TrainingPlace, require_finite
+from segrobust.tasks.finite_loss import TrainingPlace, require_finite
 from segrobust.tasks.learning_rates import check_scales, parameter_groups
+from segrobust.tasks.log_directory import log_directory
 from segrobust.tasks.resumption import ResumableTask
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler | TimmScheduler]

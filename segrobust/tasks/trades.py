@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from segrobust.attacks import PGDKL, Attack
 from segrobust.functional.pixel_losses import kl_divergence
-from segrobust.tasks.adversarial import AdversarialTask, Losses
-from segrobust.tasks.radius import Ramp
+from segrobust.tasks.adversarial_training import AdversarialTask, Losses
+from segrobust.tasks.ramp import Ramp
 from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
 
 

@@ -10,7 +10,7 @@ from tolerances import ALMA_PROX_RATIO
 from segrobust.attacks import AlmaProx, Targeted
 from segrobust.functional.margins import dlr
 from segrobust.functional.penalties import penalty
-from segrobust.functional.proximal import prox
+from segrobust.functional.prox import prox
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -34,7 +34,7 @@ from segrobust.attacks import (
     Tsallis,
     Untargeted,
 )
-from segrobust.attacks.loop import IterativeAttack
+from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import norm
 

@@ -6,8 +6,8 @@ from oracles import LinearCase, Scaled, linear_case, slow_margin
 from torch import nn
 
 from segrobust.attacks import LagrangianFMN
-from segrobust.attacks.problem import make_problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.problem import make_problem
+from segrobust.attacks.core.tracker import Iterate
 
 
 def plain_and_scaled(factor, norm):

@@ -29,9 +29,9 @@ from segrobust.attacks import (
     Targeted,
     Untargeted,
 )
-from segrobust.attacks.losses import Pixels
-from segrobust.attacks.problem import make_problem
-from segrobust.attacks.tracker import Iterate, Tracker
+from segrobust.attacks.core.losses import Pixels
+from segrobust.attacks.core.problem import make_problem
+from segrobust.attacks.core.tracker import Iterate, Tracker
 from segrobust.functional.margins import dlr
 
 LOCALIZED = {"criterion": Localized(kept=1.0)}

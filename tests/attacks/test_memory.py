@@ -10,9 +10,9 @@ from conformance import EPS, ConvNetwork
 from torch import Tensor
 
 from segrobust.attacks import PGD
-from segrobust.attacks.oracle import NetworkOracle
-from segrobust.attacks.problem import Problem, make_problem
-from segrobust.attacks.tracker import Iterate
+from segrobust.attacks.core.oracle import NetworkOracle
+from segrobust.attacks.core.problem import Problem, make_problem
+from segrobust.attacks.core.tracker import Iterate
 
 
 class Watched(NetworkOracle):

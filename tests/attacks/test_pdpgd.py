@@ -11,8 +11,8 @@ from torch import nn
 from segrobust.attacks import Targeted, Untargeted
 from segrobust.attacks import pdpgd as module
 from segrobust.attacks.pdpgd import PDPGD
+from segrobust.functional.prox import prox
 from segrobust.functional.prox_iterated import prox_iterated
-from segrobust.functional.proximal import prox
 
 NORMS = ["linf", "l2", "l1"]
 

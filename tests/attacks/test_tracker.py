@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from segrobust.attacks.tracker import Candidates, Iterate, Tracker
+from segrobust.attacks.core.tracker import Candidates, Iterate, Tracker
 
 
 @pytest.fixture(autouse=True, params=["cpu", "accelerator"])

@@ -9,10 +9,10 @@ from oracles import linear_case
 from torch import Tensor, nn
 
 from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, Criterion, Margin, MinimalNormSearch, Targeted, Untargeted
-from segrobust.attacks.loop import IterativeAttack
-from segrobust.attacks.oracle import NetworkOracle
-from segrobust.attacks.problem import make_problem
-from segrobust.attacks.tracker import Candidates, Iterate, Tracker
+from segrobust.attacks.core.loop import IterativeAttack
+from segrobust.attacks.core.oracle import NetworkOracle
+from segrobust.attacks.core.problem import make_problem
+from segrobust.attacks.core.tracker import Candidates, Iterate, Tracker
 from segrobust.functional.margins import margin
 from segrobust.functional.norms import norm, per_image
 

@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from segrobust.attacks import FGSM, PGD, AlmaProx
 from segrobust.callbacks import KeptCheckpoint, RobustCheckpoint, RobustnessEvaluation
-from segrobust.callbacks.checkpoint import best_first
+from segrobust.callbacks.robust_checkpoint import best_first
 from segrobust.networks import weights_digest
 from segrobust.tasks import SegmentationTask
 

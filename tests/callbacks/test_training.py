@@ -25,7 +25,7 @@ from segrobust.callbacks import (
     WeightEMA,
 )
 from segrobust.callbacks.history_picture import history_figure
-from segrobust.callbacks.overfitting import Watched, is_overfitting
+from segrobust.callbacks.overfitting_guard import Watched, is_overfitting
 from segrobust.networks import Normalized, load_weights, weights_digest
 from segrobust.tasks import AdversarialTask, SegmentationTask
 

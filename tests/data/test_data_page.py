@@ -8,7 +8,7 @@ import yaml
 
 from segrobust import data
 from segrobust.data import Folder
-from segrobust.data.archives import ARCHIVES
+from segrobust.data.files.archives import ARCHIVES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from PIL import Image
 from trees import stripes, write_image, write_mask
 
 from segrobust.data import Folder
-from segrobust.data.folder import default_palette
+from segrobust.data.datasets.folder import default_palette
 
 SIZE = (11, 15)
 

@@ -21,7 +21,7 @@ from dataset_trees import (
 from PIL import Image
 
 from segrobust.data import ADE20K, ADE20K_150, CAMVID, CAMVID32, CITYSCAPES, PASCAL_VOC, CamVid32, Cityscapes, PascalVOC
-from segrobust.data.camvid32 import split_of
+from segrobust.data.datasets.camvid32 import split_of
 from segrobust.metrics import confusion_counts, miou_dataset
 
 CITYSCAPES_TRAIN_IDS = (

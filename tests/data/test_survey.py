@@ -10,10 +10,10 @@ from dataset_trees import voc_tree, write_png
 from PIL import Image
 from trees import stripes, write_image, write_mask
 
-from segrobust.cli.evaluation import evaluate
+from segrobust.cli.evaluate_command import evaluate
 from segrobust.data import Folder, SegmentationDataset, SyntheticScenes
-from segrobust.data.faults import gathered_faults
-from segrobust.data.survey import between_splits, survey
+from segrobust.data.files.faults import gathered_faults
+from segrobust.data.survey.survey import between_splits, survey
 from segrobust.label_space import LabelSpace
 
 SIZE = (8, 12)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segrobust.attacks import PGD
-from segrobust.cli.judging import judge_command
+from segrobust.cli.judge_command import judge_command
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation import evaluate
 from segrobust.networks import save_weights

@@ -9,8 +9,8 @@ from torch import nn
 import segrobust
 from segrobust.attacks import FGSM, PGD
 from segrobust.evaluation import Job, Plan, Processes, evaluate, read_records, summarize, summarize_run
-from segrobust.evaluation.run_directory import RunDirectory
-from segrobust.evaluation.strict_json import portable
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.run.strict_json import portable
 from segrobust.label_space import LabelSpace
 from segrobust.networks import NetworkRecord, Normalized
 

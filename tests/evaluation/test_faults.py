@@ -26,7 +26,7 @@ from segrobust.evaluation import (
     run,
     summarize_run,
 )
-from segrobust.evaluation.interruption import interruptible
+from segrobust.evaluation.jobs.signals import interruptible
 
 TESTS = Path(__file__).parent.parent
 BRITTLE = 1  # the image that some networks here cannot bear

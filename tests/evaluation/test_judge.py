@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segrobust.evaluation import AdversarialStore, evaluate, plain_label_space, read_records
-from segrobust.evaluation.judge import judge_run
-from segrobust.evaluation.judgement import Mismatch
-from segrobust.evaluation.transfer import transfer_matrix
-from segrobust.evaluation.transfer_picture import write_transfer
+from segrobust.evaluation.transfer.judge import judge_run
+from segrobust.evaluation.transfer.judgement import Mismatch
+from segrobust.evaluation.transfer.matrix import transfer_matrix
+from segrobust.evaluation.transfer.matrix_plot import write_transfer
 from segrobust.networks import Normalized
 
 SCENES = ToyScenes(5)

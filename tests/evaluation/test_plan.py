@@ -18,8 +18,8 @@ from segrobust.attacks import (
     WorstOf,
 )
 from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
-from segrobust.evaluation.estimate import estimate, most_passes
-from segrobust.evaluation.work import SharedWork, StridedWork
+from segrobust.evaluation.engine.runtime_estimate import estimate, most_passes
+from segrobust.evaluation.engine.work import SharedWork, StridedWork
 
 
 @pytest.mark.parametrize(

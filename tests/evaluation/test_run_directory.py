@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from segrobust.evaluation import Manifest, RunDirectory
-from segrobust.evaluation.manifest import AttackEntry, describe_network, preprocessing_of
+from segrobust.evaluation.run.manifest import AttackEntry, describe_network, preprocessing_of
 from segrobust.label_space import LabelSpace
 from segrobust.networks import FullResolution, Normalized, SlidingWindow
 

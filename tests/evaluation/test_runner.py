@@ -18,7 +18,7 @@ from segrobust.evaluation import (
     read_records,
     run,
 )
-from segrobust.evaluation.estimate import most_passes
+from segrobust.evaluation.engine.runtime_estimate import most_passes
 
 PGD_START = PGD(num_steps=4, random_start=True, criterion=CRITERION)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from segrobust.evaluation import Record, summarize, summary_tables
 from segrobust.evaluation.numbers.summary import BOUND_BY_PRODUCT, BOUND_FIXED, BOUND_NORM, BOUND_WORST
-from segrobust.evaluation.strict_json import to_line
+from segrobust.evaluation.run.strict_json import to_line
 
 CLEAN = Record(
     sample_id=0,

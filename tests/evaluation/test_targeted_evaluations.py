@@ -12,7 +12,7 @@ from PIL import Image
 from segrobust.attacks import PGD, AlmaProx, LagrangianFMN, Localized, Targeted, Untargeted
 from segrobust.attacks.targets import Box, Constant, EraseClasses, LabelMap, Localize, SecondBest
 from segrobust.evaluation import Job, Plan, StridedWork, evaluate, plan_attacks, read_records, run
-from segrobust.evaluation.records import CLEAN, NO_VALID_PIXEL
+from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL
 from segrobust.label_space import LabelSpace
 
 TARGETED = Targeted(apsr=0.9)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import prox_linf_sorted, prox_objective
 
-from segrobust.functional.prox import prox_linf
+from segrobust.functional.prox_linf import prox_linf
 
 
 def problem(seed, size, kind, batch_size=3, dtype=torch.float64):

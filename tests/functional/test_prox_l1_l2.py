@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segrobust.functional.norms import norm
-from segrobust.functional.prox import prox_linf
+from segrobust.functional.prox import prox
 from segrobust.functional.prox_l1 import prox_l1
 from segrobust.functional.prox_l2 import prox_l2
-from segrobust.functional.proximal import prox
+from segrobust.functional.prox_linf import prox_linf
 
 KINDS = ["plain", "saturated", "dark", "tight", "wild"]
 SHARES = (1e-6, 1e-2, 0.3, 0.9, 0.999, 1.1)  # of the weight from which on the prox is zero

@@ -7,8 +7,8 @@ from functional import test_prox, test_prox_l1_l2
 from oracles import prox_linf_sorted
 
 from segrobust.functional.margins import dlr, margin, top_classes
-from segrobust.functional.prox import prox_linf
-from segrobust.functional.proximal import prox
+from segrobust.functional.prox import prox
+from segrobust.functional.prox_linf import prox_linf
 
 DEVICE = "cuda"
 KINDS = ["plain", "saturated", "dark", "tight", "wild"]

@@ -13,7 +13,7 @@ from tasks.trainings import EPS, RECIPES, scenes_network, train, without_void
 from torch import nn
 
 from segrobust.attacks import PGD
-from segrobust.attacks.oracle import NetworkOracle
+from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.functional.modes import attackable
 
 TESTS = Path(__file__).parent.parent

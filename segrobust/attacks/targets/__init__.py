@@ -1,9 +1,9 @@
 """What targeted and localised attacks are told to do: a class for every pixel, made from labels and predictions."""
 
-from segrobust.attacks.targets.base import Aim, ClassName, Scene, Source, Targets
-from segrobust.attacks.targets.classes import Constant, EraseClasses, MapClasses, SecondBest
+from segrobust.attacks.targets.class_targets import Constant, EraseClasses, MapClasses, SecondBest
 from segrobust.attacks.targets.label_maps import LabelMap, majority_map, write_label_map
-from segrobust.attacks.targets.regions import Box, Localize, MaskFile, OfClasses, Outside, Region
+from segrobust.attacks.targets.region_targets import Box, Localize, MaskFile, OfClasses, Outside, Region
+from segrobust.attacks.targets.target_maps import Aim, ClassName, Scene, Source, Targets
 
 __all__ = (
     "Targets",

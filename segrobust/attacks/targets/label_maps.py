@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from torch import Tensor
 
-from segrobust.attacks.targets.base import Aim, Scene, Targets
+from segrobust.attacks.targets.target_maps import Aim, Scene, Targets
 from segrobust.label_space import LabelSpace
 
 _KEY: Final = "segrobust"

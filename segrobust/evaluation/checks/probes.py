@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.attacks import Criterion
-from segrobust.attacks.oracle import NetworkOracle
-from segrobust.attacks.problem import Problem, check_classes
-from segrobust.evaluation.judging import batch_problem, device_of, precision_of
-from segrobust.evaluation.samples import LoadedSample, SampleSource, load_sample
+from segrobust.attacks.core.oracle import NetworkOracle
+from segrobust.attacks.core.problem import Problem, check_classes
+from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
+from segrobust.evaluation.forward import batch_problem, device_of, precision_of
 
 LogitLoss = Callable[[Tensor, Tensor], Tensor]
 """A loss of every pixel, `(B, K, H, W), (B, H, W) -> (B, H, W)`."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segrobust.evaluation.numbers.summary import Interval, Resampling
-from segrobust.evaluation.records import Record
+from segrobust.evaluation.run.records import Record
 
 Floats = npt.NDArray[np.float64]
 

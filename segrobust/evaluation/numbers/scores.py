@@ -11,7 +11,7 @@ from torch import Tensor
 from segrobust.evaluation.numbers.bootstrap import Bootstrap
 from segrobust.evaluation.numbers.summary import ObjectRecall, Scores, SuccessAt, WorstImages
 from segrobust.evaluation.numbers.worst_case import miou_of_counts
-from segrobust.evaluation.records import Record
+from segrobust.evaluation.run.records import Record
 from segrobust.metrics import SIZES, ConfusionCounts, iou_per_class, miou_image, segmentation_scores
 
 APSR_SWEEP: Final = (0.9, 0.95, 0.99)

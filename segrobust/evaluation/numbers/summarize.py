@@ -25,7 +25,7 @@ from segrobust.evaluation.numbers.summary import (
 )
 from segrobust.evaluation.numbers.worst_case import within, worst_for_accuracy, worst_for_miou
 from segrobust.evaluation.plan import STANDARD_EPS
-from segrobust.evaluation.records import Kind, Record, merge_records
+from segrobust.evaluation.run.records import Kind, Record, merge_records
 from segrobust.functional.norms import NormName
 from segrobust.metrics import (
     minimal_norm_statistics,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segrobust.evaluation.records import Record
+from segrobust.evaluation.run.records import Record
 
 Counts = npt.NDArray[np.int64]
 

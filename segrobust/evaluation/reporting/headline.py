@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 from segrobust.evaluation.numbers.summary import AnyAttack, MinimalNormSummary, Scores, Summary
-from segrobust.evaluation.reporting.lines import Strongest, strongest
-from segrobust.evaluation.reporting.texts import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.score_lines import Strongest, strongest
 from segrobust.functional.norms import NormName
 
 NORM_LABELS: dict[NormName, str] = {"linf": "l_inf", "l2": "l_2", "l1": "l_1"}

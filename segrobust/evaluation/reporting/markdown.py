@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segrobust.evaluation.numbers.summary import BOUND_ANY, BOUND_NORM, Summary
+from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
 from segrobust.evaluation.reporting.headline import headline
-from segrobust.evaluation.reporting.lines import score_lines
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.texts import median_and_quartiles, percent, radius_text
-from segrobust.evaluation.run_directory import RunDirectory
-from segrobust.evaluation.strict_json import replace_file
+from segrobust.evaluation.reporting.score_lines import score_lines
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.run.strict_json import replace_file
 
 
 def write_markdown(directory: RunDirectory) -> Path:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from segrobust.evaluation.records import Record
+from segrobust.evaluation.run.records import Record
 
 
 def notable_samples(records: Sequence[Record]) -> dict[str, int]:

@@ -11,20 +11,20 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from segrobust.evaluation.checks import Check
-from segrobust.evaluation.completeness import count_missing
-from segrobust.evaluation.estimate import Estimate
-from segrobust.evaluation.faults import Fault
-from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.engine.runtime_estimate import Estimate
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.records import Record
-from segrobust.evaluation.reporting.csv_tables import write_csv
-from segrobust.evaluation.reporting.html import can_write_html, write_html
+from segrobust.evaluation.reporting.csv_export import write_csv
+from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
-from segrobust.evaluation.reporting.pictures import norm_curves, save_figure, score_curves
 from segrobust.evaluation.reporting.run_files import read_run
-from segrobust.evaluation.reporting.tables import summary_tables
-from segrobust.evaluation.run_directory import RunDirectory
-from segrobust.evaluation.strict_json import write_json
+from segrobust.evaluation.reporting.terminal import summary_tables
+from segrobust.evaluation.run.completeness import count_missing
+from segrobust.evaluation.run.failures import Fault
+from segrobust.evaluation.run.manifest import Manifest
+from segrobust.evaluation.run.records import Record
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.run.strict_json import write_json
 from segrobust.functional.norms import NormName
 
 _WIDTH = 160

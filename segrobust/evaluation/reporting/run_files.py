@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from segrobust.evaluation.checks import Check, Status, check_records, read_checks, worst_status
-from segrobust.evaluation.faults import Fault, read_faults
-from segrobust.evaluation.manifest import Manifest
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.records import Record, read_records
-from segrobust.evaluation.reporting.panels import plain_label_space
+from segrobust.evaluation.reporting.figures.panels import plain_label_space
 from segrobust.evaluation.reporting.selection import Selection, find_selection
-from segrobust.evaluation.run_directory import RunDirectory
+from segrobust.evaluation.run.failures import Fault, read_faults
+from segrobust.evaluation.run.manifest import Manifest
+from segrobust.evaluation.run.records import Record, read_records
+from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.label_space import LabelSpace
 
 

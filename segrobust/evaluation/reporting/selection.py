@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from segrobust.evaluation.manifest import Manifest
+from segrobust.evaluation.run.manifest import Manifest
 
 _LEVELS = ("", "*/", "*/*/", "*/*/*/")  # below the folder of a training: <save_dir>/<name>/<version>
 

@@ -1,7 +1,7 @@
 """Architectures of published checkpoints, loaded key for key without the frameworks that wrote them."""
 
 from segrobust.networks.published.backbones import BackboneReport, load_backbone
-from segrobust.networks.published.checkpoints import (
+from segrobust.networks.published.catalogue import (
     CHECKPOINTS,
     PublishedCheckpoint,
     checkpoint_table,
@@ -9,8 +9,8 @@ from segrobust.networks.published.checkpoints import (
 )
 from segrobust.networks.published.deeplabv3plus import MMSegDeepLabV3Plus
 from segrobust.networks.published.hrnet import MMSegFCNHRNet
-from segrobust.networks.published.network import PublishedNetwork
 from segrobust.networks.published.pspnet import MMSegPSPNet
+from segrobust.networks.published.published_network import PublishedNetwork
 from segrobust.networks.published.segformer import MMSegSegFormer
 from segrobust.networks.published.segmenter import PIRATSegmenter
 from segrobust.networks.published.semseg import SemsegDeepLabV3, SemsegPSPNet

@@ -13,8 +13,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from segrobust.networks.published.files import read_tensors, verify_sha256
-from segrobust.networks.published.network import PublishedNetwork, compare
+from segrobust.networks.published.published_files import read_tensors, verify_sha256
+from segrobust.networks.published.published_network import PublishedNetwork, compare
 from segrobust.networks.published.recognition import recognise
 from segrobust.networks.published.segmenter import resize_positions
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from segrobust.networks.published.network import Format, PublishedNetwork
+from segrobust.networks.published.published_network import Format, PublishedNetwork
 
 MMSEG = Format(
     name="mmsegmentation",

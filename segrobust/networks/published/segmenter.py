@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from segrobust.networks.published.network import Format, PublishedNetwork
+from segrobust.networks.published.published_network import Format, PublishedNetwork
 
 _PATCH: Final = 16
 _HEAD_WIDTH: Final = 64

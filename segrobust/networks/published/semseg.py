@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.networks.published.layers import PyramidPooling, resize
-from segrobust.networks.published.network import Format, PublishedNetwork
+from segrobust.networks.published.published_network import Format, PublishedNetwork
 from segrobust.networks.published.resnet import (
     Depth,
     Stem,

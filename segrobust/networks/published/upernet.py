@@ -19,7 +19,7 @@ from timm.layers import DropPath, LayerNorm2d
 from torch import Tensor, nn
 
 from segrobust.networks.published.layers import PyramidPooling, conv_norm_relu, resize
-from segrobust.networks.published.network import Format, PublishedNetwork
+from segrobust.networks.published.published_network import Format, PublishedNetwork
 
 Variant: TypeAlias = Literal["tiny", "small"]
 

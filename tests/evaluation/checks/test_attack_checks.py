@@ -21,7 +21,7 @@ from segrobust.attacks import (
 )
 from segrobust.evaluation import StridedWork, plan_attacks, run
 from segrobust.evaluation.checks import check_attacks, worst_status
-from segrobust.evaluation.checks.attacks import double_steps
+from segrobust.evaluation.checks.attack_checks import double_steps
 
 SAMPLES = (0, 1, 3)
 EPS = (8 / 255, 32 / 255)

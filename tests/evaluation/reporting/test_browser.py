@@ -9,8 +9,8 @@ from evaluation.toy import toy_network
 
 from segrobust.attacks import FGSM, PGD
 from segrobust.evaluation import plan_attacks
-from segrobust.evaluation.reporting.compare import compare_runs
-from segrobust.evaluation.reporting.html import SIZE_CAP, write_html
+from segrobust.evaluation.reporting.comparison.compare import compare_runs
+from segrobust.evaluation.reporting.html.report_page import SIZE_CAP, write_html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [

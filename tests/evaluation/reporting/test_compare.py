@@ -10,10 +10,10 @@ from evaluation.toy import toy_network, toy_plan
 
 from segrobust.attacks import PGD
 from segrobust.evaluation import Manifest, RunDirectory, plan_attacks
-from segrobust.evaluation.records import read_records
-from segrobust.evaluation.reporting.compare import compare_runs, run_labels
-from segrobust.evaluation.reporting.html import write_html
+from segrobust.evaluation.reporting.comparison.compare import compare_runs, run_labels
+from segrobust.evaluation.reporting.html.report_page import write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
+from segrobust.evaluation.run.records import read_records
 from segrobust.metrics import geometric_mean_ratio
 
 pytest.importorskip("jinja2", reason="the extra `report` is not installed")

@@ -9,12 +9,12 @@ from evaluation.reporting.runs import EVIL, QUOTES, make_run
 
 from segrobust.evaluation import RunDirectory
 from segrobust.evaluation.checks import Check, write_checks
-from segrobust.evaluation.faults import Fault, FaultLog
 from segrobust.evaluation.reporting import html
-from segrobust.evaluation.reporting.html import can_write_html, script_json, write_html
+from segrobust.evaluation.reporting.html.page_panels import choose_panels
+from segrobust.evaluation.reporting.html.report_page import can_write_html, script_json, write_html
 from segrobust.evaluation.reporting.notable import notable_samples
-from segrobust.evaluation.reporting.page_panels import choose_panels
 from segrobust.evaluation.reporting.run_files import read_run
+from segrobust.evaluation.run.failures import Fault, FaultLog
 
 pytest.importorskip("jinja2", reason="the extra `report` is not installed")
 pytest.importorskip("plotly", reason="the extra `report` is not installed")

@@ -8,7 +8,7 @@ from evaluation.reporting.runs import EVIL, QUOTES, make_run
 
 from segrobust.evaluation import RunDirectory
 from segrobust.evaluation.checks import Check, write_checks
-from segrobust.evaluation.reporting.csv_tables import write_csv
+from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.markdown import escape, markdown_table, write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
 

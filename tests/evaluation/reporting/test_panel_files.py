@@ -9,8 +9,8 @@ from evaluation.toy import ToyScenes, toy_network, toy_plan
 from PIL import Image
 
 from segrobust.evaluation import AdversarialStore, RunDirectory, choose_samples, read_records
-from segrobust.evaluation.reporting.panel_files import write_panels
-from segrobust.evaluation.samples import load_sample
+from segrobust.evaluation.dataset import load_sample
+from segrobust.evaluation.reporting.figures.panel_files import write_panels
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from rich.console import Console
 from segrobust.evaluation import RunDirectory, summary_tables
 from segrobust.evaluation.checks import Check
 from segrobust.evaluation.numbers.summary import BOUND_ANY
-from segrobust.evaluation.reporting.csv_tables import write_csv
-from segrobust.evaluation.reporting.html import write_html
-from segrobust.evaluation.reporting.lines import strongest
+from segrobust.evaluation.reporting.csv_export import write_csv
+from segrobust.evaluation.reporting.html.report_page import write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
+from segrobust.evaluation.reporting.score_lines import strongest
 
 
 @pytest.fixture(scope="module")

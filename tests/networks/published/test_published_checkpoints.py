@@ -11,7 +11,7 @@ import pytest
 import torch
 from networks.published.cases import CASES
 
-import segrobust.networks.published.checkpoints as table
+import segrobust.networks.published.catalogue as table
 from segrobust.networks import load_published
 from segrobust.networks.published import CHECKPOINTS, checkpoint_table
 

@@ -1,0 +1,287 @@
+"""What every attack is: a frozen set of numbers that maps a network and a batch to a judged result."""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks.core.criteria import Criterion
+from segrobust.attacks.core.oracle import GradientOracle, NetworkOracle
+from segrobust.attacks.core.problem import Problem, check_classes, check_eps, make_problem
+from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.functional.modes import attackable
+from segrobust.functional.norms import NormName, norm
+
+NAN_MESSAGE = (
+    "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
+    "its normalisation layers and its precision"
+)
+
+Observer = Callable[[Iterate], None]
+"""Called with each judged iterate of an attack; must not change it."""
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack found, per image, judged on the tensor `adv` itself by one last forward pass.
+
+    Attributes:
+        adv: `(B, C, H, W)` in [0, 1]; of a failed minimal-norm attack the iterate with the highest APSR.
+        success: `(B,)` bool.
+        norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
+        apsr: `(B,)` share of valid pixels that are broken, of a `Localized` criterion of the attacked ones among them;
+            nan where there are none.
+        kept: `(B,)` share of the pixels to keep that keep their class; nan where there are none.
+        prediction: `(B, H, W)` int64, classes predicted for `adv`.
+        first_success: `(B,)` int64, first successful iterate, counted over all rounds of a wrapper; -1 if none was.
+        num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
+        num_backwards: `(B,)` int64 on CPU, backward passes spent on each image.
+    """
+
+    adv: Tensor
+    success: Tensor
+    norm: Tensor
+    apsr: Tensor
+    kept: Tensor
+    prediction: Tensor
+    first_success: Tensor
+    num_forwards: Tensor
+    num_backwards: Tensor
+
+
+class Attack(abc.ABC):
+    """A frozen, keyword-only dataclass of numbers; reusable, without tensors or state. `repr(attack)` identifies a run.
+
+    An attack either minimises the norm of a successful perturbation (`minimal_norm`), or breaks as many pixels as it
+    can inside a ball of given radius (fixed-budget).
+
+    Every attack has a `norm`, which it minimises or bounds, and a `criterion`: what breaks a pixel, and how many of
+    them make a success.
+    """
+
+    if TYPE_CHECKING:  # fields or constants of most attacks, properties of wrappers
+
+        @property
+        def minimal_norm(self) -> bool: ...  # noqa: D102
+
+        @property
+        def norm(self) -> NormName: ...  # noqa: D102
+
+        @property
+        def criterion(self) -> Criterion: ...  # noqa: D102
+
+    starts_at_radius: ClassVar[bool] = False  # whether a minimal-norm attack can be told a radius to begin with
+
+    @property
+    def radius_field(self) -> float | None:
+        """Radius of a fixed-budget attack when a call gives none."""
+        return None
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """Forwards and backwards that an image costs at most, without the judging of the result; nan: not known."""
+        return math.nan, math.nan
+
+    @abc.abstractmethod
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """Searches without the final judgement; wrappers call it on the attack that they contain."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        valid_mask: Tensor | None = None,
+        ignore_index: int = 255,
+        targets: Tensor | None = None,
+        perturbable: Tensor | None = None,
+        start: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        sample_ids: Sequence[int] | Tensor | None = None,
+        surrogate: nn.Module | None = None,
+        observer: Observer | None = None,
+        kept: Tensor | None = None,
+    ) -> AttackResult:
+        """Attacks one batch.
+
+        The network is run in evaluation mode and float32 whatever surrounds the call, and is left as it was found.
+
+        Args:
+            network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
+            images: `(B, C, H, W)` in [0, 1].
+            labels: `(B, H, W)` int64 ground truth.
+            valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
+            ignore_index: label of void pixels, which count for nothing.
+            targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and
+                count for nothing.
+            perturbable: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
+            start: `(B, C, H, W)` perturbation to start from; clipped to the box.
+            eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
+                `LagrangianFMN`, where its own radius starts.
+            sample_ids: `(B,)` integers that seed the random start of each image.
+            surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
+                gradients alone, and its result is judged on `network`, which it never asked.
+            observer: called with every judged iterate.
+            kept: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or without
+                targets their label. All other valid pixels are attacked.
+
+        Returns:
+            The result, one entry per image.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            ValueError: an argument outside its range, or a combination without meaning; the message names the mend.
+            FloatingPointError: the network returned NaN.
+        """
+        with attackable(network), attackable(network if surrogate is None else surrogate):
+            problem = self._problem(
+                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids, kept
+            )
+            oracle = NetworkOracle(network, problem.images)
+            if surrogate is None:
+                return self._judge(oracle, problem, self.run(oracle, problem, observer))
+            guide = NetworkOracle(surrogate, problem.images, counter=oracle.counter)
+            tracker = self.run(guide, problem, observer)
+            tracker.forget_runner_up()  # a second try would be a question to the network under attack
+            return self._judge(oracle, problem, tracker)
+
+    def perturb(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        valid_mask: Tensor | None = None,
+        ignore_index: int = 255,
+        targets: Tensor | None = None,
+        perturbable: Tensor | None = None,
+        start: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        sample_ids: Sequence[int] | Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """Perturbed images for adversarial training: the last iterate, unjudged, without a forward pass for judging.
+
+        Args as in `__call__`.
+
+        Returns:
+            `(B, C, H, W)` in [0, 1], detached.
+        """
+        with attackable(network):
+            problem = self._problem(
+                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids, kept
+            )
+            return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """Perturbation of the last iterate without judging; attacks without such a thing give the best they found."""
+        return self.run(oracle, problem, None).best.delta
+
+    def _problem(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        valid_mask: Tensor | None,
+        ignore_index: int,
+        targets: Tensor | None,
+        perturbable: Tensor | None,
+        start: Tensor | None,
+        eps: float | Tensor | None,
+        sample_ids: Sequence[int] | Tensor | None,
+        kept: Tensor | None,
+    ) -> Problem:
+        targeted, localized = self.criterion.sign < 0, self.criterion.localized
+        if targeted and targets is None:
+            raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
+        if not targeted and not localized and targets is not None:
+            raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
+        if localized and kept is None:
+            raise ValueError(f"{type(self).__name__} has a localised criterion: pass kept=(B, H, W) bool")
+        if not localized and kept is not None:
+            raise ValueError(f"kept has no effect on {self.criterion!r}; use criterion=Localized(...)")
+        if self.minimal_norm and eps is not None and not self.starts_at_radius:
+            raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
+        problem = make_problem(
+            images,
+            labels,
+            valid_mask=valid_mask,
+            ignore_index=ignore_index,
+            targets=targets,
+            perturbable=perturbable,
+            start=start,
+            eps=self.radius_field if eps is None else eps,
+            sample_ids=sample_ids,
+            norm=self.norm,
+            kept=kept,
+        )
+        if not self.minimal_norm:
+            problem.required_eps(type(self).__name__)
+        return problem
+
+    def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
+        """One last forward over the whole batch; a second where it contradicts the loop about a success."""
+        delta = tracker.best.delta
+        logits = oracle.logits(delta, differentiable=False)
+        check_classes(problem, logits.shape[1])
+        broken = self.criterion.broken(logits, problem)
+        _, success = self.criterion.outcome(broken, problem)
+        doubted = tracker.best.success & ~success & tracker.runner_up.success
+        if doubted.any():
+            # Kernels may differ with the batch size in a last bit. All images go through the same pass again, so that
+            # judging `adv` once more in the same batch gives these very numbers.
+            delta = torch.where(doubted[:, None, None, None], tracker.runner_up.delta, delta)
+            logits = oracle.logits(delta, differentiable=False)
+            broken = self.criterion.broken(logits, problem)
+            _, success = self.criterion.outcome(broken, problem)
+        if logits.sum().isnan():
+            raise FloatingPointError(NAN_MESSAGE)
+        adv = problem.images + delta
+        length = norm(adv - problem.images, self.norm)
+        apsr, kept = self.criterion.shares(broken, problem)
+        return AttackResult(
+            adv=adv,
+            success=success,
+            norm=length.masked_fill(~success, torch.inf) if self.minimal_norm else length,
+            apsr=apsr,
+            kept=kept,
+            prediction=logits.argmax(1),
+            first_success=tracker.first_success,
+            num_forwards=oracle.counter.forwards,
+            num_backwards=oracle.counter.backwards,
+        )
+
+    def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
+        """A perturbation of the images `rows` of the batch, whose own problem this is, judged by its logits."""
+        num_broken, success = self.criterion.outcome(self.criterion.broken(logits, problem), problem)
+        return Iterate(step, rows, delta, logits, num_broken, success, norm(delta, self.norm))
+
+
+def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:
+    """Checks of fields that attacks have in common, for their `__post_init__`.
+
+    Raises:
+        ValueError: an unavailable norm, a radius that is none, or fewer than one step.
+    """
+    if norm not in norms:
+        raise ValueError(f"norm must be one of {', '.join(norms)} for this attack, got {norm!r}")
+    if eps is not None:
+        check_eps(eps, norm)
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+
+
+def check_step_size(step_size: float, published: str) -> None:
+    """Raises ValueError unless a step is one in image units; the message names the published one."""
+    if not 0 < step_size <= 1:
+        raise ValueError(f"step_size is in image units (0, 1], got {step_size}; {published}")
+
+
+def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless a field holds one of its choices; a name in error must not select some other branch."""
+    if value not in choices:
+        raise ValueError(f"{field} must be one of {', '.join(choices)}, got {value!r}")

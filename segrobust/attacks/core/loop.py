@@ -1,0 +1,141 @@
+"""The loop of all iterative attacks: it owns the passes, judges every iterate, and drops finished images."""
+
+import abc
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.core.attack import NAN_MESSAGE, Attack, Observer
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem, check_classes
+from segrobust.attacks.core.tracker import Iterate, Tracker
+
+State = TypeVar("State")
+
+
+class IterativeAttack(Attack, Generic[State]):
+    """An attack that follows gradients for a number of steps.
+
+    N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
+    forward to judge the result.
+
+    A state is a dataclass of numbers, and of tensors that all have the image first.
+
+    Every iterative attack has `num_steps`, its number of gradient steps N.
+    """
+
+    if TYPE_CHECKING:  # a field of most attacks, a constant of one-step attacks
+
+        @property
+        def num_steps(self) -> int: ...  # noqa: D102
+
+    @property
+    def most_passes(self) -> tuple[float, float]:
+        """N + 1 forwards and N backwards."""
+        return self.num_steps + 1, self.num_steps
+
+    @abc.abstractmethod
+    def init(self, problem: Problem) -> tuple[Tensor, State]:
+        """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
+
+    def prepare(self, oracle: GradientOracle, problem: Problem, state: State) -> None:
+        """Completes the first state by what the network says; most attacks ask nothing before their first iterate."""
+        del oracle, problem, state
+
+    @abc.abstractmethod
+    def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`.
+
+        Called once per iterate, so it is also where multipliers and the like advance in `state`.
+        """
+
+    @abc.abstractmethod
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: State) -> Tensor:
+        """The next perturbation, inside box and ball, from the gradient of the objective: both `(B, C, H, W)`."""
+
+    def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
+        """Images `(B,)` that need no further step; None when none can be (costs no look at the device)."""
+        del problem, iterate, state
+        return None
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """Runs the loop on all images and tracks the best iterate of each."""
+        tracker = Tracker(problem.images, self.minimal_norm)
+        rows = problem.num_valid.cpu().nonzero()[:, 0]  # an image without a valid pixel cannot be attacked
+        if len(rows) == 0:
+            return tracker
+        if len(rows) < problem.batch_size:
+            problem, oracle = problem.select(rows), oracle.select(rows)
+        delta, state = self.init(problem)
+        self.prepare(oracle, problem, state)
+        rows = rows.to(delta.device)
+        poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
+        for step in range(self.num_steps + 1):
+            logits = oracle.logits(delta, differentiable=step < self.num_steps)
+            if step == 0:
+                check_classes(problem, logits.shape[1])
+            iterate = self.iterate(problem, step, rows, delta, logits)
+            poisoned |= logits.sum().isnan()
+            if step == 0 and poisoned.item():  # asked once more at the end: until then nothing waits for the device
+                raise FloatingPointError(NAN_MESSAGE)
+            tracker.update(iterate)
+            if observer is not None:
+                observer(iterate)
+            if step == self.num_steps:
+                break
+            kept = self._unfinished(problem, iterate, state)
+            if kept is not None:
+                if len(kept) == 0:
+                    break
+                oracle, problem = oracle.select(kept), problem.select(kept)
+                state, iterate = select_rows(state, kept), select_rows(iterate, kept)
+                rows = iterate.rows
+            delta = self._step(oracle, problem, iterate, state)
+            del logits, iterate  # of full size, and not needed while the next ones are made
+        if poisoned.item():
+            raise FloatingPointError(NAN_MESSAGE)
+        return tracker
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """The perturbation after N steps: N forward and N backward passes, nothing judged."""
+        delta, state = self.init(problem)
+        self.prepare(oracle, problem, state)
+        for step in range(self.num_steps):
+            logits = oracle.logits(delta)
+            if step == 0:
+                check_classes(problem, logits.shape[1])
+            iterate = self.iterate(problem, step, torch.arange(problem.batch_size, device=delta.device), delta, logits)
+            delta = self._step(oracle, problem, iterate, state)
+            del logits, iterate
+        return delta
+
+    def _step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """Gradient of the objective through the network, and the update with it."""
+        leaf = iterate.logits.requires_grad_()
+        with torch.enable_grad():
+            objective = self.objective(problem, iterate, state)
+        (cotangent,) = torch.autograd.grad(objective.sum(), leaf)
+        leaf.requires_grad_(False)
+        gradient = oracle.pullback(cotangent)
+        del cotangent  # as large as the logits
+        return self.update(problem, iterate, gradient, state)
+
+    def _unfinished(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
+        """Indices of the images that go on when some do not; None when all go on."""
+        done = self.done(problem, iterate, state)
+        if problem.stop_on_success:
+            done = iterate.success if done is None else done | iterate.success
+        if done is None or not done.any():
+            return None
+        return (~done).cpu().nonzero()[:, 0]
+
+
+def select_rows(value: Any, rows: Tensor) -> Any:
+    """The rows of a tensor, or of every tensor in a dataclass."""
+    if isinstance(value, Tensor):
+        return value[rows.to(value.device)] if value.dim() else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: select_rows(getattr(value, f.name), rows) for f in fields(value) if f.init})
+    return value

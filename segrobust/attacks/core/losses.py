@@ -1,0 +1,276 @@
+"""Pixel losses: what fixed-budget attacks climb. Each is a part that any of them takes, and weights nest.
+
+A loss tells an attack where to go by its gradient over the pixels, and, for attacks that adapt their step, how far it
+has come by its value. The latter asks for a value that does not drop when a pixel breaks; a loss that leaves broken
+pixels out names another one for it, its `tracked` loss (Croce, Singh and Hein, ECCV 2024).
+"""
+
+import abc
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from segrobust.attacks.core.attack import check_choice
+from segrobust.attacks.core.criteria import Criterion
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional import pixel_losses
+from segrobust.functional.logistic import sigmoid
+from segrobust.functional.margins import Sign, dlr, margin, must_win, require_classes, select_by_sign
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of one iterate, as a loss sees them.
+
+    Attributes:
+        logits: `(B, K, H, W)`.
+        reference: `(B, H, W)` int64, class that a pixel is pushed from (untargeted) or to (targeted).
+        sign: 1 where the reference class must lose, -1 where it must win; one for all pixels, or `(B, H, W)`.
+        valid: `(B, H, W)` bool, pixels that count.
+        broken: `(B, H, W)` bool, valid pixels that are broken.
+        progress: share of the attack's steps that are done, in [0, 1).
+    """
+
+    logits: Tensor
+    reference: Tensor
+    sign: Sign
+    valid: Tensor
+    broken: Tensor
+    progress: float
+
+    @classmethod
+    def of(cls, problem: Problem, iterate: Iterate, criterion: Criterion, num_steps: int) -> "Pixels":
+        """The pixels of an iterate of an attack that takes `num_steps` steps."""
+        return cls(
+            logits=iterate.logits,
+            reference=criterion.reference(problem),
+            sign=criterion.signs(problem),
+            valid=problem.valid_mask,
+            broken=criterion.broken(iterate.logits.detach(), problem),
+            progress=iterate.step / num_steps,
+        )
+
+
+class PixelLoss(abc.ABC):
+    """A loss of every pixel that an attack increases; a frozen, keyword-only dataclass of numbers and other losses."""
+
+    @abc.abstractmethod
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """The loss of every pixel, void ones included: `(B, H, W)`, a differentiable function of the logits."""
+
+    @property
+    def tracked(self) -> "PixelLoss":
+        """The loss by whose value progress is measured: this one, unless it drops when pixels break."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy(PixelLoss):
+    """`-log p_r`; targeted: minus that. Largest slope where the reference class has lost already."""
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        return pixels.sign * pixel_losses.cross_entropy(pixels.logits, pixels.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin(PixelLoss):
+    """Difference of logits `max_{c != r} z_c - z_r`; targeted: minus that."""
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        return -pixels.sign * margin(pixels.logits, pixels.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DLR(PixelLoss):
+    """Minus the signed difference-of-logits ratio; needs 3 classes, targeted 4 (Croce and Hein, ICML 2020)."""
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        require_classes("dlr", pixels.logits.shape[1], targeted=must_win(pixels.sign))
+        return -dlr(pixels.logits, pixels.reference, sign=pixels.sign)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JensenShannon(PixelLoss):
+    """Jensen-Shannon divergence to the one-hot reference; its slope fades as p_r goes to 0 (SEA)."""
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        return pixels.sign * pixel_losses.jensen_shannon(pixels.logits, pixels.reference)
+
+    @property
+    def tracked(self) -> PixelLoss:
+        """The cross-entropy."""
+        return CrossEntropy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitCosine(PixelLoss):
+    """`-z_r / ||z||_2`, the cosine between logits and one-hot reference; targeted: minus that.
+
+    On all pixels it is the loss of PAdam-Cos (Halmosi, Mohos and Jelasity, ECCV 2024), up to a constant; under `Masked`
+    it is the masked spherical loss of SEA.
+    """
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        return -pixels.sign * pixel_losses.cosine_to_reference(pixels.logits, pixels.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tsallis(PixelLoss):
+    """Tsallis loss whose q runs linearly over the attack (TsallisPGD, arXiv 2605.03405).
+
+    Args:
+        first_q: q at the first step; at most 1.
+        last_q: q where the attack ends; at most 1, which is the cross-entropy.
+    """
+
+    first_q: float = -2.0
+    last_q: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("first_q", "last_q"):
+            if not getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be at most 1 (cross-entropy), got {getattr(self, name)}")
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        q = self.first_q + (self.last_q - self.first_q) * pixels.progress
+        return pixels.sign * pixel_losses.tsallis(pixels.logits, pixels.reference, q)
+
+    @property
+    def tracked(self) -> PixelLoss:
+        """The cross-entropy: values for different q cannot be compared."""
+        return CrossEntropy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted(PixelLoss):
+    """A loss times a weight of every pixel, which is held constant in the gradient.
+
+    Args:
+        loss: what is weighted.
+    """
+
+    loss: PixelLoss = field(default_factory=CrossEntropy)
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+
+    @abc.abstractmethod
+    def weights(self, pixels: Pixels) -> Tensor:
+        """Weights `(B, H, W)`, at least 0."""
+
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """See `PixelLoss`."""
+        return self.loss(pixels) * self.weights(pixels)
+
+    @property
+    def tracked(self) -> PixelLoss:
+        """What the loss inside tracks, with all pixels alike."""
+        return self.loss.tracked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(Weighted):
+    """A loss of the pixels that are not broken yet (SEA: masked cross-entropy, masked spherical).
+
+    Args:
+        loss: what is masked.
+    """
+
+    def weights(self, pixels: Pixels) -> Tensor:
+        """1 where a pixel is unbroken, else 0."""
+        return ~pixels.broken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced(Weighted):
+    """A loss whose pixels weigh inversely to the size of their class (SEA, ECCV 2024: for mIoU).
+
+    Args:
+        loss: what is weighted; SEA's is the masked cross-entropy.
+        class_pixels: number, or share, of training pixels of each class. None counts the valid pixels of the attacked
+            image itself, so that its classes weigh alike.
+    """
+
+    loss: PixelLoss = field(default_factory=Masked)
+    class_pixels: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_pixels is not None and not all(number > 0 for number in self.class_pixels):
+            raise ValueError(
+                f"class_pixels must be positive, got {self.class_pixels}; use 1 for a class without pixels"
+            )
+
+    def weights(self, pixels: Pixels) -> Tensor:
+        """Mean size of the classes over the size of the pixel's class."""
+        num_classes = pixels.logits.shape[1]
+        reference = pixels.reference.flatten(1)
+        if self.class_pixels is None:
+            counts = torch.zeros_like(pixels.logits[:, :, 0, 0])
+            counts = counts.scatter_add_(1, reference, pixels.valid.flatten(1).to(counts.dtype))
+        elif len(self.class_pixels) == num_classes:
+            counts = pixels.logits.new_tensor(self.class_pixels).expand(len(reference), -1)
+        else:
+            raise ValueError(
+                f"class_pixels must hold one number for each of the network's {num_classes} classes, "
+                f"got {len(self.class_pixels)}"
+            )
+        mean = counts.sum(1, keepdim=True) / (counts > 0).sum(1, keepdim=True)
+        return (mean / counts.clamp_min(1e-30)).gather(1, reference).view_as(pixels.broken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegPGDLoss(Weighted):
+    """A loss whose unbroken pixels weigh `1 - t / 2` and broken ones `t / 2`, t the progress (Gu et al., ECCV 2022).
+
+    Args:
+        loss: what is weighted; the paper's is the cross-entropy.
+    """
+
+    def weights(self, pixels: Pixels) -> Tensor:
+        """Lambda of the paper on broken pixels, one minus it on the others."""
+        share = pixels.progress / 2
+        return torch.where(pixels.broken, share, 1 - share)
+
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosPGDLoss(Weighted):
+    """A loss weighted by the cosine between prediction and one-hot reference (Agnihotri, Jung and Keuper, ICML 2024).
+
+    `cos(a(z), e_r)`, targeted one minus that, with `a` the activation. The released code holds it constant too.
+
+    Args:
+        loss: what is weighted; the paper's is the cross-entropy.
+        activation: `"softmax"`, or `"sigmoid"` as in the reimplementation by which SEA's tables were made.
+    """
+
+    activation: Activation = "softmax"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("activation", self.activation, get_args(Activation))
+
+    def weights(self, pixels: Pixels) -> Tensor:
+        """The cosine."""
+        logits = pixels.logits.detach()
+        scores = logits.softmax(1) if self.activation == "softmax" else sigmoid(logits)
+        cosine = pixel_losses.cosine_to_reference(scores, pixels.reference)
+        return select_by_sign(pixels.sign, cosine, 1 - cosine)
+
+
+def check_loss(loss: object) -> None:
+    """Raises TypeError unless a field holds a pixel loss."""
+    if not isinstance(loss, PixelLoss):
+        raise TypeError(f"loss must be a pixel loss, such as CrossEntropy() or Masked(loss=Margin()), got {loss!r}")

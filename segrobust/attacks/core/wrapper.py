@@ -1,0 +1,33 @@
+"""What attacks that contain another one share."""
+
+from dataclasses import dataclass
+
+from segrobust.attacks.core.attack import Attack
+from segrobust.attacks.core.criteria import Criterion
+from segrobust.functional.norms import NormName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Attack):
+    """An attack around another one, whose norm and criterion it has.
+
+    Args:
+        attack: the attack inside.
+    """
+
+    attack: Attack
+
+    @property
+    def norm(self) -> NormName:
+        """The norm of the attack inside."""
+        return self.attack.norm
+
+    @property
+    def criterion(self) -> Criterion:
+        """The criterion of the attack inside."""
+        return self.attack.criterion
+
+    @property
+    def radius_field(self) -> float | None:
+        """The radius of the attack inside."""
+        return self.attack.radius_field

@@ -1,0 +1,140 @@
+"""Targets that are made from classes: one for all, the second best, others by a table, none of some."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from segrobust.attacks.core.attack import check_choice
+from segrobust.attacks.targets.target_maps import Aim, ClassName, Scene, Source, Targets
+
+Others = Literal["keep", "ignore"]
+"""Pixels without a target of their own: they must keep their class, or they count for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Targets):
+    """Every pixel is to become one class (Rony et al., CVPR 2023, on Pascal VOC: all background).
+
+    Args:
+        label: the class.
+    """
+
+    label: ClassName
+
+    def aim(self, scene: Scene) -> Aim:
+        """See `Targets`."""
+        return Aim(torch.full_like(scene.labels, scene.index(self.label)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondBest(Targets):
+    """Every pixel is to become the class that is second in the clean prediction, the nearest target there is."""
+
+    def aim(self, scene: Scene) -> Aim:
+        """See `Targets`."""
+        rest = scene.logits.scatter(1, scene.prediction[:, None], -torch.inf)
+        return Aim(rest.argmax(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfSomeClasses(Targets):
+    """Targets for pixels of some classes.
+
+    Args:
+        source: where the classes of an image are read.
+        others: what all other pixels must do.
+    """
+
+    source: Source = "prediction"
+    others: Others = "keep"
+
+    def __post_init__(self) -> None:
+        check_choice("source", self.source, get_args(Source))
+        check_choice("others", self.others, get_args(Others))
+
+    @property
+    def localized(self) -> bool:
+        """Whether other pixels must keep their class."""
+        return self.others == "keep"
+
+    def _aim(self, scene: Scene, attacked: Tensor, targets: Tensor) -> Aim:
+        """The targets of attacked pixels; of the others the class that they have."""
+        if self.others == "ignore":
+            return Aim(targets.masked_fill(~attacked, scene.ignore_index))
+        return Aim(torch.where(attacked, targets, scene.read(self.source)), ~attacked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapClasses(_OfSomeClasses):
+    """Pixels of some classes are to become others, by a table.
+
+    Args:
+        pairs: a class and what it is to become, such as `(("car", "road"), ("person", "walk"))`.
+        source: where the classes of an image are read: the clean prediction, or the ground truth.
+        others: whether pixels of no listed class must keep theirs, or count for nothing.
+    """
+
+    pairs: tuple[tuple[ClassName, ClassName], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        first = [pair[0] for pair in self.pairs]
+        if not first or len(set(first)) < len(first):
+            raise ValueError(f"pairs must name at least one class, and none twice on the left, got {self.pairs}")
+
+    def aim(self, scene: Scene) -> Aim:
+        """See `Targets`."""
+        classes = scene.read(self.source)
+        targets, attacked = classes.clone(), torch.zeros_like(classes, dtype=torch.bool)
+        for before, after in self.pairs:
+            pixels = classes == scene.index(before)
+            targets[pixels] = scene.index(after)
+            attacked |= pixels
+        return self._aim(scene, attacked, targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EraseClasses(_OfSomeClasses):
+    """Some classes are to vanish: each of their pixels is to become what the nearest pixel of another class is.
+
+    The nearest by Euclidean distance, among pixels that are not void; of equally near ones any, always the same. An
+    image without pixels of these classes, or of others, is not attacked.
+
+    Source: the dynamic targets of Metzen et al., "Universal Adversarial Perturbations Against Semantic Image
+    Segmentation", ICCV 2017 (no pedestrians), which read the prediction.
+
+    Args:
+        classes: what is to vanish.
+        source: where the classes of an image are read: the clean prediction, or the ground truth.
+        others: whether all other pixels must keep their class, or count for nothing.
+    """
+
+    classes: tuple[ClassName, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.classes:
+            raise ValueError("classes must name at least one class, got ()")
+
+    def aim(self, scene: Scene) -> Aim:
+        """See `Targets`."""
+        classes = scene.read(self.source)
+        erased = scene.having(classes, self.classes)
+        filled = [_fill(row, gone, void) for row, gone, void in zip(classes, erased, scene.void, strict=True)]
+        aim = self._aim(scene, erased, torch.stack(filled))
+        nothing_else = (erased | scene.void).flatten(1).all(1)[:, None, None]
+        return Aim(aim.targets.masked_fill(nothing_else, scene.ignore_index), aim.kept)
+
+
+def _fill(classes: Tensor, erased: Tensor, void: Tensor) -> Tensor:
+    """A class map whose erased pixels have the class of the nearest pixel that is neither erased nor void: `(H, W)`."""
+    hidden = (erased | void).cpu().numpy()
+    if hidden.all():
+        return classes
+    rows, columns = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
+    nearest = torch.from_numpy(np.ascontiguousarray(classes.cpu().numpy()[rows, columns])).to(classes.device)
+    return torch.where(erased, nearest, classes)

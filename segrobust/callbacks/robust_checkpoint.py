@@ -1,0 +1,189 @@
+"""Checkpoints chosen by robustness, and only by values that are measured on the very weights they keep."""
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from segrobust.callbacks.access import callbacks_of, is_dry_run
+from segrobust.callbacks.measurement import Measurement, default_monitor, higher_is_better
+from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
+from segrobust.tasks.log_directory import log_directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptCheckpoint:
+    """A checkpoint file and the measurement that it was kept for."""
+
+    path: str
+    value: float
+    epoch: int
+    step: int
+
+
+class RobustCheckpoint(Checkpoint):
+    """Keeps the most robust networks of a training, as measured by `RobustnessEvaluation`.
+
+    Lightning's `ModelCheckpoint` reads the last value ever logged: with a key that is logged every few epochs it fails
+    before the first one, and then gives every checkpoint between two evaluations the value of the earlier one. This
+    callback saves only right after an evaluation, waits for the first one, and never takes a value that is not finite
+    or that a failed check makes doubtful.
+    The file is written before the one that it replaces is removed.
+
+    Larger or smaller is better by what the key means: mIoU, accuracy and norms up, success rates down.
+
+    Args:
+        monitor: a key that `RobustnessEvaluation` logs. None for the mIoU under the worst of several fixed-budget
+            attacks at the middle radius, else under the first fixed-budget attack, else for the capped mean norm of the
+            first attack.
+        dirpath: folder of the files; None for `<save_dir>/<name>/<version>/checkpoints` of the first logger, or
+            `checkpoints` in the trainer's `default_root_dir`.
+        filename: start of the files' names; epoch, step, monitored value and number of attacked images follow.
+        save_top_k: number of files to keep; -1 for all.
+        save_weights_only: leave out what is needed to resume the training.
+
+    Attributes:
+        kept: the checkpoints that are kept, best first.
+
+    Raises:
+        ValueError: `save_top_k` that is neither -1 nor positive. At the start of `fit`: no `RobustnessEvaluation` among
+            the callbacks, or none that logs `monitor`; the message lists the keys that there are.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None = None,
+        dirpath: str | os.PathLike[str] | None = None,
+        filename: str = "robust",
+        save_top_k: int = 1,
+        save_weights_only: bool = False,
+    ) -> None:
+        if save_top_k < 1 and save_top_k != -1:
+            raise ValueError(f"save_top_k must be positive, or -1 to keep all, got {save_top_k}")
+        self.monitor = monitor
+        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.filename = filename
+        self.save_top_k = save_top_k
+        self.save_weights_only = save_weights_only
+        self.kept: tuple[KeptCheckpoint, ...] = ()
+        self._source: RobustnessEvaluation | None = None
+        self._key = ""
+        self._folder = Path()
+
+    @property
+    def state_key(self) -> str:
+        """Identifies what is kept."""
+        return self._generate_state_key(monitor=self.monitor, filename=self.filename)
+
+    @property
+    def best_model_path(self) -> str:
+        """File of the best network so far, as Lightning's `ckpt_path="best"` asks for it; empty before there is one."""
+        return self.kept[0].path if self.kept else ""
+
+    @property
+    def best_model_score(self) -> float | None:
+        """Monitored value of the best network so far."""
+        return self.kept[0].value if self.kept else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept, as plain Python."""
+        return {"kept": [asdict(checkpoint) for checkpoint in self.kept]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes over what an interrupted training kept."""
+        self.kept = tuple(KeptCheckpoint(**checkpoint) for checkpoint in state_dict["kept"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the evaluation that measures the monitored key, and the folder."""
+        sources = [callback for callback in callbacks_of(trainer) if isinstance(callback, RobustnessEvaluation)]
+        if not sources:
+            raise ValueError(
+                "RobustCheckpoint needs a RobustnessEvaluation among the callbacks: it keeps what that measures"
+            )
+        self._key = self.monitor or default_monitor(sources[0].plan)
+        self._source = next((source for source in sources if self._key in source.keys), None)
+        if self._source is None:
+            known = "\n  ".join(key for source in sources for key in source.keys)
+            raise ValueError(
+                f"monitor={self._key!r} is not measured by any RobustnessEvaluation; these are:\n  {known}"
+            )
+        shared = self.dirpath or (log_directory(trainer) or Path(trainer.default_root_dir)) / "checkpoints"
+        self._folder = trainer.strategy.broadcast(shared)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves if a value was measured in this validation and is among the best."""
+        if self._source is None or trainer.state.fn != TrainerFn.FITTING:
+            return
+        measurement = self._source.fresh(trainer)
+        if measurement is None or any(checkpoint.step == measurement.step for checkpoint in self.kept):
+            return
+        value = measurement.values[self._key]
+        if measurement.failed_checks:
+            rank_zero_warn(
+                f"{self._key} = {value:.4g} in epoch {measurement.epoch} is not trusted, and nothing is saved: failed "
+                f"checks: {', '.join(measurement.failed_checks)}"
+            )
+        elif math.isfinite(value):
+            self._offer(trainer, measurement, value)
+        else:
+            rank_zero_warn(
+                f"{self._key} is {value} in epoch {measurement.epoch}: nothing is saved, because such a value would "
+                "rank as the best or the worst of all without meaning it"
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so if nothing was ever measured, or nothing became better."""
+        if self._source is not None and not self._source.history and not is_dry_run(trainer):
+            rank_zero_warn(
+                f"RobustCheckpoint kept nothing: {self._key} was never measured, because no validation fell on an "
+                f"epoch that RobustnessEvaluation(every_n_epochs={self._source.every_n_epochs}) evaluates"
+            )
+        elif self._source is not None and self.kept and len(self._source.history) > 2:
+            self._tell_no_progress()
+
+    def _tell_no_progress(self) -> None:
+        """Says so if the first measurement of the training was never surpassed."""
+        assert self._source is not None
+        first, best = self._source.history[0], self.kept[0]
+        if best.step == first.step:
+            later = [measurement.values[self._key] for measurement in self._source.history[1:]]
+            rank_zero_warn(
+                f"{self._key} never became better than at its first evaluation, {best.value:.4g} in epoch "
+                f"{best.epoch}; later it was {min(later):.4g} to {max(later):.4g}: the training did not make the "
+                "network more robust"
+            )
+
+    def _offer(self, trainer: Trainer, measurement: Measurement, value: float) -> None:
+        """Saves a checkpoint if it ranks among the best, and then removes the one that it displaces."""
+        name = (
+            f"{self.filename}-epoch={measurement.epoch:03d}-step={measurement.step:06d}-"
+            f"{self._key.replace('/', '_')}={value:.4g}-images={measurement.num_images}.ckpt"
+        )
+        new = KeptCheckpoint(path=str(self._folder / name), value=value, epoch=measurement.epoch, step=measurement.step)
+        ranked = best_first((*self.kept, new), higher_wins=higher_is_better(self._key))
+        self.kept = ranked if self.save_top_k == -1 else ranked[: self.save_top_k]
+        if new not in self.kept:
+            return
+        trainer.save_checkpoint(new.path, self.save_weights_only)  # with this very state of `kept`
+        for displaced in ranked[len(self.kept) :]:
+            if self._may_be_removed(trainer, displaced):
+                trainer.strategy.remove_checkpoint(displaced.path)
+
+    def _may_be_removed(self, trainer: Trainer, checkpoint: KeptCheckpoint) -> bool:
+        """Files in other folders, and the one that this training was resumed from, are not ours to remove."""
+        path = Path(checkpoint.path).absolute()
+        resumed = trainer.ckpt_path is not None and Path(trainer.ckpt_path).absolute() == path
+        return path.parent == self._folder.absolute() and not resumed
+
+
+def best_first(checkpoints: Iterable[KeptCheckpoint], *, higher_wins: bool) -> tuple[KeptCheckpoint, ...]:
+    """Checkpoints by their value, the earlier one first of equals."""
+    return tuple(sorted(checkpoints, key=lambda kept: (-kept.value if higher_wins else kept.value, kept.step)))

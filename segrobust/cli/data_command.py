@@ -1,0 +1,215 @@
+"""`evaluate.py data`: looks at data before they are trained or evaluated on."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from segrobust.cli.command import say, stop
+from segrobust.cli.data_output import draw, print_findings, print_survey
+from segrobust.data import SegmentationDataModule, SegmentationDataset
+from segrobust.data.files.archives import ARCHIVES, fetch, unpack
+from segrobust.data.files.faults import DataFault, gathered_faults
+from segrobust.data.survey.survey import Finding, Survey, between_splits, survey
+
+SPOILED: Final = 1
+"""Exit status where something is wrong with the data."""
+
+_SPLITS: Final = ("train", "val", "test")
+
+
+def data_command(arguments: Sequence[str]) -> None:
+    """Entry point of `evaluate.py data`: a command on data sets.
+
+    Args:
+        arguments: what follows `data` on the command line.
+    """
+    command = _COMMANDS.get(arguments[0]) if arguments else None
+    if command is None:
+        got = f", got {arguments[0]!r}" if arguments else ""
+        stop(ValueError(f"data: expected a command, {' or '.join(_COMMANDS)}{got}; each has --help"))
+    command(arguments[1:])
+
+
+def check_command(arguments: Sequence[str]) -> None:
+    """Reads data sets and tells what they hold and what is wrong with them.
+
+    The exit status is 1 if a file cannot be read or paired, holds foreign labels or another size, or if an image is in
+    two splits; with --strict also if masks are empty, images near-black or doubled, or classes absent.
+    """
+    parser = _check_parser()
+    try:
+        options = parser.parse_args([*_with_configs(arguments)])
+    except (ValueError, OSError) as error:
+        stop(error)
+    if options.data is None:
+        parser.error("no data: pass --config FILE, or --data CLASS with --data.root and the like")
+    for name in ("max_images", "samples"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    for name in ("picture", "json"):  # told now, and not after hours of reading
+        if getattr(options, name) is not None and not getattr(options, name).parent.is_dir():
+            parser.error(f"--{name}: there is no folder {getattr(options, name).parent}")
+    specified = _datasets(options.data, options.split)
+    if not specified:
+        parser.error(f"the data module has no {options.split} data; choose another --split")
+    try:
+        surveys, findings = _survey_all(specified, options)
+    except OSError as error:
+        stop(error)
+    found = [*findings, *(finding for each in surveys for finding in each.findings)]
+    wrong = [finding for finding in found if finding.severity == "fault" or options.strict]
+    sys.exit(SPOILED if wrong else 0)
+
+
+def _check_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="evaluate.py data check", description=check_command.__doc__)
+    add = parser.add_argument
+    add("--config", type=str, help="experiment file, or one of configs/data: its data, which later options change")
+    data_help = "a data set or data module by class path, such as PascalVOC, with --data.root and the like"
+    add("--data", type=SegmentationDataset | SegmentationDataModule | None, default=None, help=data_help)
+    add("--split", type=Literal["train", "val", "test", "all"], default="all", help="of a data module")
+    images_help = "read so many images of each split, spread evenly"
+    add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
+    add("--num_workers", "--num-workers", type=int, default=0, help="loading processes")
+    add("--picture", type=Path | None, default=None, help="draw samples with their masks into this PNG")
+    add("--samples", type=int, default=3, help="samples per split in the picture")
+    add("--json", type=Path | None, default=None, help="write all that was found into this file")
+    add("--strict", action="store_true", help=f"exit with status {SPOILED} for warnings too")
+    return parser
+
+
+def _with_configs(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, the data of each configuration file in the place of its name; other keys are left out.
+
+    Raises:
+        ValueError: A file that is no YAML mapping with `data`, or `--config` without a file.
+        OSError: It cannot be read.
+    """
+    rest = iter(arguments)
+    for argument in rest:
+        name, _, value = argument.partition("=")
+        if name != "--config":
+            yield argument
+            continue
+        path = value or next(rest, "")
+        if not path:
+            raise ValueError("--config needs a file")
+        try:
+            content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not YAML: {error}") from error
+        if not isinstance(content, Mapping) or "data" not in content:
+            raise ValueError(f"{path} has no `data`")
+        yield from ("--data", json.dumps(content["data"]))
+
+
+def _datasets(data: Namespace, split: str) -> dict[str, dict[str, Any]]:
+    """Class path and arguments of each data set that is to be read, by what it is for."""
+    given = data.as_dict()
+    arguments = given["init_args"]
+    if not {"train", "val", "test"} <= set(arguments):  # a data set
+        return {str(arguments.get("split", "data")): given}
+    wanted = _SPLITS if split == "all" else (split,)
+    return {name: arguments[name] for name in wanted if arguments[name] is not None}
+
+
+def _survey_all(specified: Mapping[str, dict[str, Any]], options: Namespace) -> tuple[list[Survey], list[Finding]]:
+    """Reads all data sets, prints, draws and writes what was found."""
+    surveys, pictures = [], {}
+    for name, specification in specified.items():
+        dataset, faults = _make(specification)
+        if dataset is None:
+            found = tuple(Finding(kind=fault.kind, severity="fault", message=str(fault)) for fault in faults)
+            surveys.append(Survey(split=name, findings=found))
+        else:
+            surveys.append(_survey_one(dataset, name, faults, options))
+            pictures[name] = dataset
+        print_survey(surveys[-1])
+    findings = list(between_splits(surveys))
+    print_findings(findings)
+    if options.picture is not None:
+        draw(pictures, options.picture, options.samples)
+    if options.json is not None:
+        content = {"splits": [each.to_dict() for each in surveys], "findings": [vars(finding) for finding in findings]}
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        say(f"json     {options.json}")
+    number = {
+        severity: sum(each.count(severity) for each in surveys) + sum(f.severity == severity for f in findings)
+        for severity in ("fault", "warning")
+    }
+    say(f"\n{number['fault']} faults, {number['warning']} warnings")
+    return surveys, findings
+
+
+def _make(specification: dict[str, Any]) -> tuple[SegmentationDataset | None, list[DataFault]]:
+    """The data set without the files that are at fault, and the faults; None where nothing is left."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--dataset", type=SegmentationDataset)
+    with gathered_faults() as faults:
+        try:
+            made = parser.instantiate(parser.parse_object({"dataset": specification})).dataset
+        except DataFault as fault:
+            return None, [*faults, fault]
+        except (ValueError, OSError) as error:
+            return None, [*faults, DataFault(str(error), kind="layout")]
+    return made, faults
+
+
+def _survey_one(dataset: SegmentationDataset, name: str, faults: list[DataFault], options: Namespace) -> Survey:
+    """Reads one data set behind a progress bar on stderr."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"reading {name}", total=min(len(dataset), options.max_images or len(dataset)))
+        return survey(
+            dataset,
+            split=name,
+            faults=faults,
+            max_images=options.max_images,
+            num_workers=options.num_workers,
+            advance=lambda: progress.advance(task),
+        )
+
+
+def download_command(arguments: Sequence[str]) -> None:
+    """Loads a published archive, checks its digest, and unpacks it.
+
+    Cityscapes and CamVid are not among them: Cityscapes needs an account of cityscapes-dataset.com, and the publishers
+    of CamVid state no digest.
+    """
+    parser = ArgumentParser(prog="evaluate.py data download", description=download_command.__doc__)
+    parser.add_argument("name", choices=sorted(ARCHIVES), help="which data set")
+    parser.add_argument("--root", type=Path, required=True, help="folder to load and to unpack into")
+    options = parser.parse_args(list(arguments))
+    archive = ARCHIVES[options.name]
+    say(f"{archive.url}\nterms    {archive.terms}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(archive.name, total=None)
+            path = fetch(archive, options.root, lambda done, total: progress.update(task, completed=done, total=total))
+        unpack(path, options.root)
+    except (ValueError, OSError) as error:
+        stop(error)
+    say(f"data     {options.root}\narchive  {path}, which can be removed")
+
+
+_COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"check": check_command, "download": download_command}

@@ -1,0 +1,91 @@
+"""What commands on a trained network share: its task, its data, its weights, and no trainer."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
+
+from segrobust.cli.command import WEIGHTS, SegRobustCLI, say
+from segrobust.data import SegmentationDataModule
+from segrobust.data.segmentation_dataset import SegmentationDataset
+from segrobust.networks import NetworkRecord, find_conflicts, load_weights, read_record
+from segrobust.tasks import SegmentationTask
+
+
+class NetworkCLI(SegRobustCLI):
+    """Reads the experiment file that trained a network, and leaves the trainer alone."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds weights, data, batch size and device."""
+        super().add_arguments_to_parser(parser)
+        add = parser.add_argument
+        weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir, else those it came with"
+        add("--checkpoint", type=str | None, default=None, help=weights_help)
+        accept_help = "go on where classes or normalisation are not those that the weights record; both are shown"
+        add("--accept_mismatch", "--accept-mismatch", type=bool, default=False, help=accept_help)
+        add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
+        add("--batch_size", "--batch-size", type=int, default=1, help="images at a time; halved where memory is short")
+        add("--device", type=str | None, default=None, help="by default cuda where there is one, else cpu")
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves the trainer and what hangs on it alone."""
+        self.config.trainer = Namespace()  # type: ignore[no-untyped-call]
+
+    def instantiate_trainer(self, **kwargs: object) -> None:  # type: ignore[override]
+        """None: nothing is trained."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the weights."""
+        return Path(self.config_init.checkpoint or Path(self.config_init.run_dir) / WEIGHTS)
+
+    def load_network(self) -> nn.Module:
+        """The network of the task with its weights, compared with the data that it is to be used on.
+
+        Raises:
+            ValueError: weights of another network, or a file that holds none; or classes or a normalisation that are
+                not those that the weights record.
+            OSError: the file cannot be read.
+        """
+        if not isinstance(self.model, SegmentationTask):
+            self.parser.error(f"the task must be a segrobust.tasks.SegmentationTask, got {type(self.model).__name__}")
+        network, file, space = self.model.network, self.checkpoint, self.load_data().label_space
+        if not file.exists() and self.config_init.checkpoint is None and _came_with_weights(network):
+            conflicts = find_conflicts(network, space)
+        else:
+            load_weights(network, file)
+            conflicts = find_conflicts(network, space, weights=read_record(file), file=str(file))
+        if conflicts and not self.config_init.accept_mismatch:
+            raise ValueError("\n".join((*conflicts, "if this is meant, go on with --accept_mismatch true")))
+        for conflict in conflicts:
+            say(f"warning  {conflict}")
+        return network
+
+    def load_data(self) -> SegmentationDataset:
+        """The data set of the split.
+
+        Raises:
+            ValueError: the data module has none.
+        """
+        if not isinstance(self.datamodule, SegmentationDataModule):
+            got = type(self.datamodule).__name__
+            self.parser.error(f"the data must be a segrobust.data.SegmentationDataModule, got {got}")
+        split = self.config_init.split
+        dataset: SegmentationDataset | None = getattr(self.datamodule, split)
+        if dataset is None:
+            raise ValueError(f"the data module has no {split} data; choose another --split, or give it some")
+        return dataset
+
+
+def default_device(local_rank: int = 0) -> str:
+    """The GPU of this process, in turn where there are fewer than processes; else the CPU."""
+    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+
+def _came_with_weights(network: nn.Module) -> bool:
+    """Whether a network of a library brought all its weights with it."""
+    records = (getattr(module, "record", None) for module in network.modules())
+    return any(isinstance(record, NetworkRecord) and record.pretrained for record in records)

@@ -1,0 +1,42 @@
+"""`evaluate.py report` and `evaluate.py compare`: pages made of the files of runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from segrobust.cli.command import say, stop
+from segrobust.evaluation.reporting.comparison.compare import compare_runs
+from segrobust.evaluation.reporting.report import write_report
+from segrobust.evaluation.run.run_directory import RunDirectory
+
+_RUN_HELP = "directory of a run: `evaluation-...` in the run_dir of an evaluation"
+
+
+def report_command(arguments: Sequence[str]) -> None:
+    """Makes summaries, curves, tables and the page of a run anew from its records, and prints the tables."""
+    parser = ArgumentParser(prog="evaluate.py report", description=report_command.__doc__)
+    parser.add_argument("run", type=Path, help=_RUN_HELP)
+    options = parser.parse_args(list(arguments))
+    try:
+        write_report(RunDirectory(options.run)).print()
+    except (ValueError, OSError) as error:
+        stop(error)
+
+
+def compare_command(arguments: Sequence[str]) -> None:
+    """Sets several runs side by side on one page."""
+    parser = ArgumentParser(prog="evaluate.py compare", description=compare_command.__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help=_RUN_HELP)
+    parser.add_argument("--output", type=Path, default=Path("compare.html"), help="the page")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="compare even where images, data, thresholds or precision differ; the page says so",
+    )
+    options = parser.parse_args(list(arguments))
+    try:
+        page = compare_runs(options.runs, options.output, force=options.force)
+    except (ValueError, OSError) as error:
+        stop(error)
+    say(f"report   {page}")

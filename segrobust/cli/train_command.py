@@ -1,0 +1,73 @@
+"""`train.py`: trains a network, then writes its weights with what they were trained for."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser
+
+from segrobust.callbacks import TimeLeft, require_wandb_login
+from segrobust.cli.command import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
+from segrobust.data import SegmentationDataModule
+from segrobust.networks import make_record, save_weights
+from segrobust.tasks import OtherPlanError, SegmentationTask
+
+
+class TrainCLI(SegRobustCLI):
+    """Train a segmentation network on clean or attacked images. A bare command trains the demo on generated scenes."""
+
+    demo = (
+        *("--config", str(ROOT / "configs" / "demo.yaml")),
+        *("--model.init_args.initial_weights", str(DEMO_WEIGHTS)),
+    )
+
+    callbacks = (TimeLeft,)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds resumption and the checkpoints that it needs."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--resume", type=bool, default=False, help="continue the run in run_dir where it stopped")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": True})
+        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses to mix two runs; logs to CSV files, new ones at each start, unless a logger is given."""
+        run_dir, last = Path(self.config.run_dir), _last_checkpoint(self.config.run_dir)
+        if last.exists() and not self.config.resume:
+            self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
+        if self.config.resume and not last.exists():
+            self.parser.error(f"nothing to resume: there is no {last}; leave out --resume to start the run")
+        if self.config.trainer.logger is None:
+            self.config.trainer.logger = Namespace(  # type: ignore[no-untyped-call]
+                class_path="lightning.pytorch.loggers.CSVLogger",
+                init_args=Namespace(save_dir=str(run_dir), name="logs"),  # type: ignore[no-untyped-call]
+            )
+
+
+def train() -> None:
+    """Entry point of `train.py`: trains, then writes the weights with what they were trained for."""
+    cli = TrainCLI()
+    try:
+        require_wandb_login(cli.trainer.loggers)
+    except ValueError as error:
+        stop(error)
+    last = _last_checkpoint(cli.config.run_dir)
+    start = str(last) if cli.config.resume else None
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
+    except (OtherPlanError, FloatingPointError) as error:
+        stop(error)
+    if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
+        weights = Path(cli.config.run_dir) / WEIGHTS
+        space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None
+        save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
+        cli.trainer.print(f"weights  {weights}\nlogs     {cli.trainer.log_dir}")
+
+
+def _checkpoint_folder(run_dir: str) -> str:
+    return str(Path(run_dir) / "checkpoints")
+
+
+def _last_checkpoint(run_dir: str) -> Path:
+    return Path(_checkpoint_folder(run_dir)) / "last.ckpt"

@@ -1,0 +1,83 @@
+"""ADE20K as the scene parsing benchmark of 2016 gives it: 150 classes of everyday scenes.
+
+Source: Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017; the archive `ADEChallengeData2016.zip`. Names
+are the first ones of its `objectInfo150.txt`, colours those of the benchmark's development kit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from segrobust.data.datasets.ade20k_classes import COLORS, NAMES
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.images import Size
+from segrobust.data.files.label_tables import LabelTable
+from segrobust.data.files.listing import pair_files
+from segrobust.data.files.paths import find_root, require_folders
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.label_space import LabelSpace
+
+ADE20K_150: Final = LabelSpace(names=NAMES, palette=COLORS)
+
+_FOLDERS: Final = {"train": "training", "val": "validation"}
+_ENVIRONMENT_VARIABLE = "SEGROBUST_ADE20K"
+_LAYOUT = (
+    "the archive ADEChallengeData2016.zip, unpacked: ADEChallengeData2016/images and ADEChallengeData2016/annotations, "
+    "each with training and validation. The full data set of 3688 objects (ADE20K_2021_17_01) has other files"
+)
+_TABLE: Final = LabelTable(
+    {0: ADE20K_150.ignore_index} | {label + 1: label for label in range(ADE20K_150.num_classes)},
+    "0 (void) and 1..150. Masks whose labels begin at 0 with 255 for void have been reduced before; the original ones "
+    "are needed",
+)
+
+
+class ADE20K(PairedFiles):
+    """ADE20K with 150 classes; 0 in the masks, pixels of no class, becomes void and k becomes class k - 1.
+
+    Args:
+        root: Folder that holds `ADEChallengeData2016`, or that folder itself; the environment variable SEGROBUST_ADE20K
+            when None.
+        split: Which images: 20210 to train on, 2000 to validate.
+        size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes, which
+            differ, when None.
+        transform: Applied to every sample that is read; nothing when None.
+
+    Raises:
+        ValueError: No root, another layout, another split, or files that are missing or do not fit together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: Literal["train", "val"] = "train",
+        size: Size | None = None,
+        transform: JointTransform | None = None,
+    ) -> None:
+        if split not in _FOLDERS:
+            raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+        outer = find_root(root, _ENVIRONMENT_VARIABLE, "ADE20K")
+        inner = outer / "ADEChallengeData2016"
+        folder = inner if inner.is_dir() else outer
+        images, masks = f"images/{_FOLDERS[split]}", f"annotations/{_FOLDERS[split]}"
+        require_folders(folder, (images, masks), _LAYOUT)
+        super().__init__(
+            label_space=ADE20K_150,
+            pairs=pair_files(folder / images, folder / masks, root=folder),
+            size=size,
+            transform=transform,
+        )
+        self.split = split
+
+    def map_labels(self, raw: Pixels) -> Pixels:
+        """0 to void, k to k - 1.
+
+        Raises:
+            DataFault: A value above 150.
+        """
+        return _TABLE.map(raw)
+
+    def describe(self) -> str:
+        """One line such as "ADE20K val, 2000 images, 150 classes"."""
+        return f"ADE20K {self.split}, {len(self)} images, {self.label_space.num_classes} classes"

@@ -1,0 +1,108 @@
+"""CamVid in the layout of SegNet: 11 classes, driving videos of Cambridge.
+
+Sources: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009 (the data); Badrinarayanan, Kendall,
+Cipolla, "SegNet", 2017 (the 11 classes and the folders `train`, `trainannot`, `val`, `valannot`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.images import Size
+from segrobust.data.files.listing import pair_files
+from segrobust.data.files.paths import find_root, require_folders
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.label_space import LabelSpace
+
+CAMVID: Final = LabelSpace(
+    names=(
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign_symbol",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    ),
+    palette=(
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (60, 40, 222),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+
+_ENVIRONMENT_VARIABLE = "SEGROBUST_CAMVID"
+_RAW_VOID = 11
+
+
+class CamVid(PairedFiles):
+    """CamVid frames with masks of 11 classes; void, 11 in the files, becomes 255.
+
+    Args:
+        root: Folder that holds `train`, `trainannot`, `val` and `valannot`; the environment variable SEGROBUST_CAMVID
+            when None.
+        split: Which of the two.
+        size: `(H, W)` that every frame is resized to (bilinear with antialiasing; masks nearest), 360x480 when None.
+        transform: Applied to every sample that is read; nothing when None.
+
+    Raises:
+        ValueError: No root, another layout, or a pair of files that does not fit together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: Literal["train", "val"] = "train",
+        size: Size | None = None,
+        transform: JointTransform | None = None,
+    ) -> None:
+        if split not in ("train", "val"):
+            raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+        folder = _find_root(root)
+        super().__init__(
+            label_space=CAMVID,
+            pairs=pair_files(folder / split, folder / f"{split}annot", root=folder),
+            size=size,
+            transform=transform,
+        )
+        self.split = split
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Per frame the video it is from: the part of its name before the first `_`."""
+        return tuple(name.split("_", 1)[0] for name in self.names)
+
+    def map_labels(self, raw: Pixels) -> Pixels:
+        """Void from 11 to 255; other values unchanged."""
+        return np.where(raw == _RAW_VOID, np.uint8(CAMVID.ignore_index), raw)
+
+    def describe(self) -> str:
+        """One line such as "CamVid val, 101 images, 11 classes"."""
+        return f"CamVid {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+
+
+def _find_root(root: str | Path | None) -> Path:
+    folder = find_root(root, _ENVIRONMENT_VARIABLE, "CamVid")
+    require_folders(
+        folder,
+        ("train", "trainannot", "val", "valannot"),
+        "CamVid in the layout of SegNet: train, trainannot, val and valannot, images beside index masks of the same "
+        "names. The original 32 classes in colours are read by CamVid32",
+    )
+    return folder

@@ -1,0 +1,169 @@
+"""Cityscapes with fine annotations: 19 classes, street scenes of 50 cities at 1024x2048.
+
+Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016; ids and colours from
+`cityscapesscripts/helpers/labels.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.faults import DataFault, found
+from segrobust.data.files.images import Size
+from segrobust.data.files.label_tables import LabelTable
+from segrobust.data.files.listing import checked_pairs, list_files, match
+from segrobust.data.files.paths import check_links, check_name, find_root, require_folders
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.label_space import LabelSpace
+
+CITYSCAPES: Final = LabelSpace(
+    names=(
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic light",
+        "traffic sign",
+        "vegetation",
+        "terrain",
+        "sky",
+        "person",
+        "rider",
+        "car",
+        "truck",
+        "bus",
+        "train",
+        "motorcycle",
+        "bicycle",
+    ),
+    palette=(
+        (128, 64, 128),
+        (244, 35, 232),
+        (70, 70, 70),
+        (102, 102, 156),
+        (190, 153, 153),
+        (153, 153, 153),
+        (250, 170, 30),
+        (220, 220, 0),
+        (107, 142, 35),
+        (152, 251, 152),
+        (70, 130, 180),
+        (220, 20, 60),
+        (255, 0, 0),
+        (0, 0, 142),
+        (0, 0, 70),
+        (0, 60, 100),
+        (0, 80, 100),
+        (0, 0, 230),
+        (119, 11, 32),
+    ),
+)
+
+_EVALUATED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The id of each class, in the order of the train ids."""
+
+_VOID = CITYSCAPES.ignore_index
+_ENDINGS: Final = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
+_TABLES: Final = {
+    "_gtFine_labelIds": LabelTable(
+        {255: _VOID}  # the id -1, as a byte
+        | dict.fromkeys(range(34), _VOID)
+        | {raw: label for label, raw in enumerate(_EVALUATED_IDS)},
+        "the ids 0..33 and -1 of Cityscapes (labelIds)",
+    ),
+    "_gtFine_labelTrainIds": LabelTable(
+        {255: _VOID} | {label: label for label in range(CITYSCAPES.num_classes)},
+        "the train ids 0..18 and 255 of Cityscapes (labelTrainIds)",
+    ),
+}
+_ENVIRONMENT_VARIABLE = "SEGROBUST_CITYSCAPES"
+_LAYOUT = (
+    "the archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder: "
+    "leftImg8bit/<split>/<city> and gtFine/<split>/<city>. They are downloaded with an account of "
+    "cityscapes-dataset.com"
+)
+
+
+class Cityscapes(PairedFiles):
+    """Cityscapes; ids that are not evaluated become void.
+
+    Masks are the `*_gtFine_labelIds.png` of the archive, else `*_gtFine_labelTrainIds.png`.
+
+    Args:
+        root: Folder that holds `leftImg8bit` and `gtFine`; the environment variable SEGROBUST_CITYSCAPES when None.
+        split: Which images; those of `test` have no public masks.
+        size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest), 1024x2048 when None.
+        transform: Applied to every sample that is read; nothing when None.
+
+    Raises:
+        ValueError: No root, another layout, another split, or files that are missing or do not fit together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: Literal["train", "val"] = "train",
+        size: Size | None = None,
+        transform: JointTransform | None = None,
+    ) -> None:
+        if split not in ("train", "val"):
+            raise ValueError(f"split must be 'train' or 'val' (the masks of 'test' are not public), got {split!r}")
+        folder = find_root(root, _ENVIRONMENT_VARIABLE, "Cityscapes")
+        require_folders(folder, (f"leftImg8bit/{split}", f"gtFine/{split}"), _LAYOUT)
+        images = _of_all_cities(folder, f"leftImg8bit/{split}", "_leftImg8bit", "images")
+        ending, masks = _masks(folder, split)
+        pairs = match(images, masks, f"*{ending}.png in gtFine/{split}", f"in leftImg8bit/{split}")
+        self._table = _TABLES[ending]
+        super().__init__(label_space=CITYSCAPES, pairs=checked_pairs(pairs), size=size, transform=transform)
+        self.split = split
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Per image the city that it is from."""
+        return tuple(name.split("_", 1)[0] for name in self.names)
+
+    def map_labels(self, raw: Pixels) -> Pixels:
+        """From ids or train ids to classes, void as 255.
+
+        Raises:
+            DataFault: A value that Cityscapes does not have.
+        """
+        return self._table.map(raw)
+
+    def describe(self) -> str:
+        """One line such as "Cityscapes val, 500 images, 19 classes"."""
+        return f"Cityscapes {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+
+
+def _masks(root: Path, split: str) -> tuple[str, Mapping[str, Path]]:
+    """The ending of the masks that are there, and the masks by sample name."""
+    for ending in _ENDINGS:
+        masks = _of_all_cities(root, f"gtFine/{split}", ending, "masks")
+        if masks:
+            return ending, masks
+    raise DataFault(
+        f"no masks in {root / 'gtFine' / split}; looked for */*_gtFine_labelIds.png. Expected: {_LAYOUT}", kind="layout"
+    )
+
+
+def _of_all_cities(root: Path, below: str, ending: str, what: str) -> dict[str, Path]:
+    """Files by sample name; cities without such a file are left to the pairing to tell."""
+    files: dict[str, Path] = {}
+    for entry in sorted(os.scandir(root / below), key=lambda entry: entry.name):
+        city = root / below / entry.name
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        try:
+            check_name(entry.name, below)
+            check_links(city, root)
+            files |= list_files(city, frozenset({".png"}), what, root=root, ending=ending)
+        except DataFault as fault:
+            if fault.kind != "layout":
+                found(fault)
+    return files

@@ -1,0 +1,124 @@
+"""Anyone's images and masks in two folders, with the classes named in a file beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.color_masks import ColorTable
+from segrobust.data.files.images import COLOR_MODES, INDEX_MODES, Size, mask_mode
+from segrobust.data.files.listing import pair_files
+from segrobust.data.files.palettes import default_palette
+from segrobust.data.files.paths import check_links, check_name
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.label_space import LabelSpace, parse_names, parse_palette
+
+_CLASSES = "classes.yaml"
+_KEYS = {"names", "palette", "ignore_index", "void_color"}
+
+
+class Folder(PairedFiles):
+    """Images in `images/<split>`, masks of the same names in `masks/<split>`, classes in `classes.yaml`.
+
+    Images are of 8 bits per channel. Masks are PNGs of one 8-bit channel, grey or palette, whose values are class
+    indices or void; or, where the file of classes gives a palette, RGB PNGs in its colours. That file holds `names`, a
+    list in the order of the indices; `palette`, a list of [R, G, B], where masks are in colours or the default colours
+    do not please; `ignore_index`, where void is not 255; and `void_color`, where void is not black in masks in colours.
+
+    Args:
+        root: Folder that holds `images`, `masks` and `classes.yaml`.
+        split: Name of a folder below `images` and `masks`.
+        size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes when
+            None, which takes batches of one where they differ.
+        transform: Applied to every sample that is read; nothing when None.
+
+    Raises:
+        ValueError: A folder or file is missing, files have no partner, a pair does not fit together, or the file of
+            classes is not of that form.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        size: Size | None = None,
+        transform: JointTransform | None = None,
+    ) -> None:
+        folder = Path(root)
+        if not split or Path(split).name != split or split == "..":
+            raise ValueError(f"split is the name of a folder below {folder / 'images'}, got {split!r}")
+        check_name(split, "split")
+        check_links(folder / _CLASSES, folder)
+        classes = _read_classes(folder / _CLASSES)
+        self._colors = classes.colors
+        super().__init__(
+            label_space=classes.label_space,
+            pairs=pair_files(
+                folder / "images" / split,
+                folder / "masks" / split,
+                root=folder,
+                modes=INDEX_MODES if classes.colors is None else INDEX_MODES | COLOR_MODES,
+            ),
+            size=size,
+            transform=transform,
+        )
+        self.root = folder
+        self.split = split
+
+    def read_labels(self, path: Path) -> Pixels:
+        """Labels of a mask file: its values, or what its colours stand for."""
+        if self._colors is not None and mask_mode(path) in COLOR_MODES:
+            return self._colors.read(path)
+        return super().read_labels(path)
+
+    def describe(self) -> str:
+        """One line such as "harbour val, 40 images, 5 classes", by the name of the root folder."""
+        name = self.root.resolve().name
+        return f"{name} {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Classes:
+    label_space: LabelSpace
+    colors: ColorTable | None
+
+
+def _read_classes(path: Path) -> _Classes:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; write into it `names: [sky, road, ...]`, in the order of the indices")
+    try:
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(data, dict) or "names" not in data or not data.keys() <= _KEYS:
+        got = sorted(map(str, data)) if isinstance(data, dict) else data
+        raise ValueError(f"{path} must hold names, and may hold palette, ignore_index and void_color, got {got!r}")
+    ignore_index = data.get("ignore_index", 255)
+    if not isinstance(ignore_index, int) or not 0 <= ignore_index <= 255:
+        raise ValueError(f"{path}: ignore_index must be a value that a mask can hold, 0..255, got {ignore_index!r}")
+    try:
+        names = parse_names(data["names"])
+        palette = parse_palette(data["palette"]) if "palette" in data else default_palette(len(names))
+        label_space = LabelSpace(names=names, palette=palette, ignore_index=ignore_index)
+        return _Classes(label_space=label_space, colors=_color_table(data, label_space))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _color_table(data: dict[str, Any], space: LabelSpace) -> ColorTable | None:
+    """Colours that masks may have; None where the file of classes gives no palette, or one that cannot be read back."""
+    given = "void_color" in data
+    if "palette" not in data:
+        if given:
+            raise ValueError("void_color is for masks in colours, which need a palette")
+        return None
+    (void,) = parse_palette([data["void_color"]]) if given else ((0, 0, 0),)
+    if given and void in space.palette:
+        raise ValueError(f"void_color {void} is also the colour of class {space.names[space.palette.index(void)]!r}")
+    if len(set(space.palette)) != len(space.palette):
+        return None
+    return ColorTable({void: space.ignore_index} | {color: label for label, color in enumerate(space.palette)})

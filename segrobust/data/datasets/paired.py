@@ -1,0 +1,89 @@
+"""Data sets that are files: images, and masks of the same names."""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+
+import torch
+
+from segrobust.data.files.faults import DataFault
+from segrobust.data.files.images import Size, check_size, read_image, read_mask, resize_labels
+from segrobust.data.files.listing import Pair
+from segrobust.data.segmentation_dataset import JointTransform, Pixels, SegmentationDataset
+from segrobust.label_space import LabelSpace
+
+
+class PairedFiles(SegmentationDataset, abc.ABC):
+    """Image and mask files, read on demand and checked against the label space.
+
+    Args:
+        label_space: Meaning of the mask values.
+        pairs: The files, from `pair_files` or `checked_pairs`.
+        size: `(H, W)` that every sample is resized to; native sizes when None.
+        transform: Applied to every sample that is read; nothing when None.
+
+    Raises:
+        ValueError: `size` is not two positive integers, or there is no pair.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_space: LabelSpace,
+        pairs: tuple[Pair, ...],
+        size: Size | None,
+        transform: JointTransform | None,
+    ) -> None:
+        check_size(size)
+        super().__init__(label_space=label_space, names=tuple(pair.name for pair in pairs), transform=transform)
+        self.pairs = pairs
+        self.size = None if size is None else (size[0], size[1])
+
+    def map_labels(self, raw: Pixels) -> Pixels:
+        """Turn the values of a mask file, `(H, W)`, into labels; the same values unless a data set maps them."""
+        return raw
+
+    def read_labels(self, path: Path) -> Pixels:
+        """Labels of a mask file at its own size, `(H, W)`; of indices unless a data set reads others."""
+        return self.map_labels(read_mask(path))
+
+    def load(self, index: int) -> tuple[Pixels, Pixels]:
+        """Read one sample before the transform.
+
+        Raises:
+            DataFault: A file cannot be decoded, or its mask holds values outside the label space.
+        """
+        labels = self.load_labels(index)
+        return self.load_image(index), labels
+
+    def load_image(self, index: int) -> Pixels:
+        """The image alone, `(H, W, 3)`.
+
+        Raises:
+            DataFault: The file cannot be decoded.
+        """
+        return read_image(self.pairs[index].image, self.size)
+
+    def load_labels(self, index: int) -> Pixels:
+        """The labels alone, `(H, W)`.
+
+        Raises:
+            DataFault: The file cannot be decoded, is of another size, or holds values outside the label space.
+        """
+        pair = self.pairs[index]
+        try:
+            labels = self.read_labels(pair.mask)
+            self.label_space.check(torch.from_numpy(labels))
+        except ValueError as error:
+            named = str(error) if str(pair.mask) in str(error) else f"{pair.mask}: {error}"
+            raise DataFault(named, kind=error.kind if isinstance(error, DataFault) else "labels") from error
+        if labels.shape != pair.size:
+            raise DataFault(
+                f"{pair.mask} holds labels of {labels.shape}, its image is of {pair.size} (height, width)", kind="size"
+            )
+        return resize_labels(labels, self.size)
+
+    def content(self) -> dict[str, object]:
+        """The native size of every pair, from the headers, and the size asked for."""
+        return {"native_sizes": [pair.size for pair in self.pairs], "size": self.size}

@@ -1,0 +1,193 @@
+"""PASCAL VOC 2012 segmentation: 20 object classes and background, alone or with the masks of SBD.
+
+Sources: Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015; Hariharan et al.,
+"Semantic Contours from Inverse Detectors", ICCV 2011 (SBD, archive `benchmark.tgz`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
+
+import numpy as np
+import scipy.io
+
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.faults import DataFault
+from segrobust.data.files.images import Size
+from segrobust.data.files.listing import Pair, checked_pairs, chosen, list_files, match, read_names
+from segrobust.data.files.palettes import voc_color
+from segrobust.data.files.paths import find_root, require_folders
+from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.label_space import LabelSpace
+
+_NAMES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+PASCAL_VOC: Final = LabelSpace(names=_NAMES, palette=tuple(voc_color(index) for index in range(len(_NAMES))))
+
+VOCSplit: TypeAlias = Literal["train", "val", "trainval", "train_aug"]
+
+_ENVIRONMENT_VARIABLE = "SEGROBUST_VOC"
+_LAYOUT = (
+    "the archive VOCtrainval_11-May-2012.tar, unpacked: VOCdevkit/VOC2012 with JPEGImages, SegmentationClass and "
+    "ImageSets/Segmentation"
+)
+_SBD_LAYOUT = "the archive benchmark.tgz of SBD, unpacked: benchmark_RELEASE/dataset with cls, train.txt and val.txt"
+_LARGEST_MAT = 2**20
+"""Bytes; a mask of SBD has some ten thousand. Compressed data can grow a thousandfold when it is read."""
+
+_DAMAGED_MAT = (
+    scipy.io.matlab.MatReadError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    NotImplementedError,  # version 7.3
+    OverflowError,
+    MemoryError,
+    zlib.error,
+)
+"""What scipy raises on files that are cut, changed, or of another form."""
+
+
+class PascalVOC(PairedFiles):
+    """PASCAL VOC 2012; the border of objects, 255 in the masks, is void.
+
+    `train_aug` is the training set of most papers, 10582 images: `train` and all images that SBD labels, without those
+    of `val`. Images of `train` keep their own masks. SBD's masks are read from its MATLAB files where `sbd` is given,
+    else from the PNGs that are passed around as `SegmentationClassAug`, beside `SegmentationClass`.
+
+    Args:
+        root: Folder that holds `VOCdevkit`, or `VOCdevkit`, or `VOC2012` itself; the environment variable SEGROBUST_VOC
+            when None.
+        split: Which images.
+        size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes, which
+            differ, when None.
+        transform: Applied to every sample that is read; nothing when None.
+        sbd: Folder that holds `benchmark_RELEASE`, or `benchmark_RELEASE` itself; for `train_aug` alone.
+
+    Raises:
+        ValueError: No root, another layout, another split, `sbd` with another split, a list that names files outside
+            the data set, or files that are missing or do not fit together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: VOCSplit = "train",
+        size: Size | None = None,
+        transform: JointTransform | None = None,
+        sbd: str | Path | None = None,
+    ) -> None:
+        if split not in get_args(VOCSplit):
+            raise ValueError(f"split must be one of {', '.join(get_args(VOCSplit))}, got {split!r}")
+        if sbd is not None and split != "train_aug":
+            raise ValueError(f"sbd=... adds masks to split='train_aug' and has no effect on {split!r}; leave it out")
+        folder = _inside(
+            find_root(root, _ENVIRONMENT_VARIABLE, "PASCAL VOC 2012"), ("VOCdevkit/VOC2012", "VOC2012"), "JPEGImages"
+        )
+        require_folders(folder, ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"), _LAYOUT)
+        pairs = _augmented(folder, sbd) if split == "train_aug" else _listed(folder, split)
+        super().__init__(label_space=PASCAL_VOC, pairs=pairs, size=size, transform=transform)
+        self.split: VOCSplit = split
+        self._masks = "PNG" if sbd is None else "MATLAB"
+
+    def read_labels(self, path: Path) -> Pixels:
+        """Labels of a PNG, or of a MATLAB file of SBD."""
+        return _read_mat(path) if path.suffix == ".mat" else super().read_labels(path)
+
+    def content(self) -> dict[str, object]:
+        """Sizes, and where masks beyond those of VOC are from."""
+        return {**super().content(), "split": self.split, "masks": self._masks}
+
+    def describe(self) -> str:
+        """One line such as "PASCAL VOC 2012 val, 1449 images, 21 classes"."""
+        return f"PASCAL VOC 2012 {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+
+
+def _inside(root: Path, below: tuple[str, ...], sign: str) -> Path:
+    """The first of the root and folders below it that holds `sign`; the likeliest where none does."""
+    candidates = [root, *(root / name for name in below)]
+    return next((folder for folder in candidates if (folder / sign).exists()), candidates[0])
+
+
+def _listed(folder: Path, split: str) -> tuple[Pair, ...]:
+    """Images and masks that a list names, in its order."""
+    names_file = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+    names = read_names(names_file, root=folder)
+    images = list_files(folder / "JPEGImages", frozenset({".jpg"}), "images", root=folder)
+    masks = list_files(folder / "SegmentationClass", frozenset({".png"}), "masks", root=folder)
+    images = chosen(images, names, "an image in JPEGImages", names_file)
+    masks = chosen(masks, names, "a mask in SegmentationClass", names_file)
+    return checked_pairs((name, images[name], masks[name]) for name in names if name in images and name in masks)
+
+
+def _augmented(folder: Path, sbd: str | Path | None) -> tuple[Pair, ...]:
+    """Images of VOC `train` and of SBD without those of VOC `val`."""
+    lists = folder / "ImageSets" / "Segmentation"
+    train = read_names(lists / "train.txt", root=folder)
+    held_out = set(read_names(lists / "val.txt", root=folder))
+    images = list_files(folder / "JPEGImages", frozenset({".jpg"}), "images", root=folder)
+    own = list_files(folder / "SegmentationClass", frozenset({".png"}), "masks", root=folder)
+    more = _png_masks(folder) if sbd is None else _mat_masks(Path(sbd))
+    masks = {name: path for name, path in more.items() if name not in held_out}
+    masks |= chosen(own, train, "a mask in SegmentationClass", lists / "train.txt")
+    images = chosen(images, sorted(masks), "an image in JPEGImages", folder)
+    return checked_pairs(match(images, masks, "", "in JPEGImages"))
+
+
+def _png_masks(folder: Path) -> dict[str, Path]:
+    require_folders(
+        folder,
+        ("SegmentationClassAug",),
+        "SegmentationClassAug, the masks of SBD as PNGs, for split='train_aug'. Or pass sbd=..., " + _SBD_LAYOUT,
+    )
+    return list_files(folder / "SegmentationClassAug", frozenset({".png"}), "masks", root=folder)
+
+
+def _mat_masks(sbd: Path) -> dict[str, Path]:
+    root = _inside(sbd, ("benchmark_RELEASE",), "dataset")
+    require_folders(root, ("dataset/cls",), _SBD_LAYOUT)
+    masks = list_files(root / "dataset" / "cls", frozenset({".mat"}), "masks", root=root)
+    names = [name for part in ("train", "val") for name in read_names(root / "dataset" / f"{part}.txt", root=root)]
+    return chosen(masks, names, "a mask in cls", root / "dataset")
+
+
+def _read_mat(path: Path) -> Pixels:
+    """The field `Segmentation` of the structure `GTcls`, `(H, W)`."""
+    if path.stat().st_size > _LARGEST_MAT:
+        raise DataFault(
+            f"{path} has {path.stat().st_size} bytes; a mask of SBD has at most {_LARGEST_MAT}", kind="too large"
+        )
+    try:
+        labels = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
+    except _DAMAGED_MAT as error:
+        raise DataFault(
+            f"{path} is not a mask of SBD, a MATLAB file with GTcls: {error!r}", kind="unreadable"
+        ) from error
+    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype != np.uint8:
+        raise DataFault(f"{path}: GTcls.Segmentation must be a matrix of bytes", kind="mode")
+    return np.ascontiguousarray(labels)

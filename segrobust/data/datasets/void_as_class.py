@@ -1,0 +1,64 @@
+"""Void as a class: some networks were trained, and are measured, on pixels that have no label.
+
+Source: the released code of Croce, Singh and Hein, "Towards Reliable Evaluation and Fast Training of Robust Semantic
+Segmentation Models", ECCV 2024: what has no label is background in Pascal VOC, and class 0 of 151 in ADE20K.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segrobust.data.segmentation_dataset import Pixels, SegmentationDataset
+from segrobust.label_space import LabelSpace
+
+_COLOR = (0, 0, 0)
+
+
+class VoidAsClass(SegmentationDataset):
+    """Another data set whose void pixels belong to a class; none is left out.
+
+    A class of that name takes them where there is one. Where there is none, it comes before the others, whose indices
+    grow by one.
+
+    Args:
+        dataset: The other data set, with its transform.
+        name: Of the class.
+
+    Raises:
+        ValueError: The data set is at fault.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, name: str = "background") -> None:
+        space = dataset.label_space
+        self._is_new = name not in space.names
+        if self._is_new:
+            space = LabelSpace(
+                names=(name, *space.names), palette=(_COLOR, *space.palette), ignore_index=space.ignore_index
+            )
+        super().__init__(label_space=space, names=dataset.names, transform=None)
+        self.dataset = dataset
+        self.class_name = name
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Those of the other data set."""
+        return self.dataset.sequences
+
+    def load(self, index: int) -> tuple[Pixels, Pixels]:
+        """Read one sample, transformed as in the other data set: `(H, W, 3), (H, W)`."""
+        void = self.dataset.label_space.ignore_index
+        image, mask = self.dataset.load(index)
+        if self.dataset.transform is not None:
+            image, mask = self.dataset.transform(image, mask, ignore_index=void)
+        is_void = mask == void
+        labels = mask + np.uint8(self._is_new)
+        labels[is_void] = self.label_space.names.index(self.class_name)
+        return image, labels
+
+    def describe(self) -> str:
+        """One line such as "ADE20K val, 2000 images, 150 classes, void as background"."""
+        return f"{self.dataset.describe()}, void as {self.class_name}"
+
+    def content(self) -> dict[str, object]:
+        """The fingerprint of the other data set."""
+        return {"dataset": self.dataset.fingerprint()}

@@ -1,0 +1,1 @@
+"""Files of images and masks: what is read, and what is refused."""

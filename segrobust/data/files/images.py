@@ -1,0 +1,168 @@
+"""Image and mask files: header checks before any decoding, reading, resizing. Pillow is the codec."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from segrobust.data.files.faults import DataFault
+from segrobust.data.segmentation_dataset import Pixels
+
+Size: TypeAlias = tuple[int, int]
+MaskMode: TypeAlias = Literal["L", "P", "RGB"]
+
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MASK_SUFFIXES: Final = frozenset({".png"})
+INDEX_MODES: Final[frozenset[MaskMode]] = frozenset({"L", "P"})
+COLOR_MODES: Final[frozenset[MaskMode]] = frozenset({"RGB"})
+
+_ORIENTATION_TAG = 0x0112
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error, zlib.error)
+"""What Pillow's codecs raise on files that are cut or changed."""
+
+
+def image_size(path: Path) -> Size:
+    """`(H, W)` of an image by its header; nothing is decoded.
+
+    Raises:
+        DataFault: The header cannot be read, states too many pixels, or more than 8 bits per channel.
+    """
+    with _opened(path) as header:
+        if header.mode[0] in "IF":
+            raise DataFault(
+                f"{path} has mode {header.mode}, more than 8 bits per channel; convert it to 8-bit RGB", kind="mode"
+            )
+        return header.size[1], header.size[0]
+
+
+def mask_size(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Size:
+    """`(H, W)` of a mask by its header; nothing is decoded.
+
+    Raises:
+        DataFault: The header cannot be read, states too many pixels, or another mode.
+    """
+    with _opened(path) as header:
+        _check_mask_mode(header, path, modes)
+        return header.size[1], header.size[0]
+
+
+def is_turned(path: Path) -> bool:
+    """Whether an image asks viewers to turn or mirror it (EXIF orientation); it is read as it is stored.
+
+    Raises:
+        DataFault: The header cannot be read.
+    """
+    with _opened(path) as header:
+        return bool(header.getexif().get(_ORIENTATION_TAG, 1) != 1)
+
+
+def read_image(path: Path, size: Size | None = None) -> Pixels:
+    """Decode an image as RGB, `(H, W, 3)`.
+
+    Args:
+        path: A file of 8 bits per channel; grey and palette images become RGB, an alpha channel is dropped.
+        size: `(H, W)` to resize to, bilinear with antialiasing; the file's own size when None.
+
+    Raises:
+        DataFault: The file cannot be decoded, or is too large.
+    """
+    with _opened(path) as image:
+        pixels = image.convert("RGB")
+    return resize_image(np.array(pixels, dtype=np.uint8), size)
+
+
+def read_mask(path: Path) -> Pixels:
+    """Decode the label indices of a mask, `(H, W)`; a palette is not applied.
+
+    Args:
+        path: A PNG of one 8-bit channel, grey or palette.
+
+    Raises:
+        DataFault: The file cannot be decoded, is too large, or is not of that kind.
+    """
+    with _opened(path) as mask:
+        _check_mask_mode(mask, path, INDEX_MODES)
+        return np.array(mask, dtype=np.uint8)
+
+
+def read_colors(path: Path) -> Pixels:
+    """Decode a mask whose classes are colours, `(H, W, 3)`.
+
+    Raises:
+        DataFault: The file cannot be decoded, is too large, or is not RGB.
+    """
+    with _opened(path) as mask:
+        _check_mask_mode(mask, path, COLOR_MODES)
+        return np.array(mask, dtype=np.uint8)
+
+
+def mask_mode(path: Path) -> str:
+    """Pillow's mode of a mask, by its header.
+
+    Raises:
+        DataFault: The header cannot be read.
+    """
+    with _opened(path) as mask:
+        return mask.mode
+
+
+def resize_image(image: Pixels, size: Size | None) -> Pixels:
+    """Resize `(H, W, 3)` to `size`, bilinear with antialiasing; unchanged when None."""
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def resize_labels(labels: Pixels, size: Size | None) -> Pixels:
+    """Resize `(H, W)` to `size`, nearest neighbour at pixel centres; unchanged when None."""
+    if size is None or labels.shape == tuple(size):
+        return labels
+    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST), dtype=np.uint8)
+
+
+def check_size(size: Size | None) -> None:
+    """Refuse a size that is not two positive integers.
+
+    Raises:
+        ValueError: `size` is not `(H, W)` with both at least 1.
+    """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"size is (height, width), both at least 1, got {size}")
+
+
+def _check_mask_mode(mask: Image.Image, path: Path, modes: frozenset[MaskMode]) -> None:
+    if mask.mode in modes:
+        return
+    if modes >= INDEX_MODES:
+        raise DataFault(
+            f"{path} has mode {mask.mode}; a mask is a PNG of one 8-bit channel (mode L or P) whose values are class "
+            f"indices. Convert colours or 16-bit ids to indices first",
+            kind="mode",
+        )
+    raise DataFault(f"{path} has mode {mask.mode}; a mask is an RGB PNG here, one colour per class", kind="mode")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open lazily; Pillow's complaints, its size limit included, become a fault that names the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                yield image
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DataFault(
+                f"{path}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file", kind="too large"
+            ) from error
+        except DataFault:
+            raise
+        except _DAMAGED as error:
+            raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error

@@ -1,0 +1,209 @@
+"""Which files belong to a data set: listing folders, reading lists of names, pairing images with masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from segrobust.data.files.faults import DataFault, found, gathering
+from segrobust.data.files.images import (
+    IMAGE_SUFFIXES,
+    INDEX_MODES,
+    MASK_SUFFIXES,
+    MaskMode,
+    Size,
+    image_size,
+    mask_size,
+)
+from segrobust.data.files.paths import check_links, check_name
+
+_LARGEST_LIST: Final = 2**24
+"""Bytes; the longest list of a published data set has a hundredth of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An image file, its mask file, and the size `(H, W)` of both."""
+
+    name: str
+    image: Path
+    mask: Path
+    size: Size
+
+
+def pair_files(
+    image_folder: Path, mask_folder: Path, *, root: Path, modes: frozenset[MaskMode] = INDEX_MODES
+) -> tuple[Pair, ...]:
+    """Pair images and masks by file name without suffix, sorted by name, and check their headers.
+
+    Nothing is decoded.
+
+    Args:
+        image_folder: Folder of images.
+        mask_folder: Folder of PNG masks.
+        root: Folder of the data set, which no symbolic link may leave.
+        modes: Pillow modes that a mask may have.
+
+    Raises:
+        DataFault: A folder is missing or empty, files have no partner, two files share a name, a name or link is not
+            allowed, or a pair fails in its headers: see `checked_pairs`.
+    """
+    images = list_files(image_folder, IMAGE_SUFFIXES, "images", root=root)
+    masks = list_files(mask_folder, MASK_SUFFIXES, "masks", root=root)
+    return checked_pairs(match(images, masks, f"in {mask_folder}", f"in {image_folder}"), modes=modes)
+
+
+def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path, ending: str = "") -> dict[str, Path]:
+    """Files of a folder by sample name: the file name without suffix and without `ending`. Hidden files are left out.
+
+    Args:
+        folder: Searched without its sub-folders.
+        suffixes: Allowed suffixes, in lower case.
+        what: What the files are, for messages.
+        root: Folder of the data set, which no symbolic link may leave.
+        ending: Files whose names end otherwise are left out.
+
+    Raises:
+        DataFault: The folder is missing or has no such file, two files have one name, a name is not printable, or a
+            symbolic link leads out of the root.
+    """
+    if not folder.is_dir():
+        raise DataFault(f"the folder of {what} is missing: {folder}", kind="layout")
+    check_links(folder, root)
+    files: dict[str, Path] = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = folder / entry.name
+        if path.suffix.lower() not in suffixes or entry.name.startswith(".") or not path.stem.endswith(ending):
+            continue
+        name = path.stem.removesuffix(ending)
+        try:
+            check_name(name, str(folder))
+            if entry.is_symlink():
+                check_links(path, root)
+            if name in files:
+                raise DataFault(
+                    f"two files for one sample: {files[name]} and {path.name}; keep one of them", kind="unpaired"
+                )
+        except DataFault as fault:
+            found(fault)
+            continue
+        files[name] = path
+    if not files:
+        endings = ", ".join(f"*{ending}{suffix}" if ending else suffix for suffix in sorted(suffixes))
+        raise DataFault(f"no {what} in {folder}; looked for {endings}", kind="layout")
+    return files
+
+
+def match(
+    images: Mapping[str, Path], masks: Mapping[str, Path], masks_where: str, images_where: str
+) -> list[tuple[str, Path, Path]]:
+    """Name, image and mask of every sample, sorted by name.
+
+    Args:
+        images: Files by sample name.
+        masks: Files by sample name.
+        masks_where: Where masks were looked for, for the message.
+        images_where: Where images were looked for.
+
+    Raises:
+        DataFault: A file has no partner.
+    """
+    lonely = [
+        _names(stems, what)
+        for what, stems in (
+            (f"images without a mask {masks_where}", images.keys() - masks.keys()),
+            (f"masks without an image {images_where}", masks.keys() - images.keys()),
+        )
+        if stems
+    ]
+    if lonely:
+        found(
+            DataFault(
+                f"{'; '.join(lonely)}. An image and its mask share their name, apart from the ending", kind="unpaired"
+            )
+        )
+    return [(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
+
+
+def chosen(files: Mapping[str, Path], names: Iterable[str], what: str, listed_in: Path) -> dict[str, Path]:
+    """The files that a list names.
+
+    Raises:
+        DataFault: A name without a file.
+    """
+    names = list(names)
+    absent = [name for name in names if name not in files]
+    if absent:
+        found(DataFault(f"{_names(absent, f'names in {listed_in} without {what}')}", kind="unpaired"))
+    return {name: files[name] for name in names if name in files}
+
+
+def checked_pairs(
+    files: Iterable[tuple[str, Path, Path]], *, modes: frozenset[MaskMode] = INDEX_MODES
+) -> tuple[Pair, ...]:
+    """Pairs whose headers have been read. A mask that is no image file (`.mat`) is taken at its image's size.
+
+    Raises:
+        DataFault: A header that cannot be read, too many pixels, more than 8 bits per channel, a mask of another mode,
+            or sizes that differ.
+    """
+    pairs = []
+    for name, image, mask in files:
+        try:
+            size = image_size(image)
+            labelled = mask_size(mask, modes) if mask.suffix.lower() in MASK_SUFFIXES else size
+            if size != labelled:
+                raise DataFault(
+                    f"{image} is {size[1]}x{size[0]} but its mask {mask} is {labelled[1]}x{labelled[0]} "
+                    f"(width x height); a mask has one label per pixel of its image",
+                    kind="size",
+                )
+        except DataFault as fault:
+            found(fault)
+            continue
+        pairs.append(Pair(name=name, image=image, mask=mask, size=size))
+    return tuple(pairs)
+
+
+def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
+    """Names of samples, one a line, from a list such as `ImageSets/Segmentation/val.txt`. Blank lines are left out.
+
+    Args:
+        path: The list.
+        root: Folder of the data set, which no symbolic link may leave.
+
+    Raises:
+        DataFault: The list is missing, too long or not text, names a file outside its folder, or a name twice.
+    """
+    if not path.is_file():
+        raise DataFault(f"the list of names is missing: {path}", kind="layout")
+    check_links(path, root)
+    if path.stat().st_size > _LARGEST_LIST:
+        raise DataFault(
+            f"{path} has {path.stat().st_size} bytes; a list of names has at most {_LARGEST_LIST}", kind="list"
+        )
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataFault(f"{path} is not a list of names in UTF-8: {error}", kind="list") from error
+    names: dict[str, None] = {}
+    for name in filter(None, lines):
+        try:
+            check_name(name, str(path))
+            if name in names:
+                raise DataFault(f"{path} names {name} twice", kind="list")
+        except DataFault as fault:
+            found(fault)
+            continue
+        names[name] = None
+    return tuple(names)
+
+
+def _names(names: Iterable[str], what: str) -> str:
+    """A count with the first five names, all of them for a check."""
+    ordered = sorted(names)
+    shown = len(ordered) if gathering() else 5
+    return f"{len(ordered)} {what} ({', '.join(ordered[:shown])}{', ...' if len(ordered) > shown else ''})"

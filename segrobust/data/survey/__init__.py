@@ -1,0 +1,1 @@
+"""A first look at a whole data set: what is in it, and what is wrong with it."""

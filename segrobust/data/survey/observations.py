@@ -1,0 +1,123 @@
+"""What single samples hold, faults included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader, Dataset
+
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.faults import DataFault
+from segrobust.data.files.images import Size, is_turned
+from segrobust.data.segmentation_dataset import Pixels, SegmentationDataset
+
+_DARK = 8
+"""A grey value out of 255; an image is near-black where 99 of 100 values are below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What one sample holds, as it is read and before its transform; parts that cannot be read are None.
+
+    Attributes:
+        index: Position in the data set.
+        size: `(H, W)`.
+        counts: Pixels of every class, and of void at the end: `(K + 1,)`.
+        digest: Of the image's pixels.
+        dark: Whether the image is near-black.
+        turned: Whether the file asks viewers to turn the image.
+        faults: Kind and message of what went wrong.
+    """
+
+    index: int
+    size: Size | None = None
+    counts: npt.NDArray[np.int64] | None = None
+    digest: str | None = None
+    dark: bool = False
+    turned: bool = False
+    faults: tuple[tuple[str, str], ...] = ()
+
+
+def observe(dataset: SegmentationDataset, indices: Sequence[int], num_workers: int = 0) -> Iterator[Observation]:
+    """Read samples and say what they hold.
+
+    Args:
+        dataset: Read before its transform.
+        indices: Positions.
+        num_workers: Loading processes; 0 reads in this one.
+    """
+    yield from DataLoader(_Observed(dataset, indices), batch_size=None, num_workers=num_workers)
+
+
+class _Observed(Dataset[Observation]):
+    """Observations in the place of samples, so that loading processes make them."""
+
+    def __init__(self, dataset: SegmentationDataset, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Observation:
+        return _observe(self.dataset, self.indices[position])
+
+
+def _observe(dataset: SegmentationDataset, index: int) -> Observation:
+    """Image and labels of one sample; where one cannot be read, the other is looked at nevertheless."""
+    image: Pixels | None = None
+    labels: Pixels | None = None
+    turned, faults = False, []
+    if isinstance(dataset, PairedFiles):
+        for read in (dataset.load_image, dataset.load_labels):
+            try:
+                pixels = read(index)
+            except (ValueError, OSError) as error:
+                faults.append(_fault(error))
+                continue
+            image, labels = (pixels, labels) if pixels.ndim == 3 else (image, pixels)
+        turned = image is not None and is_turned(dataset.pairs[index].image)
+    else:
+        try:
+            image, labels = dataset.load(index)
+        except (ValueError, OSError) as error:
+            faults.append((_fault(error)[0], f"{dataset.names[index]}: {error}"))
+    counts = None
+    if labels is not None:
+        counts, foreign = _count(dataset, labels)
+        if foreign:
+            faults.append(("labels", f"{dataset.names[index]}: {foreign}"))
+    return Observation(
+        index=index,
+        size=None if image is None else (image.shape[0], image.shape[1]),
+        counts=counts,
+        digest=None if image is None else _digest(image),
+        dark=image is not None and bool(np.percentile(image, 99) < _DARK),
+        turned=turned,
+        faults=tuple(faults),
+    )
+
+
+def _fault(error: ValueError | OSError) -> tuple[str, str]:
+    return (error.kind if isinstance(error, DataFault) else "unreadable"), str(error)
+
+
+def _count(dataset: SegmentationDataset, labels: Pixels) -> tuple[npt.NDArray[np.int64], str]:
+    """Pixels of every class and of void, and a word on others."""
+    space = dataset.label_space
+    if labels.dtype != np.uint8:
+        return np.zeros(space.num_classes + 1, dtype=np.int64), f"labels must be uint8, got {labels.dtype}"
+    values = np.bincount(labels.ravel(), minlength=256)
+    counts = np.append(values[: space.num_classes], values[space.ignore_index])
+    others = [v for v in np.flatnonzero(values).tolist() if v >= space.num_classes and v != space.ignore_index]
+    return counts, f"labels {', '.join(map(str, others[:8]))} are neither a class nor void" if others else ""
+
+
+def _digest(image: Pixels) -> str:
+    return hashlib.blake2b(
+        repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16
+    ).hexdigest()

@@ -1,0 +1,174 @@
+"""Checks that attack anew: whether the attacks of a plan have converged, and whether one without gradients wins."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any, Final, cast
+
+import torch
+from torch import nn
+
+from segrobust.attacks import Attack, Square
+from segrobust.attacks.core.wrapper import Wrapper
+from segrobust.evaluation.checks.check import Check, Status, graded, make_check, unmeasured, worst_of
+from segrobust.evaluation.checks.record_checks import check_black_box, is_black_box
+from segrobust.evaluation.dataset import SampleSource
+from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.engine.work import StridedWork
+from segrobust.evaluation.forward import device_of
+from segrobust.evaluation.plan import Job, Plan
+from segrobust.evaluation.run.records import NO_VALID_PIXEL, Record, merge_records
+from segrobust.metrics import geometric_mean_ratio
+
+NUM_QUERIES: Final = 500
+"""Of the black-box attack, for each image."""
+
+_STEPS: Final = ("num_steps", "num_passes")
+"""Fields that hold the number of steps of an attack."""
+
+_NORM_FALLS: Final = (0.05, 0.2)
+"""Fall of the geometric mean of the norms with twice the steps: warn, fail."""
+
+_NEWLY_BROKEN: Final = 0.2
+"""Share of images that only twice the steps break: fail; any warns."""
+
+_APSR_RISES: Final = (0.02, 0.1)
+"""Rise of the mean share of broken pixels with twice the steps: warn, fail."""
+
+AttackAgain = Callable[[Job], list[Record]]
+"""Runs a job on the images that are looked at, and gives its records."""
+
+
+def check_attacks(
+    network: nn.Module,
+    dataset: SampleSource,
+    plan: Plan,
+    sample_ids: Sequence[int],
+    records: Iterable[Record],
+    *,
+    ignore_index: int = 255,
+    seed: int = 0,
+) -> tuple[Check, ...]:
+    """Attacks a few images again, harder and otherwise, and compares with what was recorded of them.
+
+    Costs, for each image, twice the passes of every attack of the plan, at one radius each, and 500 forwards. Global
+    random numbers are left as they were found.
+
+    Args:
+        network: see `run`.
+        dataset: see `SampleSource`.
+        plan: what was evaluated.
+        sample_ids: positions of the images to attack again.
+        records: results of the plan, of these images or more.
+        ignore_index: label of void pixels.
+        seed: that of the evaluation.
+
+    Returns:
+        "steps doubled" for every attack that takes steps, and "black box" where the plan has a fixed-budget l_inf
+        attack with gradients.
+
+    Raises:
+        ValueError: no sample, or what `run` raises.
+    """
+    if not sample_ids:
+        raise ValueError("checks need at least one image, got sample_ids=(); two are enough for most")
+    wanted = {*sample_ids}
+    known = [r for r in merge_records(records) if r.sample_id in wanted and NO_VALID_PIXEL not in r.flags]
+
+    def attack_again(job: Job) -> list[Record]:
+        again = Plan(jobs=(job,))
+        made = run(network, dataset, again, work=StridedWork(sorted(wanted)), seed=seed, ignore_index=ignore_index)
+        return [r for r in made if r.digest == job.digest]
+
+    device = device_of(network)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return (
+            *(check for job in plan.jobs for check in _check_steps(job, known, attack_again)),
+            *_check_black_box(plan, known, attack_again),
+        )
+
+
+def double_steps(attack: Attack) -> Attack | None:
+    """The attack with twice the steps, or that of a wrapper with what it contains so; None where neither has any."""
+    names = {field.name for field in fields(cast(Any, attack))}
+    for name in _STEPS:
+        if name in names:
+            return cast(Attack, replace(cast(Any, attack), **{name: 2 * getattr(attack, name)}))
+    inside = double_steps(attack.attack) if isinstance(attack, Wrapper) else None
+    return None if inside is None else cast(Attack, replace(cast(Any, attack), attack=inside))
+
+
+def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -> Iterator[Check]:
+    """Whether an attack gains by twice the steps: in norm, or in broken pixels at the radius that breaks about half."""
+    doubled = double_steps(job.attack)
+    if doubled is None:
+        return
+    name, digests = "steps doubled", (job.digest,)
+    found = {r.key: r for r in known if r.digest == job.digest and r.kind != "by-product"}
+    if not found:
+        yield unmeasured(name, f"{job.name} has no records of these images", mend="evaluate first", attacks=digests)
+        return
+    eps = () if job.attack.minimal_norm or job.attack.radius_field is not None else (_telling_radius(found.values()),)
+    again = attack_again(Job(name=job.name, attack=doubled, eps=eps, targets=job.targets))
+    keys = [(r.sample_id, job.digest, r.eps) for r in again]
+    pairs = [(found[key], r) for key, r in zip(keys, again, strict=True) if key in found]
+    status, detail = (_compare_norms if job.attack.minimal_norm else _compare_shares)(pairs)
+    yield make_check(
+        name,
+        status,
+        f"{job.name}: with twice the steps, on {len(pairs)} images, {detail}",
+        meaning="the attack has not converged: its norms, or what it leaves of the network, are too good",
+        mend="report the attack with more steps, until doubling them changes nothing",
+        attacks=digests,
+    )
+
+
+def _telling_radius(records: Iterable[Record]) -> float:
+    """The radius at which about half of the pixels are broken: a gain shows there most."""
+    shares: dict[float, list[float]] = defaultdict(list)
+    for record in records:
+        if isinstance(record.eps, float):
+            shares[record.eps].append(record.apsr)
+    return min(shares, key=lambda eps: abs(sum(shares[eps]) / len(shares[eps]) - 0.5))
+
+
+def _compare_norms(pairs: Sequence[tuple[Record, Record]]) -> tuple[Status, str]:
+    """Norms before and after; an image that is broken only with twice the steps is a gain of its own."""
+    before, after = (torch.tensor([pair[i].norm for pair in pairs], dtype=torch.float64) for i in (0, 1))
+    compared = geometric_mean_ratio(after, before)
+    if compared.num_neither == len(pairs):
+        return "warn", "none is broken, as before"
+    fall = 1 - compared.ratio if compared.num_both else 0.0
+    by_norm = graded(fall, warn=_NORM_FALLS[0], fail=_NORM_FALLS[1])
+    by_success = graded(compared.num_only_a / len(pairs), warn=0, fail=_NEWLY_BROKEN)
+    return worst_of((by_norm, by_success)), (
+        f"the geometric mean of the norms falls by {fall:.1%}, and {compared.num_only_a} are broken for the first time"
+    )
+
+
+def _compare_shares(pairs: Sequence[tuple[Record, Record]]) -> tuple[Status, str]:
+    """Mean shares of broken pixels before and after."""
+    before, after = (sum(pair[i].apsr for pair in pairs) / len(pairs) for i in (0, 1))
+    status = graded(after - before, warn=_APSR_RISES[0], fail=_APSR_RISES[1])
+    return status, f"the share of broken pixels goes from {before:.1%} to {after:.1%} at eps = {pairs[0][1].eps:.4g}"
+
+
+def _check_black_box(plan: Plan, known: Sequence[Record], attack_again: AttackAgain) -> Iterator[Check]:
+    """Square at the largest l_inf radius of the fixed-budget attacks, against the best records within it."""
+    white = [r for r in known if r.kind != "clean" and not _of_square(plan, r)]
+    radii = [
+        eps
+        for job in plan.jobs
+        if not job.attack.minimal_norm and job.attack.norm == "linf" and not is_black_box(repr(job.attack))
+        for eps in job.radii
+    ]
+    if not radii:
+        return
+    attack = Square(num_queries=NUM_QUERIES, criterion=plan.criterion)
+    black = attack_again(Job(name=f"square_{NUM_QUERIES}", attack=attack, eps=(max(radii),), targets=plan.targets))
+    for check in check_black_box(black, white):
+        yield replace(check, name="black box", attacks=())
+
+
+def _of_square(plan: Plan, record: Record) -> bool:
+    return any(job.digest == record.digest and is_black_box(repr(job.attack)) for job in plan.jobs)

@@ -1,0 +1,79 @@
+"""Checks on disk: `checks.json`."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from segrobust.evaluation.checks.check import Check, worst_status
+from segrobust.evaluation.run.strict_json import write_json
+
+CHECKS_SCHEMA: Final = 1
+"""Version of the format of `checks.json`."""
+
+_TEXTS: Final = ("name", "status", "detail", "meaning", "mend")
+
+
+class StoredChecks(NamedTuple):
+    """What a file holds: the checks, and the digest of the weights that they were made of."""
+
+    checks: tuple[Check, ...]
+    weights: str
+
+
+def write_checks(path: str | os.PathLike[str], checks: Iterable[Check], *, weights: str) -> None:
+    """Writes checks as strict JSON, in one step; readers see the old file or the new one.
+
+    Args:
+        path: the file.
+        checks: in the order in which they are to be read.
+        weights: digest of the network's weights.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    found = tuple(checks)
+    content = {
+        "schema": CHECKS_SCHEMA,
+        "weights": weights,
+        "status": worst_status(found),
+        "checks": [asdict(check) for check in found],
+    }
+    write_json(Path(path), content)
+
+
+def read_checks(path: str | os.PathLike[str]) -> StoredChecks:
+    """The inverse of `write_checks`.
+
+    Raises:
+        ValueError: a file that is damaged or of another schema, with its name.
+        OSError: the file cannot be read.
+    """
+    file = Path(path)
+    try:
+        return _parse(json.loads(file.read_bytes()))
+    except ValueError as error:  # no JSON and no UTF-8 are ValueErrors too
+        raise ValueError(f"{file} holds no checks ({error}); delete it and make the checks again") from error
+
+
+def _parse(content: object) -> StoredChecks:
+    if not isinstance(content, Mapping) or content.get("schema") != CHECKS_SCHEMA:
+        got = content.get("schema") if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"this version reads schema {CHECKS_SCHEMA}, got {got!r}")
+    weights, checks = content.get("weights"), content.get("checks")
+    if not isinstance(weights, str) or not isinstance(checks, list):
+        raise ValueError("'weights' must be a text and 'checks' a list")
+    return StoredChecks(tuple(_check(entry) for entry in checks), weights)
+
+
+def _check(entry: Any) -> Check:
+    if not isinstance(entry, Mapping) or set(entry) != {*_TEXTS, "attacks"}:
+        got = sorted(map(str, entry)) if isinstance(entry, Mapping) else type(entry).__name__
+        raise ValueError(f"a check has the fields {', '.join(_TEXTS)} and attacks, got {got}")
+    texts = {name: entry[name] for name in _TEXTS}
+    attacks = entry["attacks"]
+    if not isinstance(attacks, list) or not all(isinstance(value, str) for value in (*texts.values(), *attacks)):
+        raise ValueError(f"fields of a check are texts, attacks a list of them, got {dict(entry)}")
+    return Check(**texts, attacks=tuple(attacks))

@@ -1,0 +1,168 @@
+"""Checks of what a network answers, by forward passes alone."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from segrobust.evaluation.checks.check import Check, Status, make_check, worst_of
+from segrobust.evaluation.checks.probes import Probe
+
+_SIMPLEX_TOLERANCE: Final = 1e-3
+"""Of sums of probabilities, and of log-sum-exp of log-probabilities: enough for half precision inside the network."""
+
+_SMALL, _LARGE = 1e-4, 1e-3
+"""Perturbations, image units, ten times apart; both are smaller than half a step of 8 bits, 1.96e-3."""
+
+_COARSE: Final = 16 / 255
+"""Perturbation, image units, that crosses steps of 8 bits."""
+
+_PROPORTIONAL: Final = (5.0, 20.0)
+"""Growth of a smooth answer from `_SMALL` to `_LARGE` is 10; of rounded inputs sqrt(10), 1, or from nothing."""
+
+_CHANGED_PIXELS: Final = 1e-3
+"""Share of pixels whose class may change by kernels alone: those next to a tie."""
+
+
+def check_deterministic(probes: Sequence[Probe]) -> Check:
+    """Whether the same images get the same logits again: fails beyond float noise. Costs 3 forwards, shared."""
+    spread = max(float(probe.spread.max()) for probe in probes)
+    noise = probes[0].float_noise
+    return make_check(
+        "deterministic",
+        "ok" if spread <= noise else "fail",
+        f"over 3 forwards of the same images, logits differ by up to {spread:.2g} of their standard deviation "
+        f"({noise:.2g} is put down to kernels)",
+        meaning="the network is randomised: single-sample gradients are noise, and a perturbation that broke one draw "
+        "need not break the next, so attacks look weaker than they are",
+        mend="average over draws with segrobust.attacks.EOT around each attack, or take the randomness out",
+    )
+
+
+def check_logits(probes: Sequence[Probe]) -> Check:
+    """Whether the output is logits: probabilities fail, values in [0, 1] of any sum warn, log-probabilities pass.
+
+    Log-probabilities are logits less a number that all classes of a pixel share: margins and cross-entropies of them
+    are those of the logits.
+    """
+    logits = [probe.clean for probe in probes]
+    low, high = min(float(z.amin()) for z in logits), max(float(z.amax()) for z in logits)
+    unit = low >= 0 and high <= 1 + _SIMPLEX_TOLERANCE
+    detail = f"outputs lie in [{low:.4g}, {high:.4g}]"
+    status: Status = "warn" if unit else "ok"
+    if unit and all(_is_one(z.sum(1)) for z in logits):
+        status, detail = "fail", f"{detail} and sum to 1 over the classes: they are probabilities"
+    elif unit:
+        detail = f"{detail}, as those of a sigmoid for each class do"
+    elif high <= _SIMPLEX_TOLERANCE and all(_is_one(z.logsumexp(1).exp()) for z in logits):
+        detail = f"{detail} and are log-probabilities, which serve as logits"
+    return make_check(
+        "logits",
+        status,
+        detail,
+        meaning="a softmax or sigmoid in the network saturates: where it is sure, its gradient vanishes, and so does "
+        "the loss of every attack",
+        mend="give the network's logits: leave its last softmax or sigmoid out",
+    )
+
+
+def _is_one(values: Tensor) -> bool:
+    return bool(((values - 1).abs() <= _SIMPLEX_TOLERANCE).all())
+
+
+def check_zero_radius(probes: Sequence[Probe]) -> Check:
+    """Whether a perturbation of radius 0 changes nothing: fails where predictions change. Costs 4 forwards.
+
+    The images are asked about while gradients are recorded, as an attack does; once more without; and among other
+    images in a batch of twice the size.
+    """
+    asked = {
+        "while gradients are recorded": lambda probe: probe.oracle().logits(torch.zeros_like(probe.problem.images)),
+        "when it is judged again": lambda probe: probe.logits(),
+        "with other images in its batch": _among_others,
+    }
+    changed, distance, where = 0.0, 0.0, ""
+    for way, ask in asked.items():
+        for probe in probes:
+            logits = ask(probe)
+            share, far = float(probe.changed(logits).max()), float(probe.distance(logits).max())
+            if (share, far) > (changed, distance):
+                changed, distance, where = share, far, f", most {way}"
+    status: Status = "warn" if distance > probes[0].float_noise else "ok"
+    if changed > _CHANGED_PIXELS:
+        status = "fail"
+    return make_check(
+        "eps = 0",
+        status,
+        f"without any perturbation, up to {changed:.3%} of an image's pixels get another class, and logits differ by "
+        f"up to {distance:.2g} of their standard deviation{where}",
+        meaning="the answer depends on more than the image: how often, in which mode or with which other images the "
+        "network is asked; what is attacked is then not what is judged",
+        mend="take out of the network what is kept between calls, and statistics over the batch; with batch_size=1 "
+        "the batch alone does no harm",
+    )
+
+
+def _among_others(probe: Probe) -> Tensor:
+    """Logits of the images when darker mirrored ones come before them in the batch; statistics over it then differ."""
+    images = probe.problem.images
+    batch = torch.cat((images.square().flip(-1), images))
+    with torch.no_grad():
+        logits: Tensor = probe.network(batch)[len(images) :]
+    return logits.detach().to(images.dtype)
+
+
+def check_unquantised(probes: Sequence[Probe]) -> Check:
+    """Whether the answers follow perturbations far below 1/255 proportionally: fails on steps. Costs 2 forwards.
+
+    Signs are drawn for every value, times 1e-4 and times 1e-3. The change of a smooth network grows tenfold. One that
+    rounds its input shows nothing, on 8-bit images; or, as ever more values pass a threshold, growth by sqrt(10), or
+    none. A straight-through gradient hides that from all checks of the gradient.
+    """
+    looked = [found for probe in probes for found in _look_at_steps(probe)]
+    status = worst_of(found for found, _ in looked)
+    return make_check(
+        "unquantised input",
+        status,
+        next(detail for found, detail in looked if found == status),
+        meaning="a rounded input changes in steps: small perturbations have no effect until they cross one, and a "
+        "gradient that goes straight through says otherwise, so that radii and norms are off by up to half a step",
+        mend="take the rounding out of the network and attack what follows it; where it belongs to the system, count "
+        "radii in its steps",
+    )
+
+
+def _look_at_steps(probe: Probe) -> list[tuple[Status, str]]:
+    """One finding per image."""
+    if float(probe.spread.max()) > probe.float_noise:
+        return [("warn", "not measured: answers differ without any perturbation")]
+    small, large = _response(probe, _SMALL), _response(probe, _LARGE)
+    coarse = _response(probe, _COARSE) if bool((large == 0).any()) else large
+    return [
+        _judge_response(*values, visible=200 * torch.finfo(small.dtype).eps)
+        for values in zip(small.tolist(), large.tolist(), coarse.tolist(), strict=True)
+    ]
+
+
+def _response(probe: Probe, size: float) -> Tensor:
+    """Root mean square of the change of logits, over their scale, under random signs of a size: `(B,)`."""
+    images = probe.problem.images
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, images.shape, generator=generator).to(images) * 2 - 1
+    delta = (size * signs).clamp(probe.problem.lower, probe.problem.upper)
+    return (probe.logits(delta) - probe.clean).flatten(1).square().mean(1).sqrt() / probe.scale
+
+
+def _judge_response(small: float, large: float, coarse: float, *, visible: float) -> tuple[Status, str]:
+    shown = f"random perturbations of {_SMALL:g} and {_LARGE:g} change logits by {small:.2g} and {large:.2g} of their "
+    shown += "standard deviation"
+    if large == 0 and coarse == 0:
+        return "warn", f"{shown}, and one of {_COARSE:.2g} by 0: the answer does not depend on the image"
+    if large == 0:
+        return "fail", f"{shown}, but one of {_COARSE:.2g} by {coarse:.2g}"
+    if large < visible:
+        return "warn", f"{shown}: too little to be told from rounding"
+    growth = large / small if small else float("inf")
+    proportional = _PROPORTIONAL[0] < growth < _PROPORTIONAL[1]
+    return "ok" if proportional else "fail", f"{shown}: {growth:.3g} times as much for ten times the perturbation"

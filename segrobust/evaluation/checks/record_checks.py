@@ -1,0 +1,250 @@
+"""Checks of results: pure functions of the records, so that they can be made again from the files."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import isfinite, isinf
+from typing import Final
+
+from segrobust.evaluation.checks.check import Check, graded, make_check, unmeasured
+from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, Record, merge_records
+
+_FALLS: Final = (0.01, 0.05)
+"""Fall of the mean APSR, or rise of the accuracy, from a radius to a larger one: warn, fail."""
+
+_BLACK_BOX_LEAD: Final = 0.005
+"""Mean APSR of a black-box attack above that of white-box attacks: fail."""
+
+_CONTRADICTED: Final = 0.05
+"""Share of images that a fixed-budget attack breaks below their minimal norm: warn."""
+
+_CENSORED: Final = 0.1
+"""Share of images on which a minimal-norm attack fails while no other attack of its norm succeeds: warn."""
+
+Group = list[Record]
+
+
+def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tuple[Check, ...]:
+    """Looks for results that contradict each other.
+
+    Images without a valid pixel are left out. What the records do not allow is not checked: "clean" needs clean
+    records, "square" a Square attack, "agreement" a minimal-norm and a fixed-budget attack of one norm.
+
+    Args:
+        records: in any order; of several with one key the first counts.
+        attacks: repr of every attack of the records by its digest.
+
+    Returns:
+        "clean" and "square" once; for every attack "monotone", or "censored" and "agreement".
+
+    Raises:
+        ValueError: an attack of the records that `attacks` lacks.
+    """
+    counted = [record for record in merge_records(records) if NO_VALID_PIXEL not in record.flags]
+    missing = sorted({r.attack for r in counted if r.digest != CLEAN and r.digest not in attacks})
+    if missing:
+        raise ValueError(f"attacks must hold the repr of every attack by its digest; it lacks {', '.join(missing)}")
+    fixed, minimal = (_by_attack(counted, kind) for kind in ("fixed-budget", "minimal-norm"))
+    black = [r for r in counted if r.kind == "fixed-budget" and is_black_box(attacks[r.digest])]
+    white = [r for r in counted if r.kind != "clean" and not is_black_box(attacks[r.digest])]
+    return (
+        *check_clean([record for record in counted if record.kind == "clean"]),
+        *(check for group in fixed for check in check_monotone(group, aimed=" towards " in attacks[group[0].digest])),
+        *check_black_box(black, white),
+        *(check_censored(group, counted) for group in minimal),
+        *(check for group in minimal for check in check_agreement(group, counted)),
+    )
+
+
+def is_black_box(attack: str) -> bool:
+    """Whether the repr is that of Square, bare or inside a wrapper."""
+    return attack.startswith("Square(") or "attack=Square(" in attack
+
+
+def _by_attack(records: Iterable[Record], kind: str) -> list[Group]:
+    groups: dict[str, Group] = defaultdict(list)
+    for record in records:
+        if record.kind == kind:
+            groups[record.digest].append(record)
+    return list(groups.values())
+
+
+def check_clean(records: Sequence[Record]) -> Iterator[Check]:
+    """Whether clean images are predicted better than by their most common class: warns where they are not."""
+    if not records:
+        return
+    truth = [sum(counts) for counts in zip(*(_truth(record) for record in records), strict=True)]
+    accuracy, common = _accuracy(records), max(truth) / sum(truth)
+    constant = accuracy <= common and sum(count > 0 for count in truth) > 1
+    yield make_check(
+        "clean",
+        "warn" if constant else "ok",
+        f"{accuracy:.1%} of the clean pixels are right; their most common class alone has {common:.1%}",
+        meaning="a constant prediction is robust, and not useful: robustness counts beside the clean score only",
+        mend="look at the weights, the normalisation and the order of classes; train further",
+    )
+
+
+def check_monotone(records: Group, *, aimed: bool = False) -> Iterator[Check]:
+    """Whether a fixed-budget attack breaks no less at larger radii: warns on a fall of 1 point, fails above 5.
+
+    What lies in a ball lies in every larger one. Each radius is compared with all smaller ones, and with no attack,
+    over the images of both.
+
+    Args:
+        records: of one attack.
+        aimed: whether it aims at targets: then only they count, because accuracy may rise with them.
+    """
+    radii = sorted({record.eps for record in records if isinstance(record.eps, float)})
+    by_eps = {eps: {r.sample_id: r for r in records if r.eps == eps} for eps in radii}
+    falls = [(_fall(by_eps[low], by_eps[high], aimed), low, high) for low in radii for high in radii if low < high]
+    falls += [(_fall_from_clean(by_eps[eps]), 0.0, eps) for eps in radii]
+    fall, low, high = max(falls)
+    yield make_check(
+        "monotone",
+        graded(fall, warn=_FALLS[0], fail=_FALLS[1]),
+        f"{records[0].attack}: from no attack over {len(radii)} radii, the share of broken pixels falls by at most "
+        f"{max(fall, 0):.1%}" + (f", from {_radius(low)} to {_radius(high)}" if fall > 0 else ""),
+        meaning="a larger ball holds every smaller one: an attack that does worse there has not found what is to be "
+        "found, so that the network looks more robust than it is",
+        mend="give the attack more steps, and smaller ones; of one-step attacks only small radii mean anything",
+        attacks=(records[0].digest,),
+    )
+
+
+def _fall(low: Mapping[int, Record], high: Mapping[int, Record], aimed: bool) -> float:
+    """How much better the network does at the larger radius, over common images: by APSR or by accuracy."""
+    common = low.keys() & high.keys()
+    if not common:
+        return 0.0
+    before, after = [low[i] for i in common], [high[i] for i in common]
+    by_apsr = _mean_apsr(before) - _mean_apsr(after)
+    return by_apsr if aimed else max(by_apsr, _accuracy(after) - _accuracy(before))
+
+
+def _fall_from_clean(records: Mapping[int, Record]) -> float:
+    return _mean([r.clean_apsr for r in records.values()]) - _mean_apsr(records.values())
+
+
+def check_black_box(black: Sequence[Record], white: Sequence[Record]) -> Iterator[Check]:
+    """Whether a black-box attack breaks more than the best white-box one: fails above half a point of mean APSR.
+
+    Args:
+        black: records of fixed-budget attacks that ask for logits alone.
+        white: records of all others; an image's best result within the radius counts, of whatever kind.
+    """
+    leads = []
+    for group in _by_radius(black):
+        best = [_most_broken(white, record) for record in group]
+        pairs = [(record, apsr) for record, apsr in zip(group, best, strict=True) if apsr is not None]
+        if pairs:
+            ours, theirs = _mean([record.apsr for record, _ in pairs]), _mean([apsr for _, apsr in pairs])
+            leads.append((ours - theirs, ours, theirs, group[0], len(pairs)))
+    name, digests = "square", tuple(sorted({record.digest for record in black}))
+    if not leads:
+        if black:
+            yield unmeasured(
+                name, "no attack with gradients has results within its radii", mend="add one, such as PGD or APGD"
+            )
+        return
+    lead, ours, theirs, record, num_images = max(leads, key=lambda found: found[0])
+    yield make_check(
+        name,
+        "fail" if lead > _BLACK_BOX_LEAD else "ok",
+        f"at {_radius(record.eps)}, {record.attack} breaks {ours:.1%} of the pixels of {num_images} images, the best "
+        f"of the attacks with gradients on each image {theirs:.1%}",
+        meaning="an attack that sees logits alone must not win against those that see the gradient too: the gradient "
+        "is masked, and all numbers from attacks with gradients are too good",
+        mend="find what masks the gradient (see the checks of the network); until then the black-box numbers count",
+        attacks=() if lead > _BLACK_BOX_LEAD else digests,
+    )
+
+
+def _most_broken(records: Iterable[Record], like: Record) -> float | None:
+    """Largest APSR on the same image within the same ball; None where nothing was measured."""
+    found = [
+        r.apsr
+        for r in records
+        if (r.sample_id, r.norm_name) == (like.sample_id, like.norm_name) and _reach(r) <= _reach(like)
+    ]
+    return max(found, default=None)
+
+
+def check_censored(records: Group, others: Iterable[Record]) -> Check:
+    """Whether a minimal-norm attack fails: warns where another attack breaks the image, or on a tenth of all."""
+    failed = {record.sample_id for record in records if isinf(record.norm)}
+    broken = {r.sample_id for r in others if _is_rival(r, records[0]) and r.success} & failed
+    share = len(failed) / len(records)
+    return make_check(
+        "censored",
+        "warn" if broken or share > _CENSORED else "ok",
+        f"{records[0].attack}: fails on {len(failed)} of {len(records)} images ({share:.1%}); other attacks break "
+        f"{len(broken)} of these",
+        meaning="a failure counts as an infinite norm, above every radius: it speaks for the attack's weakness as much "
+        "as for the network's strength",
+        mend="give the attack more steps, or take another one: segrobust.attacks.LagrangianFMN fails seldom",
+        attacks=(records[0].digest,),
+    )
+
+
+def check_agreement(records: Group, others: Iterable[Record]) -> Iterator[Check]:
+    """Whether fixed-budget attacks break images below their minimal norm: warns above a twentieth of the images.
+
+    Images count that a fixed-budget attack of the same norm was run on.
+    """
+    smallest: dict[int, float] = defaultdict(lambda: float("inf"))
+    for r in others:
+        if r.kind == "fixed-budget" and _is_rival(r, records[0]):
+            smallest[r.sample_id] = min(smallest[r.sample_id], _reach(r) if r.success else float("inf"))
+    compared = [record for record in records if record.sample_id in smallest]
+    if not compared:
+        return
+    below = [record for record in compared if smallest[record.sample_id] < record.norm]
+    share = len(below) / len(compared)
+    ratios = [r.norm / smallest[r.sample_id] for r in below if isfinite(r.norm)]
+    yield make_check(
+        "agreement",
+        "warn" if share > _CONTRADICTED else "ok",
+        f"{records[0].attack}: a fixed-budget attack breaks {len(below)} of {len(compared)} images ({share:.1%}) below "
+        "the norm that it gives" + (f", which is up to {max(ratios):.2f} times the radius" if ratios else ""),
+        meaning="the norms of this attack are loose upper bounds there: the network is less robust than they say",
+        mend="give the attack more steps, or report the smaller of the two radii for each image",
+        attacks=(records[0].digest,),
+    )
+
+
+def _is_rival(record: Record, like: Record) -> bool:
+    """Whether a record is of another attack of the same norm."""
+    return record.digest not in (CLEAN, like.digest) and record.norm_name == like.norm_name
+
+
+def _by_radius(records: Iterable[Record]) -> list[Group]:
+    groups: dict[tuple[object, ...], Group] = defaultdict(list)
+    for record in records:
+        groups[record.digest, record.eps].append(record)
+    return list(groups.values())
+
+
+def _reach(record: Record) -> float:
+    """The smallest ball that is known to hold the perturbation: its radius, or the minimal norm; inf of a failure."""
+    return record.eps if isinstance(record.eps, float) else record.norm
+
+
+def _radius(eps: object) -> str:
+    return f"{eps * 255:.3g}/255" if isinstance(eps, float) and eps <= 1 else f"eps = {eps}"
+
+
+def _truth(record: Record) -> list[int]:
+    """Valid pixels of every class."""
+    return [tp + fn for tp, fn in zip(record.tp, record.fn, strict=True)]
+
+
+def _accuracy(records: Collection[Record]) -> float:
+    return sum(sum(record.tp) for record in records) / sum(record.num_valid for record in records)
+
+
+def _mean_apsr(records: Collection[Record]) -> float:
+    return _mean([record.apsr for record in records])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

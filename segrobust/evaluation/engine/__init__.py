@@ -1,0 +1,1 @@
+"""The engine: batches of images in, records out."""

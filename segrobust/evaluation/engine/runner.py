@@ -1,0 +1,250 @@
+"""The only engine: images in, records out."""
+
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, name_of
+from segrobust.evaluation.engine.measure import Batch, Measurer
+from segrobust.evaluation.engine.work import WorkSource
+from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.plan import Plan, Unit
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.failures import Fault, FaultLog
+from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
+from segrobust.functional.norms import NormName
+
+
+def _never() -> bool:
+    return False
+
+
+def run(
+    network: nn.Module,
+    dataset: SampleSource,
+    plan: Plan,
+    *,
+    work: WorkSource,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    ignore_index: int = 255,
+    done: Iterable[Record] = (),
+    writer: RecordWriter | None = None,
+    store: AdversarialStore | None = None,
+    faults: FaultLog | None = None,
+    stop: Callable[[], bool] = _never,
+) -> Iterator[Record]:
+    """Evaluates the images that a work source hands out, and yields each record when it exists.
+
+    Per image: one clean record; per fixed-budget attack one record per radius; per minimal-norm attack one record of
+    the minimal norm, and one per radius of its by-products `clip(delta, -eps, eps)` (l2: scaled), with one forward pass
+    each. A result is a function of image, weights, attack and seed. Targets are made anew for each measurement, by one
+    forward pass that is not counted. Images that are handed out together form a batch,
+    where they are of one size and lack the same. An image without a valid pixel is recorded with a flag, and its shares
+    are nan.
+
+    Where a GPU's memory does not hold a batch, it is halved, and so are all later ones; that is told once.
+
+    The network is seen in evaluation mode, full precision and without parameter gradients, whatever surrounds the call,
+    and is left as it was found.
+
+    Args:
+        network: maps images in [0, 1] to logits `(B, K, H, W)`; it is not moved.
+        dataset: see `SampleSource`.
+        plan: attacks and radii.
+        work: samples of this process, batch by batch.
+        device: where images go; None for the device of the network's parameters.
+        seed: of random starts, beside the attacks' own seeds; at least 0 and below 2**31.
+        ignore_index: label of void pixels.
+        done: records that exist already; they are not made again.
+        writer: writes the records of a batch before they are yielded.
+        store: keeps adversarial images.
+        faults: takes down what is raised for single images, whose other attacks and whose batch-mates go on. None to
+            raise it.
+        stop: asked before each attack on a batch; True ends the work there.
+
+    Raises:
+        ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend. An
+            image that cannot be read, unless `faults` takes it down.
+        TypeError: a sample or network output of another type.
+        FloatingPointError: the network returned NaN.
+        RecordsRescued: the disk is full.
+    """
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
+    measurer = Measurer(
+        network=network,
+        dataset=dataset,
+        plan=plan,
+        device=torch.device(device) if device is not None else device_of(network),
+        dtype=precision_of(network),
+        seed=seed,
+        ignore_index=ignore_index,
+    )
+    engine = _Engine(
+        measurer=measurer,
+        dataset=dataset,
+        plan=plan,
+        done={record.key: record for record in done},
+        writer=writer,
+        store=store,
+        faults=faults,
+        stop=stop,
+    )
+    return engine.records(work)
+
+
+Measurement = Unit | Literal["clean"]
+
+
+@dataclass(kw_only=True)
+class _Engine:
+    measurer: Measurer
+    dataset: SampleSource
+    plan: Plan
+    done: dict[Key, Record]
+    writer: RecordWriter | None
+    store: AdversarialStore | None
+    faults: FaultLog | None
+    stop: Callable[[], bool]
+    limit: int = sys.maxsize
+
+    def records(self, work: WorkSource) -> Iterator[Record]:
+        """All records that are missing for the samples of `work`."""
+        for sample_ids in work:
+            groups: dict[tuple[object, ...], list[LoadedSample]] = defaultdict(list)
+            for sample_id in sample_ids:
+                units = self._lacking(sample_id)
+                sample = self._load(sample_id) if units else None
+                if sample is not None:
+                    groups[units, sample.image.shape].append(sample)
+            for samples in groups.values():
+                yield from self._evaluate_all(tuple(samples))
+            if self.stop():
+                return
+
+    def _evaluate_all(self, samples: tuple[LoadedSample, ...]) -> Iterator[Record]:
+        """Samples of one size that lack the same, as many at a time as fit in memory."""
+        while samples and not self.stop():
+            now, samples = samples[: self.limit], samples[self.limit :]
+            yield from self._evaluate(now, self._lacking(now[0].sample_id))
+
+    def _lacking(self, sample_id: int) -> tuple[Measurement, ...]:
+        """What is still to be measured for a sample."""
+        clean: tuple[Measurement, ...] = () if (sample_id, CLEAN, None) in self.done else ("clean",)
+        return (*clean, *(unit for unit in self.plan.units if self._lacks(sample_id, unit)))
+
+    def _lacks(self, sample_id: int, unit: Unit) -> bool:
+        if self.plan.asr_only and unit.eps != "min" and self._is_broken(sample_id, unit.job.attack.norm, unit.eps):
+            return False
+        unrecorded = any((sample_id, unit.job.digest, eps) not in self.done for eps in unit.recorded)
+        return unrecorded or (self.store is not None and self.store.lacks(unit, sample_id))
+
+    def _is_broken(self, sample_id: int, norm_name: NormName, eps: float) -> bool:
+        """Whether anything measured so far breaks the image within `eps`."""
+        rivals = [unit for unit in self.plan.units if unit.job.attack.norm == norm_name]
+        keys = [(sample_id, unit.job.digest, radius) for unit in rivals for radius in unit.recorded]
+        known = (self.done.get(key) for key in ((sample_id, CLEAN, None), *keys))
+        return any(record.breaks(norm_name, eps) for record in known if record is not None)
+
+    def _load(self, sample_id: int) -> LoadedSample | None:
+        """A sample; None where it cannot be read and that is no reason to end."""
+        try:
+            return load_sample(self.dataset, sample_id)
+        except (OSError, ValueError) as error:
+            name = name_of(self.dataset, sample_id)
+            if self.faults is None or not self.faults.skip_unreadable:
+                raise ValueError(
+                    f"image {sample_id} ({name}) cannot be read: {error}; mend it, or leave such images out by "
+                    "skip_unreadable"
+                ) from error
+            self.faults.add(Fault.of(error, sample_id, name, "load"))
+            return None
+
+    def _evaluate(self, samples: tuple[LoadedSample, ...], units: tuple[Measurement, ...]) -> Iterator[Record]:
+        batch = self.measurer.batch(samples)
+        for unit in units:
+            rows = [row for row, sample_id in enumerate(batch.ids) if self._is_open(sample_id, unit)]
+            if self.stop():
+                return
+            if rows:
+                yield from self._attempt(batch.part(rows), unit)
+
+    def _is_open(self, sample_id: int, unit: Measurement) -> bool:
+        """Whether a measurement can be made, and has not become needless since the batch was formed."""
+        if unit == "clean":
+            return True
+        return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, unit)
+
+    def _attempt(self, batch: Batch, unit: Measurement) -> Iterator[Record]:
+        """One measurement of a batch; of smaller batches where it does not fit in memory or where one image raises."""
+        size = len(batch.samples)
+        if size > self.limit:
+            yield from self._attempt_parts(batch, unit, self.limit)
+            return
+        try:
+            found, adv = self._measure(batch, unit)
+        except Exception as error:  # whatever an attack or a network raises belongs to its image
+            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            if self.faults is None and not (out_of_memory and size > 1):
+                raise
+            if size == 1:
+                self._take_down(error, batch.ids[0], unit)
+                return
+            step = self._halve(size) if out_of_memory else 1
+        else:
+            yield from self._emit(found)
+            if self.store is not None and adv is not None and unit != "clean":
+                for sample_id, image in zip(batch.ids, adv, strict=True):
+                    self.store.keep(unit, sample_id, image)
+            return
+        if self.measurer.device.type == "cuda":
+            torch.cuda.empty_cache()
+        yield from self._attempt_parts(batch, unit, step)
+
+    def _measure(self, batch: Batch, unit: Measurement) -> tuple[list[Record], Tensor | None]:
+        """Records, and the adversarial images of an attack."""
+        if unit == "clean":
+            return self.measurer.clean(batch), None
+        clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
+        return self.measurer.attack(batch, unit, clean)
+
+    def _attempt_parts(self, batch: Batch, unit: Measurement, step: int) -> Iterator[Record]:
+        """One measurement of a batch, `step` images at a time."""
+        for start in range(0, len(batch.samples), step):
+            yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), unit)
+
+    def _halve(self, size: int) -> int:
+        """Batches of half the size from now on."""
+        if self.limit == sys.maxsize:
+            device = self.measurer.device
+            warnings.warn(
+                f"the memory of {device} does not hold batches of {size} images; halved, and again if need be",
+                stacklevel=2,
+            )
+        self.limit = -(-size // 2)
+        return self.limit
+
+    def _take_down(self, error: Exception, sample_id: int, unit: Measurement) -> None:
+        """Notes what was raised for one image."""
+        assert self.faults is not None
+        name = name_of(self.dataset, sample_id)
+        if unit == "clean":
+            self.faults.add(Fault.of(error, sample_id, name, "clean"))
+        else:
+            self.faults.add(Fault.of(error, sample_id, name, "attack", unit))
+
+    def _emit(self, records: list[Record]) -> Iterator[Record]:
+        """Writes and hands on the records of one batch that are new."""
+        new = [record for record in records if record.key not in self.done]
+        if self.writer is not None and new:
+            self.writer.write(new)
+        for record in new:
+            self.done[record.key] = record
+        yield from new

@@ -1,0 +1,77 @@
+"""How long an evaluation will take at most, from one measured pass."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks.core.oracle import NetworkOracle
+from segrobust.evaluation.forward import batch_problem
+from segrobust.evaluation.plan import Plan, Unit
+from segrobust.functional.modes import attackable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Time of an evaluation, an upper bound up to the noise of the measurement: finished images leave an attack early.
+
+    Attributes:
+        seconds: in all, for this process.
+        seconds_by_job: job by job, in the order of the plan; nan where the passes of an attack are not known.
+        forward_seconds: one measured forward pass, per image.
+        backward_seconds: one measured backward pass, per image.
+    """
+
+    seconds: float
+    seconds_by_job: tuple[tuple[str, float], ...]
+    forward_seconds: float
+    backward_seconds: float
+
+
+def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int) -> tuple[float, float, int]:
+    """Seconds of a forward and of a backward pass per image, after one pass to warm up; and the number of classes.
+
+    Args:
+        network: the network.
+        images: `(B, C, H, W)`.
+        masks: `(B, H, W)`.
+        ignore_index: label of void pixels.
+    """
+    with attackable(network):
+        problem = batch_problem(images, masks, ignore_index)
+        oracle, delta = NetworkOracle(network, problem.images), torch.zeros_like(problem.images)
+        num_classes = oracle.logits(delta, differentiable=False).shape[1]
+        started = _now(images.device)
+        logits = oracle.logits(delta)
+        between = _now(images.device)
+        oracle.pullback(torch.ones_like(logits))
+        ended = _now(images.device)
+    return (between - started) / len(images), (ended - between) / len(images), num_classes
+
+
+def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_seconds: float) -> Estimate:
+    """Time for a plan from the time of passes."""
+    by_job: dict[str, float] = {}
+    for unit in plan.units:
+        forwards, backwards = most_passes(unit)
+        seconds = num_images * (forwards * forward_seconds + backwards * backward_seconds)
+        by_job[unit.job.name] = by_job.get(unit.job.name, 0.0) + seconds
+    return Estimate(
+        seconds=num_images * forward_seconds + sum(by_job.values()),
+        seconds_by_job=tuple(by_job.items()),
+        forward_seconds=forward_seconds,
+        backward_seconds=backward_seconds,
+    )
+
+
+def most_passes(unit: Unit) -> tuple[float, float]:
+    """Forward and backward passes for one image at most, judging and by-products included; nan where not known."""
+    forwards, backwards = unit.job.attack.most_passes
+    return forwards + len(unit.recorded), backwards
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

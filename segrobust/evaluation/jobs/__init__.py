@@ -1,0 +1,1 @@
+"""One call of `evaluate`: its order, its processes, its signals, its progress."""

@@ -1,0 +1,266 @@
+"""Several processes at one evaluation: who they are, how they share the work, and how results come together."""
+
+import contextlib
+import os
+import threading
+import time
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Self
+from uuid import uuid4
+
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource
+from segrobust.evaluation.run.records import Record, merge_records
+
+PATIENCE: Final = 1800.0
+"""Seconds in which all processes have to come."""
+
+_HEARTBEAT: Final = 5.0
+
+_POLL: Final = 0.2
+
+_PIECE: Final = 4 * 2**20
+"""Bytes in one entry of a store; torch's refuses 8 MiB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """This process among those that work on one evaluation.
+
+    With a store, work goes to whoever is free, and records come together where the processes share no file system.
+    Without, each process has a fixed share, and they know of each other only by the files of the run directory.
+
+    Args:
+        rank: number of this process.
+        world_size: number of processes.
+        local_rank: its number on its machine: the GPU that it takes.
+        store: of `torch.distributed`, reached by all processes; it may outlive them.
+        lost_after: seconds without a sign of life after which another process counts as lost.
+
+    Raises:
+        ValueError: a rank outside 0..world_size - 1, or `lost_after` that is not positive.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    store: Store | None = None
+    lost_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        StridedWork((), self.rank, self.world_size)
+        if not self.lost_after > 0:
+            raise ValueError(f"lost_after must be positive, in seconds, got {self.lost_after}")
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """As `torchrun` or `srun` started this process; one process where neither did.
+
+        Under `srun`, `MASTER_ADDR` and `MASTER_PORT` name a machine and a free port for the store; without them the
+        shares are fixed.
+
+        Raises:
+            ValueError: variables that are no numbers.
+        """
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        if "RANK" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
+            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+        rank, world_size, local_rank = (_number(name, default) for name, default in zip(names, (0, 1, 0), strict=True))
+        if world_size == 1:
+            return cls(local_rank=local_rank)
+        store = None
+        if {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            store, _, _ = next(rendezvous("env://", rank, world_size))
+        return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that speaks for all."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one start of a job, as one of them sees them.
+
+    They wait for each other at the start; then each works on alone. A thread tells the others that its process lives.
+    A process that is lost is not waited for: process 0 does what it leaves behind. One that comes back, in the place of
+    a lost one, is let in at any time.
+
+    Args:
+        processes: this one among the others.
+        store: of this start alone.
+        directory: run directory of this process.
+        is_shared: whether all processes see one run directory.
+    """
+
+    processes: Processes
+    store: Store
+    directory: Path
+    is_shared: bool
+
+    @classmethod
+    @contextmanager
+    def gathered(cls, processes: Processes, directory: Path) -> Iterator[Self]:
+        """Waits for all processes, and looks whether they see the same directory.
+
+        Args:
+            processes: this one among the others, with a store.
+            directory: run directory of this process.
+
+        Raises:
+            TimeoutError: not all processes came within `PATIENCE`.
+        """
+        assert processes.store is not None
+        name = uuid4().hex
+        leader = _wait_for_all(processes, processes.store, name)
+        store = PrefixStore(f"segrobust/{leader}", processes.store)
+        if processes.leads:
+            (directory / f".shared-{leader}").touch()
+            store.set("token", f".shared-{leader}")
+        path = directory / store.get("token").decode()
+        store.set(f"sees/{processes.rank}", str(int(path.exists())))
+        seen = [store.get(f"sees/{rank}") for rank in range(processes.world_size)]
+        left = threading.Event()
+        thread = threading.Thread(target=_stay_alive, args=(processes, store, name, left), daemon=True)
+        thread.start()
+        try:
+            yield cls(processes, store, directory, all(answer == b"1" for answer in seen))
+        finally:
+            left.set()
+            thread.join()
+            if processes.leads:
+                path.unlink(missing_ok=True)
+
+    def work(self, ids: Sequence[int], batch_size: int) -> WorkSource:
+        """The samples of this process: to be iterated once."""
+        return SharedWork(ids, self.store, batch_size)
+
+    def exchange(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """What all processes together have done in earlier starts.
+
+        Where they do not share a run directory, records travel through the store.
+
+        Args:
+            records: those in this process's directory.
+        """
+        if self.is_shared:
+            return records
+        self._publish("start", records)
+        return merge_records(
+            [*records, *(record for rank in range(self.processes.world_size) for record in self._fetch("start", rank))]
+        )
+
+    def count(self, record: Record) -> int:
+        """Counts a record for all to see.
+
+        Returns:
+            How many of its attack and kind all processes together have made in this start.
+        """
+        return self.store.add(f"count/{record.digest}/{record.kind}", 1)
+
+    def finish(self, records: tuple[Record, ...], stop: Callable[[], bool]) -> tuple[Record, ...]:
+        """Ends this process's work; process 0 waits until the others have ended theirs, or are lost.
+
+        Args:
+            records: those in this process's directory.
+            stop: asked while waiting; True ends it.
+
+        Returns:
+            For process 0, where directories are not shared: the records of the others. Else nothing.
+        """
+        others = range(1, self.processes.world_size)
+        if not self.processes.leads:
+            if not self.is_shared:
+                self._publish("end", records)
+            self.store.set(f"finished/{self.processes.rank}", "1")
+            return ()
+        signs = {rank: (-1, time.monotonic()) for rank in others}
+        while not stop():
+            awaited = [rank for rank in others if not self.store.check([f"finished/{rank}"])]
+            for rank in awaited:
+                heard = self.store.add(f"alive/{rank}", 0)
+                if heard != signs[rank][0]:
+                    signs[rank] = heard, time.monotonic()
+            if all(time.monotonic() - signs[rank][1] > self.processes.lost_after for rank in awaited):
+                break
+            time.sleep(_POLL)
+        if self.is_shared:
+            return ()
+        present = [rank for rank in others if self.store.check([f"end/{rank}/pieces"])]
+        return tuple(record for rank in present for record in self._fetch("end", rank))
+
+    def _publish(self, moment: str, records: Sequence[Record]) -> None:
+        lines = "\n".join(record.to_line() for record in records)
+        content = b64encode(zlib.compress(lines.encode())).decode()
+        key = f"{moment}/{self.processes.rank}"
+        pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
+        for number, piece in enumerate(pieces):
+            self.store.set(f"{key}/{number}", piece)
+        self.store.set(f"{key}/pieces", str(len(pieces)))
+
+    def _fetch(self, moment: str, rank: int) -> Iterator[Record]:
+        key = f"{moment}/{rank}"
+        self.store.wait([f"{key}/pieces"], timedelta(seconds=PATIENCE))
+        count = int(self.store.get(f"{key}/pieces"))
+        content = b"".join(self.store.get(f"{key}/{number}") for number in range(count))
+        return (Record.from_line(line) for line in zlib.decompress(b64decode(content)).splitlines())
+
+
+def _wait_for_all(processes: Processes, store: Store, name: str) -> str:
+    """The name of the process 0 of this start of the job.
+
+    torchrun keeps its store when it starts processes anew, with all that lost ones have left there. Each process
+    therefore says hello by a name that it makes up; process 0 answers every hello with its own name, which is the
+    prefix of everything that follows.
+    """
+    started = time.monotonic()
+    if not processes.leads:
+        store.set(f"segrobust/hello/{processes.rank}", name)
+        while not store.check([f"segrobust/answer/{name}"]):
+            _give_up_after(started, processes)
+        leader = store.get(f"segrobust/answer/{name}").decode()
+        store.add(f"segrobust/{leader}/heard", 1)
+        return leader
+    while store.add(f"segrobust/{name}/heard", 0) < processes.world_size - 1:
+        _answer(processes, store, name)
+        _give_up_after(started, processes)
+    return name
+
+
+def _give_up_after(started: float, processes: Processes) -> None:
+    if time.monotonic() - started > PATIENCE:
+        raise TimeoutError(f"of {processes.world_size} processes not all came within {PATIENCE:.0f} s")
+    time.sleep(_POLL)
+
+
+def _answer(processes: Processes, store: Store, name: str) -> None:
+    """Says to all who said hello who process 0 is."""
+    for rank in range(1, processes.world_size):
+        if store.check([f"segrobust/hello/{rank}"]):
+            store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
+
+
+def _stay_alive(processes: Processes, store: Store, name: str, left: threading.Event) -> None:
+    """Tells the others that this process lives; process 0 also lets in who comes back. Ends with the store."""
+    assert processes.store is not None
+    with contextlib.suppress(RuntimeError):  # of the store, whose errors all are RuntimeErrors
+        while not left.wait(min(_HEARTBEAT, processes.lost_after / 5)):
+            store.add(f"alive/{processes.rank}", 1)
+            if processes.leads:
+                _answer(processes, processes.store, name)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise ValueError(f"the environment variable {name} must be a number, got {text!r}")
+    return int(text)

@@ -1,0 +1,136 @@
+"""Tables of a comparison."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from segrobust.evaluation.reporting.comparison.compared_runs import Contestant, same_classes, shared_radius
+from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
+from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, rows_of
+from segrobust.evaluation.reporting.html.page_text import facts
+from segrobust.evaluation.reporting.score_lines import strongest
+from segrobust.functional.norms import NormName
+from segrobust.metrics import geometric_mean_ratio
+
+
+def headline_table(contestants: Sequence[Contestant]) -> Table:
+    """One row per run: clean scores, what is left by radius, median norms."""
+    attacks = list(dict.fromkeys((e.digest, e.attack) for c in contestants for e in c.run.summary.minimal_norm))
+    found = {(e.norm_name, s.eps) for c in contestants for e in strongest(c.run.summary) for s in e.scores}
+    radii = sorted(found, key=lambda key: (key[0] != "linf", key))
+    heads = [f"mIoU^D at {radius_text(eps, name)}" for name, eps in radii]
+    return Table(
+        title="",
+        head=(
+            *("run", "images", "clean mIoU^D, %", "clean aAcc, %"),
+            *heads,
+            *(f"median norm (IQR), {name}" for _, name in attacks),
+        ),
+        rows=tuple(_headline_row(c, radii, [digest for digest, _ in attacks]) for c in contestants),
+        note="upper bounds: at each eps those of the attack that leaves the lowest mIoU^D; norms with failures as "
+        "infinite. A badge is the worst status of a run's checks",
+        sortable=True,
+    )
+
+
+def _headline_row(c: Contestant, radii: Sequence[tuple[NormName, float]], digests: Sequence[str]) -> tuple[Cell, ...]:
+    clean = c.run.summary.clean
+    left = {(e.norm_name, s.eps): s.miou for e in strongest(c.run.summary) for s in e.scores}
+    norms = {e.digest: number_cell(median_and_quartiles(e), e.norms.median) for e in c.run.summary.minimal_norm}
+    return (
+        Cell(text=c.label, status=c.run.status_of() if c.run.checks else ""),
+        Cell(text=str(c.run.summary.num_images)),
+        _percent(math.nan if clean is None else clean.miou),
+        _percent(math.nan if clean is None else clean.accuracy),
+        *(_percent(left.get(key, math.nan), strong=True) for key in radii),
+        *(norms.get(digest, Cell(text="-")) for digest in digests),
+    )
+
+
+def ratio_table(contestants: Sequence[Contestant]) -> Iterable[Table]:
+    """Norms of each run over those of the first, image by image."""
+    base, *others = contestants
+    rows = []
+    for entry in base.run.summary.minimal_norm:
+        for other in others:
+            ours, theirs = (_norms(c, entry.digest) for c in (other, base))
+            shared = sorted(ours.keys() & theirs.keys())
+            if shared and base.run.manifest.data == other.run.manifest.data:
+                a, b = (torch.tensor([n[i] for i in shared], dtype=torch.float64) for n in (ours, theirs))
+                found = geometric_mean_ratio(a, b)
+                counts = (found.num_both, found.num_only_a, found.num_only_b, found.num_neither, found.num_zero)
+                ratio = "-" if math.isnan(found.ratio) else f"{found.ratio:.3f}"
+                rows.append([f"{other.label} / {base.label}", entry.attack, ratio, *map(str, counts)])
+    if rows:
+        yield Table(
+            title="Ratios of norms, image by image",
+            head=("runs", "attack", "geometric mean", "both broken", "only first", "only second", "neither", "norm 0"),
+            rows=rows_of(rows),
+            note="above 1: the first needs larger perturbations. Over images that are broken in both runs; images of "
+            "norm 0 are wrong without attack and have no ratio",
+        )
+
+
+def _norms(contestant: Contestant, digest: str) -> dict[int, float]:
+    left_out = {image.sample_id for image in contestant.run.summary.flagged}
+    found = [r for r in contestant.run.records if (r.kind, r.digest) == ("minimal-norm", digest)]
+    return {record.sample_id: record.norm for record in found if record.sample_id not in left_out}
+
+
+def class_tables(contestants: Sequence[Contestant]) -> Iterable[Table]:
+    """IoU of every class, clean and at the radius of the headline, where the runs share classes and radius."""
+    shared = shared_radius(contestants)
+    if shared is None or not same_classes(contestants):
+        return
+    eps, norm_name, scores = shared
+    radius = radius_text(eps, norm_name)
+    clean = [c.run.summary.clean for c in contestants]
+    yield Table(
+        title=f"IoU of classes in %, clean and at {radius}",
+        head=("class", *(f"{c.label}, {when}" for c in contestants for when in ("clean", radius))),
+        rows=tuple(
+            (
+                Cell(text=name),
+                *(
+                    _percent(value, strong=strong)
+                    for before, after in zip(clean, scores, strict=True)
+                    for value, strong in (
+                        (math.nan if before is None else before.iou[index], False),
+                        (after.iou[index], True),
+                    )
+                ),
+            )
+            for index, name in enumerate(contestants[0].run.label_space.names)
+        ),
+        note="upper bounds, of the attack that leaves the lowest mIoU^D of each run",
+        sortable=True,
+    )
+
+
+def check_table(contestants: Sequence[Contestant]) -> Table:
+    """How many are ok, and those that are not."""
+    rows = []
+    for c in contestants:
+        bad = [check for check in c.run.checks if check.status != "ok"]
+        count = f"{len(c.run.checks) - len(bad)} of {len(c.run.checks)} ok" if c.run.checks else "none were made"
+        status = c.run.status_of() if c.run.checks else "warn"
+        rows.append((Cell(text=c.label, status=status), Cell(text=count), Cell(text="")))
+        rows += [
+            (Cell(text=f"{c.label}: {k.name}", status=k.status), Cell(text=k.detail), Cell(text=k.mend)) for k in bad
+        ]
+    return Table(title="", head=("run", "measured", "what to do"), rows=tuple(rows), prose=True)
+
+
+def fact_table(contestants: Sequence[Contestant]) -> Table:
+    """Provenance of each run in a column; values that differ stand out."""
+    columns = [dict(facts(c.run)) for c in contestants]
+    rows = []
+    for label in dict.fromkeys(key for column in columns for key in column):
+        texts = [column.get(label, "") for column in columns]
+        rows.append((Cell(text=label), *(Cell(text=text, strong=len({*texts}) > 1) for text in texts)))
+    return Table(title="", head=("", *(c.label for c in contestants)), rows=tuple(rows), prose=True)
+
+
+def _percent(share: float, *, strong: bool = False) -> Cell:
+    return number_cell(percent(share), share, strong=strong)

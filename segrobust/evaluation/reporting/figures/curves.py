@@ -1,0 +1,162 @@
+"""Curves over perturbation size, drawn from records alone and without matplotlib's global state."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from segrobust.evaluation.numbers.summary import Scores, Summary
+from segrobust.evaluation.run.records import Record
+from segrobust.functional.norms import NormName
+
+_COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito, 2008."""
+
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+_GREY: Final = "#555555"
+
+
+def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName) -> Figure:
+    """The share of images broken within eps: the distribution of minimal norms, and points of fixed-budget attacks.
+
+    A minimal-norm attack that fails on some images ends in a plateau below 100 %. The axis is logarithmic.
+
+    Args:
+        records: of the evaluation; norms are read from these.
+        summary: of the same records.
+        norm_name: the norm to draw.
+
+    Raises:
+        ValueError: no attack of this norm.
+    """
+    left_out = {image.sample_id for image in summary.flagged}
+    entries = [entry for entry in summary.minimal_norm if entry.norm_name == norm_name]
+    budgets = [entry for entry in summary.fixed_budget if entry.norm_name == norm_name]
+    if not entries and not budgets:
+        raise ValueError(f"no attack in {norm_name} was recorded; there is nothing to draw")
+    norms = {
+        entry.digest: sorted(
+            record.norm
+            for record in records
+            if record.kind == "minimal-norm" and record.digest == entry.digest and record.sample_id not in left_out
+        )
+        for entry in entries
+    }
+    figure, axes = _axes("images broken within eps, %", norm_name)
+    positive = [norm for values in norms.values() for norm in values if 0 < norm < math.inf]
+    radii = [scores.eps for entry in budgets for scores in entry.scores]
+    low, high = 0.7 * min([*positive, *radii], default=1 / 255), 1.4 * max([*positive, *radii], default=8 / 255)
+    unit = _unit(norm_name)
+    for index, entry in enumerate(entries):
+        xs, ys = _steps(norms[entry.digest], low, high)
+        failed = sum(map(math.isinf, norms[entry.digest]))
+        label = entry.attack if not failed else f"{entry.attack} ({failed} of {len(norms[entry.digest])} not broken)"
+        axes.step([x * unit for x in xs], ys, where="post", color=_COLORS[index % 7], label=label, linewidth=2)
+    for index, budget in enumerate(budgets, start=len(entries)):
+        xs, ys = [s.eps * unit for s in budget.scores], [100 * s.asr for s in budget.scores]
+        color, marker = _style(index)
+        label = f"{budget.attack} at fixed eps"
+        axes.plot(xs, ys, marker, color=color, label=label, clip_on=False, zorder=3)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low * unit, high * unit)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_title(f"Success rate at eps (lower bound), {summary.num_images} images", loc="left", fontsize=11)
+    axes.legend(frameon=False, loc="best", fontsize=9)
+    return figure
+
+
+def score_curves(summary: Summary, norm_name: NormName) -> Figure:
+    """What is left at eps, mIoU^D and aAcc side by side; eps = 0 is the clean score.
+
+    Fixed-budget attacks are solid, their worst case is thick, by-products of minimal-norm attacks are dashed.
+
+    Args:
+        summary: of an evaluation.
+        norm_name: the norm to draw.
+
+    Raises:
+        ValueError: no scores at a radius of this norm.
+    """
+    fixed = [(e.attack, e.scores, "-", 1.6) for e in summary.fixed_budget if e.norm_name == norm_name]
+    worst = [("worst case (greedy)", e.scores, "-", 3.2) for e in summary.worst_case if e.norm_name == norm_name]
+    dashed = [
+        (f"by-product of {e.attack}", e.by_products, "--", 1.3)
+        for e in summary.minimal_norm
+        if e.norm_name == norm_name and e.by_products
+    ]
+    if not fixed and not dashed:
+        raise ValueError(f"no scores at a radius in {norm_name} were recorded; there is nothing to draw")
+    figure = _figure(10.5)
+    both = figure.subplots(1, 2, sharex=True)
+    for axes, name, heading in zip(both, ("miou", "accuracy"), ("mIoU^D, %", "pixel accuracy aAcc, %"), strict=True):
+        _dress(axes, heading, norm_name)
+        for index, (label, scores, line, width) in enumerate([*worst, *fixed, *dashed]):
+            xs, ys = _curve(summary, scores, name, norm_name)
+            color, marker = ("#000000", "") if (label, scores, line, width) in worst else _style(index)
+            axes.plot(xs, ys, line, color=color, marker=marker, markersize=5, label=label, linewidth=width)
+        axes.set_xlim(left=0)
+        axes.set_xticks(sorted({x for _, s, _, _ in (*fixed, *dashed) for x in _curve(summary, s, name, norm_name)[0]}))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    both[0].set_title(f"Left under attack (upper bound), {summary.num_images} images", loc="left", fontsize=11)
+    both[1].legend(frameon=False, loc="best", fontsize=9)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _steps(norms: Sequence[float], low: float, high: float) -> tuple[list[float], list[float]]:
+    """Corners of the distribution function in percent, from the left edge to the right one."""
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    start = sum(norm <= low for norm in finite)
+    inside = [norm for norm in finite if norm > low]
+    shares = [100 * (start + count) / len(norms) for count in range(len(inside) + 1)]
+    return [low, *inside, high], [*shares, shares[-1]]
+
+
+def _curve(
+    summary: Summary, scores: Sequence[Scores], name: str, norm_name: NormName
+) -> tuple[list[float], list[float]]:
+    """Radii in the unit of the axis and scores in percent, the clean one first."""
+    points = [*([] if summary.clean is None else [summary.clean]), *scores]
+    return [s.eps * _unit(norm_name) for s in points], [100 * float(getattr(s, name)) for s in points]
+
+
+def _style(index: int) -> tuple[str, str]:
+    return _COLORS[index % 6], _MARKERS[index % 7]
+
+
+def _unit(norm_name: NormName) -> float:
+    return 255.0 if norm_name == "linf" else 1.0
+
+
+def _figure(width: float) -> Figure:
+    return Figure(figsize=(width, 4.2), dpi=130, layout="constrained", facecolor="white")
+
+
+def _axes(heading: str, norm_name: NormName) -> tuple[Figure, Axes]:
+    figure = _figure(6.6)
+    axes = figure.subplots()
+    _dress(axes, heading, norm_name)
+    return figure, axes
+
+
+def _dress(axes: Axes, heading: str, norm_name: NormName) -> None:
+    axes.set_ylim(0, 100)
+    axes.set_ylabel(heading)
+    axes.set_xlabel("eps in units of 1/255 (l_inf)" if norm_name == "linf" else f"eps ({norm_name}, image units)")
+    axes.grid(color="#DDDDDD", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=_GREY)

@@ -1,0 +1,173 @@
+"""Panels of a run, made from its records and the adversarial images that it kept."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks.targets import Aim
+from segrobust.evaluation.dataset import LoadedSample, SampleSource, aim_at, label_space_of, load_sample
+from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.plan import Job, Plan, Radius
+from segrobust.evaluation.reporting.figures.panels import compose, panel_title, plain_label_space
+from segrobust.evaluation.reporting.figures.tiles import Tile, Tiles, make_tiles
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.records import Key, Record, read_records
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.run.strict_json import write_json
+from segrobust.functional.modes import attackable
+from segrobust.functional.norms import NormName
+from segrobust.label_space import Color
+
+PANEL_SCHEMA: Final = 1
+TILES: Final = "tiles"
+"""Folder in that of the panels."""
+
+_WIDEST: Final = 640
+_LOSSY: Final = {"image", "adversarial", "perturbation"}
+_QUALITY: Final = 88
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelInfo:
+    """What `panels/tiles/<sample id>-<job>/panel.json` says about the tiles beside it.
+
+    Attributes:
+        sample_id: position of the image in the data set.
+        sample_name: its name there.
+        job: name of the attack.
+        digest: of the attack's repr.
+        norm_name: norm of the attack.
+        eps: radius, or "min".
+        norm: of the perturbation, image units.
+        success: whether the criterion is met.
+        apsr: share of broken pixels.
+        clean_apsr: the same without attack.
+        factor: by which the perturbation is amplified.
+        size: width and height of the tiles in pixels.
+        legend: names and colours.
+        schema: version of this format.
+    """
+
+    sample_id: int
+    sample_name: str
+    job: str
+    digest: str
+    norm_name: NormName
+    eps: Radius
+    norm: float
+    success: bool
+    apsr: float
+    clean_apsr: float
+    factor: int
+    size: tuple[int, int]
+    legend: tuple[tuple[str, Color], ...]
+    schema: int = PANEL_SCHEMA
+
+
+def write_panels(
+    network: nn.Module,
+    dataset: SampleSource,
+    plan: Plan,
+    directory: RunDirectory,
+    store: AdversarialStore,
+    sample_ids: Iterable[int],
+    ignore_index: int,
+    *,
+    tiles_too: bool = True,
+) -> tuple[Path, ...]:
+    """Draws one panel per image and job as `panels/<sample id>-<job>.png`; fixed budgets at their largest radius.
+
+    The tiles of each lie in `panels/tiles/<sample id>-<job>/` for the page, if wanted. An image without a record, or
+    without an adversarial image that was kept, has no panel: its attack raised, or had no need to run.
+
+    Returns:
+        The panels.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    directory.panels.mkdir(exist_ok=True)
+    records = {record.key: record for record in read_records(directory.path)}
+    written = []
+    for sample_id in sample_ids:
+        found = [job for job in plan.jobs if _is_kept(records, store, job, sample_id)]
+        if not found:
+            continue
+        sample = load_sample(dataset, sample_id)
+        before = _prediction(network, sample.image)
+        aim = _aim(network, dataset, plan, sample, ignore_index)
+        for job in found:
+            record = records[sample_id, job.digest, _shown_radius(job)]
+            adv = store.load(job.digest, _shown_radius(job), sample_id)
+            space = label_space_of(dataset) or plain_label_space(len(record.tp), ignore_index)
+            tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, aim)
+            path = directory.panels / f"{sample_id:06d}-{job.name}.png"
+            compose(tiles, panel_title(record)).save(path)
+            if tiles_too:
+                _write_tiles(tiles, record, directory.panels / TILES / path.stem)
+            written.append(path)
+    return tuple(written)
+
+
+def _aim(network: nn.Module, dataset: SampleSource, plan: Plan, sample: LoadedSample, ignore_index: int) -> Aim | None:
+    """What the pixels of one image are to become, `(H, W)`, where the plan says so."""
+    if plan.targets is None:
+        return None
+    images = sample.image[None].to(device_of(network), precision_of(network))
+    masks = sample.mask[None].to(images.device)
+    aim = aim_at(plan.targets, network, dataset, (sample.sample_id,), images, masks, ignore_index)
+    return Aim(aim.targets[0], None if aim.kept is None else aim.kept[0], aim.targeted)
+
+
+def _shown_radius(job: Job) -> Radius:
+    return "min" if job.attack.minimal_norm else max(job.radii)
+
+
+def _is_kept(records: Mapping[Key, Record], store: AdversarialStore, job: Job, sample_id: int) -> bool:
+    eps = _shown_radius(job)
+    return (sample_id, job.digest, eps) in records and store.path(job.digest, eps, sample_id).exists()
+
+
+def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
+    """Small enough for a page; class maps keep every colour as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = tiles.tiles[0].pixels.shape[:2]
+    scale = min(1.0, _WIDEST / width)
+    size = (round(width * scale), max(1, round(height * scale)))
+    for tile in tiles.tiles:
+        _save(tile, size, folder / f"{tile.name}.webp")
+    info = PanelInfo(
+        sample_id=record.sample_id,
+        sample_name=record.sample_name,
+        job=record.attack,
+        digest=record.digest,
+        norm_name=record.norm_name or "linf",
+        eps="min" if record.eps is None else record.eps,
+        norm=record.norm,
+        success=record.success,
+        apsr=record.apsr,
+        clean_apsr=record.clean_apsr,
+        factor=tiles.factor,
+        size=size,
+        legend=tiles.legend,
+    )
+    write_json(folder / "panel.json", asdict(info))
+
+
+def _save(tile: Tile, size: tuple[int, int], path: Path) -> None:
+    picture = tile.resized(size)
+    if tile.name in _LOSSY:
+        picture.save(path, quality=_QUALITY, method=4)
+    else:
+        picture.save(path, lossless=True, method=4)
+
+
+def _prediction(network: nn.Module, image: Tensor) -> Tensor:
+    """Classes `(H, W)` that are predicted for one image."""
+    with attackable(network), torch.no_grad():
+        logits: Tensor = network(image[None].to(device_of(network), precision_of(network)))
+    return logits.argmax(1)[0]

@@ -1,0 +1,159 @@
+"""What the plots of a page show: numbers from summaries and records, ready for the scripts of the page."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from segrobust.evaluation.numbers.summary import Interval, Scores, Summary
+from segrobust.evaluation.reporting.headline import NORM_LABELS
+from segrobust.evaluation.reporting.score_lines import Line, score_lines, strongest
+from segrobust.evaluation.run.records import Record
+from segrobust.functional.norms import NormName
+
+COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito, 2008, without yellow, which is too pale for a line, and black, which is the worst case."""
+
+SYMBOLS: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+DASHES: Final = ("solid", "longdash", "dashdot", "longdashdot")
+WORST_COLOR: Final = "#000000"
+
+METRICS: Final = {
+    "miou": "mIoU over the data set (mIoU^D)",
+    "miou_image": "mIoU, mean over images (mIoU^I)",
+    "accuracy": "pixel accuracy (aAcc)",
+    "mean_class_accuracy": "class accuracy (mAcc)",
+    "mean_apsr": "broken pixels (mean APSR)",
+    "boundary_accuracy": "accuracy near class borders",
+    "interior_accuracy": "accuracy inside classes",
+    "iou": "IoU of one class",
+}
+_MOST_STEPS: Final = 1500
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an attack, or a run, is drawn everywhere on a page."""
+
+    color: str
+    symbol: str
+    dash: str = "solid"
+
+    @classmethod
+    def number(cls, index: int) -> "Style":
+        """The style of the attack, or run, of this number."""
+        return cls(COLORS[index % 6], SYMBOLS[index % 7], DASHES[index // 6 % 4])
+
+
+def attack_styles(summary: Summary) -> dict[str, Style]:
+    """A style for each attack by its digest."""
+    digests = [*(e.digest for e in summary.minimal_norm), *(e.digest for e in summary.fixed_budget)]
+    return {digest: Style.number(index) for index, digest in enumerate(dict.fromkeys(digests))}
+
+
+def report_series(summary: Summary, records: Sequence[Record], classes: Sequence[str]) -> dict[str, object]:
+    """All plots of a report, norm by norm."""
+    styles = attack_styles(summary)
+    lines = score_lines(summary)
+    names = sorted({*(e.norm_name for e in summary.minimal_norm), *(line.norm_name for line in lines)})
+    norms = [
+        {
+            **norm_axis(name),
+            "curves": [
+                curve(line, summary.clean, _line_style(line, styles), line.label)
+                for line in lines
+                if line.norm_name == name
+            ],
+            "best": [
+                curve(found.line, summary.clean, Style(WORST_COLOR, "circle-open"), found.line.label)
+                for found in strongest(summary)
+                if found.norm_name == name
+            ],
+            "steps": [
+                steps(chosen_norms(records, summary, e.digest), name, styles[e.digest], e.attack)
+                for e in summary.minimal_norm
+                if e.norm_name == name
+            ],
+            "points": [
+                points(e.scores, name, styles[e.digest], e.attack) for e in summary.fixed_budget if e.norm_name == name
+            ],
+        }
+        for name in sorted(names, key=lambda name: (name != "linf", name))
+    ]
+    return {"norms": norms, "classes": list(classes), "metrics": METRICS}
+
+
+def norm_axis(name: NormName) -> dict[str, object]:
+    """Name and title of the axis of a norm."""
+    title = "eps in units of 1/255 (l_inf)" if name == "linf" else f"eps ({NORM_LABELS[name]}, image units)"
+    return {"name": name, "label": NORM_LABELS[name], "axis": title, "unit": "/255" if name == "linf" else ""}
+
+
+def curve(line: Line, clean: Scores | None, style: Style, label: str) -> dict[str, object]:
+    """Scores in percent by radius, the clean one first."""
+    scores = [*([] if clean is None else [clean]), *line.scores]
+    return {
+        "label": label + (", weak upper bound" if line.scope == "by-product" else ""),
+        "scope": line.scope,
+        "color": style.color,
+        "symbol": style.symbol,
+        "dash": "dot" if line.scope == "by-product" else style.dash,
+        "x": [_scaled(entry.eps, line.norm_name) for entry in scores],
+        "images": [entry.num_images for entry in scores],
+        "values": {name: [_percent(getattr(entry, name)) for entry in scores] for name in METRICS if name != "iou"},
+        "iou": [[_percent(value) for value in entry.iou] for entry in scores],
+        "bands": {
+            "miou": [_band(entry.miou_band) for entry in scores],
+            "accuracy": [_band(entry.accuracy_band) for entry in scores],
+        },
+    }
+
+
+def chosen_norms(records: Iterable[Record], summary: Summary, digest: str) -> list[float]:
+    """Norms of an attack over the images that count."""
+    left_out = {image.sample_id for image in summary.flagged}
+    return [r.norm for r in records if (r.kind, r.digest) == ("minimal-norm", digest) and r.sample_id not in left_out]
+
+
+def steps(norms: Sequence[float], name: NormName, style: Style, label: str) -> dict[str, object]:
+    """The distribution function in percent; failures are its plateau. Thinned out where images are very many."""
+    finite = sorted(norm for norm in norms if math.isfinite(norm))
+    shares = [100 * (index + 1) / len(norms) for index in range(len(finite))]
+    every = max(1, -(-len(finite) // _MOST_STEPS))
+    kept = [index for index in range(len(finite)) if index % every == every - 1 or index == len(finite) - 1]
+    return {
+        "label": label,
+        "color": style.color,
+        "dash": style.dash,
+        "x": [_scaled(finite[index], name) for index in kept],
+        "y": [round(shares[index], 3) for index in kept],
+        "num": len(norms),
+        "failed": len(norms) - len(finite),
+    }
+
+
+def points(scores: Sequence[Scores], name: NormName, style: Style, label: str) -> dict[str, object]:
+    """Success rates of a fixed-budget attack in percent by radius."""
+    return {
+        "label": f"{label} at fixed eps",
+        "color": style.color,
+        "symbol": style.symbol,
+        "x": [_scaled(entry.eps, name) for entry in scores],
+        "y": [_percent(entry.asr) for entry in scores],
+    }
+
+
+def _line_style(line: Line, styles: dict[str, Style]) -> Style:
+    return Style(WORST_COLOR, "circle-open") if line.scope == "worst case" else styles[line.digests[0]]
+
+
+def _scaled(eps: float, name: NormName) -> float:
+    return round(eps * 255, 5) if name == "linf" else round(eps, 6)
+
+
+def _percent(share: float) -> float | None:
+    return None if math.isnan(share) else round(100 * share, 3)
+
+
+def _band(interval: Interval) -> tuple[float | None, float | None]:
+    return _percent(interval.low), _percent(interval.high)

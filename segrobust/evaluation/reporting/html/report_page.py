@@ -1,0 +1,213 @@
+"""`report.html`: one file that opens from disk, without network."""
+
+import json
+from collections.abc import Iterable
+from importlib import import_module, resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from segrobust.evaluation.numbers.summary import Summary
+from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.headline import headline
+from segrobust.evaluation.reporting.html.page import Banner, Page, Plot, Stat
+from segrobust.evaluation.reporting.html.page_panels import choose_panels
+from segrobust.evaluation.reporting.html.page_tables import (
+    any_attack_tables,
+    check_table,
+    class_tables,
+    fault_table,
+    norm_tables,
+    score_tables,
+    success_table,
+    where_tables,
+)
+from segrobust.evaluation.reporting.html.page_text import HOW_TO_READ, commands, facts
+from segrobust.evaluation.reporting.html.plots import report_series
+from segrobust.evaluation.reporting.run_files import RunFiles, read_run
+from segrobust.evaluation.reporting.score_lines import strongest
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.run.strict_json import portable, replace_file
+
+SIZE_CAP: Final = 8_000_000
+"""Bytes that a report may have; panels that would exceed it are left out, and counted."""
+
+_RESERVED: Final = 400_000
+"""Bytes for all of a page but pictures and the plot library."""
+
+_MISSING: Final = 'the page needs jinja2 and plotly: pip install "segrobust[report]"'
+
+
+def can_write_html() -> bool:
+    """Whether the extra `report` is installed."""
+    return all(find_spec(name) is not None for name in ("jinja2", "plotly"))
+
+
+def write_html(directory: RunDirectory) -> Path:
+    """Writes `report.html`, a function of the files of the run alone.
+
+    Raises:
+        ValueError: the directory holds no run, or damaged files; or the extra `report` is not installed.
+        OSError: the directory cannot be written.
+    """
+    library = plot_library()
+    page = build_page(read_run(directory), SIZE_CAP - _RESERVED - len(library.encode()))
+    replace_file(directory.page, render(page, "report.html.j2", library))
+    return directory.page
+
+
+def build_page(run: RunFiles, room: int) -> Page:
+    """What is on the page of a run.
+
+    Args:
+        run: what it is made of.
+        room: bytes for pictures.
+    """
+    summary = run.summary
+    panels, left_out = choose_panels(run, room)
+    return Page(
+        title="Robustness report",
+        subtitle=f"{run.manifest.network_description} on {run.manifest.data_description}",
+        sentences=headline(summary),
+        stats=tuple(_stats(run)),
+        warnings=tuple(_warnings(run)),
+        plots=tuple(_plots(summary)),
+        class_plots=_class_plots(summary),
+        tables={
+            "attacks": (*norm_tables(run), *score_tables(run), *any_attack_tables(summary), *success_table(run)),
+            "classes": tuple(class_tables(run)),
+            "where": tuple(where_tables(run)),
+            "checks": tuple(check_table(run)),
+            "faults": tuple(fault_table(run)),
+        },
+        panels=panels,
+        panels_note=_panels_note(left_out),
+        facts=tuple(facts(run)),
+        commands=commands(run),
+        attacks=tuple((entry.name, entry.attack) for entry in run.manifest.attacks),
+        data=report_series(summary, run.records, run.label_space.names),
+    )
+
+
+def plot_library() -> str:
+    """The source of plotly.js.
+
+    Raises:
+        ValueError: the extra `report` is not installed.
+    """
+    try:
+        plotly = import_module("plotly.offline")
+    except ImportError as error:
+        raise ValueError(_MISSING) from error
+    return str(plotly.get_plotlyjs())
+
+
+def render(page: Page, template: str, library: str) -> bytes:
+    """A page as a file.
+
+    Raises:
+        ValueError: the extra `report` is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ValueError(_MISSING) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("segrobust.evaluation.reporting.html"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = resources.files("segrobust.evaluation.reporting.html") / "templates"
+    text = environment.get_template(template).render(
+        page=page,
+        how_to_read=HOW_TO_READ,
+        style=(folder / "page.css").read_text("utf-8"),
+        scripts=[library, *((folder / name).read_text("utf-8") for name in ("plots.js", "page.js"))],
+        data=script_json(page.data),
+    )
+    return text.encode()
+
+
+def script_json(value: object) -> str:
+    """Strict JSON that may stand in a script element: nothing in it ends the element or opens a comment."""
+    text = json.dumps(portable(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _plots(summary: Summary) -> Iterable[Plot]:
+    if strongest(summary):
+        yield Plot(
+            key="scores",
+            title="What is left under attack",
+            note="Upper bounds: a stronger attack can only lower them. Dotted: by-products of minimal-norm attacks, "
+            "weak upper bounds. Band: 95 % of bootstrap replicates, for mIoU^D and aAcc; that of the worst case while "
+            "it is shown.",
+        )
+    if summary.minimal_norm:
+        yield Plot(
+            key="norms",
+            title="Share of images broken within eps",
+            note="Distribution of minimal norms, a lower bound on the success rate at every eps; what a curve lacks to "
+            "100 % at its right end was not broken. Markers: fixed-budget attacks.",
+        )
+
+
+def _class_plots(summary: Summary) -> tuple[Plot, ...]:
+    if summary.clean is None or not strongest(summary):
+        return ()
+    return (Plot(key="classes", title="From clean to attacked", note="The largest drop on top; upper bounds."),)
+
+
+def _stats(run: RunFiles) -> Iterable[Stat]:
+    summary = run.summary
+    if summary.clean is not None:
+        clean = summary.clean
+        note = f"mIoU^D; aAcc {percent(clean.accuracy)} %; {clean.num_images} images"
+        yield Stat(label="clean", value=f"{percent(clean.miou)} %", note=note)
+    for found in strongest(summary)[:1]:
+        scores, line = found.headline
+        band = f"{percent(scores.miou_band.low)} to {percent(scores.miou_band.high)} %"
+        yield Stat(
+            label=f"left at {radius_text(scores.eps, line.norm_name)}",
+            value=f"{percent(scores.miou)} %",
+            note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %",
+        )
+    for entry in summary.minimal_norm[:1]:
+        norms = entry.norms
+        low, high = norm_text(norms.lower_quartile, entry.norm_name), norm_text(norms.upper_quartile, entry.norm_name)
+        yield Stat(
+            label="median minimal norm",
+            value=norm_text(norms.median, entry.norm_name),
+            note=f"IQR {low} to {high}; {entry.attack} breaks {percent(norms.asr)} % of {norms.num_images} images",
+        )
+    passed = sum(check.status == "ok" for check in run.checks)
+    if run.checks:
+        notes = {"ok": "nothing speaks against the numbers", "warn": "see below", "fail": "unreliable, see below"}
+        status = run.status_of()
+        yield Stat(label="checks", value=f"{passed} of {len(run.checks)} ok", note=notes[status], status=status)
+    else:
+        yield Stat(label="checks", value="none made", note="nothing vouches for the numbers", status="warn")
+
+
+def _warnings(run: RunFiles) -> Iterable[Banner]:
+    failed = [f"{check.name}: {check.detail}" for check in run.checks if check.status == "fail"]
+    if failed:
+        text = "Checks failed: the numbers that they touch must not be believed."
+        yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
+    if run.selection is not None:
+        yield Banner(status="warn", title="Optimistic", text=run.selection.warning)
+    if run.faults:
+        count = len({fault.sample_id for fault in run.faults})
+        text = f"Something raised for {count} images, which lack results; they are listed under checks."
+        yield Banner(status="warn", title="Incomplete", text=text)
+
+
+def _panels_note(left_out: int) -> str:
+    if not left_out:
+        return ""
+    return (
+        f"{left_out} further panels are left out so that this page stays below {SIZE_CAP // 10**6} MB; "
+        "their pictures are in the folder panels of the run."
+    )

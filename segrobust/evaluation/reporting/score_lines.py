@@ -1,0 +1,144 @@
+"""Score lines of a summary: what is left under one attack, or the worst of several, radius by radius."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from segrobust.evaluation.numbers.summary import BOUND_BY_PRODUCT, BOUND_FIXED, BOUND_WORST, Scores, Summary
+from segrobust.evaluation.reporting.format import radius_text
+from segrobust.functional.norms import NormName
+
+Scope = Literal["worst case", "attack", "by-product"]
+
+_PREFERRED_EPS = 4 / 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Scores by radius.
+
+    Attributes:
+        scope: "worst case" per image over several attacks, one "attack", or "by-product" of a minimal-norm attack.
+        label: for people.
+        attack: name of the job; empty for a worst case.
+        norm_name: the norm.
+        digests: of the attacks behind the numbers.
+        scores: one entry per radius.
+        bound: what they are a bound of.
+    """
+
+    scope: Scope
+    label: str
+    attack: str
+    norm_name: NormName
+    digests: tuple[str, ...]
+    scores: tuple[Scores, ...]
+    bound: str
+
+
+def score_lines(summary: Summary) -> tuple[Line, ...]:
+    """All lines: worst cases, attacks, by-products."""
+    worst = (
+        Line(
+            scope="worst case",
+            label=f"worst of {len(entry.attacks)} attacks",
+            attack="",
+            norm_name=entry.norm_name,
+            digests=tuple(e.digest for e in summary.fixed_budget if e.norm_name == entry.norm_name),
+            scores=entry.scores,
+            bound=BOUND_WORST,
+        )
+        for entry in summary.worst_case
+    )
+    attacks = (
+        _of_attack("attack", e.attack, e.attack, e.norm_name, e.digest, e.scores, BOUND_FIXED)
+        for e in summary.fixed_budget
+    )
+    by_products = (
+        _of_attack(
+            "by-product", f"by-product of {e.attack}", e.attack, e.norm_name, e.digest, e.by_products, BOUND_BY_PRODUCT
+        )
+        for e in summary.minimal_norm
+        if e.by_products
+    )
+    return (*worst, *attacks, *by_products)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strongest:
+    """Per radius the line that leaves least: all are upper bounds of the same, so the lowest is the tightest.
+
+    Attributes:
+        norm_name: the norm.
+        scores: one entry per radius.
+        lines: where each is from.
+    """
+
+    norm_name: NormName
+    scores: tuple[Scores, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def headline(self) -> tuple[Scores, Line]:
+        """The radius that a headline tells: 4/255 where it was measured, as is usual in the field; else the largest."""
+        usual = [index for index, entry in enumerate(self.scores) if abs(entry.eps - _PREFERRED_EPS) < 1e-6]
+        index = usual[0] if usual else len(self.scores) - 1
+        return self.scores[index], self.lines[index]
+
+    @property
+    def line(self) -> Line:
+        """All of it as one line."""
+        return Line(
+            scope="worst case",
+            label="strongest attack at each eps",
+            attack="",
+            norm_name=self.norm_name,
+            digests=self.digests,
+            scores=self.scores,
+            bound=BOUND_WORST,
+        )
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of all attacks behind the numbers."""
+        return tuple(dict.fromkeys(digest for line in self.lines for digest in line.digests))
+
+    @property
+    def note(self) -> str:
+        """Where the numbers of each radius are from, and what they are a bound of."""
+        labels = dict.fromkeys(line.label for line in self.lines)
+        found = {
+            label: [s.eps for s, line in zip(self.scores, self.lines, strict=True) if line.label == label]
+            for label in labels
+        }
+        texts = [
+            f"{label} at {', '.join(radius_text(eps, self.norm_name) for eps in radii)}"
+            for label, radii in found.items()
+        ]
+        return f"upper bounds, at each eps those of the attack that leaves the lowest mIoU^D: {'; '.join(texts)}"
+
+
+def strongest(summary: Summary) -> tuple[Strongest, ...]:
+    """One entry per norm in which scores at radii were measured, l_inf first.
+
+    While a run is going on, lines differ in their images: those over the most images count.
+    """
+    found = []
+    lines = score_lines(summary)
+    for norm_name in sorted({line.norm_name for line in lines}, key=lambda name: (name != "linf", name)):
+        pairs = [(scores, line) for line in lines if line.norm_name == norm_name for scores in line.scores]
+        best = [
+            min((pair for pair in pairs if pair[0].eps == eps), key=lambda pair: (-pair[0].num_images, pair[0].miou))
+            for eps in sorted({scores.eps for scores, _ in pairs})
+        ]
+        found.append(
+            Strongest(norm_name=norm_name, scores=tuple(s for s, _ in best), lines=tuple(line for _, line in best))
+        )
+    return tuple(found)
+
+
+def _of_attack(
+    scope: Scope, label: str, attack: str, norm_name: NormName, digest: str, scores: tuple[Scores, ...], bound: str
+) -> Line:
+    return Line(
+        scope=scope, label=label, attack=attack, norm_name=norm_name, digests=(digest,), scores=scores, bound=bound
+    )

@@ -1,0 +1,1 @@
+"""The files of a run: manifest, records, adversarial images, failures."""

@@ -1,0 +1,112 @@
+"""Adversarial images on disk, for panels and for judgement by other networks."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from segrobust.evaluation.plan import Radius, Unit
+from segrobust.evaluation.run.strict_json import replace_file
+
+
+@dataclass(frozen=True)
+class AdversarialStore:
+    """Keeps adversarial images as `adversarials/<digest>/<eps or "min">/<sample id>.safetensors`, entry `adv`.
+
+    They are `(C, H, W)` float32 and not rounded to 8 bits: a PNG would undo a small perturbation.
+
+    Args:
+        directory: the run directory.
+        sample_ids: samples whose images are kept; None for all.
+    """
+
+    directory: str | os.PathLike[str]
+    sample_ids: Collection[int] | None = None
+
+    def path(self, digest: str, eps: Radius, sample_id: int) -> Path:
+        """Where an image lies."""
+        return Path(self.directory) / "adversarials" / digest / str(eps) / f"{sample_id:06d}.safetensors"
+
+    def lacks(self, unit: Unit, sample_id: int) -> bool:
+        """Whether an image should be here and is not."""
+        if self.sample_ids is not None and sample_id not in self.sample_ids:
+            return False
+        return not self.path(unit.job.digest, unit.eps, sample_id).exists()
+
+    def keep(self, unit: Unit, sample_id: int, adv: Tensor) -> None:
+        """Writes one image `(C, H, W)`, in one step, unless it is not wanted or here already.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        if self.lacks(unit, sample_id):
+            path = self.path(unit.job.digest, unit.eps, sample_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, save({"adv": adv.detach().to("cpu", torch.float32).contiguous()}))
+
+    def load(self, digest: str, eps: Radius, sample_id: int) -> Tensor:
+        """An image `(C, H, W)` float32.
+
+        Raises:
+            FileNotFoundError: it was not kept.
+            ValueError: the file is damaged, or another program's.
+        """
+        return load_adversarial(self.path(digest, eps, sample_id))
+
+    def kept(self) -> "tuple[KeptAdversarial, ...]":
+        """All images that lie here, by sample.
+
+        Raises:
+            ValueError: a file or folder whose name is none that this class gives.
+        """
+        files = sorted((Path(self.directory) / "adversarials").glob("*/*/*.safetensors"))
+        return tuple(sorted(map(KeptAdversarial.of, files), key=lambda kept: kept.sample_id))
+
+
+class KeptAdversarial(NamedTuple):
+    """One image on disk: position in the data set, digest of the attack, radius or "min", and the file."""
+
+    sample_id: int
+    digest: str
+    eps: Radius
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "KeptAdversarial":
+        """What a file holds, by its name.
+
+        Raises:
+            ValueError: a name that `AdversarialStore` does not give.
+        """
+        radius, digest = path.parent.name, path.parent.parent.name
+        try:
+            return cls(int(path.stem), digest, "min" if radius == "min" else float(radius), path)
+        except ValueError as error:
+            raise ValueError(f"{path} is no adversarial image of a run; move it out of there") from error
+
+
+def load_adversarial(path: Path) -> Tensor:
+    """An image `(C, H, W)` float32, finite, from the file that `AdversarialStore.keep` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or another program's; the message names it.
+    """
+    mend = "delete it and run the evaluation again, which makes it anew"
+    try:
+        entries = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
+    adv = entries.get("adv")
+    if len(entries) != 1 or adv is None or adv.dtype != torch.float32 or adv.ndim != 3:
+        found = ", ".join(f"{name} {value.dtype} {tuple(value.shape)}" for name, value in entries.items()) or "nothing"
+        raise ValueError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {mend}")
+    if not adv.isfinite().all():
+        raise ValueError(f"{path} is damaged (it holds values that are not finite); {mend}")
+    return adv

@@ -1,0 +1,121 @@
+"""What went wrong with single images: kept beside the records, so that one image does not end a job of days."""
+
+import json
+import os
+import traceback
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from segrobust.evaluation.plan import Radius, Unit
+from segrobust.evaluation.run.records import CLEAN
+from segrobust.evaluation.run.strict_json import to_line
+
+FAULT_SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One image for which something raised.
+
+    Attributes:
+        sample_id: position of the image in the data set.
+        sample_name: its name there.
+        stage: "load" where the image could not be read, "clean" where the image as it is could not be judged, or
+            "attack".
+        attack: name of the job; empty unless an attack raised.
+        digest: of the attack's repr; "clean" unless an attack raised.
+        eps: radius, or "min"; None unless an attack raised.
+        error: type and message.
+        traceback: of the error.
+        schema: version of this format.
+    """
+
+    sample_id: int
+    sample_name: str
+    stage: Literal["load", "clean", "attack"]
+    attack: str
+    digest: str
+    eps: Radius | None
+    error: str
+    traceback: str
+    schema: int = FAULT_SCHEMA
+
+    @property
+    def key(self) -> tuple[int, str, Radius | None]:
+        """The key of the record that is missing for it."""
+        return self.sample_id, self.digest, self.eps
+
+    @classmethod
+    def of(
+        cls,
+        error: Exception,
+        sample_id: int,
+        sample_name: str,
+        stage: Literal["load", "clean", "attack"],
+        unit: Unit | None = None,
+    ) -> Self:
+        """What an error says, with its traceback; `unit` is what an attack was asked for."""
+        return cls(
+            sample_id=sample_id,
+            sample_name=sample_name,
+            stage=stage,
+            attack="" if unit is None else unit.job.name,
+            digest=CLEAN if unit is None else unit.job.digest,
+            eps=None if unit is None else unit.eps,
+            error=f"{type(error).__name__}: {error}",
+            traceback="".join(traceback.format_exception(error)),
+        )
+
+    def describe(self) -> str:
+        """One line for a person."""
+        what = f"{self.attack} at {self.eps}" if self.stage == "attack" else self.stage
+        return f"image {self.sample_id} ({self.sample_name}), {what}: {self.error.splitlines()[0]}"
+
+
+@dataclass(frozen=True)
+class FaultLog:
+    """Appends faults to `faults/rank000.jsonl` of a run directory.
+
+    Args:
+        directory: the run directory.
+        rank: number of this process.
+        skip_unreadable: whether an image that cannot be read is a fault too; else it ends the job.
+    """
+
+    directory: Path
+    rank: int = 0
+    skip_unreadable: bool = False
+
+    def add(self, fault: Fault) -> None:
+        """Appends one line.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        path = self.directory / "faults" / f"rank{self.rank:03d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(to_line(asdict(fault)).encode() + b"\n")
+
+
+def read_faults(directory: str | os.PathLike[str], recorded: Collection[object]) -> tuple[Fault, ...]:
+    """The last fault of each key that has no record: what a later command mended is no fault any more.
+
+    A line that is torn is left out.
+
+    Args:
+        directory: the run directory.
+        recorded: keys of the records that there are.
+    """
+    found: dict[object, Fault] = {}
+    for path in sorted((Path(directory) / "faults").glob("rank*.jsonl")):
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            try:
+                fault = Fault(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            if fault.key not in recorded:
+                found[fault.key] = fault
+    return tuple(sorted(found.values(), key=lambda fault: fault.sample_id))

@@ -1,0 +1,251 @@
+"""What a run directory holds results of; another network, data set or setting is refused there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from torch import nn
+
+from segrobust.evaluation.dataset import SampleSource, describe_data, fingerprint_of, first_readable, label_space_of
+from segrobust.evaluation.forward import precision_of
+from segrobust.evaluation.plan import Plan
+from segrobust.evaluation.run.strict_json import write_json
+from segrobust.functional.norms import NormName
+from segrobust.label_space import LabelSpace
+from segrobust.networks import FullResolution, Normalized, SlidingWindow, weights_digest
+
+MANIFEST_SCHEMA: Final = 2
+"""Version of the format; 2 added `asr_only` and the norm of each attack."""
+
+_WRAPPERS: Final = (Normalized, FullResolution, SlidingWindow)
+"""Modules around a network whose settings change what it predicts."""
+
+_LOCKED = {
+    "weights": "weights of the network",
+    "preprocessing": "normalisation and resizing around the network",
+    "data": "fingerprint of the data",
+    "image_size": "size of the first image",
+    "ignore_index": "label of void pixels",
+    "criterion": "criterion of success",
+    "seed": "seed",
+    "precision": "precision",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEntry:
+    """An attack in a run directory, and the radii at which it is looked at."""
+
+    name: str
+    digest: str
+    attack: str
+    kind: Literal["minimal-norm", "fixed-budget"]
+    norm_name: NormName
+    eps: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the records of a run directory are results of.
+
+    Locked, because records of other values must not be mixed with these: weights, preprocessing, data, image size, the
+    label space, ignore index, criterion, seed and precision. Attacks are added by later commands, and `samples` are
+    those of the last one. Batch size, device and number of processes may change: see provenance.
+
+    Attributes:
+        weights: digest of the network's weights.
+        preprocessing: settings of the wrappers around the network that are not weights.
+        data: fingerprint of the data set.
+        image_size: `HxW` of the first sample.
+        label_space: classes; None where the data set names none.
+        ignore_index: label of void pixels.
+        criterion: repr of the criterion, and what targets it is judged by; see `Plan.goal`.
+        seed: seed of the run.
+        precision: dtype of images and logits.
+        samples: positions of the samples to evaluate.
+        attacks: all attacks so far, with all their radii so far.
+        planned: the attacks and radii of the last command; a run is finished when these are.
+        asr_only: whether the last command wanted success rates only; see `Plan`.
+        data_description: a line about the data for people.
+        network_description: a line about the network for people.
+        schema: version of this format.
+    """
+
+    weights: str
+    preprocessing: str
+    data: str
+    image_size: str
+    label_space: LabelSpace | None
+    ignore_index: int
+    criterion: str
+    seed: int
+    precision: str
+    samples: tuple[int, ...]
+    attacks: tuple[AttackEntry, ...]
+    planned: tuple[AttackEntry, ...]
+    asr_only: bool
+    data_description: str
+    network_description: str
+    schema: int = MANIFEST_SCHEMA
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        dataset: SampleSource,
+        plan: Plan,
+        *,
+        samples: tuple[int, ...],
+        ignore_index: int,
+        seed: int,
+        weights: str | None = None,
+    ) -> Self:
+        """What an evaluation gives results of. Reads the first image.
+
+        Args:
+            network: what is attacked.
+            dataset: the samples.
+            plan: attacks and radii.
+            samples: positions of the samples to evaluate.
+            ignore_index: label of void pixels.
+            seed: of random starts.
+            weights: digest of the weights, where it is known already.
+        """
+        entries = attack_entries(plan)
+        return cls(
+            weights=weights or weights_digest(network),
+            preprocessing=preprocessing_of(network),
+            data=fingerprint_of(dataset),
+            image_size="x".join(map(str, first_readable(dataset, range(len(dataset))).mask.shape)),
+            label_space=label_space_of(dataset),
+            ignore_index=ignore_index,
+            criterion=plan.goal,
+            seed=seed,
+            precision=str(precision_of(network)).removeprefix("torch."),
+            samples=samples,
+            attacks=entries,
+            planned=entries,
+            asr_only=plan.asr_only,
+            data_description=describe_data(dataset),
+            network_description=describe_network(network),
+        )
+
+    def extended(self, newer: Self, directory: Path) -> Self:
+        """This manifest with the samples and the attacks of a newer command on the same directory.
+
+        Raises:
+            ValueError: a locked field differs, or an attack's name is taken by another attack.
+        """
+        differing = [
+            f"  {meaning}: {getattr(self, name)} there, {getattr(newer, name)} now"
+            for name, meaning in _LOCKED.items()
+            if getattr(self, name) != getattr(newer, name)
+        ]
+        if differing:
+            raise ValueError(
+                "\n".join((f"{directory} holds results of something else:", *differing, "use another run directory"))
+            )
+        if self.label_space is not None and newer.label_space is not None:
+            self.label_space.require_equal(newer.label_space, str(directory), "now")
+        return replace(newer, attacks=_merge_attacks(self.attacks, newer.attacks, directory))
+
+    def write(self, path: Path) -> None:
+        """Writes the manifest in one step.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        space = None if self.label_space is None else self.label_space.to_dict()
+        write_json(path, {**asdict(replace(self, label_space=None)), "label_space": space})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The inverse of `write`.
+
+        Raises:
+            OSError: the file cannot be opened.
+            ValueError: it is no manifest of this schema.
+        """
+        data = json.loads(path.read_bytes())
+        if not isinstance(data, dict) or data.get("schema") not in range(1, MANIFEST_SCHEMA + 1):
+            raise ValueError(f"{path} is no manifest of schema 1 to {MANIFEST_SCHEMA}; use another run directory")
+        missing = {"asr_only"} if data["schema"] == 1 else set()
+        if set(data) != {field.name for field in fields(cls)} - missing:
+            raise ValueError(f"{path} is damaged: its fields are {sorted(data)}; use another run directory")
+        if data["schema"] == 1:
+            data = _from_schema_1(data)
+        return cls(**_typed(data))
+
+
+def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
+    space = data["label_space"]
+    return {
+        **data,
+        "label_space": None if space is None else LabelSpace.from_dict(space),
+        "samples": tuple(data["samples"]),
+        "attacks": _typed_entries(data["attacks"]),
+        "planned": _typed_entries(data["planned"]),
+    }
+
+
+def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds what schema 1 lacks; an attack's norm stands in its repr unless it is l_inf."""
+
+    def with_norm(entry: Mapping[str, Any]) -> dict[str, Any]:
+        named = [norm for norm in ("l2", "l1") if f"norm='{norm}'" in entry["attack"]]
+        return {**entry, "norm_name": named[0] if named else "linf"}
+
+    entries = {name: [with_norm(entry) for entry in data[name]] for name in ("attacks", "planned")}
+    return {**data, **entries, "asr_only": False, "schema": MANIFEST_SCHEMA}
+
+
+def _typed_entries(entries: list[dict[str, Any]]) -> tuple[AttackEntry, ...]:
+    return tuple(AttackEntry(**{**entry, "eps": tuple(entry["eps"])}) for entry in entries)
+
+
+def attack_entries(plan: Plan) -> tuple[AttackEntry, ...]:
+    """The attacks of a plan."""
+    return tuple(
+        AttackEntry(
+            name=job.name,
+            digest=job.digest,
+            attack=job.identity,
+            kind="minimal-norm" if job.attack.minimal_norm else "fixed-budget",
+            norm_name=job.attack.norm,
+            eps=job.radii,
+        )
+        for job in plan.jobs
+    )
+
+
+def preprocessing_of(network: nn.Module) -> str:
+    """Settings of the wrappers of `segrobust.networks` around a network: they are not among its weights."""
+    wrappers = [module for module in network.modules() if isinstance(module, _WRAPPERS)]
+    return "; ".join(f"{type(module).__name__}({module.extra_repr()})" for module in wrappers) or "none"
+
+
+def _merge_attacks(
+    older: tuple[AttackEntry, ...], newer: tuple[AttackEntry, ...], directory: Path
+) -> tuple[AttackEntry, ...]:
+    merged = {entry.digest: entry for entry in older}
+    names = {entry.name: entry.digest for entry in older}
+    for entry in newer:
+        if names.get(entry.name, entry.digest) != entry.digest:
+            raise ValueError(
+                f"{directory} knows another attack by the name {entry.name!r}:\n"
+                f"  there: {merged[names[entry.name]].attack}\n  now:   {entry.attack}\ngive one of them another name"
+            )
+        known = merged.get(entry.digest, entry)
+        merged[entry.digest] = replace(known, eps=tuple(sorted({*known.eps, *entry.eps})))
+    return tuple(merged.values())
+
+
+def describe_network(network: nn.Module) -> str:
+    """Its class, inside wrappers, and its size."""
+    inner = network
+    while isinstance(inner, _WRAPPERS):
+        inner = inner.network
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    return f"{type(inner).__name__}, {millions:.2g} M parameters"

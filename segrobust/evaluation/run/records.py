@@ -1,0 +1,247 @@
+"""Results on disk: one JSON line per measurement, appended as soon as it exists."""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from segrobust.evaluation.plan import Radius
+from segrobust.evaluation.run.strict_json import to_line
+from segrobust.functional.norms import NormName
+from segrobust.metrics import Tally
+from segrobust.metrics.norm_statistics import ROUNDING
+
+SCHEMA: Final = 2
+"""Version of the records' format. Later versions of the package read all earlier ones; 2 added `sequence`, `boundary`
+and `objects`."""
+
+Kind = Literal["clean", "minimal-norm", "by-product", "fixed-budget"]
+Key = tuple[int, str, Radius | None]
+NO_VALID_PIXEL: Final = "no-valid-pixel"
+CLEAN: Final = "clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One image under one attack at one radius.
+
+    Attributes:
+        sample_id: position of the image in the data set.
+        sample_name: its name there.
+        sequence: the recording it is from; images of one recording are alike.
+        attack: name of the job; "clean" for the image as it is.
+        digest: of the attack's repr; "clean" for the image as it is.
+        kind: "clean"; "minimal-norm"; "fixed-budget"; or "by-product", a minimal-norm perturbation that was projected
+            into the ball of radius `eps`.
+        norm_name: norm of the attack; None if clean.
+        eps: radius, image units; "min" for a minimal norm; None if clean.
+        success: whether the attack's criterion is met.
+        norm: of the perturbation, image units; inf for a minimal-norm attack that failed.
+        apsr: share of valid pixels that are broken; nan where no pixel is valid.
+        clean_apsr: the same share for the image as it is.
+        num_valid: valid pixels.
+        tp: true positives of every class in the prediction for this perturbation, over valid pixels.
+        fp: false positives.
+        fn: false negatives.
+        boundary: valid pixels near borders between classes, and those of them that are right; see
+            `segrobust.metrics.regions`. None in records of schema 1.
+        objects: tallies of small, medium and large objects: objects, objects found, pixels, pixels right. None in
+            records of schema 1.
+        first_success: first successful iterate of the attack, -1 if there was none.
+        num_forwards: forward passes spent on this image for this record.
+        num_backwards: backward passes.
+        seconds: time of the batch over the number of its images.
+        seed: of the run.
+        flags: what is wrong with this measurement; `"no-valid-pixel"`.
+        schema: version of the format that it was written in.
+    """
+
+    sample_id: int
+    sample_name: str
+    sequence: str
+    attack: str
+    digest: str
+    kind: Kind
+    norm_name: NormName | None
+    eps: Radius | None
+    success: bool
+    norm: float
+    apsr: float
+    clean_apsr: float
+    num_valid: int
+    tp: tuple[int, ...]
+    fp: tuple[int, ...]
+    fn: tuple[int, ...]
+    boundary: tuple[int, int] | None
+    objects: tuple[Tally, Tally, Tally] | None
+    first_success: int
+    num_forwards: int
+    num_backwards: int
+    seconds: float
+    seed: int
+    flags: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    @property
+    def key(self) -> Key:
+        """What there is one record of."""
+        return self.sample_id, self.digest, self.eps
+
+    def breaks(self, norm_name: NormName, eps: float) -> bool:
+        """Whether this measurement shows that a perturbation within `eps` meets the criterion of success."""
+        fits = self.kind == "clean" or self.norm_name == norm_name
+        return fits and self.success and self.norm <= eps + ROUNDING
+
+    def to_line(self) -> str:
+        """One line of strict JSON without newline; inf and nan as strings."""
+        return to_line(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Self:
+        """The inverse of `to_line`.
+
+        Raises:
+            ValueError: no JSON, another schema, or fields that are missing or unknown.
+        """
+        data = json.loads(line)
+        schema = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        if schema not in range(1, SCHEMA + 1):
+            raise ValueError(
+                f"this version reads records of schema 1 to {SCHEMA}, got {schema!r}; install the one that wrote it"
+            )
+        if schema == 1:
+            data = {**data, "sequence": data.get("sample_name"), "boundary": None, "objects": None}
+        if set(data) != set(cls.__dataclass_fields__):
+            raise ValueError(
+                f"fields differ from those of a record: {sorted(set(data) ^ set(cls.__dataclass_fields__))}"
+            )
+        return cls(**_typed(data))
+
+
+def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values as the types of the fields: strings that stand for floats, lists that stand for tuples."""
+    floats = {name: float(data[name]) for name in ("norm", "apsr", "clean_apsr", "seconds")}
+    tuples = {name: tuple(data[name]) for name in ("tp", "fp", "fn", "flags")}
+    boundary, objects = data["boundary"], data["objects"]
+    return {
+        **data,
+        **floats,
+        **tuples,
+        "boundary": None if boundary is None else tuple(boundary),
+        "objects": None if objects is None else tuple(tuple(tally) for tally in objects),
+    }
+
+
+class RecordsRescued(OSError):
+    """Records could not be written where they belong; the message says where they are instead."""
+
+
+class RecordWriter:
+    """Appends records to `records/rank000.jsonl` of a run directory, each written through when it comes.
+
+    Opening cuts the file at its last newline: what follows is the torn line of a job that was killed. The file is
+    locked until it is closed, so that two jobs never write to one file.
+
+    Args:
+        directory: the run directory.
+        rank: number of this process.
+
+    Raises:
+        OSError: the directory cannot be written.
+        ValueError: another process is writing to this file.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], rank: int = 0) -> None:
+        folder = Path(directory) / "records"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"rank{rank:03d}.jsonl"
+        self._file = self.path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise ValueError(
+                f"another process is writing to {self.path}: wait for it or end it, or use another run directory; "
+                "processes that share a run have different ranks"
+            ) from error
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Appends one line each, together, and hands them to the operating system: a killed process does not lose them.
+
+        Raises:
+            RecordsRescued: the disk is full, or gone; what was to be written is in a file in the system's folder of
+                temporary files, or, where that cannot be written either, was printed to stderr.
+        """
+        content = b"".join(record.to_line().encode() + b"\n" for record in records)
+        size = self.path.stat().st_size
+        try:
+            written = 0
+            while written < len(content):
+                written += self._file.write(content[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            raise RecordsRescued(
+                f"{self.path} cannot be written ({error.strerror}); {_rescue(content, len(records))}"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file; writing afterwards raises."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _rescue(content: bytes, num_records: int) -> str:
+    """Puts lines where they are not lost; says where that is and how they come back."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix="segrobust-", suffix=".jsonl", delete=False) as file:
+            file.write(content)
+    except OSError:
+        sys.stderr.buffer.write(content)
+        return f"{num_records} records were printed above; free some space and run the same command again"
+    return (
+        f"{num_records} records are safe in {file.name}; free some space, append that file to this one, "
+        "and run the same command again"
+    )
+
+
+def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:
+    """All records of a run directory, one per key; empty where there is none yet.
+
+    A last line without newline is left out: it is torn, or still being written.
+
+    Raises:
+        ValueError: a line that is no record, with file and line number.
+    """
+    shards = sorted((Path(directory) / "records").glob("rank*.jsonl"))
+    return merge_records(record for shard in shards for record in _read_shard(shard))
+
+
+def _read_shard(path: Path) -> Iterator[Record]:
+    *lines, _torn = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = Record.from_line(line)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        yield record
+
+
+def merge_records(records: Iterable[Record]) -> tuple[Record, ...]:
+    """The first record of each key, by sample and, within a sample, in the order of their coming."""
+    first: dict[Key, Record] = {}
+    for record in records:
+        first.setdefault(record.key, record)
+    return tuple(sorted(first.values(), key=lambda record: record.sample_id))

@@ -1,0 +1,168 @@
+"""The files of a run: what lies where, and who wrote it."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from segrobust.evaluation.run.manifest import AttackEntry, Manifest
+from segrobust.evaluation.run.strict_json import to_line
+
+_PACKAGES = ("segrobust", "torch", "torchvision", "numpy", "timm", "segmentation-models-pytorch", "lightning")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a run keeps its files.
+
+    Args:
+        path: the directory; made when it is first written.
+    """
+
+    path: Path
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records, one file per process."""
+        return self.path / "records"
+
+    @property
+    def manifest(self) -> Path:
+        """What the records are results of."""
+        return self.path / "manifest.json"
+
+    @property
+    def provenance(self) -> Path:
+        """One line per command that worked here."""
+        return self.path / "provenance.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """All numbers."""
+        return self.path / "summary.json"
+
+    @property
+    def network_checks(self) -> Path:
+        """What was found when the network was checked for false robustness."""
+        return self.path / "checks" / "network.json"
+
+    def attack_checks(self, planned: Iterable[AttackEntry]) -> Path:
+        """What was found when these attacks were checked on a few images."""
+        names = " ".join(sorted(f"{entry.digest} {entry.eps}" for entry in planned))
+        return self.path / "checks" / f"attacks-{hashlib.sha256(names.encode()).hexdigest()[:8]}.json"
+
+    @property
+    def page(self) -> Path:
+        """The report for a browser."""
+        return self.path / "report.html"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of curves."""
+        return self.path / "pictures"
+
+    @property
+    def panels(self) -> Path:
+        """Folder of pictures of single images."""
+        return self.path / "panels"
+
+    def claim(self, manifest: Manifest) -> Manifest:
+        """Checks that the directory can be written and holds results of the same thing, and writes the manifest.
+
+        Every process does this with the same manifest; the file is replaced in one step.
+
+        Returns:
+            The manifest with the attacks of earlier commands.
+
+        Raises:
+            ValueError: the directory cannot be written, or holds results of something else.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ValueError(f"run directory {self.path} cannot be written ({error}); choose another one") from error
+        if self.manifest.exists():
+            manifest = Manifest.read(self.manifest).extended(manifest, self.path)
+        manifest.write(self.manifest)
+        return manifest
+
+    def append_provenance(self, provenance: "Provenance") -> None:
+        """Appends one line about the command that is starting."""
+        with self.provenance.open("a", encoding="utf-8") as file:
+            file.write(to_line(asdict(provenance)) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Circumstances of one command; nothing of the environment's variables.
+
+    Attributes:
+        time: start, UTC, ISO 8601.
+        command: the command line.
+        device: where the network is, with the GPU's name.
+        threads: of torch on CPU.
+        batch_size: images per batch.
+        world_size: processes.
+        commit: of the working directory's git repository, with "dirty" behind it if files were changed; empty if none.
+        versions: packages and their versions, and Python's.
+    """
+
+    time: str
+    command: tuple[str, ...]
+    device: str
+    threads: int
+    batch_size: int
+    world_size: int
+    commit: str
+    versions: tuple[str, ...]
+
+    @classmethod
+    def now(cls, *, device: torch.device, batch_size: int, world_size: int) -> Self:
+        """The circumstances of this process."""
+        return cls(
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=tuple(sys.argv),
+            device=device_name(device),
+            threads=torch.get_num_threads(),
+            batch_size=batch_size,
+            world_size=world_size,
+            commit=_commit(),
+            versions=(f"python {platform.python_version()}", *map(_version, _PACKAGES)),
+        )
+
+
+def device_name(device: torch.device) -> str:
+    """The device, with the name of a GPU."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _commit() -> str:
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty= dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package} not installed"

@@ -1,0 +1,1 @@
+"""Stored adversarial images evaluated on other networks."""

@@ -1,0 +1,243 @@
+"""What adversarial images of one network do to others: source networks in rows, judging networks in columns."""
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import torch
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from segrobust.evaluation.plan import Radius
+from segrobust.evaluation.reporting.format import percent, radius_text
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.manifest import Manifest
+from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.transfer.judgement import Judge, adversarial_records
+from segrobust.functional.norms import NormName
+from segrobust.metrics import ConfusionCounts, segmentation_scores
+
+TRANSFER_SCHEMA: Final = 1
+"""Version of the format of `transfer.json`."""
+
+_WIDTH: Final = 10_000  # of the console: a table of many networks is not to be cut
+_SAME: Final = ("data", "image_size", "ignore_index", "criterion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one network scores on the images of a row; shares in [0, 1].
+
+    Attributes:
+        miou: mIoU^D.
+        accuracy: aAcc.
+        asr: share of images that are broken.
+        is_source: whether the images were made against this network.
+    """
+
+    miou: float
+    accuracy: float
+    asr: float
+    is_source: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Images made against one network by one attack at one radius.
+
+    Attributes:
+        source: name of the network.
+        attack: name of the job; "clean" for the images as they are.
+        digest: of the attack; "clean" for the images as they are.
+        norm_name: norm of the attack; None if clean.
+        eps: radius, or "min"; None if clean.
+        num_images: images behind the numbers, the same for all judges.
+        cells: one per judge; None where it judged none of these.
+    """
+
+    source: str
+    attack: str
+    digest: str
+    norm_name: NormName | None
+    eps: Radius | None
+    num_images: int
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def label(self) -> str:
+        """Attack and radius for people."""
+        if self.norm_name is None or self.eps is None:
+            return self.attack
+        return f"{self.attack} {'minimal norm' if self.eps == 'min' else radius_text(self.eps, self.norm_name)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferMatrix:
+    """How adversarial images of some networks fare on others; `print(matrix)` shows a table.
+
+    Within a row, all numbers are over the same images: those that the run kept, that every judge of the row has seen,
+    and that no judgement flags.
+
+    Attributes:
+        judges: names of the judging networks.
+        weights: digests of their weights.
+        rows: per source network the images as they are, then its attacks.
+        schema: version of the format.
+    """
+
+    judges: tuple[str, ...]
+    weights: tuple[str, ...]
+    rows: tuple[Row, ...]
+    schema: int = TRANSFER_SCHEMA
+
+    def to_dict(self) -> dict[str, object]:
+        """Nested dictionaries and lists, for JSON."""
+        return asdict(self)
+
+    def renderable(self) -> RenderableType:
+        """The table, for a console of `rich`."""
+        table = Table(box=None, pad_edge=False, header_style="not bold", padding=(0, 3, 0, 0))
+        for heading in ("made against", "attack"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("images", *self.judges):
+            table.add_column(heading, justify="right", no_wrap=True)
+        before = ""
+        for row in self.rows:
+            cells = [Text("-") if cell is None else _cell_text(cell) for cell in row.cells]
+            table.add_row(Text(row.source if row.source != before else ""), row.label, str(row.num_images), *cells)
+            before = row.source
+        title = Text("transfer: mIoU^D  aAcc  ASR, %, of each network (columns) on images made against one (rows)\n")
+        note = Text("* the network that the images were made against; upper bounds on mIoU^D and aAcc", "dim italic")
+        return Group(title, table, note)
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
+        console.print(self.renderable())
+        assert isinstance(console.file, io.StringIO)
+        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]]) -> TransferMatrix:
+    """Makes the matrix from the files of runs and of their judgements.
+
+    Args:
+        run_dirs: runs on the same data, by the same criterion; each is a source network, and its judges are columns.
+
+    Raises:
+        ValueError: no run, runs that do not fit together, or damaged files.
+    """
+    sources = [_Source.read(Path(run_dir)) for run_dir in run_dirs]
+    if not sources:
+        raise ValueError("a transfer matrix needs at least one run")
+    for source in sources[1:]:
+        _require_comparable(sources[0], source)
+    names: dict[str, str] = {}
+    for source in sources:
+        names |= {judge.weights: judge.name for judge in source.judges}
+    for source in sources:
+        names.setdefault(source.manifest.weights, source.manifest.network_description.split(",")[0])
+    order = tuple(dict.fromkeys([*(source.manifest.weights for source in sources), *names]))
+    labels = {
+        weights: f"{name} {weights[:8]}" if [*names.values()].count(name) > 1 else name
+        for weights, name in names.items()
+    }
+    return TransferMatrix(
+        judges=tuple(labels[weights] for weights in order),
+        weights=order,
+        rows=tuple(row for source in sources for row in source.rows(order, labels[source.manifest.weights])),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A run whose images were judged."""
+
+    path: Path
+    manifest: Manifest
+    judges: tuple[Judge, ...]
+    records: Mapping[str, Mapping[Key, Record]]  # by weights of the judge; of its own network those of the run
+
+    @classmethod
+    def read(cls, path: Path) -> "_Source":
+        manifest_file = RunDirectory(path).manifest
+        if not manifest_file.is_file():
+            raise ValueError(f"{path} holds no run: there is no {manifest_file.name}; it is made by evaluate")
+        manifest = Manifest.read(manifest_file)
+        files = sorted((path / "judged").glob("*/judgement.json"))
+        judges = [(Judge.read(file), file.parent) for file in files]
+        records = {judge.weights: {r.key: r for r in read_records(folder)} for judge, folder in judges}
+        own = {manifest.weights: adversarial_records(path)}
+        return cls(path=path, manifest=manifest, judges=tuple(judge for judge, _ in judges), records={**records, **own})
+
+    @cached_property
+    def kept(self) -> frozenset[Key]:
+        """What the run kept an image of, and these images as they are."""
+        kept = AdversarialStore(self.path).kept()
+        return frozenset(key for k in kept for key in ((k.sample_id, k.digest, k.eps), (k.sample_id, CLEAN, None)))
+
+    def rows(self, order: Sequence[str], name: str) -> Iterator[Row]:
+        """The images as they are, then each attack at each radius, in the order of the manifest."""
+        for digest in (CLEAN, *(entry.digest for entry in self.manifest.attacks)):
+            radii = {key[2] for key in self.kept if key[1] == digest}
+            for eps in sorted(radii, key=lambda radius: radius if isinstance(radius, float) else 0.0):
+                row = self._row(digest, eps, order, name)
+                if row is not None:
+                    yield row
+
+    def _row(self, digest: str, eps: Radius | None, order: Sequence[str], name: str) -> Row | None:
+        keys = sorted(key for key in self.kept if key[1:] == (digest, eps))
+        found = {weights: [r[key] for key in keys if key in r] for weights, r in self.records.items()}
+        # A flag of one judge, of a pixel-less mask or an image that is not allowed, holds for all.
+        barred = {record.sample_id for records in found.values() for record in records if record.flags}
+        seen = [{record.sample_id for record in records} for records in found.values() if records]
+        common = set.intersection(*seen) - barred if seen else set()
+        chosen = {weights: [r for r in records if r.sample_id in common] for weights, records in found.items()}
+        if not common or not found[self.manifest.weights]:
+            return None
+        first = chosen[self.manifest.weights][0]
+        return Row(
+            source=name,
+            attack=first.attack,
+            digest=digest,
+            norm_name=first.norm_name,
+            eps=eps,
+            num_images=len(common),
+            cells=tuple(self._cell(weights, chosen.get(weights, [])) for weights in order),
+        )
+
+    def _cell(self, weights: str, records: Sequence[Record]) -> Cell | None:
+        if not records:
+            return None
+        counts = ConfusionCounts(
+            tp=torch.tensor([record.tp for record in records]),
+            fp=torch.tensor([record.fp for record in records]),
+            fn=torch.tensor([record.fn for record in records]),
+        )
+        scores = segmentation_scores(counts)
+        return Cell(
+            miou=scores.miou,
+            accuracy=scores.accuracy,
+            asr=sum(record.success for record in records) / len(records),
+            is_source=weights == self.manifest.weights,
+        )
+
+
+def _require_comparable(first: _Source, other: _Source) -> None:
+    for field in _SAME:
+        here, there = getattr(first.manifest, field), getattr(other.manifest, field)
+        if here != there:
+            raise ValueError(
+                f"{first.path} and {other.path} do not fit into one matrix ({field}: {here} and {there}); give runs on "
+                "the same data, by the same criterion"
+            )
+
+
+def _cell_text(cell: Cell) -> Text:
+    shares = " ".join(f"{percent(share):>5}" for share in (cell.miou, cell.accuracy, cell.asr))
+    return Text(f"{shares}{'*' if cell.is_source else ' '}", "bold" if cell.is_source else "")

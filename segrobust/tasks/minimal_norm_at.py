@@ -1,0 +1,139 @@
+"""Minimal-norm adversarial training: every image is perturbed as far as it takes to break it, and no further.
+
+Source: G. W. Ding et al., "MMA Training: Direct Input Space Margin Maximization through Adversarial Training", ICLR
+2020, Algorithm 1; here the margin of an image is the norm at which a share of its pixels breaks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from segrobust.attacks import Attack, LagrangianFMN, Untargeted
+from segrobust.functional.projections import project
+from segrobust.tasks.adversarial_training import AdversarialTask
+from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
+
+FIRST = 0.25
+"""First radius of a sample, as a share of the largest one."""
+
+LEAST = 0.01
+"""Smallest radius that is searched from, as a share of the largest one: an image may be broken as it is."""
+
+FARTHEST = 4.0
+"""Radii are not followed beyond that many times the largest one."""
+
+GROWTH = 2.0
+"""Of the radius from which the next search starts, where the last one broke nothing."""
+
+_MEMORY = "radii"
+
+
+class MinimalNormTask(AdversarialTask):
+    """Trains on the smallest perturbations that break an image, at most as large as `largest_eps`.
+
+    Each image has a radius of its own, which grows as the network learns to withstand: a curriculum without a schedule.
+    A short minimal-norm attack starts at the norm that broke the same sample an epoch ago; its perturbation is
+    projected to `largest_eps` where it is larger. An image that is broken as it is stays clean, as in the paper.
+
+    The radii of all samples are shared between processes once per epoch, and kept in checkpoints; one in the middle of
+    an epoch has those of process 0 from that epoch.
+
+    Args:
+        network: see `SegmentationTask`.
+        largest_eps: largest radius, image units.
+        attack: minimal-norm attack that can be told a radius to begin with; of few passes, with a criterion that fewer
+            pixels meet than in an evaluation.
+        optimizer: see `SegmentationTask`.
+        schedule: see `SegmentationTask`.
+        lr_scale: see `SegmentationTask`.
+        ignore_index: label of void pixels.
+        initial_weights: see `SegmentationTask`.
+        initial_backbone: see `SegmentationTask`.
+
+    Raises:
+        ValueError: another attack, or a radius that is not positive.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        largest_eps: float,
+        attack: Attack = LagrangianFMN(num_passes=4, criterion=Untargeted(apsr=0.5)),  # noqa: B008 - frozen
+        optimizer: OptimizerCallable = adamw,
+        schedule: ScheduleCallable = polynomial,
+        lr_scale: Mapping[str, float] | None = None,
+        ignore_index: int = 255,
+        initial_weights: str | None = None,
+        initial_backbone: str | None = None,
+    ) -> None:
+        super().__init__(
+            network,
+            attack=attack,
+            optimizer=optimizer,
+            schedule=schedule,
+            lr_scale=lr_scale,
+            ignore_index=ignore_index,
+            initial_weights=initial_weights,
+            initial_backbone=initial_backbone,
+        )
+        if not attack.minimal_norm or not attack.starts_at_radius:
+            raise ValueError(f"{attack!r} cannot be told a radius to begin with; LagrangianFMN can")
+        if not largest_eps > 0 or (attack.norm == "linf" and largest_eps > 1):
+            raise ValueError(f"largest_eps is in image units, got {largest_eps}; 4/255 = 0.01569")
+        self.largest_eps = largest_eps
+        self._radii: dict[int, float] = {}
+        self._found: list[Tensor] = []  # (B, 2) ids and radii of each batch of an epoch, float64 on the CPU
+        self._found_in = 0  # that epoch
+
+    def perturb(self, batch: dict[str, Tensor]) -> Tensor:
+        """Perturbed images of a batch, each by its own radius: `(B, C, H, W)`."""
+        if self._found_in != self.current_epoch:
+            self._share_radii()
+        images, ids = batch["image"], batch["sample_id"]
+        first = FIRST * self.largest_eps
+        radii = torch.tensor([self._radii.get(key, first) for key in ids.tolist()]).to(images)
+        result = self.attack(
+            self.network,
+            images,
+            batch["mask"],
+            ignore_index=self.ignore_index,
+            perturbable=batch.get("perturbable"),
+            eps=radii,
+            sample_ids=self.seeds(ids),
+        )
+        next_radii = torch.where(result.success, result.norm, GROWTH * radii)
+        next_radii = next_radii.clamp(LEAST * self.largest_eps, FARTHEST * self.largest_eps)
+        self._found.append(torch.stack((ids.cpu().double(), next_radii.cpu().double()), 1))
+        self.log("train/mean_norm_capped", next_radii.clamp_max(self.largest_eps).mean(), batch_size=len(images))
+        reach = result.norm.clamp_max(self.largest_eps)
+        delta = project(result.adv - images, reach, self.attack.norm, -images, 1 - images)
+        return images + delta
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the radii."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_MEMORY] = {"of": dict(self._radii), "found": list(self._found), "epoch": self._found_in}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the radii over."""
+        super().on_load_checkpoint(checkpoint)
+        memory = checkpoint.get(_MEMORY, {"of": {}, "found": [], "epoch": 0})
+        self._radii, self._found, self._found_in = dict(memory["of"]), list(memory["found"]), memory["epoch"]
+
+    def _share_radii(self) -> None:
+        """Takes over what all processes found in the last epoch.
+
+        Lightning's hooks around epochs are not called where a training goes on from a checkpoint between them.
+        """
+        self._found_in = self.current_epoch
+        if not self._found:
+            return
+        found = torch.cat(self._found)
+        self._found.clear()
+        if self.trainer.world_size > 1:
+            found = self._all_ranks(found.to(self.device)).view(-1, 2)
+        self._radii |= {int(key): radius for key, radius in found.tolist()}

@@ -24,7 +24,7 @@ from callbacks.tiny import OtherProject, TinyPairs, loader, make_trainer
 from conformance import BATTERY, ConvNetwork, call, make_batch
 from evaluation.toy import CRITERION, ToyScenes, toy_network, toy_plan
 
-from segrobust.attacks import PGD, AlmaProx, AttackResult, LagrangianFMN, Targeted
+from segrobust.attacks import PGD, AlmaProx, Attack, AttackResult, LagrangianFMN, Targeted
 from segrobust.attacks.targets import SecondBest
 from segrobust.callbacks import RobustnessEvaluation
 from segrobust.evaluation import Record, evaluate, judge_run, read_records
@@ -78,12 +78,12 @@ def evaluation_lines() -> Iterator[str]:
 
 def callback_lines() -> Iterator[str]:
     """What the callback logs after each of two epochs."""
-    attacks = {"pgd": PGD(num_steps=3), "fmn": LagrangianFMN(num_passes=8)}
+    attacks: dict[str, Attack] = {"pgd": PGD(num_steps=3), "fmn": LagrangianFMN(num_passes=8)}
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         callback = RobustnessEvaluation(
             attacks,
-            network=lambda module: module.parts["model"],
+            network="parts.model",
             mask=1,
             image=0,
             ignore_index=-1,

@@ -66,7 +66,7 @@ CASES: dict[str, Case] = {
     "CosPGD": Case(make=lambda n: suite.CosPGD(num_steps=n)),
     "MIFGSM": Case(make=lambda n: suite.MIFGSM(num_steps=n)),
     "PAdam": Case(make=lambda n: suite.PAdam(num_steps=n)),
-    "PGDKL": Case(make=lambda n: suite.PGDKL(num_steps=n)),
+    "KLPGD": Case(make=lambda n: suite.KLPGD(num_steps=n)),
     "APGD": Case(make=lambda n: suite.APGD(num_steps=n)),
     "ShrinkingRadius": Case(make=lambda n: suite.ShrinkingRadius(attack=suite.APGD(num_steps=n))),
     "SEA": Case(make=lambda n: suite.SEA(num_steps=n)),

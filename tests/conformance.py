@@ -13,12 +13,12 @@ from segrobust.attacks import (
     DLR,
     EOT,
     FGSM,
-    FGSMRS,
     FMN,
+    KLPGD,
     MIFGSM,
     PDPGD,
     PGD,
-    PGDKL,
+    RSFGSM,
     SEA,
     AlmaProx,
     Attack,
@@ -54,7 +54,7 @@ from segrobust.attacks import (
 from segrobust.functional.modes import attackable
 
 EPS = 8 / 255
-LOCALIZED_TARGETED = Localized(apsr=0.7, kept=0.8, targeted=True)
+LOCALIZED_TARGETED = Localized(apsr=0.7, keep=0.8, targeted=True)
 
 
 class SmallNetwork(nn.Sequential):
@@ -128,7 +128,7 @@ BATTERY = (
     ),
     *(Contestant(f"calibrated_{norm}", CalibratedAlmaProx(num_steps=25, norm=norm)) for norm in ("linf", "l2")),
     Contestant("calibrated_targeted", CalibratedAlmaProx(num_steps=25, criterion=Targeted())),
-    Contestant("calibrated_localized", CalibratedAlmaProx(num_steps=25, criterion=Localized(kept=0.5))),
+    Contestant("calibrated_localized", CalibratedAlmaProx(num_steps=25, criterion=Localized(keep=0.5))),
     Contestant(
         "warm_started",
         WarmStarted(first=LagrangianFMN(num_passes=8), attack=CalibratedAlmaProx(num_steps=8)),
@@ -179,8 +179,8 @@ BATTERY = (
     Contestant("square_l2", Square(num_queries=60, eps=0.6, norm="l2"), random=True),
     Contestant("square_targeted", Square(num_queries=60, eps=EPS / 4, criterion=Targeted()), random=True),
     Contestant("search_square", MinimalNormSearch(attack=Square(num_queries=20), num_rounds=4), random=True),
-    Contestant("fgsm_rs", FGSMRS(eps=EPS), random=True),
-    Contestant("fgsm_rs_seeded", FGSMRS(eps=EPS, seed=4, loss=Masked()), random=True),
+    Contestant("fgsm_rs", RSFGSM(eps=EPS), random=True),
+    Contestant("fgsm_rs_seeded", RSFGSM(eps=EPS, seed=4, loss=Masked()), random=True),
     Contestant("mifgsm", MIFGSM(num_steps=4, eps=EPS)),
     Contestant("mifgsm_l2", MIFGSM(num_steps=4, eps=0.6, norm="l2", decay=0.5)),
     Contestant("mifgsm_targeted", MIFGSM(num_steps=4, eps=EPS, criterion=Targeted())),
@@ -193,7 +193,7 @@ BATTERY = (
     Contestant("padam_targeted", PAdam(num_steps=4, eps=EPS, criterion=Targeted()), random=True),
     Contestant("region_pgd", RegionPGD(num_steps=5, eps=EPS), random=True),
     Contestant("region_pgd_targeted", RegionPGD(num_steps=5, eps=EPS, criterion=Targeted(), random_start=False)),
-    Contestant("pgd_kl", PGDKL(num_steps=8, eps=EPS), random=True),
+    Contestant("pgd_kl", KLPGD(num_steps=8, eps=EPS), random=True),
     Contestant("apgd", APGD(num_steps=12, eps=EPS)),
     Contestant("apgd_random", APGD(num_steps=12, eps=EPS, loss=Masked(), random_start=True), random=True),
     Contestant("apgd_l2", APGD(num_steps=12, eps=0.6, norm="l2", loss=JensenShannon())),
@@ -227,11 +227,11 @@ BATTERY = (
         ),
     ),
     Contestant("search_fgsm", MinimalNormSearch(attack=FGSM(), num_rounds=4)),
-    Contestant("alma_prox_localized", AlmaProx(num_steps=12, step_size=8e-3, criterion=Localized(kept=0.5))),
+    Contestant("alma_prox_localized", AlmaProx(num_steps=12, step_size=8e-3, criterion=Localized(keep=0.5))),
     Contestant("alma_prox_localized_targeted", AlmaProx(num_steps=12, step_size=8e-3, criterion=LOCALIZED_TARGETED)),
     Contestant("lagrangian_fmn_localized", LagrangianFMN(num_passes=13, criterion=Localized())),
     Contestant("dag_localized", DAG(num_steps=30, step_size=2e-3, criterion=Localized(apsr=0.8))),
-    Contestant("fmn_localized", FMN(num_steps=20, criterion=Localized(kept=0.9))),
+    Contestant("fmn_localized", FMN(num_steps=20, criterion=Localized(keep=0.9))),
     Contestant("pdpgd_localized", PDPGD(num_steps=30, criterion=Localized(apsr=0.9))),
     Contestant("apgd_localized", APGD(num_steps=12, eps=EPS, loss=Masked(), criterion=Localized())),
     Contestant("search_localized", MinimalNormSearch(attack=PGD(num_steps=4, criterion=Localized()), num_rounds=4)),
@@ -286,7 +286,7 @@ def needs(contestant: Contestant, batch: Batch) -> dict[str, Any]:
     if contestant.targeted:
         arguments["targets"] = batch.targets
     if contestant.attack.criterion.localized:
-        arguments["kept"] = kept_pixels(batch.labels)
+        arguments["keep_mask"] = kept_pixels(batch.labels)
     if contestant.random:
         arguments["sample_ids"] = batch.sample_ids
     return arguments

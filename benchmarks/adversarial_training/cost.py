@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from benchmarks.camvid import NetworkName, reference_network
 from benchmarks.choice import check_chosen
 from benchmarks.pairs import compare
-from segrobust.attacks import FGSMRS, PGD, PGDKL, LagrangianFMN, SegPGD, Untargeted
+from segrobust.attacks import KLPGD, PGD, RSFGSM, LagrangianFMN, SegPGD, Untargeted
 from segrobust.data import CamVid, TrainTransform
 from segrobust.tasks import AdversarialTask, MinimalNormTask, SegmentationTask, TRADESTask
 
@@ -41,8 +41,8 @@ RECIPES: dict[str, Callable[[nn.Module], SegmentationTask]] = {
     "half/half 2": _pgd_at(2, clean_fraction=0.5),
     "half/half 3": _pgd_at(3, clean_fraction=0.5),
     "SegPGD-AT 2": lambda network: AdversarialTask(network, attack=SegPGD(num_steps=2, eps=EPS, step_size=0.01)),
-    "FGSM-RS": lambda network: AdversarialTask(network, attack=FGSMRS(eps=EPS)),
-    "TRADES 2": lambda network: TRADESTask(network, attack=PGDKL(num_steps=2, eps=EPS, step_size=0.01)),
+    "FGSM-RS": lambda network: AdversarialTask(network, attack=RSFGSM(eps=EPS)),
+    "TRADES 2": lambda network: TRADESTask(network, attack=KLPGD(num_steps=2, eps=EPS, step_size=0.01)),
     "minimal norm 4": lambda network: MinimalNormTask(
         network, largest_eps=EPS, attack=LagrangianFMN(num_passes=4, criterion=Untargeted(apsr=0.5))
     ),

@@ -52,7 +52,7 @@ def main(network: NetworkName = "camvid_standard", images: int = 8, threads: int
     compared = compare_steps(
         lambda between: job.attack(attacked, batch["image"], batch["mask"], observer=lambda _: between()), training_step
     )
-    num_passes = sum(job.attack.most_passes) / 2 + 1 + len(job.radii)
+    num_passes = sum(job.attack.max_passes) / 2 + 1 + len(job.radii)
     num_steps = len(train) / images
     print(f"pass / training step, batches of {images}  {compared}")
     print(

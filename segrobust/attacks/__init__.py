@@ -27,15 +27,15 @@ from segrobust.attacks.dag import DAG
 from segrobust.attacks.ddn import DDN
 from segrobust.attacks.ensemble import Ensemble, WorstOf
 from segrobust.attacks.eot import EOT
-from segrobust.attacks.fgsm import FGSM, FGSMRS
+from segrobust.attacks.fgsm import FGSM, RSFGSM
 from segrobust.attacks.fmn import FMN
 from segrobust.attacks.in_bfloat16 import InBFloat16
+from segrobust.attacks.kl_pgd import KLPGD
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 from segrobust.attacks.mifgsm import MIFGSM
 from segrobust.attacks.padam import PAdam
 from segrobust.attacks.pdpgd import PDPGD
 from segrobust.attacks.pgd import PGD
-from segrobust.attacks.pgd_kl import PGDKL
 from segrobust.attacks.polish import Polished
 from segrobust.attacks.region_pgd import RegionPGD
 from segrobust.attacks.restarts import Restarts
@@ -64,11 +64,11 @@ __all__ = (
     "CosPGD",
     "APGD",
     "PAdam",
-    "PGDKL",
+    "KLPGD",
     "Square",
     "MIFGSM",
     "FGSM",
-    "FGSMRS",
+    "RSFGSM",
     "Ensemble",
     "WorstOf",
     "SEA",

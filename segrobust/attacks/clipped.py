@@ -36,14 +36,14 @@ class Clipped(Wrapper):
             check_eps(self.eps, self.norm)
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside, and one forward."""
-        forwards, backwards = self.attack.most_passes
+        forwards, backwards = self.attack.max_passes
         return forwards + 1, backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

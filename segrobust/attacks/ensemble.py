@@ -66,9 +66,9 @@ class Ensemble(Attack):
         """The attacks by name, in the order in which they run."""
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of all members."""
-        forwards, backwards = zip(*(attack.most_passes for attack in self.members.values()), strict=True)
+        forwards, backwards = zip(*(attack.max_passes for attack in self.members.values()), strict=True)
         return sum(forwards), sum(backwards)
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
@@ -89,7 +89,7 @@ class WorstOf(Ensemble):
     def __post_init__(self) -> None:
         if len(self.attacks) < 2:
             raise ValueError(f"the worst of several needs at least two attacks, got {self.attacks}")
-        for trait in ("minimal_norm", "norm", "criterion", "radius_field"):
+        for trait in ("minimal_norm", "norm", "criterion", "default_eps"):
             values = [getattr(attack, trait) for attack in self.attacks]
             if any(value != values[0] for value in values):
                 raise ValueError(f"attacks of an ensemble must share their {trait}, got {values}")
@@ -115,6 +115,6 @@ class WorstOf(Ensemble):
         return self.attacks[0].criterion
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The radius of the members."""
-        return self.attacks[0].radius_field
+        return self.attacks[0].default_eps

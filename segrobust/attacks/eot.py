@@ -77,9 +77,9 @@ class EOT(Wrapper):
         return self.attack.minimal_norm
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside for every draw."""
-        forwards, backwards = self.attack.most_passes
+        forwards, backwards = self.attack.max_passes
         return self.num_draws * forwards, self.num_draws * backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

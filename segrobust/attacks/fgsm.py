@@ -30,7 +30,7 @@ class FGSM(ProjectedAscent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSMRS(ProjectedAscent):
+class RSFGSM(ProjectedAscent):
     """FGSM from a random start, fixed-budget, l_inf, untargeted or targeted (Wong, Rice and Kolter, ICLR 2020).
 
     From a uniform point of the ball one step of `step_ratio * eps` along the sign of the gradient, projected back: the

@@ -55,9 +55,9 @@ class InBFloat16(Wrapper):
         return self.attack.minimal_norm
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside."""
-        return self.attack.most_passes
+        return self.attack.max_passes
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The attack inside."""

@@ -85,7 +85,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     """
 
     minimal_norm: ClassVar[bool] = True
-    starts_at_radius: ClassVar[bool] = True
+    accepts_initial_eps: ClassVar[bool] = True
 
     num_passes: int = 100
     norm: NormName = "linf"

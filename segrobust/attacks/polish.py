@@ -36,7 +36,7 @@ class Polished(Wrapper):
         name = type(self.attack).__name__
         if self.attack.norm != "linf":
             raise ValueError(f"clipping shortens the l_inf norm only; {name} is an attack in {self.attack.norm!r}")
-        if not self.attack.minimal_norm and self.attack.radius_field is None:
+        if not self.attack.minimal_norm and self.attack.default_eps is None:
             raise ValueError(f"a polished fixed-budget attack needs a radius of its own: set eps of {name}")
         if self.num_forwards < 1:
             raise ValueError(f"num_forwards must be at least 1, got {self.num_forwards}")
@@ -44,9 +44,9 @@ class Polished(Wrapper):
             raise ValueError(f"smallest is a share of the norm in [0, 1), got {self.smallest}")
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside, and the forwards of the bisection."""
-        forwards, backwards = self.attack.most_passes
+        forwards, backwards = self.attack.max_passes
         return forwards + self.num_forwards, backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

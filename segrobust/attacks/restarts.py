@@ -47,9 +47,9 @@ class Restarts(Wrapper):
         return (self.attack, *others)
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside in each run."""
-        forwards, backwards = self.attack.most_passes
+        forwards, backwards = self.attack.max_passes
         return self.num_runs * forwards, self.num_runs * backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

@@ -49,7 +49,7 @@ class RSE(Ensemble):
         check_attack_fields((self.norm,), self.norm, self.eps, num_steps=1)
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
 

@@ -53,7 +53,7 @@ class SEA(Ensemble):
             raise ValueError(f"num_steps must be at least 4, one for each stage of the radius, got {self.num_steps}")
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
 

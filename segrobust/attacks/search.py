@@ -53,10 +53,10 @@ class MinimalNormSearch(Wrapper):
     def __post_init__(self) -> None:
         if self.attack.minimal_norm:
             raise ValueError(f"a search needs a fixed-budget attack, {type(self.attack).__name__} is minimal-norm")
-        if self.attack.radius_field is not None:
+        if self.attack.default_eps is not None:
             name = type(self.attack).__name__
             raise ValueError(
-                f"the search chooses the radius: leave eps of {name} at None, got {self.attack.radius_field}"
+                f"the search chooses the radius: leave eps of {name} at None, got {self.attack.default_eps}"
             )
         check_choice("bisection", self.bisection, get_args(Bisection))
         if self.num_rounds < 1:
@@ -68,9 +68,9 @@ class MinimalNormSearch(Wrapper):
             raise ValueError(f"initial_eps must not exceed max_eps = {self.max_eps:g}, got {self.initial_eps:g}")
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside in each round."""
-        forwards, backwards = self.attack.most_passes
+        forwards, backwards = self.attack.max_passes
         return self.num_rounds * forwards, self.num_rounds * backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

@@ -61,9 +61,9 @@ class ShrinkingRadius(Wrapper):
         return (*early, total - sum(early))
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside, and one forward for every stage after the first."""
-        forwards, backwards = self.attack.most_passes
+        forwards, backwards = self.attack.max_passes
         return forwards + len(self.factors) - 1, backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

@@ -95,12 +95,12 @@ class Square(Attack):
             )
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """The queries, no backwards."""
         return self._limit, 0
 
@@ -134,12 +134,12 @@ class Square(Attack):
             done = iterate.num_broken == problem.num_valid
             if problem.stop_on_success:
                 done = done | iterate.success
-            kept = (~done).cpu().nonzero()[:, 0]
-            if len(kept) == 0:
+            unfinished = (~done).cpu().nonzero()[:, 0]
+            if len(unfinished) == 0:
                 break
-            if len(kept) < len(rows):
-                rows, oracle, problem = rows[kept], oracle.select(kept), problem.select(kept)
-                iterate, searches = select_rows(iterate, kept), [searches[i] for i in kept.tolist()]
+            if len(unfinished) < len(rows):
+                rows, oracle, problem = rows[unfinished], oracle.select(unfinished), problem.select(unfinished)
+                iterate, searches = select_rows(iterate, unfinished), [searches[i] for i in unfinished.tolist()]
             losses = self._losses(problem, iterate)
             asked = [search.send(loss) for search, loss in zip(searches, losses, strict=True)]
         return tracker

@@ -39,9 +39,9 @@ class WarmStarted(Wrapper):
                 raise ValueError(f"attacks of a warm start must share their {trait}, got {first!r} and {second!r}")
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Those of both."""
-        forwards, backwards = zip(self.first.most_passes, self.attack.most_passes, strict=True)
+        forwards, backwards = zip(self.first.max_passes, self.attack.max_passes, strict=True)
         return sum(forwards), sum(backwards)
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

@@ -2,14 +2,14 @@
 
 from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.overfitting_guard import OverfittingGuard
-from segrobust.callbacks.robust_checkpoint import KeptCheckpoint, RobustCheckpoint
+from segrobust.callbacks.robust_checkpoint import RobustCheckpoint, SavedCheckpoint
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
 from segrobust.callbacks.time_left import TimeLeft
 from segrobust.callbacks.wandb_runs import require_wandb_login
 from segrobust.callbacks.weight_ema import WeightEMA
 
 __all__ = (
-    "KeptCheckpoint",
+    "SavedCheckpoint",
     "Measurement",
     "OverfittingGuard",
     "RobustCheckpoint",

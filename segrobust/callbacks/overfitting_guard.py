@@ -113,7 +113,7 @@ class OverfittingGuard(Callback):
             raise ValueError(
                 f"OverfittingGuard guards an AdversarialTask, got {type(pl_module).__name__}; leave it out"
             )
-        if self.attack is None and pl_module.attack.radius_field is None:
+        if self.attack is None and pl_module.attack.default_eps is None:
             raise ValueError(f"{pl_module.attack!r} has no radius: give the guard an attack, such as PGD(num_steps=10)")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -137,7 +137,7 @@ class OverfittingGuard(Callback):
 
     def _look(self, trainer: Trainer, task: AdversarialTask) -> Watched:
         dataset = SampleView(evaluated_dataset(trainer), self.image, self.mask)
-        strong = self.attack or PGD(num_steps=10, eps=task.attack.radius_field, random_start=True, seed=self.seed)
+        strong = self.attack or PGD(num_steps=10, eps=task.attack.default_eps, random_start=True, seed=self.seed)
         accuracies = []
         for sample_id in choose_samples(len(dataset), self.max_images, self.seed):
             sample = load_sample(dataset, sample_id)
@@ -160,7 +160,7 @@ class OverfittingGuard(Callback):
     def _raise_alarm(self, trainer: Trainer, watched: Watched, best: Watched) -> None:
         self.alarm = watched.epoch
         mend = (
-            "start at random points (FGSMRS), take more steps (PGD), let the radius grow (ramp), or lower the learning "
+            "start at random points (RSFGSM), take more steps (PGD), let the radius grow (ramp), or lower the learning "
             "rate; RobustCheckpoint keeps the best network before"
         )
         rank_zero_warn(

@@ -19,8 +19,8 @@ from segrobust.tasks.log_directory import log_directory
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptCheckpoint:
-    """A checkpoint file and the measurement that it was kept for."""
+class SavedCheckpoint:
+    """A checkpoint file and the measurement that it was saved for."""
 
     path: str
     value: float
@@ -50,7 +50,7 @@ class RobustCheckpoint(Checkpoint):
         save_weights_only: leave out what is needed to resume the training.
 
     Attributes:
-        kept: the checkpoints that are kept, best first.
+        checkpoints: the saved checkpoints, best first.
 
     Raises:
         ValueError: `save_top_k` that is neither -1 nor positive. At the start of `fit`: no `RobustnessEvaluation` among
@@ -73,33 +73,33 @@ class RobustCheckpoint(Checkpoint):
         self.filename = filename
         self.save_top_k = save_top_k
         self.save_weights_only = save_weights_only
-        self.kept: tuple[KeptCheckpoint, ...] = ()
+        self.checkpoints: tuple[SavedCheckpoint, ...] = ()
         self._source: RobustnessEvaluation | None = None
         self._key = ""
         self._folder = Path()
 
     @property
     def state_key(self) -> str:
-        """Identifies what is kept."""
+        """Identifies what is saved."""
         return self._generate_state_key(monitor=self.monitor, filename=self.filename)
 
     @property
     def best_model_path(self) -> str:
         """File of the best network so far, as Lightning's `ckpt_path="best"` asks for it; empty before there is one."""
-        return self.kept[0].path if self.kept else ""
+        return self.checkpoints[0].path if self.checkpoints else ""
 
     @property
     def best_model_score(self) -> float | None:
         """Monitored value of the best network so far."""
-        return self.kept[0].value if self.kept else None
+        return self.checkpoints[0].value if self.checkpoints else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What is kept, as plain Python."""
-        return {"kept": [asdict(checkpoint) for checkpoint in self.kept]}
+        """What is saved, as plain Python."""
+        return {"checkpoints": [asdict(checkpoint) for checkpoint in self.checkpoints]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes over what an interrupted training kept."""
-        self.kept = tuple(KeptCheckpoint(**checkpoint) for checkpoint in state_dict["kept"])
+        """Takes over what an interrupted training saved."""
+        self.checkpoints = tuple(SavedCheckpoint(**checkpoint) for checkpoint in state_dict["checkpoints"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the evaluation that measures the monitored key, and the folder."""
@@ -123,7 +123,7 @@ class RobustCheckpoint(Checkpoint):
         if self._source is None or trainer.state.fn != TrainerFn.FITTING:
             return
         measurement = self._source.fresh(trainer)
-        if measurement is None or any(checkpoint.step == measurement.step for checkpoint in self.kept):
+        if measurement is None or any(checkpoint.step == measurement.step for checkpoint in self.checkpoints):
             return
         value = measurement.values[self._key]
         if measurement.failed_checks:
@@ -143,16 +143,16 @@ class RobustCheckpoint(Checkpoint):
         """Says so if nothing was ever measured, or nothing became better."""
         if self._source is not None and not self._source.history and not is_dry_run(trainer):
             rank_zero_warn(
-                f"RobustCheckpoint kept nothing: {self._key} was never measured, because no validation fell on an "
+                f"RobustCheckpoint saved nothing: {self._key} was never measured, because no validation fell on an "
                 f"epoch that RobustnessEvaluation(every_n_epochs={self._source.every_n_epochs}) evaluates"
             )
-        elif self._source is not None and self.kept and len(self._source.history) > 2:
+        elif self._source is not None and self.checkpoints and len(self._source.history) > 2:
             self._tell_no_progress()
 
     def _tell_no_progress(self) -> None:
         """Says so if the first measurement of the training was never surpassed."""
         assert self._source is not None
-        first, best = self._source.history[0], self.kept[0]
+        first, best = self._source.history[0], self.checkpoints[0]
         if best.step == first.step:
             later = [measurement.values[self._key] for measurement in self._source.history[1:]]
             rank_zero_warn(
@@ -167,23 +167,25 @@ class RobustCheckpoint(Checkpoint):
             f"{self.filename}-epoch={measurement.epoch:03d}-step={measurement.step:06d}-"
             f"{self._key.replace('/', '_')}={value:.4g}-images={measurement.num_images}.ckpt"
         )
-        new = KeptCheckpoint(path=str(self._folder / name), value=value, epoch=measurement.epoch, step=measurement.step)
-        ranked = best_first((*self.kept, new), higher_wins=higher_is_better(self._key))
-        self.kept = ranked if self.save_top_k == -1 else ranked[: self.save_top_k]
-        if new not in self.kept:
+        new = SavedCheckpoint(
+            path=str(self._folder / name), value=value, epoch=measurement.epoch, step=measurement.step
+        )
+        ranked = best_first((*self.checkpoints, new), higher_wins=higher_is_better(self._key))
+        self.checkpoints = ranked if self.save_top_k == -1 else ranked[: self.save_top_k]
+        if new not in self.checkpoints:
             return
-        trainer.save_checkpoint(new.path, self.save_weights_only)  # with this very state of `kept`
-        for displaced in ranked[len(self.kept) :]:
+        trainer.save_checkpoint(new.path, self.save_weights_only)  # with this very state of `checkpoints`
+        for displaced in ranked[len(self.checkpoints) :]:
             if self._may_be_removed(trainer, displaced):
                 trainer.strategy.remove_checkpoint(displaced.path)
 
-    def _may_be_removed(self, trainer: Trainer, checkpoint: KeptCheckpoint) -> bool:
+    def _may_be_removed(self, trainer: Trainer, checkpoint: SavedCheckpoint) -> bool:
         """Files in other folders, and the one that this training was resumed from, are not ours to remove."""
         path = Path(checkpoint.path).absolute()
         resumed = trainer.ckpt_path is not None and Path(trainer.ckpt_path).absolute() == path
         return path.parent == self._folder.absolute() and not resumed
 
 
-def best_first(checkpoints: Iterable[KeptCheckpoint], *, higher_wins: bool) -> tuple[KeptCheckpoint, ...]:
+def best_first(checkpoints: Iterable[SavedCheckpoint], *, higher_wins: bool) -> tuple[SavedCheckpoint, ...]:
     """Checkpoints by their value, the earlier one first of equals."""
-    return tuple(sorted(checkpoints, key=lambda kept: (-kept.value if higher_wins else kept.value, kept.step)))
+    return tuple(sorted(checkpoints, key=lambda saved: (-saved.value if higher_wins else saved.value, saved.step)))

@@ -42,7 +42,7 @@ def smoke_test(network: nn.Module, dataset: SampleSource, plan: Plan, *, sample_
                 images,
                 labels,
                 ignore_index=ignore_index,
-                eps=None if eps == "min" or attack.radius_field is not None else eps,
+                eps=None if eps == "min" or attack.default_eps is not None else eps,
                 sample_ids=[sample_id],
                 observer=_stop_early,
             )

@@ -244,5 +244,5 @@ def _config(manifest: Manifest) -> dict[str, Any]:
     attacks = {entry.name: {k: v for k, v in asdict(entry).items() if k != "name"} for entry in manifest.attacks}
     named = {"label_space": None if space is None else space.to_dict(), "attacks": attacks}
     left_out = {"samples", "planned"}
-    kept = {key: value for key, value in config.items() if key not in left_out}
-    return {**kept, **named, "num_samples": len(manifest.samples)}
+    known = {key: value for key, value in config.items() if key not in left_out}
+    return {**known, **named, "num_samples": len(manifest.samples)}

@@ -10,7 +10,7 @@ from segrobust.callbacks import TimeLeft, require_wandb_login
 from segrobust.cli.command import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
-from segrobust.tasks import OtherPlanError, SegmentationTask
+from segrobust.tasks import ScheduleMismatchError, SegmentationTask
 
 
 class TrainCLI(SegRobustCLI):
@@ -56,7 +56,7 @@ def train() -> None:
     start = str(last) if cli.config.resume else None
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
-    except (OtherPlanError, FloatingPointError) as error:
+    except (ScheduleMismatchError, FloatingPointError) as error:
         stop(error)
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS

@@ -32,14 +32,14 @@ class Sample(TypedDict):
 class Batch(TypedDict):
     """Samples stacked: `image` `(B, 3, H, W)`, `mask` `(B, H, W)`, `sample_id` `(B,)` int64.
 
-    Padded batches also hold `perturbable`, `(B, H, W)` bool: False where a pixel is padding, for attacks' argument of
-    that name.
+    Padded batches also hold `perturbable_mask`, `(B, H, W)` bool: False where a pixel is padding, for attacks' argument
+    of that name.
     """
 
     image: Tensor
     mask: Tensor
     sample_id: Tensor
-    perturbable: NotRequired[Tensor]
+    perturbable_mask: NotRequired[Tensor]
 
 
 class JointTransform(abc.ABC):
@@ -157,7 +157,7 @@ def collate(samples: list[Sample]) -> Batch:
 def pad_collate(samples: list[Sample], *, ignore_index: int) -> Batch:
     """Stack samples of any size into a batch as high as the highest and as wide as the widest.
 
-    Images are padded below and on the right: grey pixels, labelled void, and False in `perturbable`.
+    Images are padded below and on the right: grey pixels, labelled void, and False in `perturbable_mask`.
 
     Args:
         samples: At least one.
@@ -167,11 +167,11 @@ def pad_collate(samples: list[Sample], *, ignore_index: int) -> Batch:
     width = max(sample["mask"].shape[1] for sample in samples)
     images = torch.full((len(samples), 3, height, width), 0.5)
     masks = torch.full((len(samples), height, width), ignore_index)
-    perturbable = torch.zeros(masks.shape, dtype=torch.bool)
+    perturbable_mask = torch.zeros(masks.shape, dtype=torch.bool)
     for row, sample in enumerate(samples):
         rows, columns = sample["mask"].shape
         images[row, :, :rows, :columns] = sample["image"]
         masks[row, :rows, :columns] = sample["mask"]
-        perturbable[row, :rows, :columns] = True
+        perturbable_mask[row, :rows, :columns] = True
     ids = torch.tensor([sample["sample_id"] for sample in samples])
-    return {"image": images, "mask": masks, "sample_id": ids, "perturbable": perturbable}
+    return {"image": images, "mask": masks, "sample_id": ids, "perturbable_mask": perturbable_mask}

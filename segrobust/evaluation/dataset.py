@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks.targets import Aim, Targets
+from segrobust.attacks.targets import TargetMaps, Targets
 from segrobust.label_space import LabelSpace
 
 
@@ -101,7 +101,7 @@ def sequence_of(dataset: SampleSource, index: int) -> str:
     return name_of(dataset, index) if sequences is None else str(sequences[index])
 
 
-def aim_at(
+def target_maps(
     targets: Targets,
     network: nn.Module,
     dataset: SampleSource,
@@ -109,7 +109,7 @@ def aim_at(
     images: Tensor,
     masks: Tensor,
     ignore_index: int,
-) -> Aim:
+) -> TargetMaps:
     """What the pixels of some samples are to become, by one forward pass over the clean images.
 
     Args:

@@ -6,24 +6,24 @@ from torch import Tensor, nn
 from segrobust.attacks import AttackResult, Criterion
 from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.attacks.core.problem import Problem, check_classes, make_problem
-from segrobust.attacks.targets import Aim
+from segrobust.attacks.targets import TargetMaps
 from segrobust.functional.norms import NormName, norm
 
 
-def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, aim: Aim | None = None) -> Problem:
+def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, target_maps: TargetMaps | None = None) -> Problem:
     """A batch that is not under attack yet, checked, its valid pixels told apart. To be called inside `attackable`.
 
     Args:
         images: `(B, C, H, W)` in [0, 1].
         masks: `(B, H, W)` int64.
         ignore_index: label of void pixels.
-        aim: what pixels are to become, for criteria that ask.
+        target_maps: what pixels are to become, for criteria that ask.
 
     Raises:
         ValueError: images outside [0, 1], or shapes that do not match.
     """
-    targets, kept = (None, None) if aim is None else (aim.targets, aim.kept)
-    return make_problem(images, masks, ignore_index=ignore_index, norm="linf", targets=targets, kept=kept)
+    targets, keep_mask = (None, None) if target_maps is None else (target_maps.targets, target_maps.keep_mask)
+    return make_problem(images, masks, ignore_index=ignore_index, norm="linf", targets=targets, keep_mask=keep_mask)
 
 
 def judge(
@@ -46,13 +46,13 @@ def judge(
         raise FloatingPointError("the network returned NaN: check its weights, normalisation layers and precision")
     broken = criterion.broken(logits, problem)
     _, success = criterion.outcome(broken, problem)
-    apsr, kept = criterion.shares(broken, problem)
+    apsr, kept_share = criterion.shares(broken, problem)
     result = AttackResult(
         adv=problem.images + delta,
         success=success,
         norm=norm(delta, norm_name),
         apsr=apsr,
-        kept=kept,
+        kept_share=kept_share,
         prediction=logits.argmax(1),
         first_success=torch.where(success, 0, -1),
         num_forwards=oracle.counter.forwards,

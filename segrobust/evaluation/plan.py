@@ -73,7 +73,7 @@ class Job:
             self.targets.require_criterion(self.attack.criterion)
 
     def _check_radii(self) -> None:
-        own = self.attack.radius_field
+        own = self.attack.default_eps
         if self.attack.minimal_norm:
             if self.eps and self.attack.norm == "l1":
                 raise ValueError(f"job {self.name!r}: by-products need a projection, which l1 lacks; leave eps empty")
@@ -97,7 +97,7 @@ class Job:
     @property
     def radii(self) -> tuple[float, ...]:
         """The radii of this job: its own, or that of the attack."""
-        own = self.attack.radius_field
+        own = self.attack.default_eps
         return self.eps if own is None else (own,)
 
     @property
@@ -218,7 +218,7 @@ def _members(name: str, attack: Attack) -> Iterator[tuple[str, Attack]]:
 
 
 def _radii(attack: Attack, eps: Sequence[float] | None) -> tuple[float, ...]:
-    if attack.radius_field is not None:
+    if attack.default_eps is not None:
         return ()
     if eps is not None:
         return tuple(eps)

@@ -35,9 +35,9 @@ def _top(logits: Tensor, k: int, num_indices: int) -> tuple[Tensor, Tensor]:
     # On CPU `topk` and `argmax` along a strided dimension are many times slower than minima and maxima of whole planes.
     ranked = [torch.full_like(logits[:, 0], -torch.inf) for _ in range(k)]
     for candidate in logits.unbind(1):
-        for kept in ranked[:-1]:
-            smaller = torch.minimum(kept, candidate)
-            torch.maximum(kept, candidate, out=kept)
+        for larger in ranked[:-1]:
+            smaller = torch.minimum(larger, candidate)
+            torch.maximum(larger, candidate, out=larger)
             candidate = smaller
         torch.maximum(ranked[-1], candidate, out=ranked[-1])
     found: list[Tensor] = []

@@ -4,14 +4,14 @@ from segrobust.tasks.adversarial_training import AdversarialTask
 from segrobust.tasks.minimal_norm_at import MinimalNormTask
 from segrobust.tasks.pir_at import PublishedPIRATTask
 from segrobust.tasks.ramp import Ramp
-from segrobust.tasks.resumption import OtherPlanError
+from segrobust.tasks.resumption import ScheduleMismatchError
 from segrobust.tasks.segmentation import SegmentationTask
 from segrobust.tasks.trades import TRADESTask
 
 __all__ = (
     "AdversarialTask",
     "MinimalNormTask",
-    "OtherPlanError",
+    "ScheduleMismatchError",
     "PublishedPIRATTask",
     "Ramp",
     "SegmentationTask",

@@ -36,7 +36,7 @@ class Losses:
 class AdversarialTask(SegmentationTask):
     """Trains on attacked batches (Madry et al., ICLR 2018), validates like `SegmentationTask`.
 
-    The attack is what makes the recipe: `PGD` for PGD-AT, `SegPGD` for SegPGD-AT (Gu et al., ECCV 2022), `FGSMRS` for
+    The attack is what makes the recipe: `PGD` for PGD-AT, `SegPGD` for SegPGD-AT (Gu et al., ECCV 2022), `RSFGSM` for
     fast adversarial training (Wong, Rice and Kolter, ICLR 2020). It runs without judging (`Attack.perturb`), on the
     bare network in evaluation mode and float32 whatever the precision of the training
     (`segrobust.attacks.InBFloat16` for less), and leaves no gradient in the parameters. K steps cost K forward
@@ -91,9 +91,9 @@ class AdversarialTask(SegmentationTask):
         )
         if not 0 <= clean_fraction < 1:
             raise ValueError(f"clean_fraction must lie in [0, 1), got {clean_fraction}; for 1 use SegmentationTask")
-        if not attack.minimal_norm and attack.radius_field is None:
+        if not attack.minimal_norm and attack.default_eps is None:
             raise ValueError(f"adversarial training needs a radius: set eps of {attack!r}, e.g. 4/255 = 0.01569")
-        if ramp is not None and attack.radius_field is None:
+        if ramp is not None and attack.default_eps is None:
             raise ValueError(f"{attack!r} has no radius that could grow; leave ramp out")
         self.attack = attack
         self.clean_fraction = clean_fraction
@@ -119,23 +119,23 @@ class AdversarialTask(SegmentationTask):
     def perturb(self, batch: dict[str, Tensor]) -> Tensor:
         """Perturbed images of a batch, another random start for the same sample in every epoch: `(B, C, H, W)`.
 
-        Padding (`perturbable` of the batch, see `segrobust.data.pad_collate`) is not written.
+        Padding (`perturbable_mask` of the batch, see `segrobust.data.pad_collate`) is not written.
         """
         return self.attack.perturb(
             self.network,
             batch["image"],
             batch["mask"],
             ignore_index=self.ignore_index,
-            perturbable=batch.get("perturbable"),
+            perturbable_mask=batch.get("perturbable_mask"),
             eps=self.eps(),
             sample_ids=self.seeds(batch["sample_id"]),
         )
 
     def eps(self) -> float | None:
         """Radius of this step where it grows, image units; None for the attack's own."""
-        if self.ramp is None or self.attack.radius_field is None:
+        if self.ramp is None or self.attack.default_eps is None:
             return None
-        eps = self.ramp(self.global_step / self._num_steps) * self.attack.radius_field
+        eps = self.ramp(self.global_step / self._num_steps) * self.attack.default_eps
         self.log("train/eps", eps)
         return eps
 

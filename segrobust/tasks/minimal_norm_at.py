@@ -80,7 +80,7 @@ class MinimalNormTask(AdversarialTask):
             initial_weights=initial_weights,
             initial_backbone=initial_backbone,
         )
-        if not attack.minimal_norm or not attack.starts_at_radius:
+        if not attack.minimal_norm or not attack.accepts_initial_eps:
             raise ValueError(f"{attack!r} cannot be told a radius to begin with; LagrangianFMN can")
         if not largest_eps > 0 or (attack.norm == "linf" and largest_eps > 1):
             raise ValueError(f"largest_eps is in image units, got {largest_eps}; 4/255 = 0.01569")
@@ -101,7 +101,7 @@ class MinimalNormTask(AdversarialTask):
             images,
             batch["mask"],
             ignore_index=self.ignore_index,
-            perturbable=batch.get("perturbable"),
+            perturbable_mask=batch.get("perturbable_mask"),
             eps=radii,
             sample_ids=self.seeds(ids),
         )

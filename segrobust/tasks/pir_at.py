@@ -39,7 +39,7 @@ class PublishedPIRATTask(AdversarialTask):
             images,
             batch["mask"],
             ignore_index=self.ignore_index,
-            perturbable=batch.get("perturbable"),
+            perturbable_mask=batch.get("perturbable_mask"),
             eps=self.eps(),
             sample_ids=self.seeds(batch["sample_id"]),
             observer=keep,

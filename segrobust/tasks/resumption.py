@@ -22,7 +22,7 @@ class ResumableLoader(Protocol):
         """Goes there."""
 
 
-class OtherPlanError(ValueError):
+class ScheduleMismatchError(ValueError):
     """A training cannot go on because it would have another number of steps than it was planned for."""
 
 
@@ -61,12 +61,12 @@ class ResumableTask(LightningModule):
         """Refuses to go on by another plan, and goes to where the epoch was left.
 
         Raises:
-            OtherPlanError: the training that goes on has another number of steps than was planned.
+            ScheduleMismatchError: the training that goes on has another number of steps than was planned.
         """
         planned, self._planned_steps = self._planned_steps, None
         steps = int(self.trainer.estimated_stepping_batches)
         if planned is not None and planned != steps:
-            raise OtherPlanError(
+            raise ScheduleMismatchError(
                 f"the training was planned for {planned} optimiser steps, and now has {steps}: the learning rate "
                 "follows the first plan, and is 0 at its end. Continue with the same number of epochs, batch size and "
                 "data, or start a new training from these weights (initial_weights of the task)"

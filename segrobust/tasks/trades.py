@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from segrobust.attacks import PGDKL, Attack
+from segrobust.attacks import KLPGD, Attack
 from segrobust.functional.pixel_losses import kl_divergence
 from segrobust.tasks.adversarial_training import AdversarialTask, Losses
 from segrobust.tasks.ramp import Ramp
@@ -27,7 +27,7 @@ class TRADESTask(AdversarialTask):
 
     Args:
         network: see `SegmentationTask`.
-        attack: perturbs the training images; `PGDKL` is the paper's.
+        attack: perturbs the training images; `KLPGD` is the paper's.
         beta: weight of the divergence; the paper's 6 is for classification.
         ramp: see `AdversarialTask`.
         optimizer: see `SegmentationTask`.
@@ -45,7 +45,7 @@ class TRADESTask(AdversarialTask):
         self,
         network: nn.Module,
         *,
-        attack: Attack = PGDKL(num_steps=3, eps=4 / 255, step_size=0.01),  # noqa: B008 - frozen
+        attack: Attack = KLPGD(num_steps=3, eps=4 / 255, step_size=0.01),  # noqa: B008 - frozen
         beta: float = 6.0,
         ramp: Ramp | None = None,
         optimizer: OptimizerCallable = adamw,

@@ -76,7 +76,7 @@ def test_a_warm_start_costs_what_both_cost_and_is_never_worse(norm):
     assert (result.norm <= alone.norm).all()
     assert (result.norm < alone.norm).any()
     assert torch.equal(result.first_success, alone.first_success)
-    assert attack.most_passes == (9 + 11, 8 + 10)
+    assert attack.max_passes == (9 + 11, 8 + 10)
     assert result.num_forwards.tolist() == [21] * 4
     assert result.num_backwards.tolist() == [18] * 4
     assert len(seen) == 9 + 11

@@ -14,11 +14,11 @@ from segrobust.attacks import (
     DDN,
     DLR,
     FGSM,
-    FGSMRS,
     FMN,
+    KLPGD,
     MIFGSM,
     PGD,
-    PGDKL,
+    RSFGSM,
     SEA,
     AlmaProx,
     Balanced,
@@ -64,7 +64,7 @@ def judge_localized(logits, reference, broken, valid, criterion):
     attacked = valid & ~kept
     lost = kept & ~(slow_margin(logits, reference) > 0)
     enough = torch.ones(len(reference), dtype=torch.bool)
-    for pixels, missed, share in ((attacked, attacked & ~broken, criterion.apsr), (kept, lost, criterion.kept)):
+    for pixels, missed, share in ((attacked, attacked & ~broken, criterion.apsr), (kept, lost, criterion.keep)):
         allowed = round(100 * (1 - share)) * pixels.flatten(1).sum(1)
         enough &= 100 * missed.flatten(1).sum(1) <= allowed
     total = attacked.flatten(1).sum(1)
@@ -94,7 +94,7 @@ def test_box_and_ball_hold_and_norms_are_measured(contestant, dtype):
         assert torch.equal(result.norm, measured.masked_fill(~result.success, torch.inf))
     else:
         assert torch.equal(result.norm, measured)
-        assert (measured <= contestant.attack.radius_field + BALL).all()
+        assert (measured <= contestant.attack.default_eps + BALL).all()
 
 
 @every_attack
@@ -155,9 +155,9 @@ def test_void_pixels_are_left_alone_and_do_not_pull(contestant):
 def test_locked_pixels_are_not_touched(contestant, network, batch, per_channel):
     generator = torch.Generator().manual_seed(1)
     shape = batch.images.shape if per_channel else batch.labels.shape
-    perturbable = torch.rand(shape, generator=generator) < 0.5
-    result = call(contestant, network, batch, perturbable=perturbable)
-    free = perturbable if per_channel else perturbable[:, None].expand_as(batch.images)
+    perturbable_mask = torch.rand(shape, generator=generator) < 0.5
+    result = call(contestant, network, batch, perturbable_mask=perturbable_mask)
+    free = perturbable_mask if per_channel else perturbable_mask[:, None].expand_as(batch.images)
     delta = result.adv - batch.images
     assert delta[~free].eq(0).all()
     assert delta[free].ne(0).any()
@@ -249,13 +249,13 @@ def test_passes_are_counted(contestant, batch):
         result = call(contestant, network, batch.rows([i]))
         assert result.num_forwards.tolist() == [seen["forwards"]]
         assert result.num_backwards.tolist() == [seen["backwards"]]
-        assert (seen["backwards"] > 0) == (contestant.attack.most_passes[1] > 0)
+        assert (seen["backwards"] > 0) == (contestant.attack.max_passes[1] > 0)
 
 
 @every_attack
 def test_passes_stay_below_what_was_announced(contestant, network, batch):
     result = call(contestant, network, batch)
-    forwards, backwards = contestant.attack.most_passes
+    forwards, backwards = contestant.attack.max_passes
     judging = 2  # the second where the first contradicts the loop
     assert (result.num_forwards <= forwards + judging).all()
     assert (result.num_backwards <= backwards).all()
@@ -323,9 +323,9 @@ def test_perturbing_for_training_stays_in_box_and_ball(contestant, network, batc
     assert not adv.requires_grad
     assert ((adv >= 0) & (adv <= 1)).all()
     if not contestant.attack.minimal_norm:
-        assert (norm(adv - batch.images, contestant.attack.norm) <= contestant.attack.radius_field + BALL).all()
+        assert (norm(adv - batch.images, contestant.attack.norm) <= contestant.attack.default_eps + BALL).all()
     if isinstance(contestant.attack, IterativeAttack):
-        looks = isinstance(contestant.attack, PGDKL)  # at the clean images, before it starts
+        looks = isinstance(contestant.attack, KLPGD)  # at the clean images, before it starts
         assert len(calls) == contestant.attack.num_steps + looks
     assert not torch.equal(adv, batch.images)
 
@@ -407,7 +407,7 @@ TARGETED = {"criterion": Targeted()}
         DDN(num_steps=100, loss=Masked(), **TARGETED),
         MinimalNormSearch(attack=APGD(num_steps=20, loss=Masked(), **TARGETED)),
         FGSM(eps=0.5, loss=Masked(), **TARGETED),
-        FGSMRS(eps=0.5, loss=Masked(), **TARGETED),
+        RSFGSM(eps=0.5, loss=Masked(), **TARGETED),
         *(attack(eps=0.5, **TARGETED) for attack in (PGD, SegPGD, CosPGD, MIFGSM, APGD, PAdam, SEA)),
         Square(eps=0.5, num_queries=3000, **TARGETED),
     ],
@@ -455,8 +455,8 @@ def good(**changes):
             ValueError,
             r"on cpu, got meta; use labels\.to",
         ),
-        (PGD(eps=EPS), good(perturbable=torch.ones(2, 6, 6)), TypeError, "bool"),
-        (PGD(eps=EPS), good(perturbable=torch.ones(2, 5, 6, dtype=torch.bool)), ValueError, "perturbable"),
+        (PGD(eps=EPS), good(perturbable_mask=torch.ones(2, 6, 6)), TypeError, "bool"),
+        (PGD(eps=EPS), good(perturbable_mask=torch.ones(2, 5, 6, dtype=torch.bool)), ValueError, "perturbable_mask"),
         (PGD(eps=EPS), good(start=torch.zeros(2, 3, 5, 6)), ValueError, "start"),
         (PGD(eps=EPS), good(eps=8), ValueError, "8/255 = 0.03137"),
         (PGD(eps=EPS), good(eps=0.0), ValueError, "positive"),
@@ -492,8 +492,8 @@ def test_bad_arguments_are_refused_with_the_mend(attack, arguments, error, messa
         (lambda: PGD(eps=-0.1), "positive"),
         (lambda: PGD(num_steps=0), "num_steps"),
         (lambda: PGD(norm="l1"), "linf, l2"),
-        (lambda: FGSMRS(eps=EPS, norm="l2"), "linf"),
-        (lambda: FGSMRS(eps=EPS, step_ratio=0.0), "1.25"),
+        (lambda: RSFGSM(eps=EPS, norm="l2"), "linf"),
+        (lambda: RSFGSM(eps=EPS, step_ratio=0.0), "1.25"),
         (lambda: Tsallis(first_q=2.0), "cross-entropy"),
         (lambda: Balanced(class_pixels=(3, 0)), "without pixels"),
         (lambda: CosPGDLoss(activation="tanh"), "softmax, sigmoid"),

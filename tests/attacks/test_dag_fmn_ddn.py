@@ -80,9 +80,9 @@ def test_dag_stays_in_the_box():
 
 def test_pixels_that_may_not_be_written_take_no_part_in_the_length_of_a_step():
     case = linear_case(0)
-    perturbable = torch.ones_like(case.labels, dtype=torch.bool)
-    perturbable[:, ::2] = False
-    firsts = first_steps(DAG(num_steps=2, norm="l2", step_size=0.02), case, perturbable=perturbable)
+    perturbable_mask = torch.ones_like(case.labels, dtype=torch.bool)
+    perturbable_mask[:, ::2] = False
+    firsts = first_steps(DAG(num_steps=2, norm="l2", step_size=0.02), case, perturbable_mask=perturbable_mask)
     torch.testing.assert_close(firsts, torch.full_like(firsts, 0.02), rtol=1e-5, atol=0)
 
 
@@ -225,10 +225,10 @@ def test_the_loss_of_ddn_knows_its_progress():
 
 def test_ddn_rounds_what_it_changes_to_the_levels():
     case = linear_case(0, batch_size=2)  # no value of the images is a level
-    perturbable = torch.zeros_like(case.labels, dtype=torch.bool)
-    perturbable[:, :, 4:] = True
+    perturbable_mask = torch.zeros_like(case.labels, dtype=torch.bool)
+    perturbable_mask[:, :, 4:] = True
     attack = DDN(num_steps=30, loss=Masked(), levels=16)
-    result = attack(case.network, case.images, case.labels, perturbable=perturbable)
+    result = attack(case.network, case.images, case.labels, perturbable_mask=perturbable_mask)
     changed = result.adv != case.images
     assert changed[:, :, :, 4:].float().mean() > 0.5
     assert not changed[:, :, :, :4].any()

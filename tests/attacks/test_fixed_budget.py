@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from segrobust.attacks import (
     APGD,
     FGSM,
-    FGSMRS,
+    KLPGD,
     MIFGSM,
     PGD,
-    PGDKL,
+    RSFGSM,
     CosPGD,
     CosPGDLoss,
     CrossEntropy,
@@ -90,7 +90,7 @@ def test_padam_is_adam_with_amsgrad_and_a_projection(network, batch, loss):
 
 
 def test_pgd_kl_leaves_the_clean_prediction(network, batch):
-    attack = PGDKL(num_steps=5, eps=EPS, step_size=2 / 255, seed=3)
+    attack = KLPGD(num_steps=5, eps=EPS, step_size=2 / 255, seed=3)
     iterates = deltas(attack, network, batch, sample_ids=batch.sample_ids)
     assert 5e-4 < iterates[0].abs().amax() <= 1e-3
     with attackable(network):
@@ -152,7 +152,7 @@ def test_region_pgd_weights_as_in_the_paper(network, batch):
 
 
 def test_fgsm_from_a_random_start(network, batch):
-    iterates = deltas(FGSMRS(eps=EPS, seed=1), network, batch, sample_ids=batch.sample_ids)
+    iterates = deltas(RSFGSM(eps=EPS, seed=1), network, batch, sample_ids=batch.sample_ids)
     start = deltas(PGD(num_steps=1, eps=EPS, seed=1, random_start=True), network, batch, sample_ids=batch.sample_ids)[0]
     assert torch.equal(iterates[0], start)
     expected = clip(start + 1.25 * EPS * gradient(network, batch, start, ce).sign(), batch)
@@ -247,9 +247,9 @@ def test_apgd_follows_its_algorithm(loss, definition):
         (lambda: MIFGSM(num_steps=0), "num_steps"),
         (lambda: PAdam(norm="l2"), "linf"),
         (lambda: PAdam(step_size=2), "2/255"),
-        (lambda: PGDKL(step_size=2), "2/255"),
-        (lambda: PGDKL(criterion=Targeted()), r"PGD\(criterion"),
-        (lambda: PGDKL(norm="l2"), "linf"),
+        (lambda: KLPGD(step_size=2), "2/255"),
+        (lambda: KLPGD(criterion=Targeted()), r"PGD\(criterion"),
+        (lambda: KLPGD(norm="l2"), "linf"),
         (lambda: APGD(norm="l1"), "linf, l2"),
         (lambda: APGD(eps=4), "4/255"),
         (lambda: APGD(seed=1), "random_start"),

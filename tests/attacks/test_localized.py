@@ -15,9 +15,9 @@ from segrobust.attacks import (
     DAG,
     DLR,
     FMN,
+    KLPGD,
     PDPGD,
     PGD,
-    PGDKL,
     AlmaProx,
     CosPGDLoss,
     CrossEntropy,
@@ -34,7 +34,7 @@ from segrobust.attacks.core.problem import make_problem
 from segrobust.attacks.core.tracker import Iterate, Tracker
 from segrobust.functional.margins import dlr
 
-LOCALIZED = {"criterion": Localized(kept=1.0)}
+LOCALIZED = {"criterion": Localized(keep=1.0)}
 
 
 def attacks(**settings):
@@ -95,7 +95,7 @@ def kth(distances, share):
 @pytest.mark.parametrize("attack", attacks(**LOCALIZED), ids=lambda attack: type(attack).__name__)
 def test_norms_are_close_to_the_optimum_where_pixels_are_independent(attack, case):
     linear, kept, targets, needed = case
-    result = attack(linear.network, linear.images, linear.labels, kept=kept, targets=targets)
+    result = attack(linear.network, linear.images, linear.labels, keep_mask=kept, targets=targets)
     broken, reached = linear.distances("linf"), needed.float()
     optimum = torch.stack(
         [torch.maximum(kth(broken[i][~kept[i]], "0.99"), kth(reached[i][kept[i]], "1")) for i in range(2)]
@@ -147,14 +147,14 @@ def coupled():
 
 @pytest.mark.parametrize(
     "attack",
-    attacks(criterion=Localized(apsr=1.0, kept=1.0))[:-1],  # inside a ball, nothing weighs pixels against each other
+    attacks(criterion=Localized(apsr=1.0, keep=1.0))[:-1],  # inside a ball, nothing weighs pixels against each other
     ids=lambda attack: type(attack).__name__,
 )
 def test_norms_are_close_to_the_optimum_where_pixels_to_keep_are_in_the_way(attack, coupled):
     network, kept, with_kept, without = coupled
     assert with_kept > 1.2 * without
     images, labels = torch.full((1, 3, 6, 8), 0.5), torch.zeros(1, 6, 8, dtype=torch.int64)
-    result = attack(network, images, labels, kept=kept[None])
+    result = attack(network, images, labels, keep_mask=kept[None])
     assert result.success.all()
     assert torch.equal(result.prediction[0] == 0, kept)
     assert 1 - 1e-4 <= result.norm.item() / with_kept <= ratio_of(attack)
@@ -165,7 +165,7 @@ def problem_of(size=10):
     images, labels = torch.full((1, 3, 11, size), 0.5), torch.zeros(1, 11, size, dtype=torch.int64)
     kept = torch.ones_like(labels, dtype=torch.bool)
     kept[:, 0] = False
-    return make_problem(images, labels, kept=kept, norm="linf")
+    return make_problem(images, labels, keep_mask=kept, norm="linf")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def problem_of(size=10):
 )
 def test_each_share_is_counted_by_itself(broken, lost, success):
     """0.9 of ten and 0.97 of a hundred, exactly; over all 110 pixels together, no pixel broken would be 0.909."""
-    criterion, problem = Localized(apsr=0.9, kept=0.97), problem_of()
+    criterion, problem = Localized(apsr=0.9, keep=0.97), problem_of()
     margins = torch.ones(1, 11, 10)
     margins[0, 0, :broken] = -1
     margins[0, 1, :lost] = -1
@@ -193,7 +193,7 @@ def test_a_tie_neither_breaks_nor_keeps():
 def test_an_image_without_attacked_pixels_is_left_alone(network, batch):
     kept = torch.zeros_like(batch.labels, dtype=torch.bool)
     kept[2] = True
-    result = LagrangianFMN(num_passes=10, criterion=Localized())(network, batch.images, batch.labels, kept=kept)
+    result = LagrangianFMN(num_passes=10, criterion=Localized())(network, batch.images, batch.labels, keep_mask=kept)
     assert torch.equal(result.adv[2], batch.images[2])
     assert not result.success[2]
     assert result.apsr[2].isnan()
@@ -208,16 +208,16 @@ def test_without_pixels_to_keep_it_is_the_plain_criterion(attack, network, batch
     one, other, targeted, plain = (
         type(attack)(**{**vars(attack), "criterion": criterion})(network, batch.images, batch.labels, **arguments)
         for criterion, arguments in (
-            (Localized(), {"kept": none}),
+            (Localized(), {"keep_mask": none}),
             (Untargeted(), {}),
-            (Localized(targeted=True), {"kept": none, "targets": batch.targets}),
+            (Localized(targeted=True), {"keep_mask": none, "targets": batch.targets}),
             (Targeted(), {"targets": batch.targets}),
         )
     )
     if not isinstance(attack, AlmaProx):  # whose denominator takes in four classes where some pixel may have a target
         assert torch.equal(one.adv, other.adv)
     assert torch.equal(targeted.adv, plain.adv)
-    assert one.kept.isnan().all()
+    assert one.kept_share.isnan().all()
 
 
 def test_a_success_beats_a_failure_with_more_pixels():
@@ -262,10 +262,10 @@ def test_losses_of_mixed_signs_are_those_of_each_pixel(loss):
 @pytest.mark.parametrize(
     ("criterion", "arguments", "message"),
     [
-        (Localized(), {}, "pass kept"),
-        (Untargeted(), {"kept": "yes"}, "criterion=Localized"),
-        (Localized(targeted=True), {"kept": "yes"}, "pass targets"),
-        (Localized(), {"kept": "labels"}, "kept must be bool"),
+        (Localized(), {}, "pass keep_mask"),
+        (Untargeted(), {"keep_mask": "yes"}, "criterion=Localized"),
+        (Localized(targeted=True), {"keep_mask": "yes"}, "pass targets"),
+        (Localized(), {"keep_mask": "labels"}, "keep_mask must be bool"),
     ],
 )
 def test_calls_without_meaning_are_refused(criterion, arguments, message, network, batch):
@@ -278,13 +278,13 @@ def test_calls_without_meaning_are_refused(criterion, arguments, message, networ
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_shares_without_meaning_are_refused(share):
-    with pytest.raises(ValueError, match="kept is a share"):
-        Localized(kept=share)
+    with pytest.raises(ValueError, match="keep is a share"):
+        Localized(keep=share)
 
 
 def test_an_attack_that_leaves_the_clean_prediction_has_nothing_to_keep():
-    with pytest.raises(ValueError, match="PGDKL"):
-        PGDKL(criterion=Localized())
+    with pytest.raises(ValueError, match="KLPGD"):
+        KLPGD(criterion=Localized())
 
 
 def test_alma_prox_stays_finite_where_a_target_is_out_of_reach():
@@ -302,8 +302,8 @@ def test_a_small_network_keeps_what_it_must():
     network, batch = ConvNetwork(), make_batch(ConvNetwork(), batch_size=1)
     kept = torch.ones_like(batch.labels, dtype=torch.bool)
     kept[:, 2:6, 2:6] = False
-    attack = LagrangianFMN(num_passes=100, criterion=Localized(apsr=0.9, kept=0.95))
-    result = attack(network, batch.images, batch.labels, kept=kept)
+    attack = LagrangianFMN(num_passes=100, criterion=Localized(apsr=0.9, keep=0.95))
+    result = attack(network, batch.images, batch.labels, keep_mask=kept)
     assert result.success.all()
     inside, right = ~kept & batch.valid_mask, result.prediction == batch.labels
     assert right[inside].float().mean() <= 0.1

@@ -48,7 +48,7 @@ def cut_images() -> tuple[torch.nn.Module, list[Tensor], list[Tensor]]:
 def test_results_are_those_of_the_images_alone(attack):
     network, images, labels = cut_images()
     batch = pad_batch(images, labels)
-    padded = attack(network, batch.images, batch.labels, perturbable=batch.inside)
+    padded = attack(network, batch.images, batch.labels, perturbable_mask=batch.inside)
     advs, predictions = batch.cut(padded.adv), batch.cut(padded.prediction)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         alone = attack(network, image[None], label[None])
@@ -62,7 +62,7 @@ def test_results_are_those_of_the_images_alone(attack):
 def test_the_adversary_stays_out_of_the_padding():
     _, images, labels = cut_images()
     batch = pad_batch(images, labels)
-    result = PGD(num_steps=3, eps=EPS)(ConvNetwork(6), batch.images, batch.labels, perturbable=batch.inside)
+    result = PGD(num_steps=3, eps=EPS)(ConvNetwork(6), batch.images, batch.labels, perturbable_mask=batch.inside)
     changed = result.adv != batch.images
     assert not (changed & ~batch.inside[:, None]).any()
     assert (changed & batch.inside[:, None]).any()

@@ -99,7 +99,7 @@ def test_log_weights_keep_their_bounds(published, monkeypatch):
     """Above all with a constraint that cannot be met, and one that is met from the start."""
     case = linear_case(0, batch_size=2)
     labels = torch.stack((case.labels[0], (case.labels[1] + 1) % 6))
-    perturbable = torch.zeros_like(labels, dtype=torch.bool)
+    perturbable_mask = torch.zeros_like(labels, dtype=torch.bool)
     seen = []
     ascend = PDPGD._ascend
 
@@ -110,7 +110,7 @@ def test_log_weights_keep_their_bounds(published, monkeypatch):
 
     monkeypatch.setattr(PDPGD, "_ascend", recording)
     attack = PDPGD(num_steps=400, published=published)
-    attack(case.network, case.images, labels, perturbable=perturbable)
+    attack(case.network, case.images, labels, perturbable_mask=perturbable_mask)
     assert len(seen) == 400
     for log_weights, moved, level in seen:
         if published:

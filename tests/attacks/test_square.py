@@ -39,15 +39,15 @@ def test_every_iterate_lies_in_ball_and_box(norm_name, dtype):
     batch.images[:, :, ::2] = batch.images[:, :, ::2].round()  # the box binds
     radii = RADIUS[norm_name] * torch.tensor([0.25, 0.5, 1.0, 2.0], dtype=dtype)
     generator = torch.Generator().manual_seed(1)
-    perturbable = torch.rand(batch.images.shape, generator=generator) < 0.8
+    perturbable_mask = torch.rand(batch.images.shape, generator=generator) < 0.8
     attack = Square(num_queries=40, norm=norm_name)
-    _, seen = observe(attack, network, batch, eps=radii, perturbable=perturbable)
+    _, seen = observe(attack, network, batch, eps=radii, perturbable_mask=perturbable_mask)
     assert len(seen) == 40
     for iterate in seen:
         adv = batch.images[iterate.rows] + iterate.delta
         assert ((adv >= -BALL) & (adv <= 1 + BALL)).all()
         assert (norm(iterate.delta, norm_name) <= radii[iterate.rows] + BALL).all()
-        assert iterate.delta[~perturbable[iterate.rows]].eq(0).all()
+        assert iterate.delta[~perturbable_mask[iterate.rows]].eq(0).all()
     assert (norm(seen[-1].delta, norm_name) > 0.3 * radii[seen[-1].rows]).all()
 
 
@@ -101,7 +101,7 @@ def test_it_asks_for_logits_alone(norm_name, network, batch):
     result, _ = observe(attack, network, batch)
     handle.remove()
     assert seen == [False] * 16
-    assert attack.most_passes == (15, 0)
+    assert attack.max_passes == (15, 0)
     assert result.num_forwards.tolist() == [16] * 4
     assert result.num_backwards.tolist() == [0] * 4
 

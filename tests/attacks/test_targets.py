@@ -48,24 +48,24 @@ def scene():
 
 
 def test_every_pixel_wants_the_one_class_by_index_or_by_name(scene):
-    aim = Constant(label="sky").aim(scene)
+    aim = Constant(label="sky").maps(scene)
     assert aim.targets.eq(3).all()
-    assert aim.kept is None
-    assert torch.equal(Constant(label=3).aim(scene).targets, aim.targets)
+    assert aim.keep_mask is None
+    assert torch.equal(Constant(label=3).maps(scene).targets, aim.targets)
 
 
 def test_every_pixel_wants_its_second_class(scene):
     expected = scene.logits.sort(1, descending=True).indices[:, 1]
-    assert torch.equal(SecondBest().aim(scene).targets, expected)
+    assert torch.equal(SecondBest().maps(scene).targets, expected)
 
 
 @pytest.mark.parametrize("source", ["prediction", "label"])
 def test_classes_become_what_the_table_says_and_others_stay(scene, source):
-    aim = MapClasses(pairs=(("person", "road"), (2, 3)), source=source).aim(scene)
+    aim = MapClasses(pairs=(("person", "road"), (2, 3)), source=source).maps(scene)
     classes = scene.read(source)
     table = {4: 0, 2: 3}
     for value, target, kept in zip(
-        classes.flatten().tolist(), aim.targets.flatten().tolist(), aim.kept.flatten().tolist(), strict=True
+        classes.flatten().tolist(), aim.targets.flatten().tolist(), aim.keep_mask.flatten().tolist(), strict=True
     ):
         assert (target, kept) == (table.get(value, value), value not in table)
 
@@ -84,10 +84,10 @@ def nearest_other(classes, hidden, y, x):
 
 @pytest.mark.parametrize("source", ["prediction", "label"])
 def test_erased_pixels_want_the_class_of_the_nearest_other(scene, source):
-    aim = EraseClasses(classes=("person", "walk"), source=source).aim(scene)
+    aim = EraseClasses(classes=("person", "walk"), source=source).maps(scene)
     classes = scene.read(source)
     erased = (classes == 4) | (classes == 1)
-    assert torch.equal(aim.kept, ~erased)
+    assert torch.equal(aim.keep_mask, ~erased)
     assert torch.equal(aim.targets[~erased], classes[~erased])
     assert erased.any()
     hidden = erased | (scene.labels == 255)
@@ -96,9 +96,9 @@ def test_erased_pixels_want_the_class_of_the_nearest_other(scene, source):
 
 
 def test_others_may_count_for_nothing(scene):
-    aim = EraseClasses(classes=(4,), source="label", others="ignore").aim(scene)
+    aim = EraseClasses(classes=(4,), source="label", others="ignore").maps(scene)
     person = scene.labels == 4
-    assert aim.kept is None
+    assert aim.keep_mask is None
     assert aim.targets[~person].eq(255).all()
     assert aim.targets[person].lt(4).all()
 
@@ -110,7 +110,7 @@ def test_an_image_without_the_class_or_with_nothing_else_is_not_attacked():
     labels[0], labels[1] = 4, 1
     aim = EraseClasses(classes=(4,), source="label")(network, batch.images, labels)
     attack = LagrangianFMN(num_passes=4, criterion=Localized(targeted=True))
-    result = attack(network, batch.images, labels, targets=aim.targets, kept=aim.kept)
+    result = attack(network, batch.images, labels, targets=aim.targets, keep_mask=aim.keep_mask)
     assert result.apsr.isnan().tolist() == [True, True, False]
     assert result.num_backwards[:2].sum() == 0
 
@@ -118,8 +118,8 @@ def test_an_image_without_the_class_or_with_nothing_else_is_not_attacked():
 def test_targets_never_depend_on_other_images(scene):
     parts = [Scene(scene.labels[[i]], scene.logits[[i]], scene.names[i : i + 1], 255, SPACE) for i in range(2)]
     for targets in (SecondBest(), EraseClasses(classes=(4,)), MapClasses(pairs=((1, 2),), source="label")):
-        alone = torch.cat([targets.aim(part).targets for part in parts])
-        assert torch.equal(targets.aim(scene).targets, alone)
+        alone = torch.cat([targets.maps(part).targets for part in parts])
+        assert torch.equal(targets.maps(scene).targets, alone)
 
 
 def test_targets_of_a_network_are_those_of_its_clean_logits():
@@ -146,15 +146,15 @@ def test_pixels_of_regions(scene):
 @pytest.mark.parametrize("source", ["prediction", "label"])
 def test_some_pixels_are_attacked_and_some_kept(scene, source):
     box, people = Box(top=0, left=0, bottom=0.5, right=0.5), OfClasses(classes=("person",))
-    aim = Localize(attacked=people, kept=box, source=source).aim(scene)
+    aim = Localize(attacked=people, keep=box, source=source).maps(scene)
     attacked = scene.labels == 4
     kept = box.pixels(scene) & ~attacked
-    assert torch.equal(aim.kept, kept)
+    assert torch.equal(aim.keep_mask, kept)
     assert torch.equal(aim.targets[attacked], scene.labels[attacked])
     assert torch.equal(aim.targets[kept], scene.read(source)[kept])
     assert aim.targets[~attacked & ~kept].eq(255).all()
-    everything_else = Localize(attacked=people, targets=Constant(label=0)).aim(scene)
-    assert torch.equal(everything_else.kept, ~attacked)
+    everything_else = Localize(attacked=people, targets=Constant(label=0)).maps(scene)
+    assert torch.equal(everything_else.keep_mask, ~attacked)
     assert everything_else.targets[attacked].eq(0).all()
 
 
@@ -205,7 +205,7 @@ def test_settings_without_meaning_are_refused(make, message):
 )
 def test_unknown_classes_are_named(label, space, message):
     with pytest.raises(ValueError, match=message):
-        Constant(label=label).aim(make_scene(space))
+        Constant(label=label).maps(make_scene(space))
 
 
 def save_map(path, values, mode="L"):
@@ -216,22 +216,22 @@ def save_map(path, values, mode="L"):
 def test_one_map_serves_all_images_at_any_size(scene, tmp_path):
     small = torch.tensor([[0, 1, 2, 3], [4, 3, 2, 255], [1, 1, 0, 0]])
     save_map(tmp_path / "map.png", small)
-    aim = LabelMap(path=str(tmp_path / "map.png")).aim(scene)
+    aim = LabelMap(path=str(tmp_path / "map.png")).maps(scene)
     expected = small.repeat_interleave(3, 0).repeat_interleave(3, 1)
     assert torch.equal(aim.targets, expected.expand(2, -1, -1))
     large = expected.repeat_interleave(5, 0).repeat_interleave(5, 1)
     save_map(tmp_path / "large.png", large)
-    assert torch.equal(LabelMap(path=str(tmp_path / "large.png")).aim(scene).targets, aim.targets)
+    assert torch.equal(LabelMap(path=str(tmp_path / "large.png")).maps(scene).targets, aim.targets)
 
 
 def test_a_folder_has_a_map_for_each_sample(scene, tmp_path):
     save_map(tmp_path / "a.png", np.full((9, 12), 1))
     save_map(tmp_path / "b" / "c.png", np.full((9, 12), 2))
-    assert LabelMap(path=str(tmp_path)).aim(scene).targets.amax((1, 2)).tolist() == [1, 2]
+    assert LabelMap(path=str(tmp_path)).maps(scene).targets.amax((1, 2)).tolist() == [1, 2]
     with pytest.raises(ValueError, match="give the samples' names"):
-        LabelMap(path=str(tmp_path)).aim(make_scene(names=None))
+        LabelMap(path=str(tmp_path)).maps(make_scene(names=None))
     with pytest.raises(ValueError, match=r"d\.png cannot be read"):
-        LabelMap(path=str(tmp_path)).aim(make_scene(names=("a", "d")))
+        LabelMap(path=str(tmp_path)).maps(make_scene(names=("a", "d")))
 
 
 def test_a_mask_file_is_a_region(scene, tmp_path):
@@ -264,18 +264,18 @@ def test_files_that_are_no_label_maps_are_refused(scene, tmp_path):
         _ = LabelMap(path=str(tmp_path / "none.png")).identity
     Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
     with pytest.raises(ValueError, match="mode RGB"):
-        LabelMap(path=str(tmp_path / "colour.png")).aim(scene)
+        LabelMap(path=str(tmp_path / "colour.png")).maps(scene)
     write_label_map(
         tmp_path / "others.png", torch.zeros(3, 3), label_space=LabelSpace(names=("x",), palette=((1,) * 3,))
     )
     with pytest.raises(ValueError, match="made for the classes x; the data has road"):
-        LabelMap(path=str(tmp_path / "others.png")).aim(scene)
+        LabelMap(path=str(tmp_path / "others.png")).maps(scene)
 
 
 def test_a_map_is_written_and_read_again_void_included(scene, tmp_path):
     labels = scene.labels[0]
     write_label_map(tmp_path / "map.png", labels, label_space=SPACE, made_from="a test")
-    assert torch.equal(LabelMap(path=str(tmp_path / "map.png")).aim(scene).targets[0], labels)
+    assert torch.equal(LabelMap(path=str(tmp_path / "map.png")).maps(scene).targets[0], labels)
     with Image.open(tmp_path / "map.png") as picture:
         colors = np.asarray(picture.convert("RGB"))
     np.testing.assert_array_equal(colors, SPACE.colorize(labels))

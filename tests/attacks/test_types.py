@@ -35,7 +35,7 @@ class MomentumAttack(IterativeAttack[Momentum]):
     criterion: Criterion = field(default_factory=Untargeted)
 
     @property
-    def radius_field(self):
+    def default_eps(self):
         return self.eps
 
     def init(self, problem):

@@ -88,7 +88,7 @@ def test_rse_is_a_battery_of_ten(network, batch):
     attack = RSE(eps=EPS)
     assert len(attack.members) == 10
     assert len(set(map(repr, attack.members.values()))) == 10
-    assert all(member.radius_field == EPS and not member.minimal_norm for member in attack.members.values())
+    assert all(member.default_eps == EPS and not member.minimal_norm for member in attack.members.values())
     assert all(member.criterion == Targeted() for member in RSE(criterion=Targeted()).members.values())
 
 
@@ -321,7 +321,7 @@ def test_a_surrogate_for_more_classes_is_refused(batch):
         (lambda: WorstOf(attacks=(PGD(),)), "two"),
         (lambda: WorstOf(attacks=(PGD(), PGD(norm="l2"))), "norm"),
         (lambda: WorstOf(attacks=(PGD(), LagrangianFMN())), "minimal_norm"),
-        (lambda: WorstOf(attacks=(PGD(eps=0.1), PGD(eps=0.2))), "radius_field"),
+        (lambda: WorstOf(attacks=(PGD(eps=0.1), PGD(eps=0.2))), "default_eps"),
         (lambda: WorstOf(attacks=(PGD(), PGD(criterion=Targeted()))), "criterion"),
         (lambda: SEA(eps=4), "4/255"),
         (lambda: SEA(num_steps=3), "at least 4"),

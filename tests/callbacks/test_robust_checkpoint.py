@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD
 
 from segrobust.attacks import FGSM, PGD, AlmaProx
-from segrobust.callbacks import KeptCheckpoint, RobustCheckpoint, RobustnessEvaluation
+from segrobust.callbacks import RobustCheckpoint, RobustnessEvaluation, SavedCheckpoint
 from segrobust.callbacks.robust_checkpoint import best_first
 from segrobust.networks import weights_digest
 from segrobust.tasks import SegmentationTask
@@ -39,8 +39,8 @@ def test_keeps_the_best_of_the_epochs_that_were_evaluated(tmp_path):
 
     assert [measurement.epoch for measurement in evaluation.history] == [1, 3, 5, 6]
     by_value = sorted(evaluation.history, key=lambda m: -m.values["val/fgsm/miou@4"])
-    assert [(kept.epoch, kept.step) for kept in checkpoint.kept] == [(m.epoch, m.step) for m in by_value[:2]]
-    assert sorted(map(str, (tmp_path / "kept").iterdir())) == sorted(kept.path for kept in checkpoint.kept)
+    assert [(kept.epoch, kept.step) for kept in checkpoint.checkpoints] == [(m.epoch, m.step) for m in by_value[:2]]
+    assert sorted(map(str, (tmp_path / "kept").iterdir())) == sorted(kept.path for kept in checkpoint.checkpoints)
     assert checkpoint.best_model_path.endswith(
         f"epoch=00{by_value[0].epoch}-step=0000{by_value[0].step:02d}-val_fgsm_miou@4="
         f"{by_value[0].values['val/fgsm/miou@4']:.4g}-images=2.ckpt"
@@ -53,7 +53,7 @@ def test_a_kept_file_holds_the_weights_that_were_measured(tmp_path):
 
     measured = {path.name.split("-")[-1] for path in (tmp_path / "robustness").iterdir()}
     kept = set()
-    for file in checkpoint.kept:
+    for file in checkpoint.checkpoints:
         task = make_task()
         task.load_state_dict(torch.load(file.path, weights_only=True)["state_dict"])
         kept.add(weights_digest(task.network)[:8])
@@ -64,12 +64,12 @@ def test_a_kept_file_holds_the_weights_that_were_measured(tmp_path):
 def test_a_resumed_training_goes_on_with_history_and_best(tmp_path):
     evaluation, checkpoint = make_callbacks(tmp_path, save_top_k=-1)
     fit(tmp_path, evaluation, checkpoint, max_epochs=6)
-    first = min(checkpoint.kept, key=lambda kept: kept.epoch)
+    first = min(checkpoint.checkpoints, key=lambda kept: kept.epoch)
 
     evaluation_2, checkpoint_2 = make_callbacks(tmp_path, save_top_k=-1)
     fit(tmp_path, evaluation_2, checkpoint_2, max_epochs=6, ckpt_path=first.path)
     assert evaluation_2.history == evaluation.history
-    assert checkpoint_2.kept == checkpoint.kept
+    assert checkpoint_2.checkpoints == checkpoint.checkpoints
 
     evaluation_3, checkpoint_3 = make_callbacks(tmp_path, save_top_k=1)
     fit(tmp_path, evaluation_3, checkpoint_3, max_epochs=6, ckpt_path=first.path)
@@ -97,7 +97,7 @@ def test_monitors_the_worst_case_by_default(tmp_path, attacks, monitor):
 
 def test_best_first_knows_which_way_is_better():
     kept = [
-        KeptCheckpoint(path="", value=value, epoch=step, step=step) for step, value in enumerate((2.0, 3.0, 3.0, 1.0))
+        SavedCheckpoint(path="", value=value, epoch=step, step=step) for step, value in enumerate((2.0, 3.0, 3.0, 1.0))
     ]
     assert [k.step for k in best_first(kept, higher_wins=True)] == [1, 2, 0, 3]
     assert [k.step for k in best_first(kept, higher_wins=False)] == [3, 0, 1, 2]
@@ -107,7 +107,7 @@ def test_a_success_rate_is_better_when_smaller(tmp_path):
     evaluation, checkpoint = make_callbacks(tmp_path, monitor="val/fgsm/apsr@4", save_top_k=-1)
     fit(tmp_path, evaluation, checkpoint, max_epochs=4)
     assert checkpoint.best_model_score == min(m.values["val/fgsm/apsr@4"] for m in evaluation.history)
-    assert checkpoint.kept[0].value < checkpoint.kept[1].value
+    assert checkpoint.checkpoints[0].value < checkpoint.checkpoints[1].value
 
 
 class Diverges(SegmentationTask):
@@ -125,7 +125,7 @@ def test_a_network_of_nan_is_never_kept(tmp_path):
     trainer = make_trainer(tmp_path, evaluation, checkpoint, max_epochs=6)
     with pytest.raises(FloatingPointError, match="NaN"):
         trainer.fit(Diverges(tiny_network()), loader(TinyScenes()), loader(TinyScenes()))
-    assert [kept.epoch for kept in checkpoint.kept] == [1]
+    assert [kept.epoch for kept in checkpoint.checkpoints] == [1]
 
 
 class Spoils(RobustnessEvaluation):
@@ -143,7 +143,7 @@ def test_a_value_that_is_not_finite_is_refused(tmp_path):
     checkpoint = RobustCheckpoint(dirpath=tmp_path, monitor="val/fgsm/miou@4")
     with pytest.warns(UserWarning, match=r"val/fgsm/miou@4 is nan in epoch 0: nothing is saved"):
         fit(tmp_path, Spoils({"fgsm": FGSM()}, max_images=1, panels=0), checkpoint)
-    assert checkpoint.kept == ()
+    assert checkpoint.checkpoints == ()
     assert not list(tmp_path.glob("*.ckpt"))
 
 
@@ -160,7 +160,7 @@ def test_an_evaluation_is_needed(tmp_path):
 
 def test_says_when_nothing_was_measured(tmp_path):
     evaluation, checkpoint = make_callbacks(tmp_path)
-    with pytest.warns(UserWarning, match=r"kept nothing: val/fgsm/miou@4 was never measured"):
+    with pytest.warns(UserWarning, match=r"saved nothing: val/fgsm/miou@4 was never measured"):
         fit(tmp_path, evaluation, checkpoint, max_epochs=1, limit_val_batches=0)
 
 
@@ -199,10 +199,10 @@ def test_a_network_whose_checks_fail_is_not_kept(tmp_path, is_on):
     if is_on:
         with pytest.warns(UserWarning, match=r"val/fgsm/miou@4 = .* is not trusted, and nothing is saved.*gradient"):
             trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
-        assert checkpoint.kept == ()
+        assert checkpoint.checkpoints == ()
     else:
         trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
-        assert len(checkpoint.kept) == 1
+        assert len(checkpoint.checkpoints) == 1
     (measurement,) = evaluation.history
     assert bool(measurement.failed_checks) == is_on
     assert measurement.values["val/robust_subset/failed_checks"] == len(measurement.failed_checks)

@@ -94,7 +94,7 @@ def test_padding_is_void_and_not_for_the_adversary(root):
         padding[:height, :width] = False
         assert (batch["mask"][index][padding] == 9).all()
         assert (batch["image"][index][:, padding] == 0.5).all()
-        assert torch.equal(batch["perturbable"][index], ~padding)
+        assert torch.equal(batch["perturbable_mask"][index], ~padding)
     assert batch["sample_id"].tolist() == [0, 1, 2]
     assert batch["mask"].dtype == torch.int64
     assert batch["image"].dtype == torch.float32
@@ -105,11 +105,15 @@ def test_an_attack_leaves_padding_as_it_is(root):
     batch = pad_collate([data[0], data[1]], ignore_index=9)
     torch.manual_seed(0)
     adv = PGD(num_steps=3, eps=0.1).perturb(
-        nn.Conv2d(3, 2, 3, padding=1), batch["image"], batch["mask"], ignore_index=9, perturbable=batch["perturbable"]
+        nn.Conv2d(3, 2, 3, padding=1),
+        batch["image"],
+        batch["mask"],
+        ignore_index=9,
+        perturbable_mask=batch["perturbable_mask"],
     )
     changed = (adv != batch["image"]).any(1)
-    assert changed[batch["perturbable"]].any()
-    assert not changed[~batch["perturbable"]].any()
+    assert changed[batch["perturbable_mask"]].any()
+    assert not changed[~batch["perturbable_mask"]].any()
 
 
 def test_training_batches_are_padded_on_request(root):

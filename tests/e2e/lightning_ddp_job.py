@@ -53,7 +53,7 @@ def main(folder: Path, devices: int) -> None:
         "weights": weights_digest(task.network),
         "logged": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "history": [measurement.to_state() for measurement in evaluation.history],
-        "kept": [(Path(kept.path).name, kept.value) for kept in checkpoint.kept],
+        "kept": [(Path(kept.path).name, kept.value) for kept in checkpoint.checkpoints],
     }
     (folder / f"seen{trainer.global_rank}.json").write_text(json.dumps(seen))
 

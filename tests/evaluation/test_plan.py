@@ -18,7 +18,7 @@ from segrobust.attacks import (
     WorstOf,
 )
 from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
-from segrobust.evaluation.engine.runtime_estimate import estimate, most_passes
+from segrobust.evaluation.engine.runtime_estimate import estimate, max_passes
 from segrobust.evaluation.engine.work import SharedWork, StridedWork
 
 
@@ -88,7 +88,7 @@ def test_digest_depends_on_every_setting_and_on_nothing_else():
 )
 def test_presets_cost_what_their_table_says(name, passes):
     plan = preset(name)
-    assert 1 + sum(sum(most_passes(unit)) for unit in plan.units) == passes
+    assert 1 + sum(sum(max_passes(unit)) for unit in plan.units) == passes
     assert all(job.radii == STANDARD_EPS for job in plan.jobs)
     assert f"{passes} |" in preset.__doc__
 
@@ -109,7 +109,7 @@ def test_estimate_adds_up_passes():
 
 def test_polishing_adds_its_forwards():
     (unit,) = plan_attacks({"a": Polished(attack=AlmaProx(num_steps=10), num_forwards=4)}, (0.1, 0.2)).units
-    assert most_passes(unit) == (11 + 1 + 2 + 4, 10)
+    assert max_passes(unit) == (11 + 1 + 2 + 4, 10)
 
 
 def test_subsets_are_nested_seeded_and_ascending():

@@ -18,7 +18,7 @@ from segrobust.evaluation import (
     read_records,
     run,
 )
-from segrobust.evaluation.engine.runtime_estimate import most_passes
+from segrobust.evaluation.engine.runtime_estimate import max_passes
 
 PGD_START = PGD(num_steps=4, random_start=True, criterion=CRITERION)
 
@@ -134,7 +134,7 @@ def test_passes_of_an_attack_are_what_the_estimate_says(undisturbed):
         for sample_id in (0, 1, 4):
             mine = [r for r in undisturbed if r.digest == unit.job.digest and r.sample_id == sample_id]
             spent = [r for r in mine if r.eps in unit.recorded]
-            forwards, backwards = most_passes(unit)
+            forwards, backwards = max_passes(unit)
             if unit.eps == "min":
                 assert sum(r.num_forwards for r in spent) == forwards
             assert sum(r.num_forwards for r in spent) <= forwards

@@ -16,7 +16,7 @@ from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL
 from segrobust.label_space import LabelSpace
 
 TARGETED = Targeted(apsr=0.9)
-ERASING = Localized(apsr=0.9, kept=0.8, targeted=True)
+ERASING = Localized(apsr=0.9, keep=0.8, targeted=True)
 SPACE = LabelSpace(names=("a", "b", "c", "d"), palette=((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)))
 EPS = (64 / 255,)
 
@@ -47,7 +47,7 @@ class Faulty(ToyScenes):
     [
         (SecondBest(), TARGETED),
         (EraseClasses(classes=(3,)), ERASING),
-        (Localize(attacked=Box(top=0, left=0, bottom=0.5, right=1)), Localized(apsr=0.9, kept=0.8)),
+        (Localize(attacked=Box(top=0, left=0, bottom=0.5, right=1)), Localized(apsr=0.9, keep=0.8)),
     ],
     ids=["second", "erase", "box"],
 )
@@ -60,7 +60,7 @@ def test_records_are_what_the_attack_itself_gives(targets, criterion, batch_size
     for index in range(4):
         images, masks = as_batch(dataset[index], torch.float64)
         aim = targets(network, images, masks)
-        given = {"targets": aim.targets, "kept": aim.kept, "sample_ids": [index]}
+        given = {"targets": aim.targets, "keep_mask": aim.keep_mask, "sample_ids": [index]}
         found = {(r.digest, r.eps): r for r in records if r.sample_id == index}
         minimal = fmn.attack(network, images, masks, **given)
         fixed = pgd.attack(network, images, masks, eps=EPS[0], **given)
@@ -78,7 +78,7 @@ def share_reached(network, adv, masks, aim):
     """Share of attacked pixels that are predicted as their target, or as another class than their label."""
     prediction = network(adv).argmax(1)
     attacked = (masks != 255) & (aim.targets != 255)
-    attacked = attacked if aim.kept is None else attacked & ~aim.kept
+    attacked = attacked if aim.keep_mask is None else attacked & ~aim.keep_mask
     hit = prediction == aim.targets if aim.targeted else prediction != masks
     return hit[attacked].double().mean().item()
 
@@ -154,7 +154,7 @@ def test_summary_and_pictures_show_the_target(tmp_path):
     for y in range(8):
         for x in range(9):
             color = palette[aim.targets[0, y, x]] if mask[0, y, x] != 255 else np.zeros(3, int)
-            if mask[0, y, x] != 255 and aim.kept[0, y, x]:
+            if mask[0, y, x] != 255 and aim.keep_mask[0, y, x]:
                 color = 165 + (color * 0.35).astype(int)
             np.testing.assert_array_equal(shown[y, x], color)
     legend = [name for name, _ in json.loads((folder / "panel.json").read_text())["legend"]]

@@ -72,7 +72,7 @@ def test_box_and_ball_hold_in_float32(contestant):
     if contestant.attack.minimal_norm:
         assert torch.equal(result.norm, measured.masked_fill(~result.success, torch.inf))
     else:
-        assert (measured <= contestant.attack.radius_field + BALL).all()
+        assert (measured <= contestant.attack.default_eps + BALL).all()
 
 
 @every_attack

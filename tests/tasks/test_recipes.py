@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils.data import default_collate
 
-from segrobust.attacks import FGSM, FMN, PGD, PGDKL, InBFloat16, LagrangianFMN, Untargeted
+from segrobust.attacks import FGSM, FMN, KLPGD, PGD, InBFloat16, LagrangianFMN, Untargeted
 from segrobust.tasks import (
     AdversarialTask,
     MinimalNormTask,
@@ -57,7 +57,7 @@ def assert_one_step(root, task, loss_of):
 
 
 def test_trades_is_its_formula(tmp_path):
-    attack = PGDKL(num_steps=2, eps=EPS)
+    attack = KLPGD(num_steps=2, eps=EPS)
     task = TRADESTask(tiny_network(dropout=0), attack=attack, beta=3.0, optimizer=sgd, schedule=constant)
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_names_the_samples_and_keeps_the_batch(tmp_pat
     else:
         settings = {"optimizer": lambda p: SGD(p, lr=1e25), "schedule": constant}
         makers = {"pgd_at": AdversarialTask, "trades": TRADESTask}
-        attack = PGDKL(num_steps=1, eps=EPS) if recipe == "trades" else FGSM(eps=EPS)
+        attack = KLPGD(num_steps=1, eps=EPS) if recipe == "trades" else FGSM(eps=EPS)
         task = makers[recipe](network, attack=attack, **settings)
     with pytest.raises(FloatingPointError, match=r"samples [0-9, ]+; the batch is kept in|NaN") as raised:
         fit(tmp_path, task, Broken())

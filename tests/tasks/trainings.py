@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
 from torch.optim import SGD
 
-from segrobust.attacks import FGSMRS, PGD, PGDKL, LagrangianFMN, SegPGD, Untargeted
+from segrobust.attacks import KLPGD, PGD, RSFGSM, LagrangianFMN, SegPGD, Untargeted
 from segrobust.data import JointTransform, Pixels, SegmentationDataModule, SyntheticScenes, TrainTransform
 from segrobust.networks import Normalized
 from segrobust.tasks import (
@@ -69,8 +69,8 @@ RECIPES: dict[str, Callable[[nn.Module], SegmentationTask]] = {
     "pgd_at": lambda network: AdversarialTask(network, attack=PGD_2, optimizer=_sgd),
     "half": lambda network: AdversarialTask(network, attack=PGD_2, clean_fraction=0.5, optimizer=_sgd),
     "segpgd_at": lambda network: AdversarialTask(network, attack=SegPGD(num_steps=2, eps=EPS), optimizer=_sgd),
-    "fgsm_rs": lambda network: AdversarialTask(network, attack=FGSMRS(eps=EPS), ramp=Ramp(), optimizer=_sgd),
-    "trades": lambda network: TRADESTask(network, attack=PGDKL(num_steps=2, eps=EPS), beta=2, optimizer=_sgd),
+    "fgsm_rs": lambda network: AdversarialTask(network, attack=RSFGSM(eps=EPS), ramp=Ramp(), optimizer=_sgd),
+    "trades": lambda network: TRADESTask(network, attack=KLPGD(num_steps=2, eps=EPS), beta=2, optimizer=_sgd),
     "minimal_norm": lambda network: MinimalNormTask(
         network,
         largest_eps=EPS,

@@ -35,7 +35,7 @@ class AttackResult:
         norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
         apsr: `(B,)` share of valid pixels that are broken, of a `Localized` criterion of the attacked ones among them;
             nan where there are none.
-        kept: `(B,)` share of the pixels to keep that keep their class; nan where there are none.
+        kept_share: `(B,)` share of the pixels to keep that keep their class; nan where there are none.
         prediction: `(B, H, W)` int64, classes predicted for `adv`.
         first_success: `(B,)` int64, first successful iterate, counted over all rounds of a wrapper; -1 if none was.
         num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
@@ -46,7 +46,7 @@ class AttackResult:
     success: Tensor
     norm: Tensor
     apsr: Tensor
-    kept: Tensor
+    kept_share: Tensor
     prediction: Tensor
     first_success: Tensor
     num_forwards: Tensor
@@ -74,15 +74,15 @@ class Attack(abc.ABC):
         @property
         def criterion(self) -> Criterion: ...  # noqa: D102
 
-    starts_at_radius: ClassVar[bool] = False  # whether a minimal-norm attack can be told a radius to begin with
+    accepts_initial_eps: ClassVar[bool] = False  # whether a minimal-norm attack can be told a radius to begin with
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """Radius of a fixed-budget attack when a call gives none."""
         return None
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """Forwards and backwards that an image costs at most, without the judging of the result; nan: not known."""
         return math.nan, math.nan
 
@@ -99,13 +99,13 @@ class Attack(abc.ABC):
         valid_mask: Tensor | None = None,
         ignore_index: int = 255,
         targets: Tensor | None = None,
-        perturbable: Tensor | None = None,
+        perturbable_mask: Tensor | None = None,
         start: Tensor | None = None,
         eps: float | Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
         surrogate: nn.Module | None = None,
         observer: Observer | None = None,
-        kept: Tensor | None = None,
+        keep_mask: Tensor | None = None,
     ) -> AttackResult:
         """Attacks one batch.
 
@@ -119,7 +119,7 @@ class Attack(abc.ABC):
             ignore_index: label of void pixels, which count for nothing.
             targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and
                 count for nothing.
-            perturbable: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
+            perturbable_mask: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
             start: `(B, C, H, W)` perturbation to start from; clipped to the box.
             eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
                 `LagrangianFMN`, where its own radius starts.
@@ -127,8 +127,8 @@ class Attack(abc.ABC):
             surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
                 gradients alone, and its result is judged on `network`, which it never asked.
             observer: called with every judged iterate.
-            kept: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or without
-                targets their label. All other valid pixels are attacked.
+            keep_mask: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or
+                without targets their label. All other valid pixels are attacked.
 
         Returns:
             The result, one entry per image.
@@ -140,7 +140,7 @@ class Attack(abc.ABC):
         """
         with attackable(network), attackable(network if surrogate is None else surrogate):
             problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids, kept
+                images, labels, valid_mask, ignore_index, targets, perturbable_mask, start, eps, sample_ids, keep_mask
             )
             oracle = NetworkOracle(network, problem.images)
             if surrogate is None:
@@ -159,11 +159,11 @@ class Attack(abc.ABC):
         valid_mask: Tensor | None = None,
         ignore_index: int = 255,
         targets: Tensor | None = None,
-        perturbable: Tensor | None = None,
+        perturbable_mask: Tensor | None = None,
         start: Tensor | None = None,
         eps: float | Tensor | None = None,
         sample_ids: Sequence[int] | Tensor | None = None,
-        kept: Tensor | None = None,
+        keep_mask: Tensor | None = None,
     ) -> Tensor:
         """Perturbed images for adversarial training: the last iterate, unjudged, without a forward pass for judging.
 
@@ -174,7 +174,7 @@ class Attack(abc.ABC):
         """
         with attackable(network):
             problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable, start, eps, sample_ids, kept
+                images, labels, valid_mask, ignore_index, targets, perturbable_mask, start, eps, sample_ids, keep_mask
             )
             return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
 
@@ -189,22 +189,22 @@ class Attack(abc.ABC):
         valid_mask: Tensor | None,
         ignore_index: int,
         targets: Tensor | None,
-        perturbable: Tensor | None,
+        perturbable_mask: Tensor | None,
         start: Tensor | None,
         eps: float | Tensor | None,
         sample_ids: Sequence[int] | Tensor | None,
-        kept: Tensor | None,
+        keep_mask: Tensor | None,
     ) -> Problem:
         targeted, localized = self.criterion.sign < 0, self.criterion.localized
         if targeted and targets is None:
             raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
         if not targeted and not localized and targets is not None:
             raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
-        if localized and kept is None:
-            raise ValueError(f"{type(self).__name__} has a localised criterion: pass kept=(B, H, W) bool")
-        if not localized and kept is not None:
-            raise ValueError(f"kept has no effect on {self.criterion!r}; use criterion=Localized(...)")
-        if self.minimal_norm and eps is not None and not self.starts_at_radius:
+        if localized and keep_mask is None:
+            raise ValueError(f"{type(self).__name__} has a localised criterion: pass keep_mask=(B, H, W) bool")
+        if not localized and keep_mask is not None:
+            raise ValueError(f"keep_mask has no effect on {self.criterion!r}; use criterion=Localized(...)")
+        if self.minimal_norm and eps is not None and not self.accepts_initial_eps:
             raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
         problem = make_problem(
             images,
@@ -212,12 +212,12 @@ class Attack(abc.ABC):
             valid_mask=valid_mask,
             ignore_index=ignore_index,
             targets=targets,
-            perturbable=perturbable,
+            perturbable_mask=perturbable_mask,
             start=start,
-            eps=self.radius_field if eps is None else eps,
+            eps=self.default_eps if eps is None else eps,
             sample_ids=sample_ids,
             norm=self.norm,
-            kept=kept,
+            keep_mask=keep_mask,
         )
         if not self.minimal_norm:
             problem.required_eps(type(self).__name__)
@@ -242,13 +242,13 @@ class Attack(abc.ABC):
             raise FloatingPointError(NAN_MESSAGE)
         adv = problem.images + delta
         length = norm(adv - problem.images, self.norm)
-        apsr, kept = self.criterion.shares(broken, problem)
+        apsr, kept_share = self.criterion.shares(broken, problem)
         return AttackResult(
             adv=adv,
             success=success,
             norm=length.masked_fill(~success, torch.inf) if self.minimal_norm else length,
             apsr=apsr,
-            kept=kept,
+            kept_share=kept_share,
             prediction=logits.argmax(1),
             first_success=tracker.first_success,
             num_forwards=oracle.counter.forwards,

@@ -48,7 +48,7 @@ class BallAttack(IterativeAttack[State]):
             raise ValueError(f"seed={self.seed} has no effect without random_start=True")
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
 

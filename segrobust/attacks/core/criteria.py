@@ -38,7 +38,7 @@ class Criterion(abc.ABC):
             valid pixels may stay unbroken. Taken as the decimal fraction that is written, not as its binary neighbour.
     """
 
-    localized: ClassVar[bool] = False  # whether a call says by `kept` which pixels must not change
+    localized: ClassVar[bool] = False  # whether a call says by `keep_mask` which pixels must not change
 
     apsr: float = 0.99
 
@@ -73,7 +73,7 @@ class Criterion(abc.ABC):
         return num_broken, self.success(num_broken, problem.num_valid)
 
     def shares(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Shares of attacked pixels that are broken, and of kept pixels that are kept: `(B,)` each, nan of none."""
+        """Shares of broken pixels among the attacked ones, of kept ones among those to keep: `(B,)`, nan of none."""
         apsr = broken.sum((1, 2)) / problem.num_valid
         return apsr, torch.full_like(apsr, torch.nan)
 
@@ -131,25 +131,26 @@ class Targeted(Criterion):
 class Localized(Criterion):
     """Some pixels must break while others keep their class.
 
-    A call tells the two apart by `kept`. For attacks, a kept pixel is one more pixel with a target, the class that it
-    must keep: it counts as broken, in the sense of `broken`, where that class beats all others. An image is a success
-    if enough attacked pixels are broken and enough kept ones are kept; the two shares are counted apart, because
-    attacked pixels are often few. An image without attacked pixels cannot be attacked, like one without valid pixels.
+    A call tells the two apart by `keep_mask`. For attacks, a pixel to keep is one more pixel with a target, the class
+    that it must keep: it counts as broken, in the sense of `broken`, where that class beats all others. An image is a
+    success if enough attacked pixels are broken and enough pixels to keep are kept; the two shares are counted apart,
+    because attacked pixels are often few. An image without attacked pixels cannot be attacked, like one without valid
+    pixels.
 
     Args:
         apsr: share of the attacked pixels that must be broken.
-        kept: share of the kept pixels that must keep their class. As `apsr`, the decimal fraction that is written.
+        keep: share of the pixels to keep that must keep their class. As `apsr`, the decimal fraction that is written.
         targeted: whether attacked pixels must reach their target, or only leave their true class.
     """
 
     localized: ClassVar[bool] = True
 
-    kept: float = 0.99
+    keep: float = 0.99
     targeted: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("kept", self.kept)
+        _check_share("keep", self.keep)
 
     @property
     def sign(self) -> int:
@@ -157,27 +158,27 @@ class Localized(Criterion):
         return -1 if self.targeted else 1
 
     def signs(self, problem: Problem) -> Sign:
-        """-1 where a class must win: on kept pixels, and where there is a target."""
-        return -1 if self.targeted else 1 - 2 * problem.required_kept.long()
+        """-1 where a class must win: on pixels to keep, and where there is a target."""
+        return -1 if self.targeted else 1 - 2 * problem.required_keep_mask.long()
 
     def reference(self, problem: Problem) -> Tensor:
         """The class to keep, the target, or the true class: `(B, H, W)`."""
         if problem.targets is None:
             return problem.labels
-        return problem.targets if self.targeted else problem.labels.where(~problem.required_kept, problem.targets)
+        return problem.targets if self.targeted else problem.labels.where(~problem.required_keep_mask, problem.targets)
 
     def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """Attacked pixels that are broken and kept pixels that are kept."""
+        """Attacked pixels that are broken and pixels to keep that keep their class."""
         lead = margin(logits, self.reference(problem))
         return (self.signs(problem) * lead < 0) & problem.valid_mask
 
     def parts(self, problem: Problem) -> tuple[Part, ...]:
-        """Attacked and kept pixels."""
-        kept = problem.required_kept
-        return Part(problem.valid_mask & ~kept, _rest(self.apsr)), Part(kept, _rest(self.kept))
+        """Pixels to attack and pixels to keep."""
+        keep_mask = problem.required_keep_mask
+        return Part(problem.valid_mask & ~keep_mask, _rest(self.apsr)), Part(keep_mask, _rest(self.keep))
 
     def outcome(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Number of attacked and kept pixels that are as they must be, and success."""
+        """Number of pixels to attack and to keep that are as they must be, and success."""
         success = problem.num_valid > 0
         for part in self.parts(problem):
             success = success & ((part.pixels & ~broken).sum((1, 2)) <= part.num_allowed())

@@ -32,7 +32,7 @@ class IterativeAttack(Attack, Generic[State]):
         def num_steps(self) -> int: ...  # noqa: D102
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """N + 1 forwards and N backwards."""
         return self.num_steps + 1, self.num_steps
 
@@ -85,12 +85,12 @@ class IterativeAttack(Attack, Generic[State]):
                 observer(iterate)
             if step == self.num_steps:
                 break
-            kept = self._unfinished(problem, iterate, state)
-            if kept is not None:
-                if len(kept) == 0:
+            unfinished = self._unfinished(problem, iterate, state)
+            if unfinished is not None:
+                if len(unfinished) == 0:
                     break
-                oracle, problem = oracle.select(kept), problem.select(kept)
-                state, iterate = select_rows(state, kept), select_rows(iterate, kept)
+                oracle, problem = oracle.select(unfinished), problem.select(unfinished)
+                state, iterate = select_rows(state, unfinished), select_rows(iterate, unfinished)
                 rows = iterate.rows
             delta = self._step(oracle, problem, iterate, state)
             del logits, iterate  # of full size, and not needed while the next ones are made

@@ -15,7 +15,7 @@ class PaddedBatch:
     Attributes:
         images: `(B, C, H, W)`; the padding repeats the last row and column.
         labels: `(B, H, W)` int64; void in the padding.
-        inside: `(B, H, W)` bool, False in the padding. Given to an attack as `perturbable=`, it keeps the adversary out
+        inside: `(B, H, W)` bool, False in the padding. As `perturbable_mask=` of an attack, it keeps the adversary out
             of the padding, whose labels being void, nothing there counts.
         sizes: height and width of each image.
     """
@@ -42,7 +42,7 @@ def pad_batch(images: Sequence[Tensor], labels: Sequence[Tensor], *, ignore_inde
     """Makes one batch of images of different sizes.
 
         batch = pad_batch(images, labels)
-        result = attack(network, batch.images, batch.labels, perturbable=batch.inside)
+        result = attack(network, batch.images, batch.labels, perturbable_mask=batch.inside)
         advs = batch.cut(result.adv)
 
     The result of an image is that of the image alone, up to rounding, where the network's logits of a pixel do not

@@ -19,15 +19,15 @@ class Problem:
         images: `(B, C, H, W)` in [0, 1], float32 or float64.
         labels: `(B, H, W)` int64, the ground truth; 0 where void.
         targets: `(B, H, W)` int64, what a targeted attack wants; 0 where void. None for untargeted attacks.
-        valid_mask: `(B, H, W)` bool, pixels that count, attacked and kept ones.
+        valid_mask: `(B, H, W)` bool, pixels that count, those to attack and those to keep.
         lower: `(B, C, H, W)` lower bounds of delta: `-images`; 0 where the adversary may not write.
         upper: `(B, C, H, W)` upper bounds of delta: `1 - images`; 0 where the adversary may not write.
         eps: `(B,)` radius of this call, or None. Attacks read their radius here only.
         start: `(B, C, H, W)` perturbation to start from, or None.
         sample_ids: `(B,)` int64 on CPU, seeds of random starts, or None.
         stop_on_success: whether an image leaves the attack at its first success (set by searches over eps).
-        kept: `(B, H, W)` bool, valid pixels that must keep a class: that in `targets`, or their label where there are
-            no targets. None for criteria that are not localised.
+        keep_mask: `(B, H, W)` bool, valid pixels that must keep a class: that in `targets`, or their label where there
+            are no targets. None for criteria that are not localised.
     """
 
     images: Tensor
@@ -40,7 +40,7 @@ class Problem:
     start: Tensor | None = None
     sample_ids: Tensor | None = None
     stop_on_success: bool = False
-    kept: Tensor | None = None
+    keep_mask: Tensor | None = None
 
     @cached_property
     def num_valid(self) -> Tensor:
@@ -59,15 +59,15 @@ class Problem:
         return replace(self, **picked)
 
     @property
-    def required_kept(self) -> Tensor:
+    def required_keep_mask(self) -> Tensor:
         """Pixels that must keep their class: `(B, H, W)` bool.
 
         Raises:
             ValueError: the call did not tell.
         """
-        if self.kept is None:
-            raise ValueError("criterion Localized needs pixels to keep: pass kept=(B, H, W) bool to the attack")
-        return self.kept
+        if self.keep_mask is None:
+            raise ValueError("criterion Localized needs pixels to keep: pass keep_mask=(B, H, W) bool to the attack")
+        return self.keep_mask
 
     def required_eps(self, attack: str) -> Tensor:
         """Radii `(B,)` of this call.
@@ -88,11 +88,11 @@ def make_problem(
     valid_mask: Tensor | None = None,
     ignore_index: int = 255,
     targets: Tensor | None = None,
-    perturbable: Tensor | None = None,
+    perturbable_mask: Tensor | None = None,
     start: Tensor | None = None,
     eps: float | Tensor | None = None,
     sample_ids: Sequence[int] | Tensor | None = None,
-    kept: Tensor | None = None,
+    keep_mask: Tensor | None = None,
 ) -> Problem:
     """Checks the arguments of an attack, and takes them out of inference mode and of any graph.
 
@@ -103,7 +103,14 @@ def make_problem(
         ValueError: a wrong shape or a value outside its range; the message names it and the mend.
     """
     check_images(images)
-    _check_devices(images, labels=labels, valid_mask=valid_mask, targets=targets, perturbable=perturbable, kept=kept)
+    _check_devices(
+        images,
+        labels=labels,
+        valid_mask=valid_mask,
+        targets=targets,
+        perturbable_mask=perturbable_mask,
+        keep_mask=keep_mask,
+    )
     expected = (images.shape[0], *images.shape[2:])
     _check_class_map("labels", labels, expected)
     valid = (labels != ignore_index).clone()
@@ -113,16 +120,18 @@ def make_problem(
     if targets is not None:
         _check_class_map("targets", targets, expected)
         valid &= targets != ignore_index
-    if kept is not None:
-        _check_pixels("kept", kept, expected)
-        valid &= (valid & ~kept).flatten(1).any(1)[:, None, None]  # nothing to attack: as good as without valid pixels
-        kept = kept & valid
+    if keep_mask is not None:
+        _check_pixels("keep_mask", keep_mask, expected)
+        valid &= (
+            (valid & ~keep_mask).flatten(1).any(1)[:, None, None]
+        )  # nothing to attack: as good as without valid pixels
+        keep_mask = keep_mask & valid
     if targets is not None:
         targets = targets.masked_fill(~valid, 0)
     images = images.detach().clone()
     lower, upper = -images, 1 - images
-    if perturbable is not None:
-        locked = ~_perturbable_pixels(perturbable, images)
+    if perturbable_mask is not None:
+        locked = ~_perturbable_pixels(perturbable_mask, images)
         lower, upper = lower.masked_fill(locked, 0), upper.masked_fill(locked, 0)
     if start is not None:
         if start.shape != images.shape:
@@ -138,7 +147,7 @@ def make_problem(
         eps=None if eps is None else make_eps(eps, images, norm),
         start=start,
         sample_ids=None if sample_ids is None else _make_sample_ids(sample_ids, images.shape[0]),
-        kept=kept,
+        keep_mask=keep_mask,
     )
 
 
@@ -218,17 +227,18 @@ def _check_pixels(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must be bool {expected}, got {value.dtype} {tuple(value.shape)}")
 
 
-def _perturbable_pixels(perturbable: Tensor, images: Tensor) -> Tensor:
+def _perturbable_pixels(perturbable_mask: Tensor, images: Tensor) -> Tensor:
     """The mask of values that the adversary may write, broadcast to `(B, C, H, W)`."""
-    if perturbable.dtype != torch.bool:
-        raise TypeError(f"perturbable must be bool, got {perturbable.dtype}")
-    if perturbable.dim() == 3:
-        perturbable = perturbable[:, None]
+    if perturbable_mask.dtype != torch.bool:
+        raise TypeError(f"perturbable_mask must be bool, got {perturbable_mask.dtype}")
+    if perturbable_mask.dim() == 3:
+        perturbable_mask = perturbable_mask[:, None]
     try:
-        return perturbable.expand(images.shape)
+        return perturbable_mask.expand(images.shape)
     except RuntimeError:
         raise ValueError(
-            f"perturbable must be (B, H, W) or broadcast to {tuple(images.shape)}, got {tuple(perturbable.shape)}"
+            f"perturbable_mask must be (B, H, W) or broadcast to {tuple(images.shape)}, "
+            f"got {tuple(perturbable_mask.shape)}"
         ) from None
 
 

@@ -84,7 +84,7 @@ class Tracker:
     broken pixels, then the smaller norm. Fixed-budget: a success beats a failure, then the larger number of broken
     pixels wins; the former says more only where pixels to keep count as broken too. The earlier one wins ties.
 
-    The second best is kept for the final judgement: if the network, run once more on the whole batch, disagrees about
+    The second best is there for the final judgement: if the network, run once more on the whole batch, disagrees about
     the best one in a last bit, the second is taken rather than a failure reported.
 
     Args:
@@ -114,7 +114,7 @@ class Tracker:
         self.offer(iterate.rows, Candidates(iterate.delta, iterate.num_broken, iterate.success, iterate.norm))
 
     def offer(self, rows: Tensor, new: Candidates) -> None:
-        """Ranks one new candidate for each image of `rows` (int64, ascending) against the two that are kept."""
+        """Ranks one new candidate for each image of `rows` (int64, ascending) against the two that it has."""
         if new.norm.device.type == "cpu":
             self._copy_winners(rows, new)
         else:
@@ -157,9 +157,9 @@ class Tracker:
         """Leaves the final judgement the best perturbations alone."""
         self.runner_up = Candidates.none(self.images)
 
-    def _beats(self, new: Candidates, kept: Candidates, rows: Tensor | None = None) -> Tensor:
-        """Whether each new candidate ranks above the kept one of its image: `(B',)` bool."""
-        num_broken, success, norm = kept.num_broken, kept.success, kept.norm
+    def _beats(self, new: Candidates, incumbent: Candidates, rows: Tensor | None = None) -> Tensor:
+        """Whether each new candidate ranks above the present one of its image: `(B',)` bool."""
+        num_broken, success, norm = incumbent.num_broken, incumbent.success, incumbent.norm
         if rows is not None:
             num_broken, success, norm = num_broken[rows], success[rows], norm[rows]
         exists = new.num_broken >= 0

@@ -28,6 +28,6 @@ class Wrapper(Attack):
         return self.attack.criterion
 
     @property
-    def radius_field(self) -> float | None:
+    def default_eps(self) -> float | None:
         """The radius of the attack inside."""
-        return self.attack.radius_field
+        return self.attack.default_eps

@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from segrobust.attacks.core.attack import check_choice
-from segrobust.attacks.targets.target_maps import Aim, ClassName, Scene, Source, Targets
+from segrobust.attacks.targets.target_maps import ClassName, Scene, Source, TargetMaps, Targets
 
 Others = Literal["keep", "ignore"]
 """Pixels without a target of their own: they must keep their class, or they count for nothing."""
@@ -25,19 +25,19 @@ class Constant(Targets):
 
     label: ClassName
 
-    def aim(self, scene: Scene) -> Aim:
+    def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
-        return Aim(torch.full_like(scene.labels, scene.index(self.label)))
+        return TargetMaps(torch.full_like(scene.labels, scene.index(self.label)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SecondBest(Targets):
     """Every pixel is to become the class that is second in the clean prediction, the nearest target there is."""
 
-    def aim(self, scene: Scene) -> Aim:
+    def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
         rest = scene.logits.scatter(1, scene.prediction[:, None], -torch.inf)
-        return Aim(rest.argmax(1))
+        return TargetMaps(rest.argmax(1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,11 @@ class _OfSomeClasses(Targets):
         """Whether other pixels must keep their class."""
         return self.others == "keep"
 
-    def _aim(self, scene: Scene, attacked: Tensor, targets: Tensor) -> Aim:
+    def _target_maps(self, scene: Scene, attacked: Tensor, targets: Tensor) -> TargetMaps:
         """The targets of attacked pixels; of the others the class that they have."""
         if self.others == "ignore":
-            return Aim(targets.masked_fill(~attacked, scene.ignore_index))
-        return Aim(torch.where(attacked, targets, scene.read(self.source)), ~attacked)
+            return TargetMaps(targets.masked_fill(~attacked, scene.ignore_index))
+        return TargetMaps(torch.where(attacked, targets, scene.read(self.source)), ~attacked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class MapClasses(_OfSomeClasses):
         if not first or len(set(first)) < len(first):
             raise ValueError(f"pairs must name at least one class, and none twice on the left, got {self.pairs}")
 
-    def aim(self, scene: Scene) -> Aim:
+    def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
         classes = scene.read(self.source)
         targets, attacked = classes.clone(), torch.zeros_like(classes, dtype=torch.bool)
@@ -94,7 +94,7 @@ class MapClasses(_OfSomeClasses):
             pixels = classes == scene.index(before)
             targets[pixels] = scene.index(after)
             attacked |= pixels
-        return self._aim(scene, attacked, targets)
+        return self._target_maps(scene, attacked, targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +120,14 @@ class EraseClasses(_OfSomeClasses):
         if not self.classes:
             raise ValueError("classes must name at least one class, got ()")
 
-    def aim(self, scene: Scene) -> Aim:
+    def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
         classes = scene.read(self.source)
         erased = scene.having(classes, self.classes)
         filled = [_fill(row, gone, void) for row, gone, void in zip(classes, erased, scene.void, strict=True)]
-        aim = self._aim(scene, erased, torch.stack(filled))
+        target_maps = self._target_maps(scene, erased, torch.stack(filled))
         nothing_else = (erased | scene.void).flatten(1).all(1)[:, None, None]
-        return Aim(aim.targets.masked_fill(nothing_else, scene.ignore_index), aim.kept)
+        return TargetMaps(target_maps.targets.masked_fill(nothing_else, scene.ignore_index), target_maps.keep_mask)
 
 
 def _fill(classes: Tensor, erased: Tensor, void: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from torch import Tensor
 
-from segrobust.attacks.targets.target_maps import Aim, Scene, Targets
+from segrobust.attacks.targets.target_maps import Scene, TargetMaps, Targets
 from segrobust.label_space import LabelSpace
 
 _KEY: Final = "segrobust"
@@ -39,9 +39,9 @@ class LabelMap(Targets):
         """With the digest of the content."""
         return f"LabelMap(content={digest_of(self.path)!r})"
 
-    def aim(self, scene: Scene) -> Aim:
+    def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
-        return Aim(read_maps(self.path, scene))
+        return TargetMaps(read_maps(self.path, scene))
 
 
 def digest_of(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segrobust.attacks.core.attack import check_choice
 from segrobust.attacks.targets.label_maps import digest_of, read_maps
-from segrobust.attacks.targets.target_maps import Aim, ClassName, Scene, Source, Targets
+from segrobust.attacks.targets.target_maps import ClassName, Scene, Source, TargetMaps, Targets
 
 
 class Region(abc.ABC):
@@ -124,13 +124,13 @@ class Localize(Targets):
 
     Args:
         attacked: pixels that must leave their true class, or reach their target.
-        kept: pixels that must keep their class, less attacked ones; None for all that are not attacked.
+        keep: pixels that must keep their class, less attacked ones; None for all that are not attacked.
         targets: what attacked pixels are to become; None if they are only to leave their true class.
-        source: the class that kept pixels must keep: that of the clean prediction, or of the ground truth.
+        source: the class that pixels to keep must keep: that of the clean prediction, or of the ground truth.
     """
 
     attacked: Region
-    kept: Region | None = None
+    keep: Region | None = None
     targets: Targets | None = None
     source: Source = "prediction"
 
@@ -152,13 +152,13 @@ class Localize(Targets):
     @property
     def identity(self) -> str:
         """With the content of files in the place of their paths."""
-        kept, targets = (None if part is None else part.identity for part in (self.kept, self.targets))
-        return f"Localize(attacked={self.attacked.identity}, kept={kept}, targets={targets}, source={self.source!r})"
+        keep, targets = (None if part is None else part.identity for part in (self.keep, self.targets))
+        return f"Localize(attacked={self.attacked.identity}, keep={keep}, targets={targets}, source={self.source!r})"
 
-    def aim(self, scene: Scene) -> Aim:
+    def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
         attacked = self.attacked.pixels(scene)
-        kept = ~attacked if self.kept is None else self.kept.pixels(scene) & ~attacked
-        wanted = scene.labels if self.targets is None else self.targets.aim(scene).targets
-        targets = torch.where(kept, scene.read(self.source), wanted)
-        return Aim(targets.masked_fill(~attacked & ~kept, scene.ignore_index), kept, self.targeted)
+        keep_mask = ~attacked if self.keep is None else self.keep.pixels(scene) & ~attacked
+        wanted = scene.labels if self.targets is None else self.targets.maps(scene).targets
+        targets = torch.where(keep_mask, scene.read(self.source), wanted)
+        return TargetMaps(targets.masked_fill(~attacked & ~keep_mask, scene.ignore_index), keep_mask, self.targeted)

@@ -78,18 +78,18 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Aim:
+class TargetMaps:
     """What an attack on a batch is to do.
 
     Attributes:
-        targets: `(B, H, W)` int64: the class that an attacked pixel is to reach, or a kept one is to keep; the void
+        targets: `(B, H, W)` int64: the class that an attacked pixel is to reach, or another one is to keep; the void
             value where a pixel counts for nothing. Where attacked pixels are only to leave their class: their label.
-        kept: `(B, H, W)` bool, pixels that must keep their class; None where there are none.
+        keep_mask: `(B, H, W)` bool, pixels that must keep their class; None where there are none.
         targeted: whether attacked pixels have a target.
     """
 
     targets: Tensor
-    kept: Tensor | None = None
+    keep_mask: Tensor | None = None
     targeted: bool = True
 
 
@@ -115,8 +115,8 @@ class Targets(abc.ABC):
         return repr(self)
 
     @abc.abstractmethod
-    def aim(self, scene: Scene) -> Aim:
-        """The aim for a batch; void pixels of the labels are left to the attack, which leaves them out.
+    def maps(self, scene: Scene) -> TargetMaps:
+        """The target maps of a batch; void pixels of the labels are left to the attack, which leaves them out.
 
         Raises:
             ValueError: a class or a file that does not fit the data; the message names the mend.
@@ -131,8 +131,8 @@ class Targets(abc.ABC):
         names: Sequence[str] | None = None,
         ignore_index: int = 255,
         label_space: LabelSpace | None = None,
-    ) -> Aim:
-        """The aim for a batch, by one forward pass over the clean images.
+    ) -> TargetMaps:
+        """The target maps of a batch, by one forward pass over the clean images.
 
         Args:
             network: maps images in [0, 1] to logits `(B, K, H, W)`.
@@ -143,12 +143,12 @@ class Targets(abc.ABC):
             label_space: classes, where they are given by name.
 
         Returns:
-            Arguments `targets` and `kept` of an attack.
+            Arguments `targets` and `keep_mask` of an attack.
         """
         with attackable(network):
             images = images.detach().clone()
             logits = NetworkOracle(network, images).logits(torch.zeros_like(images), differentiable=False)
-            return self.aim(Scene(labels, logits, None if names is None else tuple(names), ignore_index, label_space))
+            return self.maps(Scene(labels, logits, None if names is None else tuple(names), ignore_index, label_space))
 
     def require_criterion(self, criterion: Criterion) -> None:
         """Refuses a criterion that cannot judge these targets.

@@ -108,7 +108,7 @@ def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -
     if not found:
         yield unmeasured(name, f"{job.name} has no records of these images", mend="evaluate first", attacks=digests)
         return
-    eps = () if job.attack.minimal_norm or job.attack.radius_field is not None else (_telling_radius(found.values()),)
+    eps = () if job.attack.minimal_norm or job.attack.default_eps is not None else (_telling_radius(found.values()),)
     again = attack_again(Job(name=job.name, attack=doubled, eps=eps, targets=job.targets))
     keys = [(r.sample_id, job.digest, r.eps) for r in again]
     pairs = [(found[key], r) for key, r in zip(keys, again, strict=True) if key in found]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segrobust.attacks import AttackResult
 from segrobust.attacks.core.problem import Problem
-from segrobust.evaluation.dataset import LoadedSample, SampleSource, aim_at, name_of, sequence_of
+from segrobust.evaluation.dataset import LoadedSample, SampleSource, name_of, sequence_of, target_maps
 from segrobust.evaluation.forward import batch_problem, judge
 from segrobust.evaluation.plan import Job, Plan, Radius, Unit
 from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, Kind, Record
@@ -102,10 +102,10 @@ class Measurer:
             problem.labels,
             valid_mask=problem.valid_mask,
             ignore_index=self.ignore_index,
-            eps=None if unit.eps == "min" or job.attack.radius_field is not None else unit.eps,
+            eps=None if unit.eps == "min" or job.attack.default_eps is not None else unit.eps,
             sample_ids=[sample_id + self.seed * _SEED_STRIDE for sample_id in batch.ids],
             targets=problem.targets,
-            kept=problem.kept,
+            keep_mask=problem.keep_mask,
         )
         kind: Kind = "minimal-norm" if unit.eps == "min" else "fixed-budget"
         records = self._to_records(batch, result, num_classes, job, kind, unit.eps, clean_apsr, started)
@@ -124,8 +124,10 @@ class Measurer:
             return batch
         with attackable(self.network):
             images, masks = batch.problem.images, self._masks(batch.samples)
-            aim = aim_at(self.plan.targets, self.network, self.dataset, batch.ids, images, masks, self.ignore_index)
-            return Batch(batch.samples, batch_problem(images, masks, self.ignore_index, aim))
+            maps = target_maps(
+                self.plan.targets, self.network, self.dataset, batch.ids, images, masks, self.ignore_index
+            )
+            return Batch(batch.samples, batch_problem(images, masks, self.ignore_index, maps))
 
     def _project(self, batch: Batch, job: Job, result: AttackResult, eps: float) -> AttackResult:
         """What a minimal-norm perturbation does when it is projected into the ball of radius `eps`."""

@@ -74,7 +74,7 @@ def run(
             image that cannot be read, unless `faults` takes it down.
         TypeError: a sample or network output of another type.
         FloatingPointError: the network returned NaN.
-        RecordsRescued: the disk is full.
+        RecordWriteError: the disk is full.
     """
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")

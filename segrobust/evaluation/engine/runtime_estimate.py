@@ -54,7 +54,7 @@ def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_secon
     """Time for a plan from the time of passes."""
     by_job: dict[str, float] = {}
     for unit in plan.units:
-        forwards, backwards = most_passes(unit)
+        forwards, backwards = max_passes(unit)
         seconds = num_images * (forwards * forward_seconds + backwards * backward_seconds)
         by_job[unit.job.name] = by_job.get(unit.job.name, 0.0) + seconds
     return Estimate(
@@ -65,9 +65,9 @@ def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_secon
     )
 
 
-def most_passes(unit: Unit) -> tuple[float, float]:
+def max_passes(unit: Unit) -> tuple[float, float]:
     """Forward and backward passes for one image at most, judging and by-products included; nan where not known."""
-    forwards, backwards = unit.job.attack.most_passes
+    forwards, backwards = unit.job.attack.max_passes
     return forwards + len(unit.recorded), backwards
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from segrobust.attacks import Criterion, Untargeted
 from segrobust.evaluation.checks import Check, check_attacks, check_network, check_records, write_checks
-from segrobust.evaluation.dataset import SampleSource, aim_at, first_readable, label_space_of
+from segrobust.evaluation.dataset import SampleSource, first_readable, label_space_of, target_maps
 from segrobust.evaluation.engine.runner import run
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
@@ -102,8 +102,8 @@ class Session:
             done = read_records(directory.path)
             if team is not None:
                 done = team.exchange(done)
-            kept = AdversarialStore(directory.path, None if keep_all else drawn)
-            settings = {"writer": writer, "store": kept, "faults": faults, "stop": stop}
+            store = AdversarialStore(directory.path, None if keep_all else drawn)
+            settings = {"writer": writer, "store": store, "faults": faults, "stop": stop}
             deque(self._work(team, done, settings), maxlen=0)
             if team is not None and not stop():
                 known = merge_records([*done, *read_records(directory.path)])
@@ -246,7 +246,9 @@ class Session:
         device, dtype = device_of(self.network), precision_of(self.network)
         images, masks = sample.image[None].to(device, dtype), sample.mask[None].to(device)
         if self.plan.targets is not None:
-            aim_at(self.plan.targets, self.network, self.dataset, (sample.sample_id,), images, masks, self.ignore_index)
+            target_maps(
+                self.plan.targets, self.network, self.dataset, (sample.sample_id,), images, masks, self.ignore_index
+            )
         forward, backward, num_classes = measure_passes(self.network, images, masks, self.ignore_index)
         space = label_space_of(self.dataset)
         if space is not None and space.num_classes != num_classes:

@@ -98,9 +98,9 @@ class Bootstrap:
 
 def _interval(replicates: Floats) -> Interval:
     """Percentiles by order statistics, because inf cannot be interpolated."""
-    kept = np.sort(replicates[~np.isnan(replicates)])
-    if len(kept) == 0:
+    finite = np.sort(replicates[~np.isnan(replicates)])
+    if len(finite) == 0:
         return Interval(low=np.nan, high=np.nan)
     tail = (1 - LEVEL) / 2
-    low, high = (kept[round(p * (len(kept) - 1))] for p in (tail, 1 - tail))
+    low, high = (finite[round(p * (len(finite) - 1))] for p in (tail, 1 - tail))
     return Interval(low=float(low), high=float(high))

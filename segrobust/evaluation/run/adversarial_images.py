@@ -59,17 +59,17 @@ class AdversarialStore:
         """
         return load_adversarial(self.path(digest, eps, sample_id))
 
-    def kept(self) -> "tuple[KeptAdversarial, ...]":
+    def stored(self) -> "tuple[StoredAdversarial, ...]":
         """All images that lie here, by sample.
 
         Raises:
             ValueError: a file or folder whose name is none that this class gives.
         """
         files = sorted((Path(self.directory) / "adversarials").glob("*/*/*.safetensors"))
-        return tuple(sorted(map(KeptAdversarial.of, files), key=lambda kept: kept.sample_id))
+        return tuple(sorted(map(StoredAdversarial.of, files), key=lambda image: image.sample_id))
 
 
-class KeptAdversarial(NamedTuple):
+class StoredAdversarial(NamedTuple):
     """One image on disk: position in the data set, digest of the attack, radius or "min", and the file."""
 
     sample_id: int
@@ -78,7 +78,7 @@ class KeptAdversarial(NamedTuple):
     path: Path
 
     @classmethod
-    def of(cls, path: Path) -> "KeptAdversarial":
+    def of(cls, path: Path) -> "StoredAdversarial":
         """What a file holds, by its name.
 
         Raises:

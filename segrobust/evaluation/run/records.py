@@ -138,7 +138,7 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class RecordsRescued(OSError):
+class RecordWriteError(OSError):
     """Records could not be written where they belong; the message says where they are instead."""
 
 
@@ -176,7 +176,7 @@ class RecordWriter:
         """Appends one line each, together, and hands them to the operating system: a killed process does not lose them.
 
         Raises:
-            RecordsRescued: the disk is full, or gone; what was to be written is in a file in the system's folder of
+            RecordWriteError: the disk is full, or gone; what was to be written is in a file in the system's folder of
                 temporary files, or, where that cannot be written either, was printed to stderr.
         """
         content = b"".join(record.to_line().encode() + b"\n" for record in records)
@@ -188,7 +188,7 @@ class RecordWriter:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, size)
-            raise RecordsRescued(
+            raise RecordWriteError(
                 f"{self.path} cannot be written ({error.strerror}); {_rescue(content, len(records))}"
             ) from error
 

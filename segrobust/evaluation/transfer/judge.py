@@ -13,7 +13,7 @@ from torch import nn
 
 from segrobust.attacks import Criterion, Untargeted
 from segrobust.evaluation.dataset import SampleSource, fingerprint_of, label_space_of, load_sample
-from segrobust.evaluation.run.adversarial_images import AdversarialStore, KeptAdversarial
+from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredAdversarial
 from segrobust.evaluation.run.manifest import Manifest, describe_network, preprocessing_of
 from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter, merge_records, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
@@ -144,10 +144,10 @@ def _criterion_of(manifest: Manifest) -> Criterion:
     return Untargeted(apsr=float(match[1]))
 
 
-def _kept_of(directory: Path, sources: Mapping[Key, Record]) -> dict[int, dict[Unit, KeptAdversarial]]:
+def _kept_of(directory: Path, sources: Mapping[Key, Record]) -> dict[int, dict[Unit, StoredAdversarial]]:
     """The images that a run kept, by sample."""
-    kept: dict[int, dict[Unit, KeptAdversarial]] = defaultdict(dict)
-    for image in AdversarialStore(directory).kept():
+    kept: dict[int, dict[Unit, StoredAdversarial]] = defaultdict(dict)
+    for image in AdversarialStore(directory).stored():
         if not {(image.sample_id, image.digest, image.eps), (image.sample_id, CLEAN, None)} <= sources.keys():
             raise ValueError(
                 f"{image.path} has no record in {directory / 'records'}; copy the records of all processes there, or "

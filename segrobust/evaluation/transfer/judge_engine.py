@@ -18,7 +18,7 @@ from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.engine.work import batches_of
 from segrobust.evaluation.forward import batch_problem, device_of, judge, precision_of
 from segrobust.evaluation.plan import Radius
-from segrobust.evaluation.run.adversarial_images import KeptAdversarial, load_adversarial
+from segrobust.evaluation.run.adversarial_images import StoredAdversarial, load_adversarial
 from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, SCHEMA, Key, Record
 from segrobust.evaluation.transfer.judgement import flags_of
 from segrobust.functional.modes import attackable
@@ -42,7 +42,7 @@ class _Batch:
     """
 
     samples: tuple[LoadedSample, ...]
-    lacking: Sequence[Mapping[Unit, KeptAdversarial | None]]
+    lacking: Sequence[Mapping[Unit, StoredAdversarial | None]]
     problem: Problem
 
     @property
@@ -81,7 +81,7 @@ class JudgeEngine:
     seed: int
     criterion: Criterion
     sources: Mapping[Key, Record]
-    kept: Mapping[int, Mapping[Unit, KeptAdversarial]]
+    kept: Mapping[int, Mapping[Unit, StoredAdversarial]]
     batch_size: int
 
     def records(self, done: Iterable[Record], title: str | None) -> Iterator[list[Record]]:
@@ -109,12 +109,12 @@ class JudgeEngine:
                     known |= {record.key: record for record in records}
                     yield records
 
-    def _lacking(self, sample_id: int, known: Mapping[Key, Record]) -> dict[Unit, KeptAdversarial | None]:
-        units: dict[Unit, KeptAdversarial | None] = {_CLEAN_UNIT: None, **self.kept[sample_id]}
+    def _lacking(self, sample_id: int, known: Mapping[Key, Record]) -> dict[Unit, StoredAdversarial | None]:
+        units: dict[Unit, StoredAdversarial | None] = {_CLEAN_UNIT: None, **self.kept[sample_id]}
         return {unit: image for unit, image in units.items() if (sample_id, *unit) not in known}
 
     def _batch(
-        self, samples: tuple[LoadedSample, ...], lacking: Sequence[Mapping[Unit, KeptAdversarial | None]]
+        self, samples: tuple[LoadedSample, ...], lacking: Sequence[Mapping[Unit, StoredAdversarial | None]]
     ) -> _Batch:
         device, dtype = device_of(self.network), precision_of(self.network)
         with attackable(self.network):
@@ -170,7 +170,7 @@ class JudgeEngine:
             )
 
 
-def _shown(sample: LoadedSample, kept: KeptAdversarial | None) -> Tensor:
+def _shown(sample: LoadedSample, kept: StoredAdversarial | None) -> Tensor:
     """The image `(C, H, W)` to be judged: that of a file, or the sample as it is."""
     if kept is None:
         return sample.image

@@ -176,22 +176,22 @@ class _Source:
         return cls(path=path, manifest=manifest, judges=tuple(judge for judge, _ in judges), records={**records, **own})
 
     @cached_property
-    def kept(self) -> frozenset[Key]:
+    def stored(self) -> frozenset[Key]:
         """What the run kept an image of, and these images as they are."""
-        kept = AdversarialStore(self.path).kept()
-        return frozenset(key for k in kept for key in ((k.sample_id, k.digest, k.eps), (k.sample_id, CLEAN, None)))
+        images = AdversarialStore(self.path).stored()
+        return frozenset(key for k in images for key in ((k.sample_id, k.digest, k.eps), (k.sample_id, CLEAN, None)))
 
     def rows(self, order: Sequence[str], name: str) -> Iterator[Row]:
         """The images as they are, then each attack at each radius, in the order of the manifest."""
         for digest in (CLEAN, *(entry.digest for entry in self.manifest.attacks)):
-            radii = {key[2] for key in self.kept if key[1] == digest}
+            radii = {key[2] for key in self.stored if key[1] == digest}
             for eps in sorted(radii, key=lambda radius: radius if isinstance(radius, float) else 0.0):
                 row = self._row(digest, eps, order, name)
                 if row is not None:
                     yield row
 
     def _row(self, digest: str, eps: Radius | None, order: Sequence[str], name: str) -> Row | None:
-        keys = sorted(key for key in self.kept if key[1:] == (digest, eps))
+        keys = sorted(key for key in self.stored if key[1:] == (digest, eps))
         found = {weights: [r[key] for key in keys if key in r] for weights, r in self.records.items()}
         # A flag of one judge, of a pixel-less mask or an image that is not allowed, holds for all.
         barred = {record.sample_id for records in found.values() for record in records if record.flags}

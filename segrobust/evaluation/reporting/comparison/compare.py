@@ -7,7 +7,7 @@ from typing import Final
 
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.reporting.comparison.compare_page import build_comparison
-from segrobust.evaluation.reporting.comparison.compared_runs import Contestant
+from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun
 from segrobust.evaluation.reporting.html.report_page import plot_library, render
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.run.manifest import Manifest
@@ -54,12 +54,12 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
             f"these runs cannot be compared:\n{lines}\nevaluate them alike, or compare them anyway: --force"
         )
     common = _common_attacks([run.manifest for run in runs])
-    contestants = [
-        Contestant(label=label, run=_restricted(run, common), dropped=_dropped(run, common))
+    compared_runs = [
+        ComparedRun(label=label, run=_restricted(run, common), dropped=_dropped(run, common))
         for label, run in zip(labels, runs, strict=True)
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(output, render(build_comparison(contestants, found), "compare.html.j2", plot_library()))
+    replace_file(output, render(build_comparison(compared_runs, found), "compare.html.j2", plot_library()))
     return output
 
 

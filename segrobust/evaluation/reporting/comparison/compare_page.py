@@ -9,7 +9,7 @@ from segrobust.evaluation.reporting.comparison.compare_tables import (
     headline_table,
     ratio_table,
 )
-from segrobust.evaluation.reporting.comparison.compared_runs import Contestant, same_classes, shared_radius
+from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
 from segrobust.evaluation.reporting.format import percent, radius_text
 from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.evaluation.reporting.html.page import Banner, Page, Plot
@@ -19,57 +19,57 @@ from segrobust.evaluation.reporting.score_lines import score_lines, strongest
 from segrobust.functional.norms import NormName
 
 
-def build_comparison(contestants: Sequence[Contestant], differences: Sequence[str]) -> Page:
+def build_comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Page:
     """The page.
 
     Args:
-        contestants: at least two; ratios are to the first.
+        compared_runs: at least two; ratios are to the first.
         differences: what should be the same and is not.
     """
-    runs = [contestant.run for contestant in contestants]
+    runs = [compared_run.run for compared_run in compared_runs]
     return Page(
         title=f"Comparison of {len(runs)} runs",
-        subtitle=f"{', '.join(c.label for c in contestants)} on {runs[0].manifest.data_description}",
-        sentences=tuple(_sentences(contestants)),
-        warnings=tuple(_warnings(contestants, differences)),
+        subtitle=f"{', '.join(c.label for c in compared_runs)} on {runs[0].manifest.data_description}",
+        sentences=tuple(_sentences(compared_runs)),
+        warnings=tuple(_warnings(compared_runs, differences)),
         plots=tuple(_plots(runs)),
-        class_plots=_class_plots(contestants),
+        class_plots=_class_plots(compared_runs),
         tables={
-            "runs": (headline_table(contestants),),
-            "ratios": tuple(ratio_table(contestants)),
-            "classes": tuple(class_tables(contestants)),
-            "checks": (check_table(contestants),),
-            "facts": (fact_table(contestants),),
+            "runs": (headline_table(compared_runs),),
+            "ratios": tuple(ratio_table(compared_runs)),
+            "classes": tuple(class_tables(compared_runs)),
+            "checks": (check_table(compared_runs),),
+            "facts": (fact_table(compared_runs),),
         },
-        data=_series(contestants),
+        data=_series(compared_runs),
     )
 
 
-def _sentences(contestants: Sequence[Contestant]) -> Iterable[Sentence]:
-    shared = shared_radius(contestants)
+def _sentences(compared_runs: Sequence[ComparedRun]) -> Iterable[Sentence]:
+    shared = shared_radius(compared_runs)
     if shared is None:
-        yield Sentence(text=f"{len(contestants)} runs side by side", bound="")
+        yield Sentence(text=f"{len(compared_runs)} runs side by side", bound="")
         return
     eps, norm_name, scores = shared
-    parts = [f"{percent(s.miou)} % ({c.label})" for c, s in zip(contestants, scores, strict=True)]
+    parts = [f"{percent(s.miou)} % ({c.label})" for c, s in zip(compared_runs, scores, strict=True)]
     yield Sentence(
         text=f"Within {radius_text(eps, norm_name)}, attacks leave an mIoU of {', '.join(parts[:-1])} and {parts[-1]}",
         bound="upper bounds on what is left: a stronger attack can only lower them",
     )
 
 
-def _warnings(contestants: Sequence[Contestant], differences: Sequence[str]) -> Iterable[Banner]:
+def _warnings(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Iterable[Banner]:
     if differences:
         text = "These runs differ in what should be the same, and are compared because that was forced."
         yield Banner(status="fail", title="Not comparable", text=text, items=tuple(differences))
-    for c in contestants:
+    for c in compared_runs:
         failed = [f"{check.name}: {check.detail}" for check in c.run.checks if check.status == "fail"]
         if failed:
             text = f"Checks of {c.label} failed: numbers that they touch must not be believed."
             yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
         if c.run.selection is not None:
             yield Banner(status="warn", title="Optimistic", text=f"{c.label}: {c.run.selection.warning}")
-    dropped = tuple(f"{c.label}: {', '.join(c.dropped)}" for c in contestants if c.dropped)
+    dropped = tuple(f"{c.label}: {', '.join(c.dropped)}" for c in compared_runs if c.dropped)
     if dropped:
         yield Banner(status="warn", title="Left out", text="Attacks that not all of the runs have.", items=dropped)
 
@@ -83,31 +83,31 @@ def _plots(runs: Sequence[RunFiles]) -> Iterable[Plot]:
         yield Plot(key="norms", title="Share of images broken within eps", note=note)
 
 
-def _class_plots(contestants: Sequence[Contestant]) -> tuple[Plot, ...]:
-    if not same_classes(contestants) or shared_radius(contestants) is None:
+def _class_plots(compared_runs: Sequence[ComparedRun]) -> tuple[Plot, ...]:
+    if not same_classes(compared_runs) or shared_radius(compared_runs) is None:
         return ()
     return (Plot(key="classes", title="From clean to attacked", note="The largest drop on top; upper bounds."),)
 
 
-def _series(contestants: Sequence[Contestant]) -> dict[str, object]:
+def _series(compared_runs: Sequence[ComparedRun]) -> dict[str, object]:
     """Curves of all runs, in the form of `page_series.report_series`; a colour for each run, a dash for each attack."""
-    names = {e.norm_name for c in contestants for e in c.run.summary.minimal_norm}
-    names |= {line.norm_name for c in contestants for line in score_lines(c.run.summary)}
+    names = {e.norm_name for c in compared_runs for e in c.run.summary.minimal_norm}
+    names |= {line.norm_name for c in compared_runs for line in score_lines(c.run.summary)}
     norms = [
         {
             **norm_axis(name),
-            "curves": list(_curves(contestants, name)),
-            "steps": list(_steps(contestants, name)),
+            "curves": list(_curves(compared_runs, name)),
+            "steps": list(_steps(compared_runs, name)),
             "best": [],
             "points": [],
         }
         for name in sorted(names, key=lambda n: (n != "linf", n))
     ]
-    return {"norms": norms, "classes": list(contestants[0].run.label_space.names), "metrics": METRICS}
+    return {"norms": norms, "classes": list(compared_runs[0].run.label_space.names), "metrics": METRICS}
 
 
-def _curves(contestants: Sequence[Contestant], name: NormName) -> Iterable[dict[str, object]]:
-    for number, c in enumerate(contestants):
+def _curves(compared_runs: Sequence[ComparedRun], name: NormName) -> Iterable[dict[str, object]]:
+    for number, c in enumerate(compared_runs):
         best = [found.line for found in strongest(c.run.summary) if found.norm_name == name]
         lines = [*best, *(line for line in score_lines(c.run.summary) if line.norm_name == name)]
         for index, line in enumerate(lines):
@@ -117,8 +117,8 @@ def _curves(contestants: Sequence[Contestant], name: NormName) -> Iterable[dict[
             yield {**found, "off": index > 0}
 
 
-def _steps(contestants: Sequence[Contestant], name: NormName) -> Iterable[dict[str, object]]:
-    for number, c in enumerate(contestants):
+def _steps(compared_runs: Sequence[ComparedRun], name: NormName) -> Iterable[dict[str, object]]:
+    for number, c in enumerate(compared_runs):
         entries = [entry for entry in c.run.summary.minimal_norm if entry.norm_name == name]
         for index, entry in enumerate(entries):
             style = Style(Style.number(number).color, "", DASHES[index % 4])

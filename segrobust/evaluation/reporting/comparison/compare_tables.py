@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from segrobust.evaluation.reporting.comparison.compared_runs import Contestant, same_classes, shared_radius
+from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
 from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
 from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, rows_of
 from segrobust.evaluation.reporting.html.page_text import facts
@@ -14,10 +14,10 @@ from segrobust.functional.norms import NormName
 from segrobust.metrics import geometric_mean_ratio
 
 
-def headline_table(contestants: Sequence[Contestant]) -> Table:
+def headline_table(compared_runs: Sequence[ComparedRun]) -> Table:
     """One row per run: clean scores, what is left by radius, median norms."""
-    attacks = list(dict.fromkeys((e.digest, e.attack) for c in contestants for e in c.run.summary.minimal_norm))
-    found = {(e.norm_name, s.eps) for c in contestants for e in strongest(c.run.summary) for s in e.scores}
+    attacks = list(dict.fromkeys((e.digest, e.attack) for c in compared_runs for e in c.run.summary.minimal_norm))
+    found = {(e.norm_name, s.eps) for c in compared_runs for e in strongest(c.run.summary) for s in e.scores}
     radii = sorted(found, key=lambda key: (key[0] != "linf", key))
     heads = [f"mIoU^D at {radius_text(eps, name)}" for name, eps in radii]
     return Table(
@@ -27,14 +27,14 @@ def headline_table(contestants: Sequence[Contestant]) -> Table:
             *heads,
             *(f"median norm (IQR), {name}" for _, name in attacks),
         ),
-        rows=tuple(_headline_row(c, radii, [digest for digest, _ in attacks]) for c in contestants),
+        rows=tuple(_headline_row(c, radii, [digest for digest, _ in attacks]) for c in compared_runs),
         note="upper bounds: at each eps those of the attack that leaves the lowest mIoU^D; norms with failures as "
         "infinite. A badge is the worst status of a run's checks",
         sortable=True,
     )
 
 
-def _headline_row(c: Contestant, radii: Sequence[tuple[NormName, float]], digests: Sequence[str]) -> tuple[Cell, ...]:
+def _headline_row(c: ComparedRun, radii: Sequence[tuple[NormName, float]], digests: Sequence[str]) -> tuple[Cell, ...]:
     clean = c.run.summary.clean
     left = {(e.norm_name, s.eps): s.miou for e in strongest(c.run.summary) for s in e.scores}
     norms = {e.digest: number_cell(median_and_quartiles(e), e.norms.median) for e in c.run.summary.minimal_norm}
@@ -48,9 +48,9 @@ def _headline_row(c: Contestant, radii: Sequence[tuple[NormName, float]], digest
     )
 
 
-def ratio_table(contestants: Sequence[Contestant]) -> Iterable[Table]:
+def ratio_table(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
     """Norms of each run over those of the first, image by image."""
-    base, *others = contestants
+    base, *others = compared_runs
     rows = []
     for entry in base.run.summary.minimal_norm:
         for other in others:
@@ -72,23 +72,23 @@ def ratio_table(contestants: Sequence[Contestant]) -> Iterable[Table]:
         )
 
 
-def _norms(contestant: Contestant, digest: str) -> dict[int, float]:
-    left_out = {image.sample_id for image in contestant.run.summary.flagged}
-    found = [r for r in contestant.run.records if (r.kind, r.digest) == ("minimal-norm", digest)]
+def _norms(compared_run: ComparedRun, digest: str) -> dict[int, float]:
+    left_out = {image.sample_id for image in compared_run.run.summary.flagged}
+    found = [r for r in compared_run.run.records if (r.kind, r.digest) == ("minimal-norm", digest)]
     return {record.sample_id: record.norm for record in found if record.sample_id not in left_out}
 
 
-def class_tables(contestants: Sequence[Contestant]) -> Iterable[Table]:
+def class_tables(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
     """IoU of every class, clean and at the radius of the headline, where the runs share classes and radius."""
-    shared = shared_radius(contestants)
-    if shared is None or not same_classes(contestants):
+    shared = shared_radius(compared_runs)
+    if shared is None or not same_classes(compared_runs):
         return
     eps, norm_name, scores = shared
     radius = radius_text(eps, norm_name)
-    clean = [c.run.summary.clean for c in contestants]
+    clean = [c.run.summary.clean for c in compared_runs]
     yield Table(
         title=f"IoU of classes in %, clean and at {radius}",
-        head=("class", *(f"{c.label}, {when}" for c in contestants for when in ("clean", radius))),
+        head=("class", *(f"{c.label}, {when}" for c in compared_runs for when in ("clean", radius))),
         rows=tuple(
             (
                 Cell(text=name),
@@ -101,17 +101,17 @@ def class_tables(contestants: Sequence[Contestant]) -> Iterable[Table]:
                     )
                 ),
             )
-            for index, name in enumerate(contestants[0].run.label_space.names)
+            for index, name in enumerate(compared_runs[0].run.label_space.names)
         ),
         note="upper bounds, of the attack that leaves the lowest mIoU^D of each run",
         sortable=True,
     )
 
 
-def check_table(contestants: Sequence[Contestant]) -> Table:
+def check_table(compared_runs: Sequence[ComparedRun]) -> Table:
     """How many are ok, and those that are not."""
     rows = []
-    for c in contestants:
+    for c in compared_runs:
         bad = [check for check in c.run.checks if check.status != "ok"]
         count = f"{len(c.run.checks) - len(bad)} of {len(c.run.checks)} ok" if c.run.checks else "none were made"
         status = c.run.status_of() if c.run.checks else "warn"
@@ -122,14 +122,14 @@ def check_table(contestants: Sequence[Contestant]) -> Table:
     return Table(title="", head=("run", "measured", "what to do"), rows=tuple(rows), prose=True)
 
 
-def fact_table(contestants: Sequence[Contestant]) -> Table:
+def fact_table(compared_runs: Sequence[ComparedRun]) -> Table:
     """Provenance of each run in a column; values that differ stand out."""
-    columns = [dict(facts(c.run)) for c in contestants]
+    columns = [dict(facts(c.run)) for c in compared_runs]
     rows = []
     for label in dict.fromkeys(key for column in columns for key in column):
         texts = [column.get(label, "") for column in columns]
         rows.append((Cell(text=label), *(Cell(text=text, strong=len({*texts}) > 1) for text in texts)))
-    return Table(title="", head=("", *(c.label for c in contestants)), rows=tuple(rows), prose=True)
+    return Table(title="", head=("", *(c.label for c in compared_runs)), rows=tuple(rows), prose=True)
 
 
 def _percent(share: float, *, strong: bool = False) -> Cell:

@@ -11,7 +11,7 @@ from segrobust.functional.norms import NormName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
+class ComparedRun:
     """A run under the attacks that all runs have, and the names of those that it has alone."""
 
     label: str
@@ -19,10 +19,10 @@ class Contestant:
     dropped: tuple[str, ...]
 
 
-def shared_radius(contestants: Sequence[Contestant]) -> tuple[float, NormName, list[Scores]] | None:
+def shared_radius(compared_runs: Sequence[ComparedRun]) -> tuple[float, NormName, list[Scores]] | None:
     """The radius of the headline, and the lowest scores of each run there; None where no radius is in all."""
-    entries = [entry for c in contestants for entry in strongest(c.run.summary)[:1]]
-    if len(entries) < len(contestants) or len({entry.norm_name for entry in entries}) > 1:
+    entries = [entry for c in compared_runs for entry in strongest(c.run.summary)[:1]]
+    if len(entries) < len(compared_runs) or len({entry.norm_name for entry in entries}) > 1:
         return None
     radii = set.intersection(*({s.eps for s in entry.scores} for entry in entries))
     if not radii:
@@ -32,6 +32,6 @@ def shared_radius(contestants: Sequence[Contestant]) -> tuple[float, NormName, l
     return eps, entries[0].norm_name, [next(s for s in entry.scores if s.eps == eps) for entry in entries]
 
 
-def same_classes(contestants: Sequence[Contestant]) -> bool:
+def same_classes(compared_runs: Sequence[ComparedRun]) -> bool:
     """Whether classes mean the same in all runs."""
-    return all(a.run.label_space.names == b.run.label_space.names for a, b in pairwise(contestants))
+    return all(a.run.label_space.names == b.run.label_space.names for a, b in pairwise(compared_runs))

@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks.targets import Aim
-from segrobust.evaluation.dataset import LoadedSample, SampleSource, aim_at, label_space_of, load_sample
+from segrobust.attacks.targets import TargetMaps
+from segrobust.evaluation.dataset import LoadedSample, SampleSource, label_space_of, load_sample, target_maps
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius
 from segrobust.evaluation.reporting.figures.panels import compose, panel_title, plain_label_space
@@ -99,12 +99,12 @@ def write_panels(
             continue
         sample = load_sample(dataset, sample_id)
         before = _prediction(network, sample.image)
-        aim = _aim(network, dataset, plan, sample, ignore_index)
+        maps = _target_maps(network, dataset, plan, sample, ignore_index)
         for job in found:
             record = records[sample_id, job.digest, _shown_radius(job)]
             adv = store.load(job.digest, _shown_radius(job), sample_id)
             space = label_space_of(dataset) or plain_label_space(len(record.tp), ignore_index)
-            tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, aim)
+            tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, maps)
             path = directory.panels / f"{sample_id:06d}-{job.name}.png"
             compose(tiles, panel_title(record)).save(path)
             if tiles_too:
@@ -113,14 +113,16 @@ def write_panels(
     return tuple(written)
 
 
-def _aim(network: nn.Module, dataset: SampleSource, plan: Plan, sample: LoadedSample, ignore_index: int) -> Aim | None:
+def _target_maps(
+    network: nn.Module, dataset: SampleSource, plan: Plan, sample: LoadedSample, ignore_index: int
+) -> TargetMaps | None:
     """What the pixels of one image are to become, `(H, W)`, where the plan says so."""
     if plan.targets is None:
         return None
     images = sample.image[None].to(device_of(network), precision_of(network))
     masks = sample.mask[None].to(images.device)
-    aim = aim_at(plan.targets, network, dataset, (sample.sample_id,), images, masks, ignore_index)
-    return Aim(aim.targets[0], None if aim.kept is None else aim.kept[0], aim.targeted)
+    maps = target_maps(plan.targets, network, dataset, (sample.sample_id,), images, masks, ignore_index)
+    return TargetMaps(maps.targets[0], None if maps.keep_mask is None else maps.keep_mask[0], maps.targeted)
 
 
 def _shown_radius(job: Job) -> Radius:

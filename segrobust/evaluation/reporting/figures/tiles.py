@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segrobust.attacks.targets import Aim
+from segrobust.attacks.targets import TargetMaps
 from segrobust.label_space import Color, LabelSpace
 
 Pixels = npt.NDArray[np.uint8]
@@ -54,7 +54,7 @@ def make_tiles(
     clean_prediction: Tensor,
     adv_prediction: Tensor,
     label_space: LabelSpace,
-    aim: Aim | None = None,
+    target_maps: TargetMaps | None = None,
 ) -> Tiles:
     """Image, adversarial image, their difference, newly wrong pixels; ground truth, clean and adversarial prediction.
 
@@ -68,7 +68,7 @@ def make_tiles(
         clean_prediction: `(H, W)` integers.
         adv_prediction: `(H, W)` integers.
         label_space: names and colours.
-        aim: targets and pixels to keep, `(H, W)` each.
+        target_maps: targets and pixels to keep, `(H, W)` each.
 
     Raises:
         ValueError: another number of channels, shapes that do not match, or labels outside the label space.
@@ -80,11 +80,11 @@ def make_tiles(
     right_before, right_now = clean == mask, now == mask
     valid = mask != label_space.ignore_index
     difference = _to_pixels(0.5 + factor * (adv - image))
-    if aim is None:
+    if target_maps is None:
         fourth = Tile("errors", "newly wrong pixels", _errors(image, valid, right_before, right_now), smooth=False)
     else:
-        caption = "target" if aim.kept is None else "target; pale: to keep"
-        fourth = Tile("target", caption, _target(aim, valid, label_space), smooth=False)
+        caption = "target" if target_maps.keep_mask is None else "target; pale: to keep"
+        fourth = Tile("target", caption, _target(target_maps, valid, label_space), smooth=False)
     tiles = (
         Tile("image", "image", _to_pixels(image), smooth=True),
         Tile("adversarial", "adversarial image", _to_pixels(adv), smooth=True),
@@ -94,11 +94,13 @@ def make_tiles(
         Tile("clean", "prediction, clean", label_space.colorize(clean).numpy(), smooth=False),
         Tile("prediction", "prediction, adversarial", label_space.colorize(now).numpy(), smooth=False),
     )
-    wanted = [] if aim is None else aim.targets[aim.targets != label_space.ignore_index].tolist()
+    wanted = (
+        [] if target_maps is None else target_maps.targets[target_maps.targets != label_space.ignore_index].tolist()
+    )
     shown = sorted({*mask[valid].tolist(), *clean[valid].tolist(), *now[valid].tolist(), *wanted})
     entries = [("newly wrong", NEWLY_WRONG), ("wrong before and now", WRONG_BEFORE)]
-    if aim is not None:
-        entries = [] if aim.targeted else [("to be broken", NEWLY_WRONG)]
+    if target_maps is not None:
+        entries = [] if target_maps.targeted else [("to be broken", NEWLY_WRONG)]
     return Tiles(tiles, factor, tuple(_legend(label_space, shown, entries, has_void=not valid.all())))
 
 
@@ -123,15 +125,15 @@ def _errors(image: Tensor, valid: Tensor, right_before: Tensor, right_now: Tenso
     return grey
 
 
-def _target(aim: Aim, valid: Tensor, label_space: LabelSpace) -> Pixels:
+def _target(target_maps: TargetMaps, valid: Tensor, label_space: LabelSpace) -> Pixels:
     """Targets in the colours of their classes, pixels to keep in pale ones; what is only to be broken in vermilion."""
-    targets = aim.targets.cpu().masked_fill(~valid, label_space.ignore_index)
+    targets = target_maps.targets.cpu().masked_fill(~valid, label_space.ignore_index)
     colors = np.array(label_space.colorize(targets).numpy())
     counts = targets != label_space.ignore_index
-    kept = torch.zeros_like(counts) if aim.kept is None else aim.kept.cpu() & counts
-    if not aim.targeted:
-        colors[(counts & ~kept).numpy()] = NEWLY_WRONG
-    colors[kept.numpy()] = 165 + (colors[kept.numpy()] * 0.35).astype(np.uint8)
+    keep_mask = torch.zeros_like(counts) if target_maps.keep_mask is None else target_maps.keep_mask.cpu() & counts
+    if not target_maps.targeted:
+        colors[(counts & ~keep_mask).numpy()] = NEWLY_WRONG
+    colors[keep_mask.numpy()] = 165 + (colors[keep_mask.numpy()] * 0.35).astype(np.uint8)
     return colors
 
 

@@ -120,13 +120,13 @@ def steps(norms: Sequence[float], name: NormName, style: Style, label: str) -> d
     finite = sorted(norm for norm in norms if math.isfinite(norm))
     shares = [100 * (index + 1) / len(norms) for index in range(len(finite))]
     every = max(1, -(-len(finite) // _MOST_STEPS))
-    kept = [index for index in range(len(finite)) if index % every == every - 1 or index == len(finite) - 1]
+    shown = [index for index in range(len(finite)) if index % every == every - 1 or index == len(finite) - 1]
     return {
         "label": label,
         "color": style.color,
         "dash": style.dash,
-        "x": [_scaled(finite[index], name) for index in kept],
-        "y": [round(shares[index], 3) for index in kept],
+        "x": [_scaled(finite[index], name) for index in shown],
+        "y": [round(shares[index], 3) for index in shown],
         "num": len(norms),
         "failed": len(norms) - len(finite),
     }

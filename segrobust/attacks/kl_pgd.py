@@ -37,7 +37,7 @@ class PGDKLState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGDKL(BallAttack[PGDKLState]):
+class KLPGD(BallAttack[PGDKLState]):
     """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
 
     Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation); needs `sample_ids`. The labels
@@ -65,11 +65,11 @@ class PGDKL(BallAttack[PGDKLState]):
         check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
         if self.criterion.sign < 0 or self.criterion.localized:
             raise ValueError(
-                "PGDKL leaves the clean prediction, and has no target nor pixels to keep; use PGD(criterion=Targeted())"
+                "KLPGD leaves the clean prediction, and has no target nor pixels to keep; use PGD(criterion=Targeted())"
             )
 
     @property
-    def most_passes(self) -> tuple[float, float]:
+    def max_passes(self) -> tuple[float, float]:
         """One forward over the clean images, and those of its iterates."""
         return self.num_steps + 2, self.num_steps
 

@@ -40,9 +40,9 @@ class PGDKLState:
 class KLPGD(BallAttack[PGDKLState]):
     """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
 
-    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation); needs `sample_ids`. The labels
-    serve to judge, not to attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs
-    one forward more than PGD.
+    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation). The labels serve to judge, not
+    to attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs one forward more
+    than PGD.
 
     Args:
         num_steps: gradient steps.

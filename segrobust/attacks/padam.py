@@ -50,7 +50,7 @@ class PAdam(PixelLossAttack[PAdamState]):
         step_size: Adam's step, image units.
         norm: `"linf"`.
         loss: what is climbed, a `PixelLoss`.
-        random_start: start at a uniform point of the ball; needs `sample_ids`.
+        random_start: start at a uniform point of the ball.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """

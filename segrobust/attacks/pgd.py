@@ -52,8 +52,7 @@ class PGD(ProjectedAscent):
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"` or `"l2"`.
         loss: what is climbed, a `PixelLoss`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
-        random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
-            needs `sample_ids`.
+        random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2).
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """

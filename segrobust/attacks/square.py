@@ -54,8 +54,7 @@ class Square(Attack):
 
     Here the first query is the clean image (or the warm start, which replaces the random one too), so that a result is
     never worse than that. The paper's random start comes second and is a try like any other (paper: it is kept in any
-    case). An image whose valid pixels are all broken stops. Costs at most `num_queries` forwards, no backwards; needs
-    `sample_ids`.
+    case). An image whose valid pixels are all broken stops. Costs at most `num_queries` forwards, no backwards.
 
     Args:
         num_queries: forwards for each image, at least 2; must be given.

@@ -20,6 +20,7 @@ from segrobust.attacks.core.attack import check_step_size
 from segrobust.attacks.core.ball import PixelLossAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 
 MEAN_MEMORY, SQUARE_MEMORY = 0.9, 0.999
@@ -58,7 +59,7 @@ class PAdam(PixelLossAttack[PAdamState]):
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
 
     num_steps: int = 200
-    step_size: float = 2 / 255
+    step_size: Length = 2 / 255
     random_start: bool = True
     seed: int = 0
 

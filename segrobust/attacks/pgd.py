@@ -8,6 +8,7 @@ from torch import Tensor
 from segrobust.attacks.core.ball import PixelLossAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import per_image
 from segrobust.functional.steps import steepest_ascent
 
@@ -58,7 +59,7 @@ class PGD(ProjectedAscent):
     """
 
     num_steps: int = 40
-    step_size: float | None = None
+    step_size: Length | None = None
     step_ratio: float | None = None
     random_start: bool = False
     seed: int = 0

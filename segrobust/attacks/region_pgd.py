@@ -23,6 +23,7 @@ from segrobust.attacks.core.ball import BallAttack
 from segrobust.attacks.core.losses import CrossEntropy, Pixels
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.steps import steepest_ascent
 
@@ -56,7 +57,7 @@ class RegionPGD(BallAttack[RegionPGDState]):
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
 
     num_steps: int = 40
-    step_size: float = 0.01
+    step_size: Length = 0.01
     random_start: bool = True
     seed: int = 0
 

@@ -31,6 +31,7 @@ from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_classes
 from segrobust.attacks.core.random_start import image_generators
 from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
 
@@ -70,7 +71,7 @@ class Square(Attack):
     norms: ClassVar[tuple[NormName, ...]] = ("linf", "l2")
 
     num_queries: int | None = None
-    eps: float | None = None
+    eps: Length | None = None
     norm: NormName = "linf"
     p_init: float = 0.8
     loss: PixelLoss = field(default_factory=Margin)

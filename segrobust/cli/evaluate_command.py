@@ -23,6 +23,7 @@ from segrobust.evaluation import Processes, Report
 from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.jobs.session import CheckLevel
 from segrobust.evaluation.plan import PresetName
+from segrobust.functional.lengths import Length
 from segrobust.networks import weights_digest
 
 INCOMPLETE: Final = 1
@@ -59,8 +60,8 @@ class EvaluateCLI(NetworkCLI):
         add("--attacks", type=dict[str, Attack] | None, default=None, help=attacks_help)
         targets_help = "what pixels are to become, of attacks whose criterion is targeted or localised"
         add("--targets", type=Targets | None, default=None, help=targets_help)
-        eps_help = "radii in [0, 1] for the given attacks; 4/255 = 0.01569"
-        add("--eps", type=list[float] | None, default=None, help=eps_help)
+        eps_help = "radii in [0, 1] for the given attacks: 8/255, or [4/255, 8/255]"
+        add("--eps", type=list[Length] | Length | None, default=None, help=eps_help)
         images_help = "attack a fixed random subset of this size"
         add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
         asr_help = "want success rates only: fixed-budget attacks leave out images that are broken already"
@@ -110,7 +111,7 @@ def _attack(cli: EvaluateCLI) -> None:
             dataset,
             preset=options.preset,
             attacks=options.attacks,
-            eps=options.eps,
+            eps=[options.eps] if isinstance(options.eps, float) else options.eps,
             max_images=options.max_images,
             run_dir=Path(options.run_dir) / run_name(network, options.targets),
             batch_size=options.batch_size,

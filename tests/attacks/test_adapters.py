@@ -5,7 +5,7 @@ import torch
 from conformance import ConvNetwork, make_batch
 
 from segrobust.attacks import RSFGSM, SEA, Clipped, LagrangianFMN
-from segrobust.attacks.adapters import StandardEvaluation
+from segrobust.attacks.other_frameworks import StandardEvaluation
 
 EPS = 8 / 255
 

@@ -7,7 +7,7 @@ from conformance import ConvNetwork, make_batch
 from torch import nn
 
 from segrobust.attacks import PGD, RSFGSM, LagrangianFMN, Targeted
-from segrobust.attacks.adapters import FoolboxAttack
+from segrobust.attacks.other_frameworks import FoolboxAttack
 
 foolbox = pytest.importorskip("foolbox", reason="the extra `test` installs foolbox")
 

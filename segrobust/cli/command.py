@@ -1,22 +1,29 @@
-"""What all commands share: task, data and seed by LightningCLI, the folder of the run, and errors without traceback."""
+"""What `train`, `evaluate` and `judge` share: task, data and seed by LightningCLI, and the folder of the run."""
 
 import sys
-from pathlib import Path
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Any, Final
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from rich.console import Console
 
 import segrobust
+from segrobust.cli.commands import program
+from segrobust.cli.terminal import stop
+from segrobust.shipped import shipped_path
 
-ROOT: Final = Path(__file__).parent.parent.parent
-DEMO_WEIGHTS: Final = ROOT / "benchmarks" / "networks" / "scenes.safetensors"
+DEMO_CONFIG: Final = str(shipped_path("demo.yaml"))
+DEMO_WEIGHTS: Final = str(shipped_path("demo/scenes.safetensors"))
 WEIGHTS: Final = "weights.safetensors"
 
 
 class SegRobustCLI(LightningCLI):
-    """What both commands share: task, data, trainer and seed by LightningCLI, and the folder of the run."""
+    """Task, data, trainer and seed by LightningCLI, and the folder of the run.
+
+    Args:
+        arguments: of the command; those of the process if None, and those of the demo if there are none. They are
+            handed over, because Lightning starts further processes by `sys.argv`, which therefore stays as it is.
+    """
 
     demo: tuple[str, ...] = ()
     """Arguments of a bare command."""
@@ -24,7 +31,9 @@ class SegRobustCLI(LightningCLI):
     callbacks: tuple[type[Callback], ...] = ()
     """What every trainer of the command gets besides what the configuration names."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        given = sys.argv[1:] if arguments is None else arguments
+        self._arguments = list(given or self.demo)
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -34,8 +43,7 @@ class SegRobustCLI(LightningCLI):
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"callbacks": [make() for make in self.callbacks]},
-            parser_kwargs={"version": segrobust.__version__, "description": type(self).__doc__},
-            args=None if sys.argv[1:] else list(self.demo),
+            parser_kwargs={"prog": program(), "version": segrobust.__version__, "description": type(self).__doc__},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -43,19 +51,13 @@ class SegRobustCLI(LightningCLI):
         help_text = "folder of this run: settings, checkpoints, logs, weights, evaluations"
         parser.add_argument("--run_dir", "--run-dir", type=str, default="runs/run", help=help_text)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the arguments of the command, and not those of the process."""
+        self.config = parser.parse_args(self._arguments)
+
     def instantiate_classes(self) -> None:
         """Makes what the settings name; what they name wrongly is told without a traceback."""
         try:
             super().instantiate_classes()
         except (ValueError, OSError) as error:
             stop(error)
-
-
-def say(line: str) -> None:
-    """Prints a line as it is."""
-    Console(highlight=False).print(line, markup=False, soft_wrap=True)
-
-
-def stop(error: Exception) -> NoReturn:
-    """Ends the process with the message of an error that the user can mend."""
-    sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")

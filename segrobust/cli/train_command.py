@@ -1,5 +1,6 @@
-"""`train.py`: trains a network, then writes its weights with what they were trained for."""
+"""`segrobust train`: trains a network, then writes its weights with what they were trained for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -7,7 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.command import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
+from segrobust.cli.command import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
+from segrobust.cli.terminal import stop
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import ScheduleMismatchError, SegmentationTask
@@ -17,8 +19,8 @@ class TrainCLI(SegRobustCLI):
     """Train a segmentation network on clean or attacked images. A bare command trains the demo on generated scenes."""
 
     demo = (
-        *("--config", str(ROOT / "configs" / "demo.yaml")),
-        *("--model.init_args.initial_weights", str(DEMO_WEIGHTS)),
+        *("--config", DEMO_CONFIG),
+        *("--model.init_args.initial_weights", DEMO_WEIGHTS),
     )
 
     callbacks = (TimeLeft,)
@@ -45,9 +47,13 @@ class TrainCLI(SegRobustCLI):
             )
 
 
-def train() -> None:
-    """Entry point of `train.py`: trains, then writes the weights with what they were trained for."""
-    cli = TrainCLI()
+def train_command(arguments: Sequence[str]) -> None:
+    """Trains, then writes the weights with what they were trained for.
+
+    Args:
+        arguments: what follows `train` on the command line; none for the demo.
+    """
+    cli = TrainCLI(arguments)
     try:
         require_wandb_login(cli.trainer.loggers)
     except ValueError as error:

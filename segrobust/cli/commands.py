@@ -1,0 +1,56 @@
+"""Which commands there are, by name. Nothing heavy is imported here, so that `segrobust --help` answers at once."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Where a command is, and what it is for.
+
+    Args:
+        module: that holds it, below `segrobust.cli`.
+        function: its name there; called with the arguments of the command.
+        summary: one line for `segrobust --help`.
+        demo: what a bare command does, if it does anything.
+    """
+
+    module: str
+    function: str
+    summary: str
+    demo: str | None = None
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "evaluate": Command(
+        module="evaluation",
+        function="evaluate_command",
+        summary="attack a trained network and tell how robust it is",
+        demo="attacks the demo network on generated street scenes",
+    ),
+    "train": Command(
+        module="training",
+        function="train_command",
+        summary="train a network on clean or attacked images",
+        demo="trains the demo network for a few minutes on attacked street scenes",
+    ),
+    "report": Command(module="runs", function="report_command", summary="make the report of an evaluation anew"),
+    "compare": Command(module="runs", function="compare_command", summary="set several evaluations side by side"),
+    "judge": Command(
+        module="judging", function="judge_command", summary="show kept adversarial images to another network"
+    ),
+    "data": Command(module="data", function="data_command", summary="check a data set, or download one"),
+    "configs": Command(
+        module="configs", function="configs_command", summary="list or copy the configurations that come with segrobust"
+    ),
+}
+"""All commands by name."""
+
+
+def program() -> str:
+    """What the user started, as usage and errors name it: `segrobust train`, `evaluate.py report`, `evaluate.py`."""
+    path, *words = sys.argv
+    name = "python -m segrobust" if Path(path).name == "__main__.py" else Path(path).name
+    return f"{name} {words[0]}" if words and words[0] in COMMANDS else name

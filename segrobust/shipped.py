@@ -30,7 +30,8 @@ def shipped_path(name: str) -> Path:
     files, wanted = shipped_files(), name.removeprefix(PREFIX)
     if wanted in files:
         return files[wanted]
-    nearest = get_close_matches(wanted, files, n=3, cutoff=0.5)
+    without_group = [name for name in files if name.endswith(f"/{wanted}")]
+    nearest = without_group or get_close_matches(wanted, files, n=3, cutoff=0.5)
     meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     raise ValueError(f"no file {wanted!r} comes with segrobust: {meant}`segrobust configs` lists all")
 

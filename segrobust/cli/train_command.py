@@ -64,11 +64,12 @@ def train_command(arguments: Sequence[str]) -> None:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
     except (ScheduleMismatchError, FloatingPointError) as error:
         stop(error)
+    logs = cli.trainer.log_dir  # all processes ask for it together
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS
         space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None
         save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
-        cli.trainer.print(f"weights  {weights}\nlogs     {cli.trainer.log_dir}")
+        cli.trainer.print(f"weights  {weights}\nlogs     {logs}")
 
 
 def _checkpoint_folder(run_dir: str) -> str:

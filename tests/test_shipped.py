@@ -24,10 +24,12 @@ def test_a_name_leads_to_its_file(name):
     assert shipped_path(name).samefile(ROOT / "configs" / "attack" / "pgd.yaml")
 
 
-@pytest.mark.parametrize("name", ["camvid_pgd_at.yaml", "experiment/camvid_pgd", "experiments/camvid_pgd_at.yaml"])
+@pytest.mark.parametrize("name", ["experiment/camvid_pgd", "experiments/camvid_pgd_at.yaml"])
 def test_the_nearest_names_are_told(name):
     with pytest.raises(ValueError, match=r"did you mean experiment/camvid_pgd_at\.yaml or .*`segrobust configs`"):
         shipped_path(name)
+    with pytest.raises(ValueError, match=r"did you mean attack/pgd\.yaml\? "):
+        shipped_path("pgd.yaml")
 
 
 @pytest.mark.parametrize("name", ["", "attack", "../__init__.py", "attack/../demo.yaml", "/etc/hostname", "qqqqqqqqqq"])

@@ -148,7 +148,7 @@ def test_a_configuration_is_copied_and_never_overwrites(segrobust, tmp_path):
     assert segrobust("configs", "copy", "attack/pgd.yaml", "other.yaml").returncode == 0
     assert (tmp_path / "other.yaml").is_file()
     assert "there is no folder nowhere" in segrobust("configs", "copy", "attack/pgd.yaml", "nowhere/x.yaml").stderr
-    assert "did you mean attack/pgd.yaml" in segrobust("configs", "copy", "pgd.yaml").stderr
+    assert "did you mean attack/pgd.yaml?" in segrobust("configs", "copy", "pgd.yaml").stderr
 
 
 @pytest.mark.parametrize("command", [("train",), ("evaluate",), ("data", "check")])

@@ -25,25 +25,31 @@ class Command:
 
 COMMANDS: Final[dict[str, Command]] = {
     "evaluate": Command(
-        module="evaluation",
+        module="evaluate_command",
         function="evaluate_command",
         summary="attack a trained network and tell how robust it is",
         demo="attacks the demo network on generated street scenes",
     ),
     "train": Command(
-        module="training",
+        module="train_command",
         function="train_command",
         summary="train a network on clean or attacked images",
         demo="trains the demo network for a few minutes on attacked street scenes",
     ),
-    "report": Command(module="runs", function="report_command", summary="make the report of an evaluation anew"),
-    "compare": Command(module="runs", function="compare_command", summary="set several evaluations side by side"),
-    "judge": Command(
-        module="judging", function="judge_command", summary="show kept adversarial images to another network"
+    "report": Command(
+        module="report_command", function="report_command", summary="make the report of an evaluation anew"
     ),
-    "data": Command(module="data", function="data_command", summary="check a data set, or download one"),
+    "compare": Command(
+        module="report_command", function="compare_command", summary="set several evaluations side by side"
+    ),
+    "judge": Command(
+        module="judge_command", function="judge_command", summary="show kept adversarial images to another network"
+    ),
+    "data": Command(module="data_command", function="data_command", summary="check a data set, or download one"),
     "configs": Command(
-        module="configs", function="configs_command", summary="list or copy the configurations that come with segrobust"
+        module="configs_command",
+        function="configs_command",
+        summary="list or copy the configurations that come with segrobust",
     ),
 }
 """All commands by name."""

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segrobust.cli.commands import program
+from segrobust.cli.console import say, stop
 from segrobust.cli.data_output import draw, print_findings, print_survey
-from segrobust.cli.terminal import say, stop
 from segrobust.data import SegmentationDataModule, SegmentationDataset
 from segrobust.data.files.archives import ARCHIVES, fetch, unpack
 from segrobust.data.files.faults import DataFault, gathered_faults

@@ -9,7 +9,7 @@ from typing import Final
 
 from segrobust import __version__
 from segrobust.cli.commands import COMMANDS
-from segrobust.cli.terminal import stop
+from segrobust.cli.console import stop
 from segrobust.shipped import resolve_arguments
 
 _OWN_SCRIPTS: Final = ("train", "evaluate")

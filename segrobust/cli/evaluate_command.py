@@ -14,9 +14,9 @@ import segrobust
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, require_wandb
-from segrobust.cli.command import DEMO_CONFIG, DEMO_WEIGHTS
+from segrobust.cli.console import say, stop
 from segrobust.cli.network_command import NetworkCLI, default_device
-from segrobust.cli.terminal import say, stop
+from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS
 from segrobust.evaluation import Processes, Report
 from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.jobs.session import CheckLevel

@@ -7,8 +7,8 @@ from typing import Final
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from segrobust.cli.console import say, stop
 from segrobust.cli.network_command import NetworkCLI, default_device
-from segrobust.cli.terminal import say, stop
 from segrobust.evaluation.transfer.judge import judge_run
 from segrobust.evaluation.transfer.judgement import Judgement
 from segrobust.evaluation.transfer.matrix import TransferMatrix, transfer_matrix

@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from segrobust.cli.commands import program
-from segrobust.cli.terminal import say, stop
+from segrobust.cli.console import say, stop
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.report import write_report
 from segrobust.evaluation.run.run_directory import RunDirectory

@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.command import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
-from segrobust.cli.terminal import stop
+from segrobust.cli.console import stop
+from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import ScheduleMismatchError, SegmentationTask

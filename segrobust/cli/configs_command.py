@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from segrobust.cli.commands import program
-from segrobust.cli.terminal import stop
+from segrobust.cli.console import stop
 from segrobust.shipped import PREFIX, shipped_files, shipped_path
 
 _KINDS: Final = {".png": "label map, for `LabelMap`", ".safetensors": "weights, for --checkpoint"}

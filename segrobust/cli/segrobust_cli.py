@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import segrobust
 from segrobust.cli.commands import program
-from segrobust.cli.terminal import stop
+from segrobust.cli.console import stop
 from segrobust.shipped import shipped_path
 
 DEMO_CONFIG: Final = str(shipped_path("demo.yaml"))

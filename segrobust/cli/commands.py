@@ -27,7 +27,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "evaluate": Command(
         module="evaluate_command",
         function="evaluate_command",
-        summary="attack a trained network and tell how robust it is",
+        summary="attack a trained network and measure its robustness",
         demo="attacks the demo network on generated street scenes",
     ),
     "train": Command(
@@ -37,19 +37,19 @@ COMMANDS: Final[dict[str, Command]] = {
         demo="trains the demo network for a few minutes on attacked street scenes",
     ),
     "report": Command(
-        module="report_command", function="report_command", summary="make the report of an evaluation anew"
+        module="report_command", function="report_command", summary="write the report of an evaluation again"
     ),
-    "compare": Command(
-        module="report_command", function="compare_command", summary="set several evaluations side by side"
-    ),
+    "compare": Command(module="report_command", function="compare_command", summary="compare several evaluations"),
     "judge": Command(
-        module="judge_command", function="judge_command", summary="show kept adversarial images to another network"
+        module="judge_command",
+        function="judge_command",
+        summary="evaluate stored adversarial images on another network",
     ),
     "data": Command(module="data_command", function="data_command", summary="check a data set, or download one"),
     "configs": Command(
         module="configs_command",
         function="configs_command",
-        summary="list or copy the configurations that come with segrobust",
+        summary="list or copy shipped configurations",
     ),
 }
 """All commands by name."""

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
-from segrobust.evaluation.numbers.summary import MinimalNormSummary, Scores, Summary
+from segrobust.evaluation.numbers.smallest_norm import smallest_norms
+from segrobust.evaluation.numbers.summary import MinimalNormSummary, NormLine, Scores, Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName
@@ -55,6 +56,8 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
       `/median_norm`, `/mean_norm_capped`: of min(norm, cap), so that they stay finite where the attack failed; see
       `segrobust.evaluation.numbers.summarize.CAPS`. `/by_product_miou@<e>`, `by_product_acc@<e>`,
       `by_product_apsr@<e>`: of the perturbations clipped to e, which flatter the network.
+    - `<prefix>/smallest_<norm>/asr`, `asr@<e>`, `median_norm`, `mean_norm_capped`: the same of the smallest norm that
+      any of several minimal-norm attacks of that norm finds, per image.
     - `<prefix>/<fixed-budget attack>/miou@<e>` (mIoU^D), `acc@<e>`, `apsr@<e>`, `asr@<e>`.
     - `<prefix>/worst_<norm>/...`: the same of the worst of several fixed-budget attacks of that norm, per image.
 
@@ -72,8 +75,8 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
     clean = summary.clean
     values = {"clean_miou": clean.miou, "clean_acc": clean.accuracy, "clean_apsr": clean.mean_apsr}
     named = {f"robust_subset/{name}": 100 * value for name, value in values.items()}
-    for minimal in summary.minimal_norm:
-        named |= {f"{minimal.attack}/{name}": value for name, value in _norm_values(minimal)}
+    for name, entry in _named_norms(summary):
+        named |= {f"{name}/{number}": value for number, value in _norm_values(entry)}
     groups = [(fixed.attack, fixed.scores) for fixed in summary.fixed_budget]
     groups += [(f"worst_{worst.norm_name}", worst.scores) for worst in summary.worst_case]
     for attack, at_radii in groups:
@@ -84,12 +87,11 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
 
 
 def sorted_norms(records: Iterable[Record], summary: Summary) -> dict[str, tuple[float, ...]]:
-    """Minimal norms of each attack in ascending order, of the images that count."""
-    left_out = {image.sample_id for image in summary.flagged}
-    chosen = [record for record in records if record.kind == "minimal-norm" and record.sample_id not in left_out]
+    """Minimal norms in ascending order, of the images that count: of several attacks the smallest, then each's."""
+    records = tuple(records)
     return {
-        entry.attack: tuple(sorted(record.norm for record in chosen if record.digest == entry.digest))
-        for entry in summary.minimal_norm
+        name: tuple(sorted(record.norm for record in smallest_norms(records, entry.digests)))
+        for name, entry in _named_norms(summary)
     }
 
 
@@ -102,11 +104,12 @@ def log_keys(plan: Plan, prefix: str) -> tuple[str, ...]:
     names = [f"robust_subset/{name}" for name in ("clean_miou", "clean_acc", "clean_apsr")]
     for job in plan.jobs:
         if job.attack.minimal_norm:
-            names += [f"{job.name}/{name}" for name in ("asr", "median_norm", "mean_norm_capped")]
-            names += [f"{job.name}/asr@{eps_label(eps)}" for eps in _asr_radii(plan, job.attack.norm)]
+            names += _norm_names(plan, job.name, job.attack.norm)
             names += _radius_names(f"{job.name}/by_product_", job.radii, ("miou", "acc", "apsr"))
         else:
             names += _radius_names(f"{job.name}/", job.radii, ("miou", "acc", "apsr", "asr"))
+    for norm_name, _ in _rivals(plan, minimal_norm=True):
+        names += _norm_names(plan, f"smallest_{norm_name}", norm_name)
     for norm_name, rivals in _rivals(plan):
         names += _radius_names(f"worst_{norm_name}/", _union(rivals), ("miou", "acc", "apsr", "asr"))
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -119,7 +122,8 @@ def default_monitor(plan: Plan) -> str:
     """Key by which checkpoints are chosen where none is named.
 
     The worst-case mIoU at the middle radius if several fixed-budget attacks share a norm, else that of the first
-    fixed-budget attack, else the capped mean norm of the first attack.
+    fixed-budget attack, else the capped mean of the smallest norms if several minimal-norm attacks share a norm, else
+    that of the first attack.
     """
     rivals = _rivals(plan)
     if rivals:
@@ -127,7 +131,9 @@ def default_monitor(plan: Plan) -> str:
     fixed = [job for job in plan.jobs if not job.attack.minimal_norm]
     if fixed:
         return f"val/{fixed[0].name}/miou@{eps_label(_middle(fixed[0].radii))}"
-    return f"val/{plan.jobs[0].name}/mean_norm_capped"
+    minimal = _rivals(plan, minimal_norm=True)
+    name = f"smallest_{minimal[0][0]}" if minimal else plan.jobs[0].name
+    return f"val/{name}/mean_norm_capped"
 
 
 def higher_is_better(key: str) -> bool:
@@ -140,13 +146,21 @@ def eps_label(eps: float) -> str:
     return f"{255 * eps:.4g}"
 
 
-def _norm_values(minimal: MinimalNormSummary) -> Iterator[tuple[str, float]]:
+def _named_norms(summary: Summary) -> Iterator[tuple[str, NormLine]]:
+    """Minimal norms by the name that their keys begin with: the smallest of several attacks first, then each."""
+    for smallest in summary.smallest_norm:
+        yield f"smallest_{smallest.norm_name}", smallest
+    for minimal in summary.minimal_norm:
+        yield minimal.attack, minimal
+
+
+def _norm_values(minimal: NormLine) -> Iterator[tuple[str, float]]:
     yield "asr", 100 * minimal.norms.asr
     yield "median_norm", minimal.median_capped
     yield "mean_norm_capped", minimal.norms.mean_capped
     for eps, share in zip(minimal.norms.eps, minimal.norms.asr_at, strict=True):
         yield f"asr@{eps_label(eps)}", 100 * share
-    for scores in minimal.by_products:
+    for scores in minimal.by_products if isinstance(minimal, MinimalNormSummary) else ():
         yield from _radius_values(scores, "by_product_")
 
 
@@ -159,13 +173,22 @@ def _radius_names(start: str, radii: Iterable[float], names: tuple[str, ...]) ->
     return [f"{start}{name}@{eps_label(eps)}" for eps in radii for name in names]
 
 
-def _rivals(plan: Plan) -> list[tuple[NormName, list[Job]]]:
-    """Fixed-budget attacks that share a norm with another one, by norm."""
+def _norm_names(plan: Plan, name: str, norm_name: NormName) -> list[str]:
+    radii = [f"asr@{eps_label(eps)}" for eps in _asr_radii(plan, norm_name)]
+    return [f"{name}/{number}" for number in ("asr", "median_norm", "mean_norm_capped", *radii)]
+
+
+def _rivals(plan: Plan, *, minimal_norm: bool = False) -> list[tuple[NormName, list[Job]]]:
+    """Fixed-budget attacks, or minimal-norm ones, that share a norm with another one, by norm."""
     by_norm: dict[NormName, list[Job]] = {}
     for job in plan.jobs:
-        if not job.attack.minimal_norm:
+        if job.attack.minimal_norm == minimal_norm:
             by_norm.setdefault(job.attack.norm, []).append(job)
-    return [(norm_name, jobs) for norm_name, jobs in sorted(by_norm.items()) if len(jobs) > 1]
+    return [
+        (norm_name, jobs)
+        for norm_name, jobs in sorted(by_norm.items(), key=lambda pair: (pair[0] != "linf", pair[0]))
+        if len(jobs) > 1
+    ]
 
 
 def _asr_radii(plan: Plan, norm_name: NormName) -> tuple[float, ...]:

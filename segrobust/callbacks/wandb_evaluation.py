@@ -11,10 +11,10 @@ from PIL import Image
 
 from segrobust.callbacks.measurement import eps_label, log_values
 from segrobust.callbacks.wandb_runs import best_of, is_offline, require_login
-from segrobust.evaluation.numbers.summary import Scores, Summary
-from segrobust.evaluation.reporting.format import norm_text, radius_text
+from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.format import norm_source, norm_text, radius_text
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.score_lines import score_lines
+from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.run_directory import RunDirectory
 
@@ -156,21 +156,21 @@ def result_rows(files: RunFiles) -> list[Row]:
     """One row per attack and radius, as `RESULT_COLUMNS` says; shares in percent, norms as people read them."""
     summary = files.summary
     rows = [] if summary.clean is None else [_score_row(("clean", "clean", "", ""), summary.clean, "")]
-    for minimal in summary.minimal_norm:
-        norms = minimal.norms
-        start: Row = [minimal.attack, "minimal-norm", minimal.norm_name, "min", norms.num_images, None, None]
-        found: Row = [100 * minimal.mean_apsr, 100 * norms.asr, norm_text(norms.median, minimal.norm_name)]
-        rows.append([*start, *found, minimal.bound, _status(files, minimal.digest)])
+    for entry in (entry for entries in norm_lines(summary).values() for entry in entries):
+        norms, kind = entry.norms, "smallest norm" if isinstance(entry, SmallestNormSummary) else "minimal-norm"
+        start: Row = [norm_source(entry), kind, entry.norm_name, "min", norms.num_images, None, None]
+        found: Row = [100 * entry.mean_apsr, 100 * norms.asr, norm_text(norms.median, entry.norm_name)]
+        rows.append([*start, *found, entry.bound, _status(files, *entry.digests)])
     for line in score_lines(summary):
         kind, status = "fixed-budget" if line.scope == "attack" else line.scope, _status(files, *line.digests)
         for scores in line.scores:
             names = (line.label, kind, line.norm_name, radius_text(scores.eps, line.norm_name))
             rows.append(_score_row(names, scores, status))
-    for entry in summary.any_attack:
-        name, status = f"any of {len(entry.attacks)} attacks", _status(files)
-        for eps, asr in zip(entry.eps, entry.asr, strict=True):
-            start = [name, "any attack", entry.norm_name, radius_text(eps, entry.norm_name), entry.num_images]
-            rows.append([*start, None, None, None, 100 * asr, None, entry.bound, status])
+    for rates in summary.any_attack:
+        name, status = f"any of {len(rates.attacks)} attacks", _status(files)
+        for eps, asr in zip(rates.eps, rates.asr, strict=True):
+            start = [name, "any attack", rates.norm_name, radius_text(eps, rates.norm_name), rates.num_images]
+            rows.append([*start, None, None, None, 100 * asr, None, rates.bound, status])
     return rows
 
 

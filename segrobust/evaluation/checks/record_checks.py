@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from math import isfinite, isinf
+from statistics import geometric_mean
 from typing import Final
 
 from segrobust.evaluation.checks.check import Check, graded, make_check, unmeasured
@@ -20,6 +22,9 @@ _CONTRADICTED: Final = 0.05
 _CENSORED: Final = 0.1
 """Share of images on which a minimal-norm attack fails while no other attack of its norm succeeds: warn."""
 
+_APART: Final = 2.0
+"""Factor between the norms that two minimal-norm attacks find for an image: warn where most images have it."""
+
 Group = list[Record]
 
 
@@ -27,14 +32,16 @@ def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tupl
     """Looks for results that contradict each other.
 
     Images without a valid pixel are left out. What the records do not allow is not checked: "clean" needs clean
-    records, "square" a Square attack, "agreement" a minimal-norm and a fixed-budget attack of one norm.
+    records, "square" a Square attack, "agreement" a minimal-norm and a fixed-budget attack of one norm, "minimal norms"
+    two minimal-norm attacks of one norm.
 
     Args:
         records: in any order; of several with one key the first counts.
         attacks: repr of every attack of the records by its digest.
 
     Returns:
-        "clean" and "square" once; for every attack "monotone", or "censored" and "agreement".
+        "clean" and "square" once; for every attack "monotone", or "censored" and "agreement"; "minimal norms" for every
+        two minimal-norm attacks of one norm.
 
     Raises:
         ValueError: an attack of the records that `attacks` lacks.
@@ -52,6 +59,7 @@ def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tupl
         *check_black_box(black, white),
         *(check_censored(group, counted) for group in minimal),
         *(check for group in minimal for check in check_agreement(group, counted)),
+        *(check for a, b in combinations(minimal, 2) for check in check_minimal_norms(a, b)),
     )
 
 
@@ -209,6 +217,38 @@ def check_agreement(records: Group, others: Iterable[Record]) -> Iterator[Check]
         meaning="the norms of this attack are loose upper bounds there: the network is less robust than they say",
         mend="give the attack more steps, or report the smaller of the two radii for each image",
         attacks=(records[0].digest,),
+    )
+
+
+def check_minimal_norms(a: Group, b: Group) -> Iterator[Check]:
+    """Whether two minimal-norm attacks find norms of the same size: warns on a factor of 2 on most images.
+
+    Images count that both were run on; where one attack alone breaks an image, the factor is infinite.
+    """
+    by_image = [{record.sample_id: record.norm for record in group} for group in (a, b)]
+    pairs = [(by_image[0][i], by_image[1][i]) for i in by_image[0] if i in by_image[1]]
+    if a[0].norm_name != b[0].norm_name or not pairs:
+        return
+    apart = [pair for pair in pairs if max(pair) > min(pair) and max(pair) >= _APART * min(pair)]
+    better = [sum(x < y for x, y in apart), sum(y < x for x, y in apart)]
+    loose, tight = (a[0], b[0]) if better[0] <= better[1] else (b[0], a[0])
+    broken = [(x, y) if loose is a[0] else (y, x) for x, y in pairs if isfinite(max(x, y)) and min(x, y) > 0]
+    ratio = (
+        f"the norms of {loose.attack} are {geometric_mean([x / y for x, y in broken]):.2f} times those of "
+        f"{tight.attack} (geometric mean over {len(broken)} images that both break)"
+        if broken
+        else "both break no image"
+    )
+    yield make_check(
+        "minimal norms",
+        "warn" if 2 * len(apart) > len(pairs) else "ok",
+        f"{loose.attack} and {tight.attack} differ by a factor of {_APART:g} or more on {len(apart)} of {len(pairs)} "
+        f"images; {ratio}; {sum(isinf(max(pair)) for pair in apart)} images are broken by one of them alone",
+        meaning="both are upper bounds of the same number: where they differ that much, at least one attack has not "
+        "converged, and its norms alone overstate the robustness",
+        mend=f"report the smallest norm of each image (smallest of several attacks), not {loose.attack} alone; give "
+        f"{loose.attack} more steps, and run {tight.attack} with twice the steps to see whether its norms still fall",
+        attacks=(loose.digest,),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from segrobust.evaluation.numbers.bootstrap import Bootstrap
 from segrobust.evaluation.numbers.scores import mean_of, scores
+from segrobust.evaluation.numbers.smallest_norm import found_by, minimal_norm_attacks, smallest_norms
 from segrobust.evaluation.numbers.summary import (
     BOUND_BY_PRODUCT,
     BOUND_CLEAN,
@@ -19,7 +20,9 @@ from segrobust.evaluation.numbers.summary import (
     FixedBudgetSummary,
     FlaggedImage,
     MinimalNormSummary,
+    NormSummary,
     Scores,
+    SmallestNormSummary,
     Summary,
     WorstCase,
 )
@@ -27,10 +30,7 @@ from segrobust.evaluation.numbers.worst_case import within, worst_for_accuracy, 
 from segrobust.evaluation.plan import STANDARD_EPS
 from segrobust.evaluation.run.records import Kind, Record, merge_records
 from segrobust.functional.norms import NormName
-from segrobust.metrics import (
-    minimal_norm_statistics,
-    quantiles,
-)
+from segrobust.metrics import minimal_norm_statistics, quantiles
 
 CAPS: Final[dict[NormName, float]] = {"linf": 32 / 255, "l2": 32.0, "l1": 8192.0}
 """Where norms are cut for means and medians of min(norm, cap): beyond these, images are plainly spoilt."""
@@ -77,6 +77,7 @@ def summarize(
             for (kind, digest), group in by_attack.items()
             if kind == "minimal-norm"
         ),
+        smallest_norm=tuple(_smallest_norms(counted, bootstrap)),
         fixed_budget=tuple(_fixed_budget(group, bootstrap) for group in fixed),
         worst_case=tuple(_worst_cases(fixed, bootstrap)),
         any_attack=tuple(_any_attack(counted)),
@@ -90,14 +91,36 @@ def _minimal_norm(
     records: list[Record], by_products: list[Record], counted: list[Record], bootstrap: Bootstrap
 ) -> MinimalNormSummary:
     first = records[0]
-    norm_name = first.norm_name or "linf"
+    return MinimalNormSummary(
+        attack=first.attack,
+        digest=first.digest,
+        by_products=_by_radius(by_products, BOUND_BY_PRODUCT, bootstrap),
+        **vars(_norm_summary(records, _cost(records), counted, bootstrap)),
+    )
+
+
+def _smallest_norms(counted: list[Record], bootstrap: Bootstrap) -> Iterable[SmallestNormSummary]:
+    """The smallest norms over the attacks that share a norm."""
+    for digests in minimal_norm_attacks(counted).values():
+        smallest = smallest_norms(counted, digests)
+        if len(digests) < 2 or not smallest:
+            continue
+        costs = [_cost(smallest_norms(counted, (digest,))) for digest in digests]
+        together = Cost(**{name: sum(getattr(cost, name) for cost in costs) for name in vars(costs[0])})
+        yield SmallestNormSummary(
+            found_by=found_by(counted, smallest, digests),
+            **vars(_norm_summary(smallest, together, counted, bootstrap)),
+        )
+
+
+def _norm_summary(records: list[Record], cost: Cost, counted: list[Record], bootstrap: Bootstrap) -> NormSummary:
+    """Statistics over one record of each image."""
+    norm_name = records[0].norm_name or "linf"
     norms = torch.tensor([record.norm for record in records], dtype=torch.float64)
     cap = CAPS[norm_name]
     (median_capped,) = quantiles(norms.clamp(max=cap), (0.5,))
     ids, radii = [record.sample_id for record in records], _radii(counted, norm_name)
-    return MinimalNormSummary(
-        attack=first.attack,
-        digest=first.digest,
+    return NormSummary(
         norm_name=norm_name,
         norms=minimal_norm_statistics(norms, cap=cap, eps=radii),
         median_band=bootstrap.of_median(ids, norms.tolist()),
@@ -107,8 +130,7 @@ def _minimal_norm(
         median_capped=median_capped,
         mean_apsr=mean_of([record.apsr for record in records]),
         mean_clean_apsr=mean_of([record.clean_apsr for record in records]),
-        cost=_cost(records),
-        by_products=_by_radius(by_products, BOUND_BY_PRODUCT, bootstrap),
+        cost=cost,
     )
 
 

@@ -117,26 +117,21 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinimalNormSummary:
-    """One minimal-norm attack.
+class NormSummary:
+    """Minimal norms over images, of one attack or the smallest of several.
 
     Attributes:
-        attack: name of the job.
-        digest: of the attack's repr.
-        norm_name: its norm.
+        norm_name: the norm.
         norms: statistics of the norms; failures are counted as inf.
         median_band: of the median.
         asr_bands: of the success rates at the radii of `norms`.
         median_capped: median of min(norm, cap).
         mean_apsr: mean share of broken pixels at the perturbations found, failures included.
         mean_clean_apsr: the same without attack.
-        cost: of one call.
-        by_products: scores of the perturbations projected into balls.
+        cost: of one call; of several attacks together, of one call of each.
         bound: what the norms are a bound of.
     """
 
-    attack: str
-    digest: str
     norm_name: NormName
     norms: MinimalNormStatistics
     median_band: Interval
@@ -145,8 +140,78 @@ class MinimalNormSummary:
     mean_apsr: float
     mean_clean_apsr: float
     cost: Cost
-    by_products: tuple[Scores, ...]
     bound: str = BOUND_NORM
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimalNormSummary(NormSummary):
+    """One minimal-norm attack.
+
+    Attributes:
+        attack: name of the job.
+        digest: of the attack's repr.
+        by_products: scores of the perturbations projected into balls.
+    """
+
+    attack: str
+    digest: str
+    by_products: tuple[Scores, ...]
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return self.attack
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of the attacks behind the numbers."""
+        return (self.digest,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundBy:
+    """What one attack contributes to the smallest of several.
+
+    Attributes:
+        attack: name of the job.
+        digest: of the attack's repr.
+        num_images: images of which it finds the smallest norm; of equal norms each attack counts, a failure does not.
+        num_missed: images that it fails on and another attack breaks.
+        ratio: of its norms to the smallest, at least 1: the geometric mean over the images that it breaks, those that
+            are broken without attack left out; nan where there is none.
+    """
+
+    attack: str
+    digest: str
+    num_images: int
+    num_missed: int
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallestNormSummary(NormSummary):
+    """Per image the smallest norm that any minimal-norm attack of one norm finds, over the images that all were run on.
+
+    It depends on the attacks: only numbers of the same ones can be compared.
+
+    Attributes:
+        found_by: one entry per attack.
+    """
+
+    found_by: tuple[FoundBy, ...]
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"smallest of {len(self.found_by)} attacks"
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of the attacks behind the numbers."""
+        return tuple(entry.digest for entry in self.found_by)
+
+
+NormLine = SmallestNormSummary | MinimalNormSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +275,8 @@ class Summary:
         num_images: images with a clean record, flagged ones left out.
         clean: scores without attack; None where nothing was recorded.
         minimal_norm: one entry per minimal-norm attack, in the order of the records.
+        smallest_norm: one entry per norm in which at least two minimal-norm attacks ran on the same images, l_inf
+            first.
         fixed_budget: one entry per fixed-budget attack.
         worst_case: one entry per norm in which at least two fixed-budget attacks ran.
         any_attack: one entry per norm.
@@ -222,6 +289,7 @@ class Summary:
     num_images: int
     clean: Scores | None
     minimal_norm: tuple[MinimalNormSummary, ...]
+    smallest_norm: tuple[SmallestNormSummary, ...]
     fixed_budget: tuple[FixedBudgetSummary, ...]
     worst_case: tuple[WorstCase, ...]
     any_attack: tuple[AnyAttack, ...]

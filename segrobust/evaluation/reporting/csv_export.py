@@ -3,9 +3,11 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Scores, Summary
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import score_lines
@@ -79,9 +81,11 @@ def _score_rows(summary: Summary) -> Iterable[Row]:
 
 def _norm_rows(run: RunFiles) -> Iterable[Row]:
     yield (*_NORMS, "flags")
-    for record in run.records:
-        if record.kind == "minimal-norm":
-            yield (*(getattr(record, name) for name in _NORMS), " ".join(record.flags))
+    records = [record for record in run.records if record.kind == "minimal-norm"]
+    for entry in run.summary.smallest_norm:
+        records += [replace(record, attack=entry.label) for record in smallest_norms(run.records, entry.digests)]
+    for record in records:
+        yield (*(getattr(record, name) for name in _NORMS), " ".join(record.flags))
 
 
 def _class_rows(run: RunFiles) -> Iterable[Row]:

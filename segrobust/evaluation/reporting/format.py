@@ -1,8 +1,9 @@
 """Numbers as people read them."""
 
 import math
+from collections.abc import Sequence
 
-from segrobust.evaluation.numbers.summary import MinimalNormSummary
+from segrobust.evaluation.numbers.summary import NormLine, NormSummary, SmallestNormSummary
 from segrobust.functional.norms import NormName
 
 
@@ -23,7 +24,7 @@ def percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{share * 100:.1f}"
 
 
-def median_and_quartiles(entry: MinimalNormSummary) -> str:
+def median_and_quartiles(entry: NormSummary) -> str:
     """`1.18 (0.92-1.51)/255`; quartiles that were not reached are open."""
     unit, scale = ("/255", 255) if entry.norm_name == "linf" else ("", 1)
     values = (entry.norms.median, entry.norms.lower_quartile, entry.norms.upper_quartile)
@@ -31,3 +32,26 @@ def median_and_quartiles(entry: MinimalNormSummary) -> str:
         return "not reached"
     median, lower, upper = ("?" if math.isinf(value) else f"{value * scale:.2f}" for value in values)
     return f"{median} ({lower}-{upper}){unit}"
+
+
+def norm_source(entry: NormLine) -> str:
+    """The attack; of several, on how many images each is best: `smallest of 2 attacks: fmn on 3, alma on 1`."""
+    if not isinstance(entry, SmallestNormSummary):
+        return entry.label
+    ordered = sorted(entry.found_by, key=lambda found: -found.num_images)
+    return f"{entry.label}: {', '.join(f'{found.attack} on {found.num_images}' for found in ordered)}"
+
+
+def norms_note(entries: Sequence[NormLine]) -> str:
+    """What norms are bounds of; of several attacks, what each contributes and misses alone: why there are more."""
+    parts = [entries[0].bound]
+    for entry in entries:
+        if isinstance(entry, SmallestNormSummary):
+            parts.append(f"{norm_source(entry)} of {entry.norms.num_images} images, equals counted for each")
+            for found in entry.found_by:
+                missed = f", and fails on {found.num_missed} images that another breaks" if found.num_missed else ""
+                if found.ratio >= 1.005:
+                    parts.append(f"{found.attack} alone finds norms {found.ratio:.2f} times as large{missed}")
+                elif missed:
+                    parts.append(f"{found.attack} alone{missed[5:]}")
+    return "; ".join(parts)

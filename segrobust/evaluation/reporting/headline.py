@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from segrobust.evaluation.numbers.summary import AnyAttack, MinimalNormSummary, Scores, Summary
-from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
-from segrobust.evaluation.reporting.score_lines import Strongest, strongest
+from segrobust.evaluation.numbers.summary import AnyAttack, NormLine, Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.format import norm_source, norm_text, percent, radius_text
+from segrobust.evaluation.reporting.score_lines import Strongest, strongest, strongest_norms
 from segrobust.functional.norms import NormName
 
 NORM_LABELS: dict[NormName, str] = {"linf": "l_inf", "l2": "l_2", "l1": "l_1"}
@@ -25,7 +25,7 @@ def headline(summary: Summary) -> tuple[Sentence, ...]:
         return (Sentence(text="No image with a valid pixel has been evaluated", bound=""),)
     scores = (_left_under(entry, summary.clean) for entry in strongest(summary)[:1] if not summary.asr_only)
     rates = (_broken_by_any(entry) for entry in summary.any_attack if summary.asr_only and entry.eps)
-    found = (*scores, *rates, *(_median_norm(entry) for entry in summary.minimal_norm[:1]))
+    found = (*scores, *rates, *(_median_norm(entry) for entry in strongest_norms(summary)))
     return found or (
         Sentence(text=f"Clean mIoU is {percent(summary.clean.miou)} %; no attack has finished", bound="exact"),
     )
@@ -54,16 +54,23 @@ def _broken_by_any(entry: AnyAttack) -> Sentence:
     )
 
 
-def _median_norm(entry: MinimalNormSummary) -> Sentence:
+def _median_norm(entry: NormLine) -> Sentence:
     if math.isinf(entry.norms.median):
-        left = f"{percent(1 - entry.norms.asr)} % of {entry.norms.num_images} images withstood {entry.attack}"
+        left = f"{percent(1 - entry.norms.asr)} % of {entry.norms.num_images} images withstood {_all_of(entry)}"
         return Sentence(text=left, bound="an upper bound: a stronger attack can only break more")
     low, high = (norm_text(v, entry.norm_name) for v in (entry.norms.lower_quartile, entry.norms.upper_quartile))
     return Sentence(
-        text=f"Half of the images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
-        f"{norm_text(entry.norms.median, entry.norm_name)} or less (IQR {low} to {high}, {entry.attack})",
+        text=f"Half of the {entry.norms.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
+        f"{norm_text(entry.norms.median, entry.norm_name)} or less (IQR {low} to {high}, {norm_source(entry)})",
         bound="an upper bound on the smallest perturbations: a stronger attack can only find smaller ones",
     )
+
+
+def _all_of(entry: NormLine) -> str:
+    """The attack, or all of them: an image withstands the smallest of several only if it withstands each."""
+    if not isinstance(entry, SmallestNormSummary):
+        return entry.label
+    return f"each of {len(entry.found_by)} attacks ({', '.join(found.attack for found in entry.found_by)})"
 
 
 def _ball(eps: float, norm_name: NormName) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segrobust.evaluation.numbers.summary import BOUND_ANY, BOUND_NORM, Summary
-from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
+from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
+from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text
 from segrobust.evaluation.reporting.headline import headline
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.score_lines import score_lines
+from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
 
@@ -57,15 +57,14 @@ def _clean(summary: Summary) -> str:
 
 
 def _norms(summary: Summary) -> Iterable[str]:
-    for norm_name in sorted({entry.norm_name for entry in summary.minimal_norm}):
-        entries = [entry for entry in summary.minimal_norm if entry.norm_name == norm_name]
+    for norm_name, entries in norm_lines(summary).items():
         radii = [f"ASR at {radius_text(eps, norm_name)}" for eps in entries[0].norms.eps]
         head = [f"minimal norm ({norm_name})", "images", "ASR, %", "median (IQR)", *radii, "passes"]
         yield markdown_table(
             head,
             (
                 [
-                    entry.attack,
+                    entry.label,
                     str(entry.norms.num_images),
                     percent(entry.norms.asr),
                     median_and_quartiles(entry),
@@ -75,7 +74,7 @@ def _norms(summary: Summary) -> Iterable[str]:
                 for entry in entries
             ),
         )
-        yield f"*{BOUND_NORM}*"
+        yield f"*{escape(norms_note(entries))}*"
 
 
 def _scores(summary: Summary) -> Iterable[str]:

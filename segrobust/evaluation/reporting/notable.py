@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 
+from segrobust.evaluation.numbers.smallest_norm import minimal_norm_attacks, smallest_norms
 from segrobust.evaluation.run.records import Record
 
 
 def notable_samples(records: Sequence[Record]) -> dict[str, int]:
     """The worst and the median image.
 
-    Images are ordered by the norm of the first minimal-norm attack, failures last; without such an attack by the
-    largest share of broken pixels at the largest radius, most broken first. Of equals the first in the data set counts.
+    Images are ordered by the smallest norm of any minimal-norm attack, l_inf if there is one, failures last; without
+    such an attack by the largest share of broken pixels at the largest radius, most broken first. Of equals the first
+    in the data set counts.
 
     Args:
         records: of one evaluation.
@@ -26,8 +28,8 @@ def notable_samples(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _norms(records: Sequence[Record]) -> dict[int, float]:
-    found = [record for record in records if record.kind == "minimal-norm" and not record.flags]
-    return {record.sample_id: record.norm for record in found if record.digest == found[0].digest}
+    digests = next(iter(minimal_norm_attacks(records).values()), ())
+    return {record.sample_id: record.norm for record in smallest_norms(records, digests)}
 
 
 def _broken_shares(records: Sequence[Record]) -> dict[int, float]:

@@ -69,16 +69,16 @@ class Report:
 
     @staticmethod
     def _files(directory: RunDirectory) -> list[tuple[str, Path]]:
-        """What a person may want to open, each picture by its own path."""
+        """What a person may want to open and is there, each picture by its own path."""
         curves, panels = sorted(directory.pictures.glob("*.png")), sorted(directory.panels.glob("*.png"))
-        pages = [("report", directory.page)] if directory.page.exists() else []
-        return [
-            *pages,
+        files = [
+            ("report", directory.page),
             *(("curve", path) for path in curves),
             *(("panel", path) for path in panels),
             ("summary", directory.summary),
             ("records", directory.records),
         ]
+        return [(name, path) for name, path in files if path.exists()]
 
     def renderable(self) -> RenderableType:
         """The tables, for a console of `rich`."""
@@ -88,7 +88,13 @@ class Report:
         if self.interrupted is not None:
             parts.append(Text(f"stopped by {signal.Signals(self.interrupted).name}", style="yellow"))
         if self.missing:
-            parts.append(Text(f"not finished: {self.missing} records are missing; run again to continue"))
+            older = self.directory is not None and self.directory.summary.exists()
+            parts.append(
+                Text(
+                    f"not finished: {self.missing} records are missing; run again to continue"
+                    + ("; report and summary are those of the last evaluation that was finished here" if older else "")
+                )
+            )
         if self.faults:
             parts.append(_fault_lines(self.faults))
         if self.directory is not None:

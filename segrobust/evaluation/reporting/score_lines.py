@@ -1,9 +1,17 @@
-"""Score lines of a summary: what is left under one attack, or the worst of several, radius by radius."""
+"""Lines of a summary: what is left under one attack, or the worst of several, radius by radius; and minimal norms."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from segrobust.evaluation.numbers.summary import BOUND_BY_PRODUCT, BOUND_FIXED, BOUND_WORST, Scores, Summary
+from segrobust.evaluation.numbers.summary import (
+    BOUND_BY_PRODUCT,
+    BOUND_FIXED,
+    BOUND_WORST,
+    MinimalNormSummary,
+    NormLine,
+    Scores,
+    Summary,
+)
 from segrobust.evaluation.reporting.format import radius_text
 from segrobust.functional.norms import NormName
 
@@ -134,6 +142,33 @@ def strongest(summary: Summary) -> tuple[Strongest, ...]:
             Strongest(norm_name=norm_name, scores=tuple(s for s, _ in best), lines=tuple(line for _, line in best))
         )
     return tuple(found)
+
+
+def norm_lines(summary: Summary) -> dict[NormName, tuple[NormLine, ...]]:
+    """Minimal norms by norm, l_inf first: the smallest of several attacks, where there is more than one, then each."""
+    entries: tuple[NormLine, ...] = (*summary.smallest_norm, *summary.minimal_norm)
+    names = sorted({entry.norm_name for entry in entries}, key=lambda name: (name != "linf", name))
+    return {name: tuple(entry for entry in entries if entry.norm_name == name) for name in names}
+
+
+def strongest_norms(summary: Summary) -> tuple[NormLine, ...]:
+    """One entry per norm, l_inf first: the smallest of several attacks, or the only attack.
+
+    Where no image has results of all attacks, that of the attack that was run on the most images; of equals the one
+    that finds the smallest norms.
+    """
+    return tuple(
+        min(
+            lines,
+            key=lambda entry: (
+                isinstance(entry, MinimalNormSummary),
+                -entry.norms.num_images,
+                entry.norms.median,
+                -entry.norms.asr,
+            ),
+        )
+        for lines in norm_lines(summary).values()
+    )
 
 
 def _of_attack(

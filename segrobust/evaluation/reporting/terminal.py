@@ -11,15 +11,15 @@ from segrobust.evaluation.numbers.summary import (
     BOUND_ANY,
     BOUND_BY_PRODUCT,
     BOUND_FIXED,
-    BOUND_NORM,
     BOUND_WORST,
     FlaggedImage,
-    MinimalNormSummary,
+    NormLine,
     Scores,
+    SmallestNormSummary,
     Summary,
 )
-from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
-from segrobust.evaluation.reporting.score_lines import strongest
+from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text
+from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
 from segrobust.functional.norms import NormName
 
 _FLAGGED_SHOWN = 8
@@ -66,29 +66,29 @@ def _clean_line(summary: Summary) -> Text:
 
 def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
     """One table per norm: their radii differ."""
-    for norm_name in sorted({entry.norm_name for entry in summary.minimal_norm}):
-        entries = [entry for entry in summary.minimal_norm if entry.norm_name == norm_name]
+    for norm_name, entries in norm_lines(summary).items():
         table = _table(f"minimal norm ({norm_name})")
         for heading in ("images", "ASR %", "median (IQR)", *_asr_headings(entries[0])):
             table.add_column(heading, justify="right", no_wrap=True)
         for heading in ("APSR % (clean)", "fwd+bwd", "s/image"):
             table.add_column(heading, justify="right", no_wrap=True)
         for entry in entries:
-            table.add_row(*_minimal_norm_row(entry))
+            style = "bold" if isinstance(entry, SmallestNormSummary) else ""
+            table.add_row(*_minimal_norm_row(entry), style=style)
         yield table
-        yield _note(BOUND_NORM)
+        yield _note(norms_note(entries))
 
 
-def _asr_headings(entry: MinimalNormSummary) -> list[str]:
+def _asr_headings(entry: NormLine) -> list[str]:
     """The word once, then radii."""
     labels = [radius_text(eps, entry.norm_name) for eps in entry.norms.eps]
     return [f"ASR % at {labels[0]}", *labels[1:]] if labels else []
 
 
-def _minimal_norm_row(entry: MinimalNormSummary) -> list[str]:
+def _minimal_norm_row(entry: NormLine) -> list[str]:
     norms, cost = entry.norms, entry.cost
     return [
-        entry.attack,
+        entry.label,
         str(norms.num_images),
         percent(norms.asr),
         median_and_quartiles(entry),

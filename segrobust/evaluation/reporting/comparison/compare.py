@@ -1,13 +1,15 @@
 """Several runs on one page."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from segrobust.evaluation.numbers.summarize import summarize
+from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.reporting.comparison.compare_page import build_comparison
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun
+from segrobust.evaluation.reporting.format import radius_text
 from segrobust.evaluation.reporting.html.report_page import plot_library, render
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.run.manifest import Manifest
@@ -25,6 +27,8 @@ _SAME: Final[dict[str, Callable[[Manifest], object]]] = {
     "precision": lambda manifest: manifest.precision,
 }
 _MOST_SHOWN = 12
+Call = tuple[str, Radius]
+"""Digest and radius of an attack, or "min"."""
 
 
 def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False) -> Path:
@@ -47,13 +51,13 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
         )
     runs = [read_run(RunDirectory(path)) for path in run_dirs]
     labels = run_labels(run_dirs)
-    found = tuple(differences([run.manifest for run in runs], labels))
+    found = tuple(differences(runs, labels))
     if found and not force:
         lines = "\n".join(f"  {line}" for line in found)
         raise ValueError(
             f"these runs cannot be compared:\n{lines}\nevaluate them alike, or compare them anyway: --force"
         )
-    common = _common_attacks([run.manifest for run in runs])
+    common = _shared(runs)
     compared_runs = [
         ComparedRun(label=label, run=_restricted(run, common), dropped=_dropped(run, common))
         for label, run in zip(labels, runs, strict=True)
@@ -63,20 +67,21 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
     return output
 
 
-def differences(manifests: Sequence[Manifest], labels: Sequence[str]) -> Iterable[str]:
+def differences(runs: Sequence[RunFiles], labels: Sequence[str]) -> Iterable[str]:
     """What should be the same and is not: one line per field, with the values of the first run that differs."""
+    manifests = [run.manifest for run in runs]
     first = manifests[0]
     for name, value in _SAME.items():
         for manifest, label in zip(manifests[1:], labels[1:], strict=True):
             if value(manifest) != value(first):
                 yield f"{name}: {value(first)} in {labels[0]}, {value(manifest)} in {label}"
                 break
-    if not _common_attacks(manifests):
+    if not _shared(runs):
         parts = (
-            f"{', '.join(entry.name for entry in manifest.attacks) or 'none'} in {label}"
-            for manifest, label in zip(manifests, labels, strict=True)
+            f"{', '.join(_named(run, _measured(run))) or 'none'} in {label}"
+            for run, label in zip(runs, labels, strict=True)
         )
-        yield f"attacks: no attack with the same settings is in all runs: {'; '.join(parts)}"
+        yield f"attacks: no attack with the same settings has results in all runs: {'; '.join(parts)}"
 
 
 def run_labels(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -89,20 +94,50 @@ def run_labels(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(longer if len({*longer}) == len(longer) else map(str, resolved))
 
 
-def _common_attacks(manifests: Sequence[Manifest]) -> set[str]:
-    return set.intersection(*({entry.digest for entry in manifest.attacks} for manifest in manifests))
+def _measured(run: RunFiles) -> set[Call]:
+    """The attacks and radii that a run has results of.
+
+    Where success rates alone were wanted, an attack may have had no image left to break at a radius: what was planned
+    counts.
+    """
+    planned = {
+        (entry.digest, eps)
+        for entry in run.manifest.attacks
+        for eps in entry.eps
+        if run.manifest.asr_only and entry.kind == "fixed-budget"
+    }
+    return planned | {(r.digest, r.eps) for r in run.records if r.eps is not None}
 
 
-def _restricted(run: RunFiles, digests: set[str]) -> RunFiles:
-    """A run with the records of some attacks alone; with all if there is none in common."""
-    if not digests:
+def _shared(runs: Sequence[RunFiles]) -> set[Call]:
+    """The attacks and radii that all runs have: the smallest norm and the worst case of several depend on them."""
+    return set.intersection(*map(_measured, runs))
+
+
+def _restricted(run: RunFiles, shared: set[Call]) -> RunFiles:
+    """A run with the records of some attacks at some radii alone; with all if there is none in common."""
+    if not shared:
         return run
-    records = tuple(record for record in run.records if record.digest in {*digests, CLEAN})
+    records = tuple(r for r in run.records if r.digest == CLEAN or (r.digest, r.eps) in shared)
     return replace(run, records=records, summary=summarize(records, asr_only=run.manifest.asr_only))
 
 
-def _dropped(run: RunFiles, digests: set[str]) -> tuple[str, ...]:
-    return tuple(e.name for e in run.manifest.attacks if e.digest not in digests) if digests else ()
+def _dropped(run: RunFiles, shared: set[Call]) -> tuple[str, ...]:
+    """Attacks that are left out; of those that all runs have at other radii, the radii."""
+    return _named(run, _measured(run) - shared, {digest for digest, _ in shared}) if shared else ()
+
+
+def _named(run: RunFiles, calls: set[Call], partly: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of attacks, with the radii of those in `partly`."""
+    texts = []
+    for entry in run.manifest.attacks:
+        radii = sorted(eps for digest, eps in calls if digest == entry.digest and isinstance(eps, float))
+        if entry.digest in partly and radii:
+            name = entry.name if entry.kind == "fixed-budget" else f"by-products of {entry.name}"
+            texts.append(f"{name} at {', '.join(radius_text(eps, entry.norm_name) for eps in radii)}")
+        elif any(digest == entry.digest for digest, _ in calls):
+            texts.append(entry.name)
+    return tuple(texts)
 
 
 def _images(samples: Iterable[int]) -> str:

@@ -13,9 +13,9 @@ from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun,
 from segrobust.evaluation.reporting.format import percent, radius_text
 from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.evaluation.reporting.html.page import Banner, Page, Plot
-from segrobust.evaluation.reporting.html.plots import DASHES, METRICS, Style, chosen_norms, curve, norm_axis, steps
+from segrobust.evaluation.reporting.html.plots import DASHES, METRICS, Style, curve, norm_axis, norms_of, steps
 from segrobust.evaluation.reporting.run_files import RunFiles
-from segrobust.evaluation.reporting.score_lines import score_lines, strongest
+from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines, strongest
 from segrobust.functional.norms import NormName
 
 
@@ -71,7 +71,8 @@ def _warnings(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) 
             yield Banner(status="warn", title="Optimistic", text=f"{c.label}: {c.run.selection.warning}")
     dropped = tuple(f"{c.label}: {', '.join(c.dropped)}" for c in compared_runs if c.dropped)
     if dropped:
-        yield Banner(status="warn", title="Left out", text="Attacks that not all of the runs have.", items=dropped)
+        text = "Attacks and radii that not all of the runs have: the strongest of several depends on which they are."
+        yield Banner(status="warn", title="Left out", text=text, items=dropped)
 
 
 def _plots(runs: Sequence[RunFiles]) -> Iterable[Plot]:
@@ -119,8 +120,6 @@ def _curves(compared_runs: Sequence[ComparedRun], name: NormName) -> Iterable[di
 
 def _steps(compared_runs: Sequence[ComparedRun], name: NormName) -> Iterable[dict[str, object]]:
     for number, c in enumerate(compared_runs):
-        entries = [entry for entry in c.run.summary.minimal_norm if entry.norm_name == name]
-        for index, entry in enumerate(entries):
+        for index, entry in enumerate(norm_lines(c.run.summary).get(name, ())):
             style = Style(Style.number(number).color, "", DASHES[index % 4])
-            norms = chosen_norms(c.run.records, c.run.summary, entry.digest)
-            yield steps(norms, name, style, f"{c.label}: {entry.attack}")
+            yield {**steps(norms_of(c.run.records, entry), entry, style, c.label), "off": index > 0}

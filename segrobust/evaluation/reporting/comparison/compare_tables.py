@@ -5,18 +5,21 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from segrobust.evaluation.numbers.smallest_norm import smallest_norms
+from segrobust.evaluation.numbers.summary import NormLine, SmallestNormSummary
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
 from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
+from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, rows_of
 from segrobust.evaluation.reporting.html.page_text import facts
-from segrobust.evaluation.reporting.score_lines import strongest
+from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
 from segrobust.functional.norms import NormName
 from segrobust.metrics import geometric_mean_ratio
 
 
 def headline_table(compared_runs: Sequence[ComparedRun]) -> Table:
     """One row per run: clean scores, what is left by radius, median norms."""
-    attacks = list(dict.fromkeys((e.digest, e.attack) for c in compared_runs for e in c.run.summary.minimal_norm))
+    attacks = {_key(entry): _norm_name(entry) for c in reversed(compared_runs) for entry in _norm_lines(c)}
     found = {(e.norm_name, s.eps) for c in compared_runs for e in strongest(c.run.summary) for s in e.scores}
     radii = sorted(found, key=lambda key: (key[0] != "linf", key))
     heads = [f"mIoU^D at {radius_text(eps, name)}" for name, eps in radii]
@@ -25,26 +28,41 @@ def headline_table(compared_runs: Sequence[ComparedRun]) -> Table:
         head=(
             *("run", "images", "clean mIoU^D, %", "clean aAcc, %"),
             *heads,
-            *(f"median norm (IQR), {name}" for _, name in attacks),
+            *(f"median norm (IQR), {name}" for name in attacks.values()),
         ),
-        rows=tuple(_headline_row(c, radii, [digest for digest, _ in attacks]) for c in compared_runs),
+        rows=tuple(_headline_row(c, radii, attacks) for c in compared_runs),
         note="upper bounds: at each eps those of the attack that leaves the lowest mIoU^D; norms with failures as "
         "infinite. A badge is the worst status of a run's checks",
         sortable=True,
     )
 
 
-def _headline_row(c: ComparedRun, radii: Sequence[tuple[NormName, float]], digests: Sequence[str]) -> tuple[Cell, ...]:
+def _norm_lines(c: ComparedRun) -> tuple[NormLine, ...]:
+    return tuple(entry for entries in norm_lines(c.run.summary).values() for entry in entries)
+
+
+def _key(entry: NormLine) -> frozenset[str]:
+    return frozenset(entry.digests)
+
+
+def _norm_name(entry: NormLine) -> str:
+    """The attack; of several also the norm, because no name of theirs tells it."""
+    return f"{entry.label}, {NORM_LABELS[entry.norm_name]}" if isinstance(entry, SmallestNormSummary) else entry.label
+
+
+def _headline_row(
+    c: ComparedRun, radii: Sequence[tuple[NormName, float]], attacks: Iterable[frozenset[str]]
+) -> tuple[Cell, ...]:
     clean = c.run.summary.clean
     left = {(e.norm_name, s.eps): s.miou for e in strongest(c.run.summary) for s in e.scores}
-    norms = {e.digest: number_cell(median_and_quartiles(e), e.norms.median) for e in c.run.summary.minimal_norm}
+    norms = {_key(e): number_cell(median_and_quartiles(e), e.norms.median) for e in _norm_lines(c)}
     return (
         Cell(text=c.label, status=c.run.status_of() if c.run.checks else ""),
         Cell(text=str(c.run.summary.num_images)),
         _percent(math.nan if clean is None else clean.miou),
         _percent(math.nan if clean is None else clean.accuracy),
         *(_percent(left.get(key, math.nan), strong=True) for key in radii),
-        *(norms.get(digest, Cell(text="-")) for digest in digests),
+        *(norms.get(key, Cell(text="-")) for key in attacks),
     )
 
 
@@ -52,16 +70,18 @@ def ratio_table(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
     """Norms of each run over those of the first, image by image."""
     base, *others = compared_runs
     rows = []
-    for entry in base.run.summary.minimal_norm:
+    for entry in _norm_lines(base):
         for other in others:
-            ours, theirs = (_norms(c, entry.digest) for c in (other, base))
+            ours, theirs = (
+                {r.sample_id: r.norm for r in smallest_norms(c.run.records, entry.digests)} for c in (other, base)
+            )
             shared = sorted(ours.keys() & theirs.keys())
             if shared and base.run.manifest.data == other.run.manifest.data:
                 a, b = (torch.tensor([n[i] for i in shared], dtype=torch.float64) for n in (ours, theirs))
                 found = geometric_mean_ratio(a, b)
                 counts = (found.num_both, found.num_only_a, found.num_only_b, found.num_neither, found.num_zero)
                 ratio = "-" if math.isnan(found.ratio) else f"{found.ratio:.3f}"
-                rows.append([f"{other.label} / {base.label}", entry.attack, ratio, *map(str, counts)])
+                rows.append([f"{other.label} / {base.label}", _norm_name(entry), ratio, *map(str, counts)])
     if rows:
         yield Table(
             title="Ratios of norms, image by image",
@@ -70,12 +90,6 @@ def ratio_table(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
             note="above 1: the first needs larger perturbations. Over images that are broken in both runs; images of "
             "norm 0 are wrong without attack and have no ratio",
         )
-
-
-def _norms(compared_run: ComparedRun, digest: str) -> dict[int, float]:
-    left_out = {image.sample_id for image in compared_run.run.summary.flagged}
-    found = [r for r in compared_run.run.records if (r.kind, r.digest) == ("minimal-norm", digest)]
-    return {record.sample_id: record.norm for record in found if record.sample_id not in left_out}
 
 
 def class_tables(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:

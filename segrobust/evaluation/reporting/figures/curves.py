@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segrobust.evaluation.numbers.summary import Scores, Summary
+from segrobust.evaluation.numbers.smallest_norm import smallest_norms
+from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName
 
@@ -23,7 +25,8 @@ _GREY: Final = "#555555"
 def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName) -> Figure:
     """The share of images broken within eps: the distribution of minimal norms, and points of fixed-budget attacks.
 
-    A minimal-norm attack that fails on some images ends in a plateau below 100 %. The axis is logarithmic.
+    A minimal-norm attack that fails on some images ends in a plateau below 100 %. The smallest norms of several attacks
+    are thick. The axis is logarithmic.
 
     Args:
         records: of the evaluation; norms are read from these.
@@ -33,30 +36,24 @@ def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName
     Raises:
         ValueError: no attack of this norm.
     """
-    left_out = {image.sample_id for image in summary.flagged}
-    entries = [entry for entry in summary.minimal_norm if entry.norm_name == norm_name]
+    entries = norm_lines(summary).get(norm_name, ())
     budgets = [entry for entry in summary.fixed_budget if entry.norm_name == norm_name]
     if not entries and not budgets:
         raise ValueError(f"no attack in {norm_name} was recorded; there is nothing to draw")
-    norms = {
-        entry.digest: sorted(
-            record.norm
-            for record in records
-            if record.kind == "minimal-norm" and record.digest == entry.digest and record.sample_id not in left_out
-        )
-        for entry in entries
-    }
+    norms = {e.label: sorted(record.norm for record in smallest_norms(records, e.digests)) for e in entries}
     figure, axes = _axes("images broken within eps, %", norm_name)
     positive = [norm for values in norms.values() for norm in values if 0 < norm < math.inf]
     radii = [scores.eps for entry in budgets for scores in entry.scores]
     low, high = 0.7 * min([*positive, *radii], default=1 / 255), 1.4 * max([*positive, *radii], default=8 / 255)
     unit = _unit(norm_name)
-    for index, entry in enumerate(entries):
-        xs, ys = _steps(norms[entry.digest], low, high)
-        failed = sum(map(math.isinf, norms[entry.digest]))
-        label = entry.attack if not failed else f"{entry.attack} ({failed} of {len(norms[entry.digest])} not broken)"
-        axes.step([x * unit for x in xs], ys, where="post", color=_COLORS[index % 7], label=label, linewidth=2)
-    for index, budget in enumerate(budgets, start=len(entries)):
+    combined = sum(isinstance(entry, SmallestNormSummary) for entry in entries)
+    for index, (label, values) in enumerate(norms.items(), start=-combined):
+        xs, ys = _steps(values, low, high)
+        failed = sum(map(math.isinf, values))
+        told = label if not failed else f"{label} ({failed} of {len(values)} not broken)"
+        color, width = (_style(index)[0], 2.0) if index >= 0 else (_COLORS[6], 3.2)
+        axes.step([x * unit for x in xs], ys, where="post", color=color, label=told, linewidth=width)
+    for index, budget in enumerate(budgets, start=len(entries) - combined):
         xs, ys = [s.eps * unit for s in budget.scores], [100 * s.asr for s in budget.scores]
         color, marker = _style(index)
         label = f"{budget.attack} at fixed eps"

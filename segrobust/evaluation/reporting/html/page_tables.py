@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 from segrobust.evaluation.checks import Status
-from segrobust.evaluation.numbers.summary import BOUND_ANY, BOUND_NORM, Cost, Scores, Summary
-from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
+from segrobust.evaluation.numbers.summary import BOUND_ANY, Cost, Scores, Summary
+from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text
 from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, rows_of
 from segrobust.evaluation.reporting.run_files import RunFiles
-from segrobust.evaluation.reporting.score_lines import Line, score_lines, strongest
+from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.functional.norms import NormName
 
 Row = tuple[Cell, ...]
@@ -17,16 +17,14 @@ Row = tuple[Cell, ...]
 
 def norm_tables(run: RunFiles) -> Iterable[Table]:
     """Minimal-norm attacks, one table per norm."""
-    entries = run.summary.minimal_norm
-    for name in sorted({entry.norm_name for entry in entries}, key=_norm_order):
-        chosen = [entry for entry in entries if entry.norm_name == name]
+    for name, chosen in norm_lines(run.summary).items():
         radii = [f"ASR at {radius_text(eps, name)}" for eps in chosen[0].norms.eps]
         yield Table(
             title=f"Minimal norms, {NORM_LABELS[name]}",
             head=("attack", "images", "ASR, %", "median (IQR)", *radii, "APSR (clean), %", "passes", "s/image"),
             rows=tuple(
                 (
-                    _attack(run, entry.attack, entry.digest),
+                    _attack(run, entry.label, *entry.digests),
                     Cell(text=str(entry.norms.num_images)),
                     _percent(entry.norms.asr),
                     number_cell(median_and_quartiles(entry), entry.norms.median, strong=True),
@@ -36,7 +34,7 @@ def norm_tables(run: RunFiles) -> Iterable[Table]:
                 )
                 for entry in chosen
             ),
-            note=BOUND_NORM,
+            note=norms_note(chosen),
         )
 
 

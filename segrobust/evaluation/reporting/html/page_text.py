@@ -31,7 +31,9 @@ HOW_TO_READ: Final = (
     ),
     (
         "Minimal norm",
-        "A failure counts as infinite in every quantile, and as the plateau of the curve; it is never dropped.",
+        "A failure counts as infinite in every quantile, and as the plateau of the curve; it is never dropped. "
+        "Smallest of several attacks: for each image the smallest norm that any of them finds, over the images that "
+        "all were run on. More attacks can only lower it, so compare it among the same attacks.",
     ),
     (
         "Worst case and by-product",

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from segrobust.evaluation.numbers.summary import Interval, Scores, Summary
+from segrobust.evaluation.numbers.smallest_norm import smallest_norms
+from segrobust.evaluation.numbers.summary import Interval, NormLine, Scores, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.headline import NORM_LABELS
-from segrobust.evaluation.reporting.score_lines import Line, score_lines, strongest
+from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName
 
@@ -70,9 +71,8 @@ def report_series(summary: Summary, records: Sequence[Record], classes: Sequence
                 if found.norm_name == name
             ],
             "steps": [
-                steps(chosen_norms(records, summary, e.digest), name, styles[e.digest], e.attack)
-                for e in summary.minimal_norm
-                if e.norm_name == name
+                steps(norms_of(records, entry), entry, _norm_style(entry, styles))
+                for entry in norm_lines(summary).get(name, ())
             ],
             "points": [
                 points(e.scores, name, styles[e.digest], e.attack) for e in summary.fixed_budget if e.norm_name == name
@@ -109,23 +109,23 @@ def curve(line: Line, clean: Scores | None, style: Style, label: str) -> dict[st
     }
 
 
-def chosen_norms(records: Iterable[Record], summary: Summary, digest: str) -> list[float]:
-    """Norms of an attack over the images that count."""
-    left_out = {image.sample_id for image in summary.flagged}
-    return [r.norm for r in records if (r.kind, r.digest) == ("minimal-norm", digest) and r.sample_id not in left_out]
+def norms_of(records: Iterable[Record], entry: NormLine) -> list[float]:
+    """Norms over the images that count, of one attack or the smallest of several."""
+    return [record.norm for record in smallest_norms(records, entry.digests)]
 
 
-def steps(norms: Sequence[float], name: NormName, style: Style, label: str) -> dict[str, object]:
+def steps(norms: Sequence[float], entry: NormLine, style: Style, run: str = "") -> dict[str, object]:
     """The distribution function in percent; failures are its plateau. Thinned out where images are very many."""
     finite = sorted(norm for norm in norms if math.isfinite(norm))
     shares = [100 * (index + 1) / len(norms) for index in range(len(finite))]
     every = max(1, -(-len(finite) // _MOST_STEPS))
     shown = [index for index in range(len(finite)) if index % every == every - 1 or index == len(finite) - 1]
     return {
-        "label": label,
+        "label": f"{run}: {entry.label}" if run else entry.label,
+        "scope": "worst case" if isinstance(entry, SmallestNormSummary) else "attack",
         "color": style.color,
         "dash": style.dash,
-        "x": [_scaled(finite[index], name) for index in shown],
+        "x": [_scaled(finite[index], entry.norm_name) for index in shown],
         "y": [round(shares[index], 3) for index in shown],
         "num": len(norms),
         "failed": len(norms) - len(finite),
@@ -145,6 +145,10 @@ def points(scores: Sequence[Scores], name: NormName, style: Style, label: str) -
 
 def _line_style(line: Line, styles: dict[str, Style]) -> Style:
     return Style(WORST_COLOR, "circle-open") if line.scope == "worst case" else styles[line.digests[0]]
+
+
+def _norm_style(entry: NormLine, styles: dict[str, Style]) -> Style:
+    return Style(WORST_COLOR, "") if isinstance(entry, SmallestNormSummary) else styles[entry.digest]
 
 
 def _scaled(eps: float, name: NormName) -> float:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
-from segrobust.evaluation.reporting.headline import headline
+from segrobust.evaluation.reporting.format import norm_source, norm_text, percent, radius_text
+from segrobust.evaluation.reporting.headline import NORM_LABELS, headline
 from segrobust.evaluation.reporting.html.page import Banner, Page, Plot, Stat
 from segrobust.evaluation.reporting.html.page_panels import choose_panels
 from segrobust.evaluation.reporting.html.page_tables import (
@@ -25,7 +25,7 @@ from segrobust.evaluation.reporting.html.page_tables import (
 from segrobust.evaluation.reporting.html.page_text import HOW_TO_READ, commands, facts
 from segrobust.evaluation.reporting.html.plots import report_series
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.score_lines import strongest
+from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import portable, replace_file
 
@@ -150,7 +150,8 @@ def _plots(summary: Summary) -> Iterable[Plot]:
             key="norms",
             title="Share of images broken within eps",
             note="Distribution of minimal norms, a lower bound on the success rate at every eps; what a curve lacks to "
-            "100 % at its right end was not broken. Markers: fixed-budget attacks.",
+            "100 % at its right end was not broken. Thick: per image the smallest norm of all attacks. Markers: "
+            "fixed-budget attacks.",
         )
 
 
@@ -174,13 +175,14 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
             value=f"{percent(scores.miou)} %",
             note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %",
         )
-    for entry in summary.minimal_norm[:1]:
+    for entry in strongest_norms(summary):
         norms = entry.norms
         low, high = norm_text(norms.lower_quartile, entry.norm_name), norm_text(norms.upper_quartile, entry.norm_name)
         yield Stat(
-            label="median minimal norm",
+            label=f"median minimal norm, {NORM_LABELS[entry.norm_name]}",
             value=norm_text(norms.median, entry.norm_name),
-            note=f"IQR {low} to {high}; {entry.attack} breaks {percent(norms.asr)} % of {norms.num_images} images",
+            note=f"IQR {low} to {high}; {percent(norms.asr)} % of {norms.num_images} images are broken "
+            f"({norm_source(entry)})",
         )
     passed = sum(check.status == "ok" for check in run.checks)
     if run.checks:

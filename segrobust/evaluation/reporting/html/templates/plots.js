@@ -59,7 +59,7 @@ function normTraces(norm, shown) {
     const start = first ? s.y[first - 1] : 0, last = s.y.length ? s.y[s.y.length - 1] : 0;
     return {
       x: [low, ...s.x.slice(first), high], y: [start, ...s.y.slice(first), last], name: plain(s.label), mode: "lines",
-      line: { shape: "hv", color: s.color, dash: s.dash, width: 2.4 },
+      line: { shape: "hv", color: s.color, dash: s.dash, width: s.scope === "worst case" ? 3.5 : 2.4 },
       hovertemplate: `<b>%{fullData.name}</b><br>ASR at eps %{x:.3~f}${norm.unit}: %{y:.1f} %<br>${s.failed} of ${s.num} images not broken<extra></extra>`,
     };
   });

@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -212,8 +213,14 @@ def test_an_unfinished_run_says_so(tmp_path, finished):
     (tmp_path / "records" / "rank000.jsonl").write_text("".join(r.to_line() + "\n" for r in report.records[:-4]))
     partial = summarize_run(tmp_path)
     assert partial.missing == 4
-    assert "4 records are missing" in str(partial)
+    text = str(partial)
+    assert "4 records are missing" in text
     assert not RunDirectory(tmp_path).summary.exists()
+    named = [Path(line.split(maxsplit=1)[1]) for line in text.splitlines() if str(tmp_path) in line]
+    assert named == [tmp_path / "records"]
+    assert "last evaluation that was finished" not in text
+    RunDirectory(tmp_path).summary.write_text("{}")
+    assert "report and summary are those of the last evaluation that was finished here" in str(summarize_run(tmp_path))
 
 
 def test_what_is_no_run_is_refused(tmp_path):

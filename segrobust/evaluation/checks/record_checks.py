@@ -230,14 +230,15 @@ def check_minimal_norms(a: Group, b: Group) -> Iterator[Check]:
     if a[0].norm_name != b[0].norm_name or not pairs:
         return
     apart = [pair for pair in pairs if max(pair) > min(pair) and max(pair) >= _APART * min(pair)]
-    better = [sum(x < y for x, y in apart), sum(y < x for x, y in apart)]
+    better = [(sum(x < y for x, y in apart), sum(x < y for x, y in pairs))]
+    better += [(sum(y < x for x, y in apart), sum(y < x for x, y in pairs))]
     loose, tight = (a[0], b[0]) if better[0] <= better[1] else (b[0], a[0])
     broken = [(x, y) if loose is a[0] else (y, x) for x, y in pairs if isfinite(max(x, y)) and min(x, y) > 0]
     ratio = (
         f"the norms of {loose.attack} are {geometric_mean([x / y for x, y in broken]):.2f} times those of "
         f"{tight.attack} (geometric mean over {len(broken)} images that both break)"
         if broken
-        else "both break no image"
+        else "no image is broken by both with a norm above 0"
     )
     yield make_check(
         "minimal norms",

@@ -47,7 +47,9 @@ def norms_note(entries: Sequence[NormLine]) -> str:
     parts = [entries[0].bound]
     for entry in entries:
         if isinstance(entry, SmallestNormSummary):
-            parts.append(f"{norm_source(entry)} of {entry.norms.num_images} images, equals counted for each")
+            parts.append(
+                f"{norm_source(entry)} of {entry.norms.num_images} images that all were run on, equals counted for each"
+            )
             for found in entry.found_by:
                 missed = f", and fails on {found.num_missed} images that another breaks" if found.num_missed else ""
                 if found.ratio >= 1.005:

@@ -195,3 +195,42 @@ def test_images_without_valid_pixels_are_left_out():
     (void, *_) = (r for r in real_records() if r.flags)
     records = [clean(0), fixed("p", 0.5), replace(void, digest="p", attack="p", kind="fixed-budget", eps=EPS[0])]
     assert found_in(records)["monotone", "p"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("loose", "tight", "status", "told"),
+    [
+        ((8, 8, 8, 8), (3.5, 3.5, 3.5, 3.5), "warn", ("on 4 of 4 images", "2.29 times")),
+        ((8, 8, 8, 8), (4, 4, 4, 7), "warn", ("on 3 of 4 images",)),
+        ((8, 8, 8, 8), (4, 4, 7, 7), "ok", ("on 2 of 4 images",)),
+        ((7, 7, 7, 7), (4, 4, 4, 4), "ok", ("on 0 of 4 images", "1.75 times")),
+        (
+            (float("inf"),) * 4,
+            (4, 4, 4, 4),
+            "warn",
+            ("on 4 of 4 images", "no image is broken by both", "4 images are broken"),
+        ),
+        ((float("inf"),) * 4, (float("inf"),) * 4, "ok", ("on 0 of 4 images",)),
+        ((0, 0, 0, 0), (0, 0, 0, 0), "ok", ("on 0 of 4 images",)),
+        ((8, 8, 3, 8), (4, 4, 6, 4), "warn", ("on 4 of 4 images",)),
+    ],
+)
+def test_two_minimal_norm_attacks_that_differ_are_told(loose, tight, status, told):
+    records = [minimal("m", norm / 255, i) for i, norm in enumerate(loose)]
+    records += [minimal("f", norm / 255, i) for i, norm in enumerate(tight)]
+    for ordered in (records, records[::-1]):
+        check = next(check for key, check in found_in(ordered).items() if key[0] == "minimal norms")
+        assert check.status == status, check
+        assert "m and f" in check.detail or "f and m" in check.detail
+        for text in told:
+            assert text in check.detail
+        if status == "warn":
+            assert check.attacks == ("m",)
+            assert "give m more steps" in check.mend
+            assert "not m alone" in check.mend
+
+
+def test_minimal_norms_are_compared_over_common_images_of_one_norm():
+    records = [*(minimal("m", 0.1, i) for i in range(3)), minimal("f", 0.1, 0), minimal("a", 0.01, 1, norm_name="l2")]
+    (check,) = (check for key, check in found_in(records).items() if key[0] == "minimal norms")
+    assert "on 0 of 1 images" in check.detail

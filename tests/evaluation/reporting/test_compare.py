@@ -66,6 +66,58 @@ def test_attacks_that_not_all_have_are_left_out_and_named(runs, tmp_path):
     assert not [c for norm in data["norms"] for c in norm["curves"] if "pgd" in c["label"] or "mine" in c["label"]]
 
 
+def add_attack(path, name, factor, radii=()):
+    """A minimal-norm attack whose norms are those of alma times a factor; with radii, a fixed-budget attack instead."""
+    manifest = Manifest.read(RunDirectory(path).manifest)
+    alma = next(entry for entry in manifest.attacks if entry.name == "alma")
+    names = {"attack": name, "digest": f"digest of {name}"}
+    found = [r for r in read_records(path) if r.digest == alma.digest and r.eps == "min"]
+    made = [replace(r, **names, norm=r.norm * factor) for r in found]
+    if radii:
+        made = [replace(r, **names, kind="fixed-budget", eps=eps, norm=eps) for r in found for eps in radii]
+    entry = replace(alma, name=name, digest=names["digest"], eps=tuple(radii) or alma.eps)
+    entry = replace(entry, kind=made[0].kind, attack=f"{name}()")
+    change(path, attacks=(*manifest.attacks, entry))
+    with (path / "records" / "rank000.jsonl").open("a") as shard:
+        shard.writelines(r.to_line() + "\n" for r in made)
+
+
+def norms_of(path, name):
+    return {r.sample_id: r.norm for r in read_records(path) if (r.attack, r.eps) == (name, "min") and not r.flags}
+
+
+def test_the_smallest_norms_are_those_of_shared_attacks(runs, tmp_path):
+    """An attack that one run has alone must not make its smallest norms smaller."""
+    add_attack(runs[0], "tighter", 0.01)
+    for path, factor in zip(runs, (0.5, 2), strict=True):
+        add_attack(path, "fmn", factor)
+    page = compare_runs(runs, tmp_path / "compare.html")
+    (norms,) = json.loads(read(page).scripts[0])["norms"]
+    assert [step["label"] for step in norms["steps"] if not step["off"]] == [
+        "standard: smallest of 2 attacks",
+        "other: smallest of 2 attacks",
+    ]
+    for step, path, name in zip((norms["steps"][0], norms["steps"][3]), runs, ("fmn", "alma"), strict=True):
+        expected = sorted(255 * norm for norm in norms_of(path, name).values() if norm < float("inf"))
+        assert step["x"] == pytest.approx(expected, abs=1e-4)
+    text = text_of(page)
+    assert "standard: pgd, tighter" in text
+    assert text.count("median norm (IQR), smallest of 2 attacks, l_inf") == 1
+    assert "other / standard smallest of 2 attacks, l_inf" in text
+
+
+def test_worst_cases_are_those_of_shared_radii(runs, tmp_path):
+    """A radius that one run has alone lies inside the larger balls of its worst case."""
+    for path, radii in zip(runs, ((16 / 255, 64 / 255), (64 / 255,)), strict=True):
+        add_attack(path, "one", 1, radii)
+        add_attack(path, "two", 1, (64 / 255,))
+    page = compare_runs(runs, tmp_path / "compare.html")
+    assert "standard: pgd, one at 16/255" in text_of(page)
+    (norms,) = json.loads(read(page).scripts[0])["norms"]
+    worst = [curve for curve in norms["curves"] if curve["label"].endswith("worst of 2 attacks")]
+    assert [curve["x"] for curve in worst] == [[0, 64], [0, 64]]
+
+
 def test_ratios_are_those_of_the_images_that_both_break(runs, tmp_path):
     norms = []
     for path in runs:

@@ -2,13 +2,15 @@ import csv
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from evaluation.reporting.runs import EVIL, QUOTES, make_run
 
-from segrobust.evaluation import RunDirectory
+from segrobust.evaluation import Manifest, RunDirectory
 from segrobust.evaluation.checks import Check, write_checks
 from segrobust.evaluation.reporting.csv_export import write_csv
+from segrobust.evaluation.reporting.html.report_page import write_html
 from segrobust.evaluation.reporting.markdown import escape, markdown_table, write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
 
@@ -51,6 +53,29 @@ def test_norms_have_a_row_per_image_with_failures_and_flags(run):
     assert [row["sample_name"] for row in rows] == [f"{QUOTES}{r.sample_id}" for r in found]
     assert [float(row["norm"]) for row in rows] == [r.norm for r in found]
     assert [row["flags"] for row in rows if row["sample_id"] == "2"] == ["no-valid-pixel"]
+
+
+def test_the_smallest_norms_of_several_attacks_are_rows_and_sentences(run):
+    """Added to alma: an attack that finds half of its norms on even images, and twice on odd ones."""
+    found = [r for r in read_run(run).records if r.kind == "minimal-norm"]
+    other = [replace(r, attack="fmn", digest="f", norm=r.norm * (2 if r.sample_id % 2 else 0.5)) for r in found]
+    with (run.records / "rank000.jsonl").open("a") as shard:
+        shard.writelines(r.to_line() + "\n" for r in other)
+    entry = replace(read_run(run).manifest.attacks[0], name="fmn", digest="f", attack="FMN()")
+    manifest = Manifest.read(run.manifest)
+    replace(manifest, attacks=(*manifest.attacks, entry)).write(run.manifest)
+    _, norms, _ = write_csv(run)
+    rows = [row for row in rows_of(norms) if row["attack"] == "smallest of 2 attacks"]
+    expected = {r.sample_id: min(r.norm, o.norm) for r, o in zip(found, other, strict=True) if not r.flags}
+    assert {int(row["sample_id"]): float(row["norm"]) for row in rows} == expected
+    assert {row["digest"] for row in rows if int(row["sample_id"]) % 2 == 0} == {"f"}
+    text = write_markdown(run).read_text()
+    counts = {"alma": sum(i % 2 for i in expected), "fmn": sum(1 - i % 2 for i in expected)}
+    told = ", ".join(f"{name} on {count}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+    assert f"smallest of 2 attacks: {told}" in text
+    assert "| smallest of 2 attacks |" in text
+    page = write_html(run).read_text()
+    assert f"are broken (smallest of 2 attacks: {told})" in page
 
 
 def test_classes_have_names(run):

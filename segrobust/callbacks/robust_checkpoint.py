@@ -41,8 +41,8 @@ class RobustCheckpoint(Checkpoint):
 
     Args:
         monitor: a key that `RobustnessEvaluation` logs. None for the mIoU under the worst of several fixed-budget
-            attacks at the middle radius, else under the first fixed-budget attack, else for the capped mean norm of the
-            first attack.
+            attacks at the middle radius, else under the first fixed-budget attack, else for the capped mean of the
+            smallest norms of several minimal-norm attacks, else that of the first attack.
         dirpath: folder of the files; None for `<save_dir>/<name>/<version>/checkpoints` of the first logger, or
             `checkpoints` in the trainer's `default_root_dir`.
         filename: start of the files' names; epoch, step, monitored value and number of attacked images follow.

@@ -9,7 +9,7 @@ from evaluation.reporting.runs import EVIL, QUOTES, make_run
 
 from segrobust.evaluation import RunDirectory
 from segrobust.evaluation.checks import Check, write_checks
-from segrobust.evaluation.reporting import html
+from segrobust.evaluation.reporting.html import report_page
 from segrobust.evaluation.reporting.html.page_panels import choose_panels
 from segrobust.evaluation.reporting.html.report_page import can_write_html, script_json, write_html
 from segrobust.evaluation.reporting.notable import notable_samples
@@ -140,13 +140,13 @@ def test_panels_that_do_not_fit_are_counted(run):
 
 def test_a_page_stays_below_its_cap(run, monkeypatch):
     size = write_html(run).stat().st_size
-    assert size < html.SIZE_CAP
+    assert size < report_page.SIZE_CAP
     panels, _ = choose_panels(read_run(run), 10**9)
     pictures = sum(len(view.uri) for panel in panels for view in panel.views)
-    library = len(html.plot_library().encode())
-    monkeypatch.setattr(html, "SIZE_CAP", library + html._RESERVED + pictures // 2)
+    library = len(report_page.plot_library().encode())
+    monkeypatch.setattr(report_page, "SIZE_CAP", library + report_page._RESERVED + pictures // 2)
     page = write_html(run)
-    assert page.stat().st_size < html.SIZE_CAP
+    assert page.stat().st_size < report_page.SIZE_CAP
     assert "further panels are left out" in page.read_text("utf-8")
 
 

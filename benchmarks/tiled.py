@@ -7,7 +7,7 @@ the ratios are taken within rounds. For time all sides run in turn in one proces
     python -m benchmarks.tiled --part time
     python -m benchmarks.tiled --part attack
 
-The last one runs ALMA-prox on one drawn scene against the stored network `networks/scenes.safetensors` through windows,
+The last one runs ALMA-prox on one drawn scene against the network of the demo through windows,
 and prints the best norm as it falls.
 """
 
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Literal
 
 import segmentation_models_pytorch as smp
@@ -30,6 +29,7 @@ from segrobust.attacks import AlmaProx
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.data import SyntheticScenes
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, load_weights
+from segrobust.shipped import shipped_path
 
 Part = Literal["memory", "time", "attack"]
 Side = Literal["windows", "graph", "whole"]
@@ -162,7 +162,7 @@ def _scenes_network(window: Size, stride: Size) -> nn.Module:
         classes=9,
     )
     network = SlidingWindow(Normalized(FullResolution(fpn, stride=32)), window, stride)
-    load_weights(network, Path(__file__).parent / "networks" / "scenes.safetensors")
+    load_weights(network, shipped_path("demo/scenes.safetensors"))
     return network.eval().requires_grad_(False)
 
 

@@ -14,8 +14,8 @@ from torchvision import models
 
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import EraseClasses, Targets
-from segrobust.cli import EvaluateCLI, TrainCLI
-from segrobust.cli.evaluate_command import run_name
+from segrobust.cli.evaluate_command import EvaluateCLI, run_name
+from segrobust.cli.train_command import TrainCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.evaluation import plan_attacks
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent / "segrobust"
 FLOORS = {
     "functional": 1,
     "label_space": 1,
+    "shipped": 1,
     "attacks.core": 2,
     "attacks": 3,
     "networks": 3,
@@ -19,6 +20,7 @@ FLOORS = {
     "data": 5,
     "callbacks": 6,
     "cli": 7,
+    "__main__": 8,
 }
 LIGHTNING_FROM = 5
 EVALUATION = (

@@ -33,6 +33,7 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.constraints import discard_hardest
+from segrobust.functional.lengths import Length
 from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin, must_win
 from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
@@ -111,7 +112,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
     num_steps: int = 500
     norm: NormName = "linf"
     criterion: Criterion = field(default_factory=Untargeted)
-    step_size: float = 1e-3
+    step_size: Length = 1e-3
     final_step_ratio: float = 0.1
     initial_multiplier: float | None = None
     initial_penalty: float | None = None

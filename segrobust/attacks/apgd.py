@@ -64,8 +64,7 @@ class APGD(PixelLossAttack[APGDState]):
         eps: radius, image units; None if every call gives its own.
         norm: `"linf"` or `"l2"`.
         loss: what is climbed, a `PixelLoss`.
-        random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
-            needs `sample_ids`.
+        random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2).
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """

@@ -8,6 +8,7 @@ from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_eps
 from segrobust.attacks.core.tracker import Tracker
 from segrobust.attacks.core.wrapper import Wrapper
+from segrobust.functional.lengths import Length
 from segrobust.functional.projections import project
 
 
@@ -25,7 +26,7 @@ class Clipped(Wrapper):
 
     minimal_norm: ClassVar[bool] = False
 
-    eps: float | None = None
+    eps: Length | None = None
 
     def __post_init__(self) -> None:
         if not self.attack.minimal_norm:

@@ -33,7 +33,7 @@ class CosPGD(PGD):
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"` or `"l2"`.
         loss: what is climbed; `CosPGDLoss(activation="sigmoid")` as in SEA's reimplementation.
-        random_start: start at a random point of the ball; needs `sample_ids`.
+        random_start: start at a random point of the ball.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """

@@ -27,6 +27,7 @@ from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.margins import margin
 from segrobust.functional.norms import NormName, norm, per_image
 
@@ -63,7 +64,7 @@ class DAG(IterativeAttack[DAGState]):
     minimal_norm: ClassVar[bool] = True
 
     num_steps: int = 200
-    step_size: float | None = None
+    step_size: Length | None = None
     norm: NormName = "linf"
     criterion: Criterion = field(default_factory=Untargeted)
 

@@ -32,6 +32,7 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels, check_loss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName, norm, per_image
 from segrobust.functional.schedules import cosine_decay
 
@@ -70,7 +71,7 @@ class DDN(IterativeAttack[DDNState]):
 
     num_steps: int = 500
     gamma: float = 0.05
-    initial_radius: float = 1.0
+    initial_radius: Length = 1.0
     levels: int | None = None
     loss: PixelLoss = field(default_factory=CrossEntropy)
     norm: NormName = "l2"

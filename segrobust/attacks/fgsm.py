@@ -34,7 +34,7 @@ class RSFGSM(ProjectedAscent):
     """FGSM from a random start, fixed-budget, l_inf, untargeted or targeted (Wong, Rice and Kolter, ICLR 2020).
 
     From a uniform point of the ball one step of `step_ratio * eps` along the sign of the gradient, projected back: the
-    attack of fast adversarial training. Needs `sample_ids`.
+    attack of fast adversarial training.
 
     Args:
         eps: radius, image units; None if every call gives its own.

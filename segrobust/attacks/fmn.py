@@ -33,6 +33,7 @@ from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.margins import margin as class_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
@@ -84,7 +85,7 @@ class FMN(IterativeAttack[FMNState]):
     minimal_norm: ClassVar[bool] = True
 
     num_steps: int = 500
-    step_size: float | None = None
+    step_size: Length | None = None
     gamma: float = 0.05
     margin: CountedMargins = "masked"
     norm: NormName = "linf"

@@ -22,6 +22,7 @@ from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.random_start import random_start
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.pixel_losses import kl_divergence
 from segrobust.functional.steps import steepest_ascent
@@ -40,9 +41,9 @@ class PGDKLState:
 class KLPGD(BallAttack[PGDKLState]):
     """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
 
-    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation); needs `sample_ids`. The labels
-    serve to judge, not to attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs
-    one forward more than PGD.
+    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation). The labels serve to judge, not
+    to attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs one forward more
+    than PGD.
 
     Args:
         num_steps: gradient steps.
@@ -57,7 +58,7 @@ class KLPGD(BallAttack[PGDKLState]):
     random_start: ClassVar[bool] = True
 
     num_steps: int = 10
-    step_size: float = 2 / 255
+    step_size: Length = 2 / 255
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from segrobust.attacks.core.attack import check_step_size
 from segrobust.attacks.core.ball import PixelLossAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 
 MEAN_MEMORY, SQUARE_MEMORY = 0.9, 0.999
@@ -50,7 +51,7 @@ class PAdam(PixelLossAttack[PAdamState]):
         step_size: Adam's step, image units.
         norm: `"linf"`.
         loss: what is climbed, a `PixelLoss`.
-        random_start: start at a uniform point of the ball; needs `sample_ids`.
+        random_start: start at a uniform point of the ball.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """
@@ -58,7 +59,7 @@ class PAdam(PixelLossAttack[PAdamState]):
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
 
     num_steps: int = 200
-    step_size: float = 2 / 255
+    step_size: Length = 2 / 255
     random_start: bool = True
     seed: int = 0
 

@@ -37,6 +37,7 @@ from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import margin, margin_scale
 from segrobust.functional.norms import NormName
@@ -99,7 +100,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
     num_steps: int = 500
     norm: NormName = "linf"
     criterion: Criterion = field(default_factory=Untargeted)
-    step_size: float = 1e-2
+    step_size: Length = 1e-2
     published: bool = False
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from segrobust.attacks.core.ball import PixelLossAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import per_image
 from segrobust.functional.steps import steepest_ascent
 
@@ -52,14 +53,13 @@ class PGD(ProjectedAscent):
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"` or `"l2"`.
         loss: what is climbed, a `PixelLoss`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
-        random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2);
-            needs `sample_ids`.
+        random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2).
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """
 
     num_steps: int = 40
-    step_size: float | None = None
+    step_size: Length | None = None
     step_ratio: float | None = None
     random_start: bool = False
     seed: int = 0

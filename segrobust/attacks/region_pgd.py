@@ -23,6 +23,7 @@ from segrobust.attacks.core.ball import BallAttack
 from segrobust.attacks.core.losses import CrossEntropy, Pixels
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.steps import steepest_ascent
 
@@ -40,16 +41,15 @@ class RegionPGD(BallAttack[RegionPGDState]):
     """PGD with the region weights of RP-PGD, fixed-budget, l_inf, untargeted or targeted.
 
     The cross-entropy of a pixel weighs `(2 N - i) / 2 N` while it has never been broken, `(i - 1) / 2 N` once it has
-    been, and `1 / 2 N` if it was from the start. Needs `sample_ids` for its random start. Of all iterates the one that
-    breaks most pixels is returned (paper: the last). The released code has other weights, one of which is negative at
-    the first step.
+    been, and `1 / 2 N` if it was from the start. Of all iterates the one that breaks most pixels is returned (paper:
+    the last). The released code has other weights, one of which is negative at the first step.
 
     Args:
         num_steps: gradient steps; the paper's tables have 3 to 100.
         eps: radius, image units; None if every call gives its own. The paper's is 0.03.
         step_size: step, image units.
         norm: `"linf"`.
-        random_start: start at a random point of the ball; needs `sample_ids`.
+        random_start: start at a random point of the ball.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """
@@ -57,7 +57,7 @@ class RegionPGD(BallAttack[RegionPGDState]):
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
 
     num_steps: int = 40
-    step_size: float = 0.01
+    step_size: Length = 0.01
     random_start: bool = True
     seed: int = 0
 

@@ -15,8 +15,6 @@ from segrobust.attacks.ensemble import run_in_turn
 class Restarts(Wrapper):
     """Several runs of an attack: the first as it is, the others from random starts; the best counts.
 
-    Needs `sample_ids`.
-
     Args:
         attack: one with a random start and its seed, such as `PGD`.
         num_runs: at least 2.

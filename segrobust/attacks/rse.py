@@ -18,6 +18,7 @@ from segrobust.attacks.dag import DAG
 from segrobust.attacks.ensemble import Ensemble
 from segrobust.attacks.padam import PAdam
 from segrobust.attacks.pdpgd import PDPGD
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 
 
@@ -41,7 +42,7 @@ class RSE(Ensemble):
     minimal_norm: ClassVar[bool] = False
     norm: ClassVar[NormName] = "linf"
 
-    eps: float | None = None
+    eps: Length | None = None
     seed: int = 0
     criterion: Criterion = field(default_factory=Untargeted)
 

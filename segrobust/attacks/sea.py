@@ -14,6 +14,7 @@ from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.losses import Balanced, JensenShannon, Masked, PixelLoss
 from segrobust.attacks.ensemble import Ensemble
 from segrobust.attacks.shrinking import ShrinkingRadius
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 
 
@@ -42,7 +43,7 @@ class SEA(Ensemble):
     norm: ClassVar[NormName] = "linf"
 
     num_steps: int = 300
-    eps: float | None = None
+    eps: Length | None = None
     class_pixels: tuple[float, ...] | None = None
     seed: int = 0
     criterion: Criterion = field(default_factory=Untargeted)

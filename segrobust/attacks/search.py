@@ -11,6 +11,7 @@ from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_eps
 from segrobust.attacks.core.tracker import Tracker
 from segrobust.attacks.core.wrapper import Wrapper
+from segrobust.functional.lengths import Length
 from segrobust.functional.projections import project
 
 GROWTH = 4.0  # of a radius at which nothing has succeeded yet
@@ -45,8 +46,8 @@ class MinimalNormSearch(Wrapper):
     minimal_norm: ClassVar[bool] = True
 
     num_rounds: int = 13
-    initial_eps: float | None = None
-    max_eps: float | None = None
+    initial_eps: Length | None = None
+    max_eps: Length | None = None
     warm_start: bool = True
     bisection: Bisection = "log"
 

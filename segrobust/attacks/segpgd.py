@@ -31,7 +31,7 @@ class SegPGD(PGD):
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"`, the paper's, or `"l2"`.
         loss: what is climbed.
-        random_start: start at a random point of the ball; needs `sample_ids`.
+        random_start: start at a random point of the ball.
         seed: of the random start, together with the sample id.
         criterion: what breaks a pixel and how many make a success.
     """

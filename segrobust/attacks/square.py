@@ -31,6 +31,7 @@ from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_classes
 from segrobust.attacks.core.random_start import image_generators
 from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
 
@@ -54,8 +55,7 @@ class Square(Attack):
 
     Here the first query is the clean image (or the warm start, which replaces the random one too), so that a result is
     never worse than that. The paper's random start comes second and is a try like any other (paper: it is kept in any
-    case). An image whose valid pixels are all broken stops. Costs at most `num_queries` forwards, no backwards; needs
-    `sample_ids`.
+    case). An image whose valid pixels are all broken stops. Costs at most `num_queries` forwards, no backwards.
 
     Args:
         num_queries: forwards for each image, at least 2; must be given.
@@ -71,7 +71,7 @@ class Square(Attack):
     norms: ClassVar[tuple[NormName, ...]] = ("linf", "l2")
 
     num_queries: int | None = None
-    eps: float | None = None
+    eps: Length | None = None
     norm: NormName = "linf"
     p_init: float = 0.8
     loss: PixelLoss = field(default_factory=Margin)

@@ -24,6 +24,7 @@ from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import plan_attacks, preset
 from segrobust.evaluation.run.records import Record, merge_records
+from segrobust.functional.lengths import Length
 from segrobust.label_space import LabelSpace
 from segrobust.networks import weights_digest
 from segrobust.tasks.log_directory import log_directory
@@ -86,7 +87,7 @@ class RobustnessEvaluation(Callback):
         *,
         every_n_epochs: int = 5,
         max_images: int | None = 8,
-        eps: Sequence[float] | None = (2 / 255, 4 / 255, 8 / 255),
+        eps: Sequence[Length] | None = (2 / 255, 4 / 255, 8 / 255),
         network: NetworkPlace = "network",
         image: Entry = "image",
         mask: Entry = "mask",

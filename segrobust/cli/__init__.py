@@ -1,6 +1,5 @@
-"""Command lines: `train.py` trains, `evaluate.py` attacks what was trained; both read the same experiment files."""
+"""Command lines: `segrobust`, and `train.py` and `evaluate.py` of a clone; all read the same experiment files."""
 
-from segrobust.cli.evaluate_command import EvaluateCLI, evaluate
-from segrobust.cli.train_command import TrainCLI, train
+from segrobust.cli.dispatch import evaluate, main, train
 
-__all__ = ["train", "evaluate", "TrainCLI", "EvaluateCLI"]
+__all__ = ["main", "train", "evaluate"]

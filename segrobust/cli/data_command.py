@@ -1,4 +1,4 @@
-"""`evaluate.py data`: looks at data before they are trained or evaluated on."""
+"""`segrobust data`: looks at data before they are trained or evaluated on."""
 
 import json
 import sys
@@ -11,7 +11,8 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segrobust.cli.command import say, stop
+from segrobust.cli.commands import program
+from segrobust.cli.console import say, stop
 from segrobust.cli.data_output import draw, print_findings, print_survey
 from segrobust.data import SegmentationDataModule, SegmentationDataset
 from segrobust.data.files.archives import ARCHIVES, fetch, unpack
@@ -25,7 +26,7 @@ _SPLITS: Final = ("train", "val", "test")
 
 
 def data_command(arguments: Sequence[str]) -> None:
-    """Entry point of `evaluate.py data`: a command on data sets.
+    """Entry point of `segrobust data`: a command on data sets.
 
     Args:
         arguments: what follows `data` on the command line.
@@ -69,7 +70,7 @@ def check_command(arguments: Sequence[str]) -> None:
 
 
 def _check_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="evaluate.py data check", description=check_command.__doc__)
+    parser = ArgumentParser(prog=f"{program()} check", description=check_command.__doc__)
     add = parser.add_argument
     add("--config", type=str, help="experiment file, or one of configs/data: its data, which later options change")
     data_help = "a data set or data module by class path, such as PascalVOC, with --data.root and the like"
@@ -189,7 +190,7 @@ def download_command(arguments: Sequence[str]) -> None:
     Cityscapes and CamVid are not among them: Cityscapes needs an account of cityscapes-dataset.com, and the publishers
     of CamVid state no digest.
     """
-    parser = ArgumentParser(prog="evaluate.py data download", description=download_command.__doc__)
+    parser = ArgumentParser(prog=f"{program()} download", description=download_command.__doc__)
     parser.add_argument("name", choices=sorted(ARCHIVES), help="which data set")
     parser.add_argument("--root", type=Path, required=True, help="folder to load and to unpack into")
     options = parser.parse_args(list(arguments))

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segrobust.cli.command import say
+from segrobust.cli.console import say
 from segrobust.data import SegmentationDataset
 from segrobust.data.survey.survey import Finding, Survey
 from segrobust.data.survey.survey_picture import draw_samples

@@ -1,8 +1,8 @@
-"""`evaluate.py`: attacks a trained network, and works on what earlier evaluations left."""
+"""`segrobust evaluate`: attacks a trained network."""
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,16 +14,16 @@ import segrobust
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, require_wandb
-from segrobust.cli.command import DEMO_WEIGHTS, ROOT, say, stop
-from segrobust.cli.data_command import data_command
-from segrobust.cli.judge_command import judge_command
+from segrobust.cli.console import say, stop
 from segrobust.cli.network_command import NetworkCLI, default_device
-from segrobust.cli.report_command import compare_command, report_command
+from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS
 from segrobust.evaluation import Processes, Report
 from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.jobs.session import CheckLevel
 from segrobust.evaluation.plan import PresetName
+from segrobust.functional.lengths import Length
 from segrobust.networks import weights_digest
+from segrobust.shipped import shipped_path
 
 INCOMPLETE: Final = 1
 """Exit status where records are missing: an attack raised, an image could not be read, another process was lost."""
@@ -38,15 +38,15 @@ class EvaluateCLI(NetworkCLI):
     Reads the experiment file that trained the network. The same command continues a killed evaluation, and with more
     attacks adds them to a finished one; under torchrun or srun, all processes work on one evaluation.
 
-    On what evaluations left: `evaluate.py report RUN` makes the report anew, `evaluate.py compare RUN RUN` sets runs
-    side by side, `evaluate.py judge RUN` shows kept adversarial images to another network. Before all of it,
-    `evaluate.py data check` looks at data.
+    On what evaluations left: `segrobust report RUN` makes the report anew, `segrobust compare RUN RUN` sets runs side
+    by side, `segrobust judge RUN` shows kept adversarial images to another network. Before all of it,
+    `segrobust data check` looks at data.
     """
 
     demo = (
-        *("--config", str(ROOT / "configs" / "demo.yaml")),
-        *("--config", str(ROOT / "configs" / "demo_evaluation.yaml")),
-        *("--checkpoint", str(DEMO_WEIGHTS)),
+        *("--config", DEMO_CONFIG),
+        *("--config", str(shipped_path("demo_evaluation.yaml"))),
+        *("--checkpoint", DEMO_WEIGHTS),
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -55,12 +55,12 @@ class EvaluateCLI(NetworkCLI):
         add = parser.add_argument
         preset_help = "ready-made plan; standard if no attacks are given"
         add("--preset", type=PresetName | None, default=None, help=preset_help)
-        attacks_help = "attacks by name, in place of a preset; see configs/attack"
+        attacks_help = "attacks by name, in place of a preset; `segrobust configs attack` lists examples"
         add("--attacks", type=dict[str, Attack] | None, default=None, help=attacks_help)
         targets_help = "what pixels are to become, of attacks whose criterion is targeted or localised"
         add("--targets", type=Targets | None, default=None, help=targets_help)
-        eps_help = "radii in [0, 1] for the given attacks; 4/255 = 0.01569"
-        add("--eps", type=list[float] | None, default=None, help=eps_help)
+        eps_help = "radii in [0, 1] for the given attacks: 8/255, or [4/255, 8/255]"
+        add("--eps", type=list[Length] | Length | None, default=None, help=eps_help)
         images_help = "attack a fixed random subset of this size"
         add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
         asr_help = "want success rates only: fixed-budget attacks leave out images that are broken already"
@@ -72,33 +72,20 @@ class EvaluateCLI(NetworkCLI):
         add("--skip_unreadable", "--skip-unreadable", type=bool, default=False, help=skip_help)
         panels_help = "images of which pictures are drawn; the worst and the median image come to these"
         add("--panels", type=int, default=4, help=panels_help)
-        keep_help = "keep adversarial images, float32 safetensors, for `evaluate.py judge`"
+        keep_help = "keep adversarial images, float32 safetensors, for `segrobust judge`"
         add("--keep_adversarials", "--keep-adversarials", type=bool, default=False, help=keep_help)
         add("--wandb", type=WandbOptions | None, default=None, help="log the outcome to Weights & Biases")
         dry_help = "measure one pass, tell the time that the evaluation needs, and stop"
         add("--dry_run", "--dry-run", action="store_true", help=dry_help)
 
 
-COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
-    "report": report_command,
-    "compare": compare_command,
-    "judge": judge_command,
-    "data": data_command,
-}
-"""Commands on what evaluations left, and on data."""
+def evaluate_command(arguments: Sequence[str]) -> None:
+    """Attacks the network of a task on the data of a data module.
 
-
-def evaluate() -> None:
-    """Entry point of `evaluate.py`: an evaluation, or one of the commands."""
-    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
-    if command is None:
-        _attack(EvaluateCLI())
-    else:
-        command(sys.argv[2:])
-
-
-def _attack(cli: EvaluateCLI) -> None:
-    """Attacks the network of a task on the data of a data module."""
+    Args:
+        arguments: what follows `evaluate` on the command line; none for the demo.
+    """
+    cli = EvaluateCLI(arguments)
     options = cli.config_init
     try:
         if options.wandb is not None:
@@ -110,7 +97,7 @@ def _attack(cli: EvaluateCLI) -> None:
             dataset,
             preset=options.preset,
             attacks=options.attacks,
-            eps=options.eps,
+            eps=[options.eps] if isinstance(options.eps, float) else options.eps,
             max_images=options.max_images,
             run_dir=Path(options.run_dir) / run_name(network, options.targets),
             batch_size=options.batch_size,

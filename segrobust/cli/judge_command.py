@@ -1,14 +1,13 @@
-"""`evaluate.py judge`: shows the adversarial images that runs kept to a network."""
+"""`segrobust judge`: shows the adversarial images that runs kept to a network."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from segrobust.cli.command import say, stop
+from segrobust.cli.console import say, stop
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.evaluation.transfer.judge import judge_run
 from segrobust.evaluation.transfer.judgement import Judgement
@@ -42,18 +41,17 @@ class JudgeCLI(NetworkCLI):
 
 
 def judge_command(arguments: Sequence[str]) -> None:
-    """Entry point of `evaluate.py judge`.
+    """Entry point of `segrobust judge`.
 
     Args:
         arguments: what follows `judge` on the command line.
     """
-    with _command_line(arguments):
-        cli = JudgeCLI()
-        try:
-            judgements, matrix = _judge(cli)
-            files = write_transfer(matrix, Path(cli.config_init.output or cli.config_init.runs[0]))
-        except (ValueError, OSError, FloatingPointError) as error:
-            stop(error)
+    cli = JudgeCLI(arguments)
+    try:
+        judgements, matrix = _judge(cli)
+        files = write_transfer(matrix, Path(cli.config_init.output or cli.config_init.runs[0]))
+    except (ValueError, OSError, FloatingPointError) as error:
+        stop(error)
     for judgement in judgements:
         say(f"{judgement}\nrecords  {judgement.folder}\n")
     say(f"{matrix}\n")
@@ -77,14 +75,3 @@ def _judge(cli: JudgeCLI) -> tuple[list[Judgement], TransferMatrix]:
         for run in options.runs
     ]
     return judgements, transfer_matrix(options.runs)
-
-
-@contextmanager
-def _command_line(arguments: Sequence[str]) -> Iterator[None]:
-    """The command line as LightningCLI and its messages see it."""
-    found = sys.argv
-    sys.argv = [f"{Path(found[0]).name} judge", *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = found

@@ -8,7 +8,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
-from segrobust.cli.command import WEIGHTS, SegRobustCLI, say
+from segrobust.cli.console import say
+from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.data.segmentation_dataset import SegmentationDataset
 from segrobust.networks import NetworkRecord, find_conflicts, load_weights, read_record

@@ -1,11 +1,12 @@
-"""`evaluate.py report` and `evaluate.py compare`: pages made of the files of runs."""
+"""`segrobust report` and `segrobust compare`: pages made of the files of runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from segrobust.cli.command import say, stop
+from segrobust.cli.commands import program
+from segrobust.cli.console import say, stop
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.report import write_report
 from segrobust.evaluation.run.run_directory import RunDirectory
@@ -15,7 +16,7 @@ _RUN_HELP = "directory of a run: `evaluation-...` in the run_dir of an evaluatio
 
 def report_command(arguments: Sequence[str]) -> None:
     """Makes summaries, curves, tables and the page of a run anew from its records, and prints the tables."""
-    parser = ArgumentParser(prog="evaluate.py report", description=report_command.__doc__)
+    parser = ArgumentParser(prog=program(), description=report_command.__doc__)
     parser.add_argument("run", type=Path, help=_RUN_HELP)
     options = parser.parse_args(list(arguments))
     try:
@@ -26,7 +27,7 @@ def report_command(arguments: Sequence[str]) -> None:
 
 def compare_command(arguments: Sequence[str]) -> None:
     """Sets several runs side by side on one page."""
-    parser = ArgumentParser(prog="evaluate.py compare", description=compare_command.__doc__)
+    parser = ArgumentParser(prog=program(), description=compare_command.__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help=_RUN_HELP)
     parser.add_argument("--output", type=Path, default=Path("compare.html"), help="the page")
     parser.add_argument(

@@ -1,5 +1,6 @@
-"""`train.py`: trains a network, then writes its weights with what they were trained for."""
+"""`segrobust train`: trains a network, then writes its weights with what they were trained for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -7,7 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.command import DEMO_WEIGHTS, ROOT, WEIGHTS, SegRobustCLI, stop
+from segrobust.cli.console import stop
+from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import ScheduleMismatchError, SegmentationTask
@@ -17,8 +19,8 @@ class TrainCLI(SegRobustCLI):
     """Train a segmentation network on clean or attacked images. A bare command trains the demo on generated scenes."""
 
     demo = (
-        *("--config", str(ROOT / "configs" / "demo.yaml")),
-        *("--model.init_args.initial_weights", str(DEMO_WEIGHTS)),
+        *("--config", DEMO_CONFIG),
+        *("--model.init_args.initial_weights", DEMO_WEIGHTS),
     )
 
     callbacks = (TimeLeft,)
@@ -45,9 +47,13 @@ class TrainCLI(SegRobustCLI):
             )
 
 
-def train() -> None:
-    """Entry point of `train.py`: trains, then writes the weights with what they were trained for."""
-    cli = TrainCLI()
+def train_command(arguments: Sequence[str]) -> None:
+    """Trains, then writes the weights with what they were trained for.
+
+    Args:
+        arguments: what follows `train` on the command line; none for the demo.
+    """
+    cli = TrainCLI(arguments)
     try:
         require_wandb_login(cli.trainer.loggers)
     except ValueError as error:
@@ -58,11 +64,12 @@ def train() -> None:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
     except (ScheduleMismatchError, FloatingPointError) as error:
         stop(error)
+    logs = cli.trainer.log_dir  # all processes ask for it together
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS
         space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None
         save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
-        cli.trainer.print(f"weights  {weights}\nlogs     {cli.trainer.log_dir}")
+        cli.trainer.print(f"weights  {weights}\nlogs     {logs}")
 
 
 def _checkpoint_folder(run_dir: str) -> str:

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from segrobust.attacks import Attack, LagrangianFMN, Untargeted
+from segrobust.functional.lengths import Length
 from segrobust.functional.projections import project
 from segrobust.tasks.adversarial_training import AdversarialTask
 from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
@@ -61,7 +62,7 @@ class MinimalNormTask(AdversarialTask):
         self,
         network: nn.Module,
         *,
-        largest_eps: float,
+        largest_eps: Length,
         attack: Attack = LagrangianFMN(num_passes=4, criterion=Untargeted(apsr=0.5)),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = adamw,
         schedule: ScheduleCallable = polynomial,

@@ -464,7 +464,6 @@ def good(**changes):
         (PGD(eps=EPS), good(eps=torch.full((3,), EPS)), ValueError, "one per image"),
         (PGD(), good(), ValueError, "needs a radius"),
         (FGSM(), good(), ValueError, "needs a radius"),
-        (PGD(eps=EPS, random_start=True), good(), ValueError, "sample_ids"),
         (PGD(eps=EPS, random_start=True), good(sample_ids=[1]), ValueError, "one integer per image"),
         (PGD(eps=EPS), good(targets=torch.zeros(2, 6, 6, dtype=torch.int64)), ValueError, "criterion=Targeted"),
         (PGD(eps=EPS, criterion=Targeted()), good(), ValueError, "pass targets"),

@@ -10,7 +10,7 @@ from dataset_trees import voc_tree, write_png
 from PIL import Image
 from trees import stripes, write_image, write_mask
 
-from segrobust.cli.evaluate_command import evaluate
+from segrobust.cli import evaluate
 from segrobust.data import Folder, SegmentationDataset, SyntheticScenes
 from segrobust.data.files.faults import gathered_faults
 from segrobust.data.survey.survey import between_splits, survey

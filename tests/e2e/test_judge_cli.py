@@ -78,7 +78,7 @@ def folder(made, tmp_path, monkeypatch):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["evaluate.py"])
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "judge"])
     return tmp_path
 
 
@@ -86,7 +86,7 @@ def refused(capsys, *arguments):
     with pytest.raises(SystemExit) as stopped:
         judge_command(arguments)
     assert stopped.value.code not in (0, None)
-    assert sys.argv == ["evaluate.py"]
+    assert sys.argv == ["evaluate.py", "judge"]
     return f"{stopped.value.code}{capsys.readouterr().err}"
 
 

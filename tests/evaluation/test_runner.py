@@ -6,7 +6,18 @@ import torch
 from evaluation.toy import CRITERION, NUM_CLASSES, ToyScenes, as_batch, comparable, toy_network, toy_plan
 from torch import nn
 
-from segrobust.attacks import PGD, AlmaProx, MinimalNormSearch
+from segrobust.attacks import (
+    APGD,
+    EOT,
+    PGD,
+    RSFGSM,
+    SEA,
+    AlmaProx,
+    MinimalNormSearch,
+    Restarts,
+    ShrinkingRadius,
+    Square,
+)
 from segrobust.evaluation import (
     AdversarialStore,
     Job,
@@ -92,6 +103,35 @@ def test_l2_by_products_lie_in_the_l2_ball():
     minimal, by_product = records[1:]
     assert minimal.norm > 0.5
     assert by_product.norm == pytest.approx(0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        RSFGSM(criterion=CRITERION),
+        Square(num_queries=12, criterion=CRITERION),
+        SEA(num_steps=8, criterion=CRITERION),
+        Restarts(attack=PGD(num_steps=2, random_start=True, criterion=CRITERION), num_runs=2),
+        ShrinkingRadius(attack=APGD(num_steps=4, random_start=True, criterion=CRITERION)),
+        EOT(attack=PGD(num_steps=2, random_start=True, criterion=CRITERION), num_draws=2),
+        MinimalNormSearch(attack=Square(num_queries=6, criterion=CRITERION), num_rounds=3),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_an_evaluation_draws_by_the_position_in_the_data_set(attack):
+    """The fifth image: alone, third of its batch, and in a call of the attack with its id, but not without."""
+    network, dataset = toy_network(), ToyScenes(6)
+    plan = plan_attacks({"attack": attack}, None if attack.minimal_norm else (16 / 255,))
+    runs = [run_all(network, dataset, plan, ids=ids, batch_size=4) for ids in ([4], [0, 1, 4, 5])]
+    alone, batched = ([record for record in records if record.sample_id == 4] for records in runs)
+    assert comparable(alone) == comparable(batched)
+    by_key = {record.key: record for record in alone}
+    images, masks = as_batch(dataset[4], torch.float64)
+    for unit in plan.units:
+        eps = None if unit.eps == "min" else unit.eps
+        drawn = [unit.job.attack(network, images, masks, eps=eps, sample_ids=ids) for ids in ([4], None)]
+        assert by_key[4, unit.job.digest, unit.eps].norm == drawn[0].norm.item()
+        assert not torch.equal(drawn[0].adv, drawn[1].adv)
 
 
 @pytest.mark.parametrize("batch_size", [2, 4])

@@ -4,7 +4,7 @@ import abc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,9 @@ class Attack(abc.ABC):
             start: `(B, C, H, W)` perturbation to start from; clipped to the box.
             eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
                 `LagrangianFMN`, where its own radius starts.
-            sample_ids: `(B,)` integers that seed the random start of each image.
+            sample_ids: `(B,)` integers by which, with the attack's seed, all random numbers of an image are drawn; by
+                default its position in the batch. The same image at another position then gets another random start:
+                pass true ids, such as positions in the data set, for results that do not depend on the batch.
             surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
                 gradients alone, and its result is judged on `network`, which it never asked.
             observer: called with every judged iterate.
@@ -149,6 +151,20 @@ class Attack(abc.ABC):
             tracker = self.run(guide, problem, observer)
             tracker.forget_runner_up()  # a second try would be a question to the network under attack
             return self._judge(oracle, problem, tracker)
+
+    def adversarial_images(self, network: nn.Module, images: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
+        """The images that are judged best, `attack(network, images, labels, **arguments).adv`, and nothing else.
+
+        Args:
+            network: see `__call__`.
+            images: `(B, C, H, W)` in [0, 1].
+            labels: `(B, H, W)` int64 ground truth.
+            arguments: all others of `__call__`, by name.
+
+        Returns:
+            `(B, C, H, W)` in [0, 1], detached. Of an image on which the attack failed, too: the call tells which.
+        """
+        return self(network, images, labels, **arguments).adv
 
     def perturb(
         self,

@@ -13,6 +13,7 @@ from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels, check
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.random_start import random_start
 from segrobust.attacks.core.tracker import Iterate
+from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
 
@@ -38,7 +39,7 @@ class BallAttack(IterativeAttack[State]):
         @property
         def seed(self) -> int: ...  # noqa: D102
 
-    eps: float | None = None
+    eps: Length | None = None
     norm: NormName = "linf"
     criterion: Criterion = field(default_factory=Untargeted)
 

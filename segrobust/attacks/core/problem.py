@@ -22,9 +22,9 @@ class Problem:
         valid_mask: `(B, H, W)` bool, pixels that count, those to attack and those to keep.
         lower: `(B, C, H, W)` lower bounds of delta: `-images`; 0 where the adversary may not write.
         upper: `(B, C, H, W)` upper bounds of delta: `1 - images`; 0 where the adversary may not write.
+        sample_ids: `(B,)` int64 on CPU: with the attack's seed, what each image's random numbers are drawn by.
         eps: `(B,)` radius of this call, or None. Attacks read their radius here only.
         start: `(B, C, H, W)` perturbation to start from, or None.
-        sample_ids: `(B,)` int64 on CPU, seeds of random starts, or None.
         stop_on_success: whether an image leaves the attack at its first success (set by searches over eps).
         keep_mask: `(B, H, W)` bool, valid pixels that must keep a class: that in `targets`, or their label where there
             are no targets. None for criteria that are not localised.
@@ -36,9 +36,9 @@ class Problem:
     valid_mask: Tensor
     lower: Tensor
     upper: Tensor
+    sample_ids: Tensor
     eps: Tensor | None = None
     start: Tensor | None = None
-    sample_ids: Tensor | None = None
     stop_on_success: bool = False
     keep_mask: Tensor | None = None
 
@@ -144,9 +144,9 @@ def make_problem(
         valid_mask=valid,
         lower=lower,
         upper=upper,
+        sample_ids=_make_sample_ids(sample_ids, images.shape[0]),
         eps=None if eps is None else make_eps(eps, images, norm),
         start=start,
-        sample_ids=None if sample_ids is None else _make_sample_ids(sample_ids, images.shape[0]),
         keep_mask=keep_mask,
     )
 
@@ -242,7 +242,9 @@ def _perturbable_pixels(perturbable_mask: Tensor, images: Tensor) -> Tensor:
         ) from None
 
 
-def _make_sample_ids(sample_ids: Sequence[int] | Tensor, batch_size: int) -> Tensor:
+def _make_sample_ids(sample_ids: Sequence[int] | Tensor | None, batch_size: int) -> Tensor:
+    if sample_ids is None:
+        return torch.arange(batch_size, device="cpu")
     ids = torch.as_tensor(sample_ids, dtype=torch.int64, device="cpu")
     if ids.shape != (batch_size,):
         raise ValueError(f"sample_ids must be one integer per image ({batch_size}), got shape {tuple(ids.shape)}")

@@ -14,16 +14,13 @@ def random_start(problem: Problem, eps: Tensor, name: NormName, seed: int) -> Te
     l_inf: uniform in the ball; l2: uniform direction, radius uniform in [0, eps]. The box is not applied.
 
     Args:
-        problem: the batch; its `sample_ids` are needed.
+        problem: the batch.
         eps: `(B,)` radii.
         name: `"linf"` or `"l2"`.
         seed: shared by all images.
 
     Returns:
         `(B, C, H, W)` perturbations.
-
-    Raises:
-        ValueError: no sample ids.
     """
     shape, dtype = problem.images.shape[1:], problem.images.dtype
     noise = []
@@ -38,16 +35,7 @@ def random_start(problem: Problem, eps: Tensor, name: NormName, seed: int) -> Te
 
 
 def image_generators(problem: Problem, seed: int) -> list[torch.Generator]:
-    """A source of random numbers for each image, on CPU, seeded by (seed, sample id).
-
-    Raises:
-        ValueError: no sample ids.
-    """
-    if problem.sample_ids is None:
-        raise ValueError(
-            "random numbers are drawn for each image by its sample id: pass sample_ids=(B,) integers to the attack "
-            "(positions in the data set), or random_start=False if it has that choice"
-        )
+    """A source of random numbers for each image, on CPU, seeded by (seed, sample id)."""
     return [_generator(seed, sample_id) for sample_id in problem.sample_ids.tolist()]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segrobust.attacks.targets.target_maps import Scene, TargetMaps, Targets
 from segrobust.label_space import LabelSpace
+from segrobust.shipped import resolve
 
 _KEY: Final = "segrobust"
 """Of the text inside a PNG file that says how the map was made."""
@@ -30,6 +31,7 @@ class LabelMap(Targets):
 
     Args:
         path: an image for all samples, such as one by `write_label_map`, or a folder with `<sample name>.png` for each.
+            `segrobust:NAME` is one that comes with the package.
     """
 
     path: str
@@ -50,7 +52,7 @@ def digest_of(path: str | os.PathLike[str]) -> str:
     Raises:
         ValueError: there is no such file, or no PNG file in the folder.
     """
-    place = Path(path)
+    place = resolve(path)
     files = sorted(place.rglob("*.png")) if place.is_dir() else [place]
     if not files or not files[0].is_file():
         raise ValueError(f"there is no label map at {place}; give an image file, or a folder with <sample name>.png")
@@ -69,7 +71,7 @@ def read_maps(path: str | os.PathLike[str], scene: Scene) -> Tensor:
             was made for other classes.
     """
     size = scene.labels.shape[1], scene.labels.shape[2]
-    place = Path(path)
+    place = resolve(path)
     if not place.is_dir():
         found = _read(place, size, scene.label_space)
         return found.to(scene.labels.device).expand(len(scene.labels), -1, -1).clone()

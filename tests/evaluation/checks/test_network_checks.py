@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +32,7 @@ from segrobust.attacks import Untargeted
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation.checks import check_network, worst_status
 from segrobust.networks import build_network, load_weights, read_metadata
+from segrobust.shipped import shipped_path
 
 NAMES = [
     "deterministic",
@@ -43,7 +43,7 @@ NAMES = [
     "eps = 0",
     "unbounded attack",
 ]
-SCENES = Path(__file__).parents[3] / "benchmarks" / "networks" / "scenes.safetensors"
+SCENES = shipped_path("demo/scenes.safetensors")
 
 
 class EightBit(ToyScenes):

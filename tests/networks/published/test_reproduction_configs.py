@@ -10,7 +10,8 @@ import torch
 import yaml
 from dataset_trees import ade_tree, cityscapes_tree, voc_tree, write_png
 
-from segrobust.cli import EvaluateCLI, TrainCLI
+from segrobust.cli.evaluate_command import EvaluateCLI
+from segrobust.cli.train_command import TrainCLI
 from segrobust.networks.published import CHECKPOINTS, PublishedNetwork
 
 ROOT = Path(__file__).parent.parent.parent.parent

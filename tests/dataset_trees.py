@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+import yaml
 from PIL import Image
 
 from segrobust.data import CAMVID32, PASCAL_VOC
@@ -129,3 +130,16 @@ def camvid32_tree(root: Path, size=(10, 14)) -> dict[str, np.ndarray]:
         colors[:31] = CAMVID32.palette
         write_png(root / "LabeledApproved_full" / f"{name}_L.png", colors[labels[name]])
     return labels
+
+
+def write_own_folder(root, num_classes):
+    """Images and masks in the layout of `Folder`: three pictures in `train` and in `val`, some void."""
+    generator = np.random.default_rng(0)
+    root.mkdir()
+    (root / "classes.yaml").write_text(yaml.safe_dump({"names": [f"class {i}" for i in range(num_classes)]}))
+    for split in ("train", "val"):
+        for index, name in enumerate("abc"):
+            labels = generator.integers(0, num_classes, (48, 64), dtype=np.uint8)
+            labels[:4] = VOID
+            write_png(root / "masks" / split / f"{name}.png", labels)
+            write_jpeg(root / "images" / split / f"{name}.jpg", (48, 64), seed=index + 3 * (split == "train"))

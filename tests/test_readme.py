@@ -1,12 +1,10 @@
-"""What the README shows is run."""
+"""What the README names is there, and its commands work; its Python blocks run in test_docs.py."""
 
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from PIL import Image
+from dataset_trees import write_own_folder
 
 from segrobust.cli import evaluate
 
@@ -14,34 +12,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def write_folder(root):
-    """A newcomer's images and masks: three pictures, nine classes, some void."""
-    generator = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (root / kind / "val").mkdir(parents=True)
-    (root / "classes.yaml").write_text(yaml.safe_dump({"names": [f"class {i}" for i in range(9)]}))
-    for name in "abc":
-        pixels = generator.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        labels = generator.integers(0, 9, (48, 64), dtype=np.uint8)
-        labels[:4] = 255
-        Image.fromarray(pixels).save(root / "images" / "val" / f"{name}.jpg")
-        Image.fromarray(labels).save(root / "masks" / "val" / f"{name}.png")
-
-
-def test_python_blocks_run_in_order(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "my_data")
-    namespace = {}
-    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert namespace["report"].summary.num_images == 3
-    assert namespace["result"].adv.shape == (1, 3, 48, 64)
-    assert "alma" in capsys.readouterr().out
-
-
 def test_the_folder_is_looked_at_by_the_command_that_is_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "my_data")
+    write_own_folder(tmp_path / "my_data", 9)
     (arguments,) = re.findall(r"`python evaluate.py (data check [^`]+)`", README)
     monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments.split()])
     with pytest.raises(SystemExit) as ended:

@@ -20,7 +20,7 @@ def test_every_protocol_is_listed_and_every_listed_one_is_there():
 
 
 def test_every_data_set_and_its_variable_is_described():
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "segrobust" / "data").glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "segrobust" / "data").rglob("*.py"))
     variables = set(re.findall(r"SEGROBUST_[A-Z0-9_]+", source))
     assert variables == set(re.findall(r"SEGROBUST_[A-Z0-9_]+", PAGE))
     for name, value in vars(data).items():

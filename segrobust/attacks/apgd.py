@@ -92,15 +92,10 @@ class APGD(PixelLossAttack[APGDState]):
             halved_at_check=torch.ones_like(eps, dtype=torch.bool),
         )
 
-    def objective(self, problem: Problem, iterate: Iterate, state: APGDState) -> Tensor:
-        """Sum of the losses of the valid pixels `(B,)`; notes that of the tracked losses."""
+    def observe(self, problem: Problem, iterate: Iterate, state: APGDState) -> APGDState:
+        """The tracked loss of the iterate."""
         pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
-        total = (self.loss(pixels) * pixels.valid).sum((1, 2))
-        state.last_loss, state.loss = state.loss, total.detach()
-        if self.loss.tracked != self.loss:
-            tracked = self.loss.tracked(replace(pixels, logits=pixels.logits.detach()))
-            state.loss = (tracked * pixels.valid).sum((1, 2))
-        return total
+        return replace(state, last_loss=state.loss, loss=(self.loss.tracked(pixels) * pixels.valid).sum((1, 2)))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: APGDState) -> Tensor:
         """Keeps the best point, looks at the progress at checkpoints, and takes a step with momentum."""

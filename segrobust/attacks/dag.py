@@ -82,8 +82,7 @@ class DAG(IterativeAttack[DAGState]):
     def objective(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
         """Minus the sum of the margins of the unbroken pixels: `(B,)`."""
         margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
-        unbroken = problem.valid_mask & ~self.criterion.broken(iterate.logits.detach(), problem)
-        return -(margins * unbroken).sum((1, 2))
+        return -(margins * (problem.valid_mask & ~iterate.broken)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: DAGState) -> Tensor:
         """A step of the given norm along the gradient, and its part in the box; none where the gradient is zero."""

@@ -10,7 +10,7 @@ Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness 
 | 0.001 N(0, 1) | `NOISE`     | first perturbation: at the image itself there is no slope  |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -30,14 +30,14 @@ NOISE = 1e-3
 
 
 @dataclass
-class PGDKLState:
+class KLPGDState:
     """What the attack compares with."""
 
     clean: Tensor | None = None  # (B, K, H, W) logarithms of the clean probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
-class KLPGD(BallAttack[PGDKLState]):
+class KLPGD(BallAttack[KLPGDState]):
     """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
 
     Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation); needs `sample_ids`. The labels
@@ -73,23 +73,23 @@ class KLPGD(BallAttack[PGDKLState]):
         """One forward over the clean images, and those of its iterates."""
         return self.num_steps + 2, self.num_steps
 
-    def init(self, problem: Problem) -> tuple[Tensor, PGDKLState]:
+    def init(self, problem: Problem) -> tuple[Tensor, KLPGDState]:
         """The warm start, or little noise."""
         if problem.start is not None:
-            return self.project(problem, problem.start), PGDKLState()
+            return self.project(problem, problem.start), KLPGDState()
         noise = random_start(problem, torch.full_like(self.radius(problem), NOISE), self.norm, self.seed)
-        return self.project(problem, noise), PGDKLState()
+        return self.project(problem, noise), KLPGDState()
 
-    def prepare(self, oracle: GradientOracle, problem: Problem, state: PGDKLState) -> None:
+    def prepare(self, oracle: GradientOracle, problem: Problem, state: KLPGDState) -> KLPGDState:
         """One forward pass over the clean images."""
         logits = oracle.logits(torch.zeros_like(problem.images), differentiable=False)
-        state.clean = logits.log_softmax(1)
+        return replace(state, clean=logits.log_softmax(1))
 
-    def objective(self, problem: Problem, iterate: Iterate, state: PGDKLState) -> Tensor:
+    def objective(self, problem: Problem, iterate: Iterate, state: KLPGDState) -> Tensor:
         """Sum of the divergences of the valid pixels: `(B,)`."""
         assert state.clean is not None, "prepare() comes before the first iterate"
         return (kl_divergence(state.clean, iterate.logits) * problem.valid_mask).sum((1, 2))
 
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PGDKLState) -> Tensor:
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: KLPGDState) -> Tensor:
         """One projected step along the sign of the gradient."""
         return self.project(problem, iterate.delta + self.step_size * steepest_ascent(gradient, self.norm))

@@ -26,7 +26,7 @@ with s the mean |m| of the image, and the logarithms of the lambda_i follow the 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -60,6 +60,7 @@ class PDPGDState:
     log_weights: Tensor  # (B, H, W) over the norm's weight; -inf where void
     level: Tensor  # (B,) middle of the log-weights
     weights: Tensor  # (B, H, W) lambda_i
+    pulls: Tensor  # (B, H, W) lambda_i times the slope of the softplus at the current iterate
     norm_weight: Tensor  # (B,) lambda_0
     first: Tensor  # (B, C, H, W) averaged gradient
     second: Tensor  # (B, C, H, W) averaged squared gradient
@@ -116,27 +117,39 @@ class PDPGD(IterativeAttack[PDPGDState]):
             log_weights=log_weights,
             level=level,
             weights=weights,
+            pulls=weights,
             norm_weight=norm_weight,
             first=torch.zeros_like(delta),
             second=torch.zeros_like(delta),
             guess=torch.zeros_like(level),
         )
 
-    def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
-        """Minus the weighted sum of `softplus(4 m_i / s)`; advances the weights."""
-        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
-        values = margins.detach()
+    def observe(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> PDPGDState:
+        """The averaged weights, their logarithms for the next step, and the pull of each pixel."""
+        margins = self._margins(problem, iterate)
+        weights, norm_weight = state.weights, state.norm_weight
         if iterate.step > 0:
-            weights, norm_weight = _shares(state.log_weights)
-            state.weights = torch.lerp(weights, state.weights, WEIGHT_MEMORY)
-            state.norm_weight = torch.lerp(norm_weight, state.norm_weight, WEIGHT_MEMORY)
-        self._ascend(problem, iterate, values, state)
+            new_weights, new_norm_weight = _shares(state.log_weights)
+            weights = torch.lerp(new_weights, weights, WEIGHT_MEMORY)
+            norm_weight = torch.lerp(new_norm_weight, norm_weight, WEIGHT_MEMORY)
+        level, log_weights = self._ascend(problem, iterate, margins, state)
         if self.published:
-            sharpness = torch.ones_like(state.level)
+            sharpness = torch.ones_like(level)
         else:
-            sharpness = SHARPNESS / margin_scale(values, problem.valid_mask, iterate.logits.detach())
-        slope = sharpness[:, None, None] * sigmoid(sharpness[:, None, None] * values)
-        return -(state.weights * slope * margins).sum((1, 2))
+            sharpness = SHARPNESS / margin_scale(margins, problem.valid_mask, iterate.logits)
+        slope = sharpness[:, None, None] * sigmoid(sharpness[:, None, None] * margins)
+        return replace(
+            state,
+            weights=weights,
+            norm_weight=norm_weight,
+            level=level,
+            log_weights=log_weights,
+            pulls=weights * slope,
+        )
+
+    def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
+        """Minus the weighted sum of `softplus(4 m_i / s)`, which enters by its slope."""
+        return -(state.pulls * self._margins(problem, iterate)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PDPGDState) -> Tensor:
         """A step of Adam, then the prox of the norm and the box in Adam's metric."""
@@ -154,20 +167,23 @@ class PDPGD(IterativeAttack[PDPGDState]):
         delta, state.guess = prox(self.norm, target, metric, weight, problem.lower, problem.upper, state.guess)
         return delta
 
-    def _ascend(self, problem: Problem, iterate: Iterate, margins: Tensor, state: PDPGDState) -> None:
-        """Log-weights of unbroken pixels rise by a step and those of broken ones fall."""
+    def _margins(self, problem: Problem, iterate: Iterate) -> Tensor:
+        return self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
+
+    def _ascend(self, problem: Problem, iterate: Iterate, margins: Tensor, state: PDPGDState) -> tuple[Tensor, Tensor]:
+        """Level and log-weights: those of unbroken pixels rise by a step and those of broken ones fall."""
         first, last = WEIGHT_STEP
         fall = (self.num_steps - 1 - iterate.step) / max(self.num_steps - 1, 1)
         step = last + (first - last) * fall
-        state.log_weights = state.log_weights + step * margins.sign()
+        level, log_weights = state.level, state.log_weights + step * margins.sign()
         if self.published:
-            state.log_weights = state.log_weights.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
+            log_weights = log_weights.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
         else:
-            level = torch.where(iterate.success, state.level - step, state.level + step)
-            state.level = level.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
-            middle = state.level[:, None, None]
-            state.log_weights = torch.maximum(torch.minimum(state.log_weights, middle + SPAN), middle - SPAN)
-        state.log_weights = state.log_weights.masked_fill(~problem.valid_mask, -torch.inf)
+            level = torch.where(iterate.success, level - step, level + step)
+            level = level.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
+            middle = level[:, None, None]
+            log_weights = torch.maximum(torch.minimum(log_weights, middle + SPAN), middle - SPAN)
+        return level, log_weights.masked_fill(~problem.valid_mask, -torch.inf)
 
 
 def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ region loss. Its prototype loss needs features of an inner layer, and is left ou
 | alpha | `step_size`             | step                                                       |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -70,12 +70,14 @@ class RegionPGD(BallAttack[RegionPGDState]):
         unseen = torch.zeros_like(problem.valid_mask)
         return self.first(problem), RegionPGDState(first=unseen, ever=unseen)
 
+    def observe(self, problem: Problem, iterate: Iterate, state: RegionPGDState) -> RegionPGDState:
+        """Adds the broken pixels to the regions."""
+        first = iterate.broken if iterate.step == 0 else state.first
+        return replace(state, first=first, ever=state.ever | iterate.broken)
+
     def objective(self, problem: Problem, iterate: Iterate, state: RegionPGDState) -> Tensor:
-        """Weighted sum of the cross-entropies of the valid pixels; advances the regions."""
+        """Weighted sum of the cross-entropies of the valid pixels."""
         pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
-        if iterate.step == 0:
-            state.first = pixels.broken
-        state.ever = state.ever | pixels.broken
         whole, i = 2 * self.num_steps, iterate.step + 1
         weights = torch.where(state.ever, (i - 1) / whole, (whole - i) / whole)
         weights = torch.where(state.first, 1 / whole, weights)

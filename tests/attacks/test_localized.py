@@ -226,7 +226,7 @@ def test_a_success_beats_a_failure_with_more_pixels():
     for step, (num_broken, success) in enumerate([(7, False), (5, True), (9, False), (6, True), (5, True)]):
         delta = torch.full((1, 3, 2, 2), float(step))
         count, found, norm = torch.tensor([num_broken]), torch.tensor([success]), torch.tensor([0.1])
-        tracker.update(Iterate(step, torch.tensor([0]), delta, delta, count, found, norm))
+        tracker.update(Iterate(step, torch.tensor([0]), delta, delta, delta[:, 0] > 0, count, found, norm))
     assert tracker.best.delta.unique().item() == 3
     assert tracker.runner_up.delta.unique().item() == 1
 

@@ -257,8 +257,9 @@ class Attack(abc.ABC):
 
     def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
         """A perturbation of the images `rows` of the batch, whose own problem this is, judged by its logits."""
-        num_broken, success = self.criterion.outcome(self.criterion.broken(logits, problem), problem)
-        return Iterate(step, rows, delta, logits, num_broken, success, norm(delta, self.norm))
+        broken = self.criterion.broken(logits, problem)
+        num_broken, success = self.criterion.outcome(broken, problem)
+        return Iterate(step, rows, delta, logits, broken, num_broken, success, norm(delta, self.norm))
 
 
 def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:

@@ -18,10 +18,21 @@ State = TypeVar("State")
 class IterativeAttack(Attack, Generic[State]):
     """An attack that follows gradients for a number of steps.
 
+    What the loop does with each iterate, in this order:
+
+    1. judges it: which pixels are broken, which images are successes; the tracker keeps the best;
+    2. `done`: these images leave the batch, with their rows of every tensor of the state;
+    3. `observe`: the state is brought up to date with the iterate: multipliers, weights, radii that follow success;
+    4. `objective`: a number of each image, a function of logits and state;
+    5. the pullback: its gradient in the perturbation, by one backward pass through the network;
+    6. `update`: the next perturbation, from that gradient.
+
     N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
     forward to judge the result.
 
-    A state is a dataclass of numbers, and of tensors that all have the image first.
+    A state is a dataclass of numbers, and of tensors that all have the image first. `prepare` and `observe` return the
+    state to go on with (`dataclasses.replace`) and leave the given one as it is; `update` assigns to fields of the
+    state; `objective` and `done` change nothing. No method writes into a tensor of the state.
 
     Every iterative attack has `num_steps`, its number of gradient steps N.
     """
@@ -40,16 +51,19 @@ class IterativeAttack(Attack, Generic[State]):
     def init(self, problem: Problem) -> tuple[Tensor, State]:
         """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
 
-    def prepare(self, oracle: GradientOracle, problem: Problem, state: State) -> None:
-        """Completes the first state by what the network says; most attacks ask nothing before their first iterate."""
-        del oracle, problem, state
+    def prepare(self, oracle: GradientOracle, problem: Problem, state: State) -> State:
+        """The first state completed by what the network says; most attacks ask nothing before their first iterate."""
+        del oracle, problem
+        return state
+
+    def observe(self, problem: Problem, iterate: Iterate, state: State) -> State:
+        """The state brought up to date with a judged iterate, whose logits are detached; by default as it is."""
+        del problem, iterate
+        return state
 
     @abc.abstractmethod
     def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`.
-
-        Called once per iterate, so it is also where multipliers and the like advance in `state`.
-        """
+        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`; changes nothing."""
 
     @abc.abstractmethod
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: State) -> Tensor:
@@ -69,7 +83,7 @@ class IterativeAttack(Attack, Generic[State]):
         if len(rows) < problem.batch_size:
             problem, oracle = problem.select(rows), oracle.select(rows)
         delta, state = self.init(problem)
-        self.prepare(oracle, problem, state)
+        state = self.prepare(oracle, problem, state)
         rows = rows.to(delta.device)
         poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
         for step in range(self.num_steps + 1):
@@ -92,6 +106,7 @@ class IterativeAttack(Attack, Generic[State]):
                 oracle, problem = oracle.select(unfinished), problem.select(unfinished)
                 state, iterate = select_rows(state, unfinished), select_rows(iterate, unfinished)
                 rows = iterate.rows
+            state = self.observe(problem, iterate, state)
             delta = self._step(oracle, problem, iterate, state)
             del logits, iterate  # of full size, and not needed while the next ones are made
         if poisoned.item():
@@ -101,12 +116,13 @@ class IterativeAttack(Attack, Generic[State]):
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
         """The perturbation after N steps: N forward and N backward passes, nothing judged."""
         delta, state = self.init(problem)
-        self.prepare(oracle, problem, state)
+        state = self.prepare(oracle, problem, state)
         for step in range(self.num_steps):
             logits = oracle.logits(delta)
             if step == 0:
                 check_classes(problem, logits.shape[1])
             iterate = self.iterate(problem, step, torch.arange(problem.batch_size, device=delta.device), delta, logits)
+            state = self.observe(problem, iterate, state)
             delta = self._step(oracle, problem, iterate, state)
             del logits, iterate
         return delta

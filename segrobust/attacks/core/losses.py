@@ -49,7 +49,7 @@ class Pixels:
             reference=criterion.reference(problem),
             sign=criterion.signs(problem),
             valid=problem.valid_mask,
-            broken=criterion.broken(iterate.logits.detach(), problem),
+            broken=iterate.broken,
             progress=iterate.step / num_steps,
         )
 

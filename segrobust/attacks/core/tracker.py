@@ -15,7 +15,8 @@ class Iterate:
         rows: `(B',)` int64, ascending positions of these images in the tracker's batch.
         delta: `(B', C, H, W)`.
         logits: `(B', K, H, W)` at `delta`.
-        num_broken: `(B',)` int64, broken valid pixels.
+        broken: `(B', H, W)` bool, valid pixels that are broken.
+        num_broken: `(B',)` int64, their number.
         success: `(B',)` bool.
         norm: `(B',)` norm of `delta`.
     """
@@ -24,6 +25,7 @@ class Iterate:
     rows: Tensor
     delta: Tensor
     logits: Tensor
+    broken: Tensor
     num_broken: Tensor
     success: Tensor
     norm: Tensor

@@ -15,13 +15,13 @@ Evaluation and Fast Training of Robust Semantic Segmentation Models", ECCV 2024 
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.ball import PixelLossAttack
-from segrobust.attacks.core.losses import Pixels
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels, check_loss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import per_image
@@ -49,7 +49,7 @@ class APGDState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD(PixelLossAttack[APGDState]):
+class APGD(BallAttack[APGDState]):
     """APGD, fixed-budget, l_inf or l2, untargeted or targeted, with any pixel loss (Croce and Hein, ICML 2020).
 
     Starts with steps of twice the radius. At checkpoints, whose distance shrinks from 22 to 6 % of the steps, an image
@@ -70,9 +70,14 @@ class APGD(PixelLossAttack[APGDState]):
         criterion: what breaks a pixel and how many make a success.
     """
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     num_steps: int = 100
     random_start: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_loss(self.loss)
 
     def init(self, problem: Problem) -> tuple[Tensor, APGDState]:
         """Starts with the full step and nothing seen."""

@@ -24,7 +24,6 @@ from segrobust.attacks.core.random_start import random_start
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName
 from segrobust.functional.pixel_losses import kl_divergence
-from segrobust.functional.steps import steepest_ascent
 
 NOISE = 1e-3
 
@@ -85,11 +84,11 @@ class KLPGD(BallAttack[KLPGDState]):
         logits = oracle.logits(torch.zeros_like(problem.images), differentiable=False)
         return replace(state, clean=logits.log_softmax(1))
 
-    def objective(self, problem: Problem, iterate: Iterate, state: KLPGDState) -> Tensor:
-        """Sum of the divergences of the valid pixels: `(B,)`."""
+    def pixel_losses(self, problem: Problem, iterate: Iterate, state: KLPGDState) -> Tensor:
+        """Divergence of every pixel from the clean prediction: `(B, H, W)`."""
         assert state.clean is not None, "prepare() comes before the first iterate"
-        return (kl_divergence(state.clean, iterate.logits) * problem.valid_mask).sum((1, 2))
+        return kl_divergence(state.clean, iterate.logits)
 
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: KLPGDState) -> Tensor:
-        """One projected step along the sign of the gradient."""
-        return self.project(problem, iterate.delta + self.step_size * steepest_ascent(gradient, self.norm))
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """`step_size` for every image: `(B,)`."""
+        return torch.full_like(self.radius(problem), self.step_size)

@@ -10,14 +10,15 @@ Harder Pays Off", ECCV 2024 (arXiv 2407.09150); AMSGrad: S. Reddi, S. Kale, S. K
 | v_max   | `largest`           | AMSGrad: largest v so far                   |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from segrobust.attacks.core.attack import check_step_size
-from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, check_loss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName
@@ -36,7 +37,7 @@ class PAdamState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PAdam(PixelLossAttack[PAdamState]):
+class PAdam(BallAttack[PAdamState]):
     """PAdam, fixed-budget, l_inf, untargeted or targeted (Halmosi et al., ECCV 2024).
 
     Adam with AMSGrad from a random start, each step projected. `PAdam()` is PAdam-CE, `PAdam(loss=LogitCosine())` is
@@ -57,6 +58,7 @@ class PAdam(PixelLossAttack[PAdamState]):
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     num_steps: int = 200
     step_size: float = 2 / 255
     random_start: bool = True
@@ -64,6 +66,7 @@ class PAdam(PixelLossAttack[PAdamState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_loss(self.loss)
         check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
 
     def init(self, problem: Problem) -> tuple[Tensor, PAdamState]:

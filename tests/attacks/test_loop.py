@@ -7,7 +7,7 @@ import torch
 from conformance import BATTERY, ConvNetwork, call, make_batch
 from torch import Tensor
 
-from segrobust.attacks import Criterion, Untargeted
+from segrobust.attacks import Attack, Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 
 PURE = ("prepare", "done", "observe", "objective")
@@ -109,3 +109,13 @@ def test_the_loop_asks_in_its_order(last_iterate):
     (diary.perturb if last_iterate else diary)(network, batch.images, batch.labels)
     asked = ["observe", "objective", "update"] if last_iterate else ["done", "observe", "objective", "update"]
     assert diary.told == ["init", "prepare", *asked, *asked]
+
+
+@pytest.mark.parametrize(
+    "cls", sorted({type(contestant.attack) for contestant in BATTERY}, key=repr), ids=lambda cls: cls.__name__
+)
+def test_few_classes_lie_between_an_attack_and_its_base(cls):
+    def depth(cls):
+        return 1 + max(depth(base) for base in cls.__bases__) if issubclass(cls, Attack) else 0
+
+    assert depth(cls) <= 5

@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.attack import Attack, check_attack_fields
 from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
@@ -102,6 +102,15 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     def num_steps(self) -> int:
         """Gradient steps: the last pass is the forward of the last iterate and that of the final judgement."""
         return self.num_passes - 1
+
+    @property
+    def step_budget(self) -> int:
+        """The field `num_passes`."""
+        return self.num_passes
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same attack with another `num_passes`."""
+        return replace(self, num_passes=steps)
 
     def init(self, problem: Problem) -> tuple[Tensor, LagrangianFMNState]:
         """Starts at zero, or at the warm start, with equal weights."""

@@ -5,7 +5,7 @@ Models", ECCV 2024 (arXiv 2306.12941v2), sections 3 and 4.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from segrobust.attacks.apgd import APGD
@@ -56,6 +56,15 @@ class SEA(Ensemble):
     def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
+
+    @property
+    def step_budget(self) -> int:
+        """The field `num_steps`."""
+        return self.num_steps
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same ensemble with another `num_steps`."""
+        return replace(self, num_steps=steps)
 
     @property
     def members(self) -> Mapping[str, Attack]:

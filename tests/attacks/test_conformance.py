@@ -513,7 +513,18 @@ def test_bad_fields_are_refused_at_construction(make, message):
         make()
 
 
-@pytest.mark.parametrize("make", [lambda: PGD(loss="ce"), lambda: FGSM(loss=None), lambda: Masked(loss="margin")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PGD(loss="ce"),
+        lambda: FGSM(loss=None),
+        lambda: RSFGSM(loss=1),
+        lambda: MIFGSM(loss="ce"),
+        lambda: PAdam(loss="ce"),
+        lambda: APGD(loss="ce"),
+        lambda: Masked(loss="margin"),
+    ],
+)
 def test_a_loss_that_is_none_is_refused(make):
     with pytest.raises(TypeError, match=r"CrossEntropy\(\) or Masked"):
         make()

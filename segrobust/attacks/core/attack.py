@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -53,6 +53,7 @@ class AttackResult:
     num_backwards: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
     """A frozen, keyword-only dataclass of numbers; reusable, without tensors or state. `repr(attack)` identifies a run.
 
@@ -85,6 +86,28 @@ class Attack(abc.ABC):
     def max_passes(self) -> tuple[float, float]:
         """Forwards and backwards that an image costs at most, without the judging of the result; nan: not known."""
         return math.nan, math.nan
+
+    @property
+    def step_budget(self) -> int | None:
+        """The field that says how many steps the attack takes; None if it has no such choice."""
+        return None
+
+    def with_step_budget(self, steps: int) -> "Attack":
+        """The same attack with another `step_budget`; to be called where that is not None."""
+        raise TypeError(f"{type(self).__name__} has no number of steps to choose, got {steps}")
+
+    @property
+    def start_seed(self) -> int | None:
+        """Seed of the random start; None if the attack cannot start at random."""
+        return None
+
+    def with_start_seed(self, seed: int) -> "Attack":
+        """The same attack from a random start with another seed; to be called where `start_seed` is not None."""
+        raise TypeError(f"{type(self).__name__} cannot start at random, got seed {seed}")
+
+    def has_field(self, name: str) -> bool:
+        """Whether a setting is this attack's to choose, rather than a constant of its class."""
+        return any(f.name == name for f in fields(self))
 
     @abc.abstractmethod
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:

@@ -1,12 +1,12 @@
 """What fixed-budget gradient attacks share: a ball, where they start in it, what they climb, and how they step."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.attack import Attack, check_attack_fields
 from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack, State
 from segrobust.attacks.core.losses import PixelLoss, Pixels
@@ -59,6 +59,18 @@ class BallAttack(IterativeAttack[State]):
     def default_eps(self) -> float | None:
         """The field `eps`."""
         return self.eps
+
+    @property
+    def start_seed(self) -> int | None:
+        """The field `seed`."""
+        return self.seed if self.has_field("seed") else None
+
+    def with_start_seed(self, seed: int) -> Attack:
+        """The same attack with another `seed`, and with a random start if that is a choice."""
+        changes: dict[str, Any] = {"seed": seed}
+        if self.has_field("random_start"):
+            changes["random_start"] = True
+        return replace(self, **changes)
 
     def first(self, problem: Problem) -> Tensor:
         """The warm start projected into the ball, a random point of it, or zero: `(B, C, H, W)`."""

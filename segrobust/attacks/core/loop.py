@@ -47,6 +47,16 @@ class IterativeAttack(Attack, Generic[State]):
         """N + 1 forwards and N backwards."""
         return self.num_steps + 1, self.num_steps
 
+    @property
+    def step_budget(self) -> int | None:
+        """The field `num_steps`."""
+        return self.num_steps if self.has_field("num_steps") else None
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same attack with another `num_steps`."""
+        changes: dict[str, Any] = {"num_steps": steps}
+        return replace(self, **changes)
+
     @abc.abstractmethod
     def init(self, problem: Problem) -> tuple[Tensor, State]:
         """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""

@@ -1,6 +1,6 @@
 """What attacks that contain another one share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.criteria import Criterion
@@ -31,3 +31,12 @@ class Wrapper(Attack):
     def default_eps(self) -> float | None:
         """The radius of the attack inside."""
         return self.attack.default_eps
+
+    @property
+    def step_budget(self) -> int | None:
+        """That of the attack inside."""
+        return self.attack.step_budget
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same wrapper around an attack with other steps."""
+        return replace(self, attack=self.attack.with_step_budget(steps))

@@ -475,6 +475,7 @@ def good(**changes):
             r"targets contain \[9\]",
         ),
         (AlmaProx(), good(eps=EPS), ValueError, "no effect"),
+        (PGD(eps=EPS), good(epsilon=EPS), TypeError, "takes no epsilon; it takes valid_mask, .*eps"),
         (MinimalNormSearch(attack=PGD()), good(eps=EPS), ValueError, "no effect"),
     ],
 )

@@ -2,16 +2,16 @@
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from segrobust.attacks.core.criteria import Criterion
 from segrobust.attacks.core.oracle import GradientOracle, NetworkOracle
-from segrobust.attacks.core.problem import Problem, check_classes, check_eps, make_problem
+from segrobust.attacks.core.problem import BatchInputs, Problem, check_classes, check_eps, make_problem
 from segrobust.attacks.core.tracker import Iterate, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
@@ -119,16 +119,9 @@ class Attack(abc.ABC):
         images: Tensor,
         labels: Tensor,
         *,
-        valid_mask: Tensor | None = None,
-        ignore_index: int = 255,
-        targets: Tensor | None = None,
-        perturbable_mask: Tensor | None = None,
-        start: Tensor | None = None,
-        eps: float | Tensor | None = None,
-        sample_ids: Sequence[int] | Tensor | None = None,
         surrogate: nn.Module | None = None,
         observer: Observer | None = None,
-        keep_mask: Tensor | None = None,
+        **inputs: Unpack[BatchInputs],
     ) -> AttackResult:
         """Attacks one batch.
 
@@ -138,33 +131,22 @@ class Attack(abc.ABC):
             network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
             images: `(B, C, H, W)` in [0, 1].
             labels: `(B, H, W)` int64 ground truth.
-            valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
-            ignore_index: label of void pixels, which count for nothing.
-            targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and
-                count for nothing.
-            perturbable_mask: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
-            start: `(B, C, H, W)` perturbation to start from; clipped to the box.
-            eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
-                `LagrangianFMN`, where its own radius starts.
-            sample_ids: `(B,)` integers that seed the random start of each image.
             surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
                 gradients alone, and its result is judged on `network`, which it never asked.
             observer: called with every judged iterate.
-            keep_mask: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or
-                without targets their label. All other valid pixels are attacked.
+            **inputs: see `BatchInputs`.
 
         Returns:
             The result, one entry per image.
 
         Raises:
-            TypeError: an argument of the wrong type.
-            ValueError: an argument outside its range, or a combination without meaning; the message names the mend.
+            TypeError: an argument of the wrong type, or one that there is not.
+            ValueError: an argument outside its range, or a combination without meaning; the message says how to
+                fix it.
             FloatingPointError: the network returned NaN.
         """
         with attackable(network), attackable(network if surrogate is None else surrogate):
-            problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable_mask, start, eps, sample_ids, keep_mask
-            )
+            problem = self._problem(images, labels, inputs)
             oracle = NetworkOracle(network, problem.images)
             if surrogate is None:
                 return self._judge(oracle, problem, self.run(oracle, problem, observer))
@@ -173,77 +155,41 @@ class Attack(abc.ABC):
             tracker.forget_runner_up()  # a second try would be a question to the network under attack
             return self._judge(oracle, problem, tracker)
 
-    def perturb(
-        self,
-        network: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        valid_mask: Tensor | None = None,
-        ignore_index: int = 255,
-        targets: Tensor | None = None,
-        perturbable_mask: Tensor | None = None,
-        start: Tensor | None = None,
-        eps: float | Tensor | None = None,
-        sample_ids: Sequence[int] | Tensor | None = None,
-        keep_mask: Tensor | None = None,
-    ) -> Tensor:
+    def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, **inputs: Unpack[BatchInputs]) -> Tensor:
         """Perturbed images for adversarial training: the last iterate, unjudged, without a forward pass for judging.
 
-        Args as in `__call__`.
+        Args as in `__call__`, without `surrogate` and `observer`.
 
         Returns:
             `(B, C, H, W)` in [0, 1], detached.
         """
         with attackable(network):
-            problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable_mask, start, eps, sample_ids, keep_mask
-            )
+            problem = self._problem(images, labels, inputs)
             return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
         """Perturbation of the last iterate without judging; attacks without such a thing give the best they found."""
         return self.run(oracle, problem, None).best.delta
 
-    def _problem(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        valid_mask: Tensor | None,
-        ignore_index: int,
-        targets: Tensor | None,
-        perturbable_mask: Tensor | None,
-        start: Tensor | None,
-        eps: float | Tensor | None,
-        sample_ids: Sequence[int] | Tensor | None,
-        keep_mask: Tensor | None,
-    ) -> Problem:
+    def _problem(self, images: Tensor, labels: Tensor, inputs: BatchInputs) -> Problem:
+        """The batch, checked, with the attack's own radius where the call gives none."""
+        name, given = type(self).__name__, {key for key, value in inputs.items() if value is not None}
         targeted, localized = self.criterion.sign < 0, self.criterion.localized
-        if targeted and targets is None:
-            raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
-        if not targeted and not localized and targets is not None:
+        if targeted and "targets" not in given:
+            raise ValueError(f"{name} has a targeted criterion: pass targets=(B, H, W) class indices")
+        if not targeted and not localized and "targets" in given:
             raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
-        if localized and keep_mask is None:
-            raise ValueError(f"{type(self).__name__} has a localised criterion: pass keep_mask=(B, H, W) bool")
-        if not localized and keep_mask is not None:
+        if localized and "keep_mask" not in given:
+            raise ValueError(f"{name} has a localised criterion: pass keep_mask=(B, H, W) bool")
+        if not localized and "keep_mask" in given:
             raise ValueError(f"keep_mask has no effect on {self.criterion!r}; use criterion=Localized(...)")
-        if self.minimal_norm and eps is not None and not self.accepts_initial_eps:
-            raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
-        problem = make_problem(
-            images,
-            labels,
-            valid_mask=valid_mask,
-            ignore_index=ignore_index,
-            targets=targets,
-            perturbable_mask=perturbable_mask,
-            start=start,
-            eps=self.default_eps if eps is None else eps,
-            sample_ids=sample_ids,
-            norm=self.norm,
-            keep_mask=keep_mask,
-        )
+        if self.minimal_norm and "eps" in given and not self.accepts_initial_eps:
+            raise ValueError(f"{name} searches for the smallest norm; eps={inputs['eps']} would have no effect")
+        if "eps" not in given:
+            inputs = {**inputs, "eps": self.default_eps}
+        problem = make_problem(images, labels, norm=self.norm, **inputs)
         if not self.minimal_norm:
-            problem.required_eps(type(self).__name__)
+            problem.required_eps(name)
         return problem
 
     def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:

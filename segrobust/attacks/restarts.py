@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.attacks.ensemble import run_in_turn
 
@@ -31,11 +31,6 @@ class Restarts(Wrapper):
             )
         if self.num_runs < 2:
             raise ValueError(f"num_runs must be at least 2, got {self.num_runs}; one run is the attack itself")
-
-    @property
-    def minimal_norm(self) -> bool:
-        """The kind of the attack inside."""
-        return self.attack.minimal_norm
 
     @property
     def runs(self) -> tuple[Attack, ...]:

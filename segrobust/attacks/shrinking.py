@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 
 from segrobust.attacks.apgd import APGD
-from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.projections import project
 

@@ -2,7 +2,6 @@
 
 import abc
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from segrobust.attacks.core.criteria import Criterion
 from segrobust.attacks.core.oracle import GradientOracle, NetworkOracle
 from segrobust.attacks.core.problem import BatchInputs, Problem, check_classes, check_eps, make_problem
-from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 
@@ -20,9 +19,6 @@ NAN_MESSAGE = (
     "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
     "its normalisation layers and its precision"
 )
-
-Observer = Callable[[Iterate], None]
-"""Called with each judged iterate of an attack; must not change it."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +188,14 @@ class Attack(abc.ABC):
             problem.required_eps(name)
         return problem
 
+    def judging_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
+        """The network on which the result is judged; by default as it is."""
+        del problem
+        return oracle
+
     def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
         """One last forward over the whole batch; a second where it contradicts the loop about a success."""
+        oracle = self.judging_oracle(oracle, problem)
         delta = tracker.best.delta
         logits = oracle.logits(delta, differentiable=False)
         check_classes(problem, logits.shape[1])

@@ -1,5 +1,6 @@
 """Best perturbation so far, compared in one place."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -29,6 +30,10 @@ class Iterate:
     num_broken: Tensor
     success: Tensor
     norm: Tensor
+
+
+Observer = Callable[[Iterate], None]
+"""Called with each judged iterate of an attack; must not change it."""
 
 
 @dataclass
@@ -92,10 +97,12 @@ class Tracker:
     Args:
         images: `(B, C, H, W)`, for shapes.
         minimal_norm: which of the two orders.
+        observer: called with each iterate.
     """
 
     images: Tensor
     minimal_norm: bool
+    observer: Observer | None = None
     best: Candidates = field(init=False)
     runner_up: Candidates = field(init=False)
     first_success: Tensor = field(init=False)
@@ -114,6 +121,8 @@ class Tracker:
         self.first_success[rows] = torch.where(first, iterate.step, self.first_success[rows])
         self.num_judged[rows] += 1
         self.offer(iterate.rows, Candidates(iterate.delta, iterate.num_broken, iterate.success, iterate.norm))
+        if self.observer is not None:
+            self.observer(iterate)
 
     def offer(self, rows: Tensor, new: Candidates) -> None:
         """Ranks one new candidate for each image of `rows` (int64, ascending) against the two that it has."""

@@ -33,7 +33,6 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.constraints import discard_hardest
-from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin, must_win
 from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
 from segrobust.functional.prox import norm_of_ones, prox
@@ -217,19 +216,13 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def _constraint(self, problem: Problem, logits: Tensor, scale: Tensor) -> Tensor:
         """Scaled signed DLR of every pixel (margin where classes are too few); satisfied where not positive."""
-        sign, reference = self.criterion.signs(problem), self.criterion.reference(problem)
         tolerance = self._setting("tolerance")
-        name: MarginName = "dlr" if logits.shape[1] >= MIN_CLASSES["dlr"][must_win(sign)] else "margin"
-        if name == "dlr":
-            value = dlr(
-                logits,
-                reference,
-                sign=sign,
-                tolerance=tolerance,
-                full_denominator_gradient=self.full_denominator_gradient,
+        if self.criterion.has_ratios(logits.shape[1], problem):
+            value = self.criterion.ratios(
+                logits, problem, tolerance=tolerance, full_denominator_gradient=self.full_denominator_gradient
             )
         else:
-            value = sign * margin(logits, reference) + tolerance
+            value = self.criterion.margins(logits, problem) + tolerance
         return scale[:, None, None] * value
 
     def _active(self, problem: Problem, step: int, constraints: Tensor) -> Tensor:

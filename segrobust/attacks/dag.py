@@ -27,7 +27,6 @@ from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
-from segrobust.functional.margins import margin
 from segrobust.functional.norms import NormName, norm, per_image
 
 STEP_LINF = 3e-3
@@ -81,7 +80,7 @@ class DAG(IterativeAttack[DAGState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
         """Minus the sum of the margins of the unbroken pixels: `(B,)`."""
-        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
+        margins = self.criterion.margins(iterate.logits, problem)
         return -(margins * (problem.valid_mask & ~iterate.broken)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: DAGState) -> Tensor:

@@ -33,7 +33,6 @@ from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
-from segrobust.functional.margins import margin as class_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
 from segrobust.functional.schedules import cosine_decay
@@ -107,7 +106,7 @@ class FMN(IterativeAttack[FMNState]):
 
     def observe(self, problem: Problem, iterate: Iterate, state: FMNState) -> FMNState:
         """The smallest norm of a success, and the values that the next radius and the first step are made from."""
-        margins = self._margins(problem, iterate)
+        margins = self.criterion.margins(iterate.logits, problem)
         smaller = iterate.success & (iterate.norm < state.smallest)
         return replace(
             state,
@@ -118,7 +117,7 @@ class FMN(IterativeAttack[FMNState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
         """Minus F."""
-        return -(self._margins(problem, iterate) * self._counted(problem, iterate)).sum((1, 2))
+        return -(self.criterion.margins(iterate.logits, problem) * self._counted(problem, iterate)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: FMNState) -> Tensor:
         """The next radius, and a step inside it; no step where the gradient is zero."""
@@ -134,9 +133,6 @@ class FMN(IterativeAttack[FMNState]):
     def done(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
         """Nothing is smaller than zero."""
         return iterate.success & (iterate.norm == 0)
-
-    def _margins(self, problem: Problem, iterate: Iterate) -> Tensor:
-        return self.criterion.signs(problem) * class_margin(iterate.logits, self.criterion.reference(problem))
 
     def _counted(self, problem: Problem, iterate: Iterate) -> Tensor:
         """Pixels whose margins F sums: `(B, H, W)` bool."""

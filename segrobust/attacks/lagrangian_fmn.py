@@ -36,7 +36,7 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import margin, margin_scale, smooth_margin
+from segrobust.functional.margins import margin_scale
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
 from segrobust.functional.schedules import cosine_decay
@@ -131,7 +131,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
 
     def observe(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> LagrangianFMNState:
         """The weights of the pixels, the smallest norm, and the failures in a row."""
-        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
+        margins = self.criterion.margins(iterate.logits, problem)
         scale = margin_scale(margins, problem.valid_mask, iterate.logits)
         margins = margins / scale[:, None, None]
         weights = state.weights
@@ -152,8 +152,8 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
         """Minus the weighted sum of the smooth margins."""
-        smooth = smooth_margin(iterate.logits, self.criterion.reference(problem), TEMPERATURE * state.scale)
-        return -(self.criterion.signs(problem) * state.pulls * smooth).sum((1, 2)) / state.scale
+        margins = self.criterion.smooth_margins(iterate.logits, problem, TEMPERATURE * state.scale)
+        return -(state.pulls * margins).sum((1, 2)) / state.scale
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: LagrangianFMNState) -> Tensor:
         """The next radius, and a step towards the steepest descent of the averaged margins inside it."""

@@ -38,7 +38,7 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import margin, margin_scale
+from segrobust.functional.margins import margin_scale
 from segrobust.functional.norms import NormName
 from segrobust.functional.prox import norm_of_ones, prox
 from segrobust.functional.prox_iterated import prox_iterated
@@ -126,7 +126,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
 
     def observe(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> PDPGDState:
         """The averaged weights, their logarithms for the next step, and the pull of each pixel."""
-        margins = self._margins(problem, iterate)
+        margins = self.criterion.margins(iterate.logits, problem)
         weights, norm_weight = state.weights, state.norm_weight
         if iterate.step > 0:
             new_weights, new_norm_weight = _shares(state.log_weights)
@@ -149,7 +149,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
         """Minus the weighted sum of `softplus(4 m_i / s)`, which enters by its slope."""
-        return -(state.pulls * self._margins(problem, iterate)).sum((1, 2))
+        return -(state.pulls * self.criterion.margins(iterate.logits, problem)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PDPGDState) -> Tensor:
         """A step of Adam, then the prox of the norm and the box in Adam's metric."""
@@ -166,9 +166,6 @@ class PDPGD(IterativeAttack[PDPGDState]):
         weight = weight / norm_of_ones(gradient[0].numel(), self.norm)
         delta, state.guess = prox(self.norm, target, metric, weight, problem.lower, problem.upper, state.guess)
         return delta
-
-    def _margins(self, problem: Problem, iterate: Iterate) -> Tensor:
-        return self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
 
     def _ascend(self, problem: Problem, iterate: Iterate, margins: Tensor, state: PDPGDState) -> tuple[Tensor, Tensor]:
         """Level and log-weights: those of unbroken pixels rise by a step and those of broken ones fall."""

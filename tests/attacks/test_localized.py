@@ -252,11 +252,13 @@ def test_losses_of_mixed_signs_are_those_of_each_pixel(loss):
     signs = 1 - 2 * (torch.rand(2, 6, 7, generator=generator) < 0.5).long()
     broken = signs * slow_margin(logits, reference) < 0
 
-    def value(sign):
-        return loss(Pixels(logits, reference, sign, torch.ones_like(broken), broken, 0.5))
+    def value(criterion, **inputs):
+        problem = make_problem(torch.rand(2, 3, 6, 7, dtype=torch.float64), reference, norm="linf", **inputs)
+        return loss(Pixels(logits, problem, criterion, broken, 0.5))
 
-    for sign in (1, -1):
-        assert torch.equal(value(signs)[signs == sign], value(sign)[signs == sign])
+    mixed = value(Localized(), keep_mask=signs < 0)
+    assert torch.equal(mixed[signs > 0], value(Untargeted())[signs > 0])
+    assert torch.equal(mixed[signs < 0], value(Targeted(), targets=reference)[signs < 0])
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ class Attack(abc.ABC):
             norm=length.masked_fill(~success, torch.inf) if self.minimal_norm else length,
             apsr=apsr,
             kept_share=kept_share,
-            prediction=logits.argmax(1),
+            prediction=self.criterion.predict(logits),
             first_success=tracker.first_success,
             num_forwards=oracle.counter.forwards,
             num_backwards=oracle.counter.backwards,

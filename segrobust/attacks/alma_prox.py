@@ -148,7 +148,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, AlmaProxState]:
         """Starts at zero, or at the warm start, with equal multipliers."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         pixels = torch.zeros_like(problem.images[:, 0])
         ones = torch.ones_like(problem.images[:, 0, 0, 0])
         return delta, AlmaProxState(

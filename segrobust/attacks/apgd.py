@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.core.ball import BallAttack
-from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels, check_loss
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import per_image
@@ -74,10 +74,6 @@ class APGD(BallAttack[APGDState]):
     num_steps: int = 100
     random_start: bool = False
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
 
     def init(self, problem: Problem) -> tuple[Tensor, APGDState]:
         """Starts with the full step and nothing seen."""

@@ -75,7 +75,7 @@ class DAG(IterativeAttack[DAGState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, DAGState]:
         """Starts at zero, or at the warm start."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         return delta, DAGState(walked=delta)
 
     def objective(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:

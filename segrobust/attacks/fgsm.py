@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from segrobust.attacks.core.ball import BallAttack
-from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, check_loss
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 from segrobust.functional.norms import NormName
 
@@ -30,10 +30,6 @@ class FGSM(BallAttack[None]):
     seed: ClassVar[int] = 0
 
     loss: PixelLoss = field(default_factory=CrossEntropy)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
 
     def init(self, problem: Problem) -> tuple[Tensor, None]:
         """The image itself, or the warm start."""
@@ -66,7 +62,6 @@ class RSFGSM(BallAttack[None]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_loss(self.loss)
         if self.step_ratio <= 0:
             raise ValueError(f"step_ratio must be positive, got {self.step_ratio}; the paper's is 1.25")
 

@@ -99,7 +99,7 @@ class FMN(IterativeAttack[FMNState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, FMNState]:
         """Starts at zero, or at the warm start with its norm as the radius."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         radius = norm(delta, self.norm)
         zero = torch.zeros_like(radius)
         return delta, FMNState(radius, smallest=torch.full_like(zero, torch.inf), total=zero, excess=zero, step=zero)

@@ -79,14 +79,15 @@ class KLPGD(BallAttack[KLPGDState]):
         noise = random_start(problem, torch.full_like(self.radius(problem), NOISE), self.norm, self.seed)
         return self.project(problem, noise), KLPGDState()
 
-    def prepare(self, oracle: GradientOracle, problem: Problem, state: KLPGDState) -> KLPGDState:
-        """One forward pass over the clean images."""
+    def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, KLPGDState]:
+        """One forward pass over the clean images, before the first iterate."""
         logits = oracle.logits(torch.zeros_like(problem.images), differentiable=False)
-        return replace(state, clean=logits.log_softmax(1))
+        delta, state = self.init(problem)
+        return delta, replace(state, clean=logits.log_softmax(1))
 
     def pixel_losses(self, problem: Problem, iterate: Iterate, state: KLPGDState) -> Tensor:
         """Divergence of every pixel from the clean prediction: `(B, H, W)`."""
-        assert state.clean is not None, "prepare() comes before the first iterate"
+        assert state.clean is not None, "begin() comes before the first iterate"
         return kl_divergence(state.clean, iterate.logits)
 
     def step_lengths(self, problem: Problem) -> Tensor:

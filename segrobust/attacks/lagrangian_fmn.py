@@ -114,7 +114,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, LagrangianFMNState]:
         """Starts at zero, or at the warm start, with equal weights."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         weights = problem.valid_mask.to(problem.images.dtype)
         scalars = torch.zeros_like(problem.images[:, 0, 0, 0])
         return delta, LagrangianFMNState(

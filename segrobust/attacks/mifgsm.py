@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.core.ball import BallAttack
-from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, check_loss
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import norm, per_image
@@ -55,7 +55,6 @@ class MIFGSM(BallAttack[MIFGSMState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_loss(self.loss)
         if self.decay < 0:
             raise ValueError(f"decay must be at least 0, got {self.decay}; the paper's is 1, and 0 has no momentum")
 

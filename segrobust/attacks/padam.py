@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segrobust.attacks.core.attack import check_step_size
 from segrobust.attacks.core.ball import BallAttack
-from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, check_loss
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import NormName
@@ -66,7 +66,6 @@ class PAdam(BallAttack[PAdamState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_loss(self.loss)
         check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
 
     def init(self, problem: Problem) -> tuple[Tensor, PAdamState]:

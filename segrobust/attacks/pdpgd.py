@@ -109,7 +109,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, PDPGDState]:
         """Starts at zero, or at the warm start; all pixels together weigh as much as the norm."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         level = -problem.num_valid.clamp_min(1).to(delta.dtype).log()
         log_weights = level[:, None, None].expand(problem.valid_mask.shape).masked_fill(~problem.valid_mask, -torch.inf)
         weights, norm_weight = _shares(log_weights)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.core.ball import BallAttack
-from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, check_loss
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 
 
@@ -40,7 +40,6 @@ class PGD(BallAttack[None]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_loss(self.loss)
         if self.step_size is not None and self.step_ratio is not None:
             raise ValueError(f"give step_size or step_ratio, got {self.step_size} and {self.step_ratio}")
         for name in ("step_size", "step_ratio"):

@@ -53,11 +53,6 @@ class SEA(Ensemble):
             raise ValueError(f"num_steps must be at least 4, one for each stage of the radius, got {self.num_steps}")
 
     @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
-
-    @property
     def step_budget(self) -> int:
         """The field `num_steps`."""
         return self.num_steps

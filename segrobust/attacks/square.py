@@ -102,11 +102,6 @@ class Square(Attack):
             )
 
     @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
-
-    @property
     def max_passes(self) -> tuple[float, float]:
         """The queries, no backwards."""
         return self._limit, 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from segrobust.attacks import Attack, Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 
-PURE = ("prepare", "done", "observe", "objective")
+PURE = ("done", "observe", "objective")
 
 
 def snapshot(value):
@@ -77,9 +77,10 @@ class Diary(IterativeAttack[Steps]):
         self.told.append("init")
         return torch.zeros_like(problem.images), Steps(torch.zeros(problem.batch_size))
 
-    def prepare(self, oracle, problem, state):
-        self.told.append("prepare")
-        return Steps(state.steps + 10)
+    def begin(self, oracle, problem):
+        self.told.append("begin")
+        delta, state = super().begin(oracle, problem)
+        return delta, Steps(state.steps + 10)
 
     def done(self, problem, iterate, state):
         self.told.append("done")
@@ -108,7 +109,7 @@ def test_the_loop_asks_in_its_order(last_iterate):
     batch = make_batch(network)
     (diary.perturb if last_iterate else diary)(network, batch.images, batch.labels)
     asked = ["observe", "objective", "update"] if last_iterate else ["done", "observe", "objective", "update"]
-    assert diary.told == ["init", "prepare", *asked, *asked]
+    assert diary.told == ["begin", "init", *asked, *asked]
 
 
 @pytest.mark.parametrize(

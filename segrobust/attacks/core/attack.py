@@ -75,8 +75,9 @@ class Attack(abc.ABC):
 
     @property
     def default_eps(self) -> float | None:
-        """Radius of a fixed-budget attack when a call gives none."""
-        return None
+        """Radius of a fixed-budget attack when a call gives none: its field `eps`."""
+        eps: float | None = getattr(self, "eps", None)
+        return eps
 
     @property
     def max_passes(self) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from segrobust.attacks.core.attack import Attack, check_attack_fields
 from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack, State
-from segrobust.attacks.core.losses import PixelLoss, Pixels
+from segrobust.attacks.core.losses import PixelLoss, Pixels, check_loss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.random_start import random_start
 from segrobust.attacks.core.tracker import Iterate
@@ -54,11 +54,8 @@ class BallAttack(IterativeAttack[State]):
         check_attack_fields(self.norms, self.norm, self.eps, self.num_steps)
         if self.seed and not self.random_start:
             raise ValueError(f"seed={self.seed} has no effect without random_start=True")
-
-    @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
+        if self.has_field("loss"):
+            check_loss(self.loss)
 
     @property
     def start_seed(self) -> int | None:

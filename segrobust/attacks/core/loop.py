@@ -30,9 +30,9 @@ class IterativeAttack(Attack, Generic[State]):
     N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
     forward to judge the result.
 
-    A state is a dataclass of numbers, and of tensors and lists that all have the image first. `prepare` and `observe`
-    return the state to go on with (`dataclasses.replace`) and leave the given one as it is; `update` assigns to fields
-    of the state; `objective` and `done` change nothing. No method writes into a tensor of the state.
+    A state is a dataclass of numbers, and of tensors and lists that all have the image first. `observe` returns
+    the state to go on with (`dataclasses.replace`) and leaves the given one as it is; `update` assigns to fields of the
+    state; `objective` and `done` change nothing. No method writes into a tensor of the state.
 
     Every iterative attack has `num_steps`, its number of gradient steps N.
     """
@@ -61,11 +61,6 @@ class IterativeAttack(Attack, Generic[State]):
     def init(self, problem: Problem) -> tuple[Tensor, State]:
         """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
 
-    def prepare(self, oracle: GradientOracle, problem: Problem, state: State) -> State:
-        """The first state completed by what the network says; most attacks ask nothing before their first iterate."""
-        del oracle, problem
-        return state
-
     def observe(self, problem: Problem, iterate: Iterate, state: State) -> State:
         """The state brought up to date with a judged iterate, whose logits are detached; by default as it is."""
         del problem, iterate
@@ -85,9 +80,9 @@ class IterativeAttack(Attack, Generic[State]):
         return None
 
     def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, State]:
-        """The first perturbation and the first state, completed."""
-        delta, state = self.init(problem)
-        return delta, self.prepare(oracle, problem, state)
+        """`init`, and what an attack asks the network before its first iterate: most ask nothing."""
+        del oracle
+        return self.init(problem)
 
     def step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> tuple[Tensor, State]:
         """From a judged iterate to the next perturbation: `observe`, `objective`, pullback, `update`."""

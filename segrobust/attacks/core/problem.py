@@ -75,6 +75,11 @@ class Problem:
         return self.valid_mask.sum((1, 2))
 
     @property
+    def start_or_zero(self) -> Tensor:
+        """The perturbation to start from, zero where the call gave none: `(B, C, H, W)`."""
+        return torch.zeros_like(self.images) if self.start is None else self.start
+
+    @property
     def batch_size(self) -> int:
         """Number of images B."""
         return self.images.shape[0]

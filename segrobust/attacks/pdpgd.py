@@ -39,9 +39,8 @@ from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
 from segrobust.functional.margins import margin_scale
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, norm, per_image
 from segrobust.functional.prox import norm_of_ones, prox
-from segrobust.functional.prox_iterated import prox_iterated
 
 FINAL_STEP_RATIO = 0.01
 FIRST_MEMORY = 0.9
@@ -51,6 +50,8 @@ WEIGHT_MEMORY = 0.9
 LARGEST_LOG_WEIGHT = -math.log(1e-12)
 SPAN = 3.0  # log-weights stay that close to their level
 SHARPNESS = 4.0  # of the softplus, in mean absolute margins
+PROX_ITERATIONS = 5  # published: at most
+PROX_CHANGE = 1e-2  # published: of the l2 norm, below which the iteration stops
 
 
 @dataclass
@@ -75,7 +76,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
     differ:
 
     - the prox of norm and box in Adam's metric is exact; published are at most five steps of an iteration towards it,
-      which clips to the box after each (`segrobust.functional.prox_iterated`);
+      which clips to the box after each (`prox_iterated`);
     - squared gradients are averaged with 0.9, not 0.999: the large ones of the first steps slow all others down;
     - margins are measured in their mean absolute value over the image, and the norm by that of an image of ones;
     - log-weights stay within 3 of a level, which rises by a step of theirs on failure and falls on success. Published
@@ -189,3 +190,36 @@ def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     pixels, own = (log_weights - largest[:, None, None]).exp_(), (-largest).exp_()
     total = own + pixels.sum((1, 2))
     return pixels / total[:, None, None], own / total
+
+
+def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    r"""The published prox: a few proximal gradient steps towards the prox of a norm in a diagonal metric, each followed by the box.
+
+    With v clipped to the box, h the largest value of the metric, and `prox` the Euclidean one without a box, five times
+
+        z <- clip(prox(z - H / h (z - v), weight / h), lower, upper)
+
+    from z = v, as long as the step before changed z by more than 1 % of its l2 norm. That stops far from the minimiser
+    of `segrobust.functional.prox.prox` where H is small beside h. Kept to reproduce published figures.
+
+    Args as there.
+
+    Returns:
+        z `(B, ...)`.
+
+    Source: released code of Rony et al., CVPR 2023, after Melchior et al., arXiv 1910.10094.
+    """
+    v = torch.maximum(torch.minimum(v, upper), lower)
+    largest = metric.flatten(1).amax(1)
+    share, weight = metric / per_image(largest, v), weight / largest
+    ones, far = torch.ones_like(v), torch.full_like(v, torch.inf)
+    z, change = v, torch.ones_like(largest)
+    for _ in range(PROX_ITERATIONS):
+        goes_on = change > PROX_CHANGE
+        if not goes_on.any():
+            break
+        nearer, _ = prox(name, torch.addcmul(z, share, z - v, value=-1), ones, weight, -far, far)
+        nearer = torch.where(per_image(goes_on, z), torch.maximum(torch.minimum(nearer, upper), lower), z)
+        change = norm(nearer - z, "l2") / norm(nearer, "l2").clamp_min(1e-30)
+        z = nearer
+    return z

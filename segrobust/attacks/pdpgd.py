@@ -193,9 +193,9 @@ def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    r"""The published prox: a few proximal gradient steps towards the prox of a norm in a diagonal metric, each followed by the box.
+    r"""The published prox: a few proximal gradient steps towards that of norm and box in a diagonal metric.
 
-    With v clipped to the box, h the largest value of the metric, and `prox` the Euclidean one without a box, five times
+    With v clipped to the box, h the largest value of the metric, and `prox` the Euclidean one without a box, up to five times
 
         z <- clip(prox(z - H / h (z - v), weight / h), lower, upper)
 

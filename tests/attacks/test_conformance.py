@@ -479,7 +479,7 @@ def good(**changes):
         (MinimalNormSearch(attack=PGD()), good(eps=EPS), ValueError, "no effect"),
     ],
 )
-def test_bad_arguments_are_refused_with_the_mend(attack, arguments, error, message):
+def test_bad_arguments_are_refused_with_a_way_to_fix_them(attack, arguments, error, message):
     with pytest.raises(error, match=message):
         attack(ConvNetwork(dtype=torch.float32), **arguments)
     with pytest.raises(error, match=message):

@@ -195,14 +195,15 @@ def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:
 def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     r"""The published prox: a few proximal gradient steps towards that of norm and box in a diagonal metric.
 
-    With v clipped to the box, h the largest value of the metric, and `prox` the Euclidean one without a box, up to five times
+    With v clipped to the box, h the largest value of the metric, and `prox` the Euclidean one without a box, up to five
+    times
 
         z <- clip(prox(z - H / h (z - v), weight / h), lower, upper)
 
     from z = v, as long as the step before changed z by more than 1 % of its l2 norm. That stops far from the minimiser
     of `segrobust.functional.prox.prox` where H is small beside h. Kept to reproduce published figures.
 
-    Args as there.
+    Args as of that one.
 
     Returns:
         z `(B, ...)`.

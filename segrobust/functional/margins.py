@@ -202,8 +202,8 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
     needed = MIN_CLASSES[name][targeted]
     if num_classes < needed:
         kind = "targeted" if targeted else "untargeted"
-        mend = "; use the margin, loss=Margin(), which needs 2" if name != "margin" else ""
-        raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{mend}")
+        fix = "; use the margin, loss=Margin(), which needs 2" if name != "margin" else ""
+        raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{fix}")
 
 
 def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:

@@ -474,10 +474,11 @@ def good(**changes):
             r"targets contain \[9\]",
         ),
         (AlmaProx(), good(eps=EPS), ValueError, "no effect"),
+        (PGD(eps=EPS), good(epsilon=EPS), TypeError, "takes no epsilon; it takes valid_mask, .*eps"),
         (MinimalNormSearch(attack=PGD()), good(eps=EPS), ValueError, "no effect"),
     ],
 )
-def test_bad_arguments_are_refused_with_the_mend(attack, arguments, error, message):
+def test_bad_arguments_are_refused_with_a_way_to_fix_them(attack, arguments, error, message):
     with pytest.raises(error, match=message):
         attack(ConvNetwork(dtype=torch.float32), **arguments)
     with pytest.raises(error, match=message):
@@ -512,7 +513,18 @@ def test_bad_fields_are_refused_at_construction(make, message):
         make()
 
 
-@pytest.mark.parametrize("make", [lambda: PGD(loss="ce"), lambda: FGSM(loss=None), lambda: Masked(loss="margin")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PGD(loss="ce"),
+        lambda: FGSM(loss=None),
+        lambda: RSFGSM(loss=1),
+        lambda: MIFGSM(loss="ce"),
+        lambda: PAdam(loss="ce"),
+        lambda: APGD(loss="ce"),
+        lambda: Masked(loss="margin"),
+    ],
+)
 def test_a_loss_that_is_none_is_refused(make):
     with pytest.raises(TypeError, match=r"CrossEntropy\(\) or Masked"):
         make()

@@ -10,9 +10,8 @@ from torch import nn
 
 from segrobust.attacks import Targeted, Untargeted
 from segrobust.attacks import pdpgd as module
-from segrobust.attacks.pdpgd import PDPGD
+from segrobust.attacks.pdpgd import PDPGD, prox_iterated
 from segrobust.functional.prox import prox
-from segrobust.functional.prox_iterated import prox_iterated
 
 NORMS = ["linf", "l2", "l1"]
 
@@ -201,8 +200,8 @@ def test_the_published_iteration_approaches_the_exact_prox(name, monkeypatch):
     far, weight = torch.full_like(v, 100.0), torch.tensor([0.3], dtype=torch.float64)
     expected, _ = prox(name, v, metric, weight, -far, far)
     few = prox_iterated(name, v, metric, weight, -far, far)
-    monkeypatch.setattr("segrobust.functional.prox_iterated.NUM_ITERATIONS", 2000)
-    monkeypatch.setattr("segrobust.functional.prox_iterated.LEAST_CHANGE", 0.0)
+    monkeypatch.setattr("segrobust.attacks.pdpgd.PROX_ITERATIONS", 2000)
+    monkeypatch.setattr("segrobust.attacks.pdpgd.PROX_CHANGE", 0.0)
     many = prox_iterated(name, v, metric, weight, -far, far)
     torch.testing.assert_close(many, expected, rtol=0, atol=1e-6)
     assert (few - expected).abs().amax() > 1e-4

@@ -8,8 +8,6 @@ it an IoU of 0 as well would punish one pixel twice, and one stray pixel would m
 Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. They are never mixed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,13 +21,13 @@ class ConfusionCounts:
     """True positives, false positives and false negatives of every class, in valid pixels.
 
     Args:
-        tp: (B, K) int64, pixels of the class that are predicted as such; or (K,) for a whole set.
-        fp: (B, K) int64, pixels of other classes that are predicted as this one.
-        fn: (B, K) int64, pixels of the class that are predicted as another one.
+        tp: `(B, K)` int64, pixels of the class that are predicted as such; or `(K,)` for a whole set.
+        fp: `(B, K)` int64, pixels of other classes that are predicted as this one.
+        fn: `(B, K)` int64, pixels of the class that are predicted as another one.
 
     Raises:
-        TypeError: A tensor is not int64.
-        ValueError: The shapes differ, or are not (B, K) or (K,).
+        TypeError: a tensor is not int64.
+        ValueError: the shapes differ, or are not `(B, K)` or `(K,)`.
     """
 
     tp: Tensor
@@ -44,25 +42,25 @@ class ConfusionCounts:
         if set(dtypes.values()) != {torch.int64}:
             raise TypeError(f"counts must be int64 to stay exact, got {dtypes}")
 
-    def total(self) -> ConfusionCounts:
-        """Sum over the images: (B, K) -> (K,). Counts of a whole set are returned as they are."""
+    def total(self) -> "ConfusionCounts":
+        """Sums over the images: `(B, K) -> (K,)`. Counts of a whole set are returned unchanged."""
         if self.tp.ndim == 1:
             return self
         return ConfusionCounts(tp=self.tp.sum(0), fp=self.fp.sum(0), fn=self.fn.sum(0))
 
 
 def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid_mask: Tensor) -> ConfusionCounts:
-    """Count tp, fp and fn of every class in every image: (B, H, W), (B, H, W), (B, H, W) -> (B, K) each.
+    """Counts tp, fp and fn of every class in every image: `(B, H, W), (B, H, W), (B, H, W) -> (B, K)` each.
 
     Args:
-        prediction: (B, H, W) integer, predicted classes; free where the pixel is not valid.
-        labels: (B, H, W) integer, ground truth; free where the pixel is not valid.
+        prediction: `(B, H, W)` integer, predicted classes; free where the pixel is not valid.
+        labels: `(B, H, W)` integer, ground truth; free where the pixel is not valid.
         num_classes: K.
-        valid_mask: (B, H, W) bool, pixels that count.
+        valid_mask: `(B, H, W)` bool, pixels that count.
 
     Raises:
-        TypeError: Classes that are not integers (logits?), or a mask that is not bool.
-        ValueError: The shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
+        TypeError: classes that are not integers (logits?), or a mask that is not bool.
+        ValueError: the shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
     """
     _check_maps(prediction, labels, valid_mask)
     predicted, expected = prediction[valid_mask].long(), labels[valid_mask].long()
@@ -79,16 +77,16 @@ def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid
 
 
 def iou_per_class(counts: ConfusionCounts) -> Tensor:
-    """Give tp / (tp + fp + fn), nan where the class is absent from the ground truth: (B, K) or (K,), float64 alike.
+    """IoU of each class, tp / (tp + fp + fn), float64, `(B, K)` or `(K,)`; nan where the ground truth lacks the class.
 
-    With counts (B, K) these are the IoUs within each image; take `counts.total()` for those of the data set.
+    With counts `(B, K)` these are the IoUs within each image; take `counts.total()` for those of the data set.
     """
     iou = counts.tp.double() / (counts.tp + counts.fp + counts.fn)
     return iou.where(counts.tp + counts.fn > 0, torch.nan)
 
 
 def miou_dataset(counts: ConfusionCounts) -> Tensor:
-    """Give mIoU^D: the mean IoU over classes present in the ground truth of the whole set; float64 scalar.
+    """Gives mIoU^D: the mean IoU over classes present in the ground truth of the whole set; float64 scalar.
 
     nan where no pixel is valid.
     """
@@ -96,12 +94,12 @@ def miou_dataset(counts: ConfusionCounts) -> Tensor:
 
 
 def miou_image(counts: ConfusionCounts) -> Tensor:
-    """Give mIoU^I: the mean over images of the mean IoU over classes present in that image; float64 scalar.
+    """Gives mIoU^I: the mean over images of the mean IoU over classes present in that image; float64 scalar.
 
     Images without a valid pixel are left out; nan where there is no other. Source: arXiv 2310.19252.
 
     Raises:
-        ValueError: The counts have been summed over images already.
+        ValueError: the counts have been summed over images already.
     """
     if counts.tp.ndim != 2:
         raise ValueError(f"mIoU^I needs counts per image (B, K), got {tuple(counts.tp.shape)}, summed over the images")
@@ -109,12 +107,12 @@ def miou_image(counts: ConfusionCounts) -> Tensor:
 
 
 def accuracy(counts: ConfusionCounts) -> Tensor:
-    """Give aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none."""
+    """Gives aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none."""
     return counts.tp.sum().double() / (counts.tp + counts.fn).sum()
 
 
 def class_accuracy(counts: ConfusionCounts) -> Tensor:
-    """Give mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none."""
+    """Gives mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none."""
     total = counts.total()
     return (total.tp.double() / (total.tp + total.fn)).nanmean()
 
@@ -138,7 +136,7 @@ class SegmentationScores(NamedTuple):
 
 
 def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
-    """Give the scores of a data set from its counts, (B, K) or (K,)."""
+    """Gives the scores of a data set from its counts, `(B, K)` or `(K,)`."""
     total = counts.total()
     return SegmentationScores(
         miou=miou_dataset(total).item(),
@@ -155,7 +153,7 @@ class SegmentationConfusion(Metric):
 
     Args:
         num_classes: K.
-        ignore_index: Label of the void pixels, which do not count; predictions on them are free.
+        ignore_index: label of the void pixels, which do not count; predictions on them are free.
 
     Raises:
         ValueError: `num_classes` is less than 2.
@@ -179,11 +177,11 @@ class SegmentationConfusion(Metric):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, labels: Tensor) -> None:
-        """Count a batch: predicted classes (B, H, W), ground truth (B, H, W) with void.
+        """Counts a batch: predicted classes `(B, H, W)`, ground truth `(B, H, W)` with void.
 
         Raises:
-            TypeError: Classes that are not integers.
-            ValueError: As `confusion_counts`; a foreign label is named.
+            TypeError: classes that are not integers.
+            ValueError: as `confusion_counts`; a foreign label is named.
         """
         counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index).total()
         self.tp += counts.tp
@@ -191,7 +189,7 @@ class SegmentationConfusion(Metric):
         self.fn += counts.fn
 
     def compute(self) -> SegmentationScores:
-        """Give the scores over everything counted by all processes."""
+        """Gives the scores over everything counted by all processes."""
         return segmentation_scores(ConfusionCounts(tp=self.tp, fp=self.fp, fn=self.fn))
 
 

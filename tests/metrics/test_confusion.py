@@ -1,7 +1,5 @@
 """Confusion counts and IoU against slow implementations."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Statistics of censored norms."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the page on networks shows works."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

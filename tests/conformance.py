@@ -1,6 +1,7 @@
 """The battery that every attack passes, and the small networks that it runs on."""
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from segrobust.attacks import (
     MIFGSM,
     PDPGD,
     PGD,
+    RSE,
     RSFGSM,
     SEA,
     AlmaProx,
@@ -109,6 +111,20 @@ class Contestant:
 def fixed_budget(name: str, **settings: Any) -> Contestant:
     attack = PGD(num_steps=4, eps=0.6 if settings.get("norm") == "l2" else EPS, **settings)
     return Contestant(name, attack, random=attack.random_start)
+
+
+class ShortRSE(RSE):
+    """RSE with five steps for each member: as published it takes 3000 passes."""
+
+    @property
+    def members(self) -> Mapping[str, Attack]:
+        return {name: self._short(attack) for name, attack in super().members.items()}
+
+    def _short(self, attack: Any) -> Attack:
+        if isinstance(attack, Clipped):
+            return replace(attack, attack=self._short(attack.attack))
+        short: Attack = replace(attack, num_steps=5)
+        return short
 
 
 BATTERY = (
@@ -206,6 +222,7 @@ BATTERY = (
     Contestant("clipped", Clipped(attack=LagrangianFMN(num_passes=13), eps=EPS)),
     Contestant("sea", SEA(num_steps=8, eps=EPS), random=True),
     Contestant("sea_targeted", SEA(num_steps=8, eps=EPS, seed=1, criterion=Targeted()), random=True),
+    Contestant("rse", ShortRSE(eps=EPS), random=True),
     Contestant("in_bfloat16", InBFloat16(attack=PGD(num_steps=4, eps=EPS))),
     Contestant("eot", EOT(attack=PGD(num_steps=4, eps=EPS), num_draws=2)),
     Contestant(

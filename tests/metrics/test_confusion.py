@@ -21,6 +21,7 @@ from segrobust.metrics import (
     iou_per_class,
     miou_dataset,
     miou_image,
+    segmentation_scores,
 )
 
 VOID = 255
@@ -132,6 +133,8 @@ def test_image_mean_differs_from_dataset_mean() -> None:
     counts = confusion_counts(prediction, labels, 2, labels != VOID)
     assert miou_image(counts).item() == pytest.approx(((3 / 4 + 0) / 2 + 1) / 2)
     assert miou_dataset(counts).item() == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert segmentation_scores(counts) == segmentation_scores(counts.total())
+    assert segmentation_scores(counts).miou == miou_dataset(counts)
     assert iou_per_class(counts)[1].isnan().tolist() == [True, False]
 
 

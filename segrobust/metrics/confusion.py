@@ -14,6 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+_NO_ID = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +150,10 @@ def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
 
 
 class SegmentationConfusion(Metric):
-    """Scores of a data set, accumulated over batches and processes in int64: exact for any sharding without duplicates.
+    """Scores of a data set, accumulated over batches and processes in int64: exact for any sharding.
+
+    Keeps the counts of each image, `1 + 3 K` integers, until `compute`: an image that comes twice with one sample id,
+    as where a distributed sampler repeats images to give each process as many, counts once.
 
     Log the numbers of `compute()`, not the metric: they are equal on every process (`sync_dist=False`).
 
@@ -163,9 +169,7 @@ class SegmentationConfusion(Metric):
     higher_is_better = True
     full_state_update = False
 
-    tp: Tensor
-    fp: Tensor
-    fn: Tensor
+    rows: list[Tensor]
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         if num_classes < 2:
@@ -173,24 +177,44 @@ class SegmentationConfusion(Metric):
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        for name in ("tp", "fp", "fn"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.reset()
 
-    def update(self, prediction: Tensor, labels: Tensor) -> None:
-        """Counts a batch: predicted classes `(B, H, W)`, ground truth `(B, H, W)` with void.
+    def reset(self) -> None:
+        """Forgets everything counted."""
+        super().reset()
+        # torchmetrics would gather the state of a process without images as floating-point numbers
+        self.rows = [torch.zeros(0, 1 + 3 * self.num_classes, dtype=torch.int64, device=self.device)]
+
+    def update(self, prediction: Tensor, labels: Tensor, sample_ids: Tensor | None = None) -> None:
+        """Counts a batch.
+
+        Args:
+            prediction: `(B, H, W)` integer, predicted classes.
+            labels: `(B, H, W)` integer, ground truth with void.
+            sample_ids: `(B,)` integer, at least 0; images with one id count once. None counts every image.
 
         Raises:
             TypeError: classes that are not integers.
             ValueError: as `confusion_counts`; a foreign label is named.
         """
-        counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index).total()
-        self.tp += counts.tp
-        self.fp += counts.fp
-        self.fn += counts.fn
+        counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index)
+        ids = labels.new_full((len(labels),), _NO_ID) if sample_ids is None else sample_ids
+        self.rows.append(torch.cat([ids.long()[:, None], counts.tp, counts.fp, counts.fn], 1))
 
     def compute(self) -> SegmentationScores:
         """Gives the scores over everything counted by all processes."""
-        return segmentation_scores(ConfusionCounts(tp=self.tp, fp=self.fp, fn=self.fn))
+        rows = dim_zero_cat(self.rows)
+        tp, fp, fn = rows[_is_first(rows[:, 0]), 1:].sum(0).view(3, self.num_classes)
+        return segmentation_scores(ConfusionCounts(tp=tp, fp=fp, fn=fn))
+
+
+def _is_first(ids: Tensor) -> Tensor:
+    """Whether an id has not come before, `(N,) -> (N,)` bool; always where there is none."""
+    _, group = torch.unique(ids, return_inverse=True)
+    places = torch.arange(len(ids), device=ids.device)
+    first = places.new_full((len(ids),), len(ids)).scatter_reduce(0, group, places, "amin")
+    return (ids == _NO_ID) | (first[group] == places)
 
 
 def _check_maps(prediction: Tensor, labels: Tensor, valid_mask: Tensor) -> None:

@@ -26,6 +26,11 @@ def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, low
         z `(B, ...)`.
 
     Source: released code of Rony et al., CVPR 2023, after Melchior et al., arXiv 1910.10094.
+
+    Example:
+        >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
+        >>> prox_iterated("linf", v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
+        tensor([[2., 1.]])
     """
     v = torch.maximum(torch.minimum(v, upper), lower)
     largest = metric.flatten(1).amax(1)

@@ -64,6 +64,13 @@ def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid
     Raises:
         TypeError: classes that are not integers (logits?), or a mask that is not bool.
         ValueError: the shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> prediction = torch.tensor([[[0, 1, 1, 0]]])
+        >>> counts = confusion_counts(prediction, labels, num_classes=2, valid_mask=labels != 255)
+        >>> counts.tp, counts.fp, counts.fn
+        (tensor([[1, 1]]), tensor([[0, 1]]), tensor([[1, 0]]))
     """
     _check_maps(prediction, labels, valid_mask)
     predicted, expected = prediction[valid_mask].long(), labels[valid_mask].long()
@@ -83,6 +90,12 @@ def iou_per_class(counts: ConfusionCounts) -> Tensor:
     """IoU of each class, tp / (tp + fp + fn), float64, `(B, K)` or `(K,)`; nan where the ground truth lacks the class.
 
     With counts `(B, K)` these are the IoUs within each image; take `counts.total()` for those of the data set.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> iou_per_class(counts)
+        tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
     iou = counts.tp.double() / (counts.tp + counts.fp + counts.fn)
     return iou.where(counts.tp + counts.fn > 0, torch.nan)
@@ -92,6 +105,12 @@ def miou_dataset(counts: ConfusionCounts) -> Tensor:
     """Gives mIoU^D: the mean IoU over classes present in the ground truth of the whole set; float64 scalar.
 
     nan where no pixel is valid.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])  # two images; 255 is void
+        >>> prediction = torch.tensor([[[0, 1, 1, 0]], [[1, 1, 1, 1]]])
+        >>> miou_dataset(confusion_counts(prediction, labels, 2, labels != 255))
+        tensor(0.6667, dtype=torch.float64)
     """
     return iou_per_class(counts.total()).nanmean()
 
@@ -103,6 +122,12 @@ def miou_image(counts: ConfusionCounts) -> Tensor:
 
     Raises:
         ValueError: the counts have been summed over images already.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])  # two images; 255 is void
+        >>> prediction = torch.tensor([[[0, 1, 1, 0]], [[1, 1, 1, 1]]])
+        >>> miou_image(confusion_counts(prediction, labels, 2, labels != 255))
+        tensor(0.7500, dtype=torch.float64)
     """
     if counts.tp.ndim != 2:
         raise ValueError(f"mIoU^I needs counts per image (B, K), got {tuple(counts.tp.shape)}, summed over the images")
@@ -110,12 +135,26 @@ def miou_image(counts: ConfusionCounts) -> Tensor:
 
 
 def accuracy(counts: ConfusionCounts) -> Tensor:
-    """Gives aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none."""
+    """Gives aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> accuracy(counts)
+        tensor(0.6667, dtype=torch.float64)
+    """
     return counts.tp.sum().double() / (counts.tp + counts.fn).sum()
 
 
 def class_accuracy(counts: ConfusionCounts) -> Tensor:
-    """Gives mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none."""
+    """Gives mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> class_accuracy(counts)
+        tensor(0.7500, dtype=torch.float64)
+    """
     total = counts.total()
     return (total.tp.double() / (total.tp + total.fn)).nanmean()
 
@@ -139,7 +178,15 @@ class SegmentationScores(NamedTuple):
 
 
 def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
-    """Gives the scores of a data set from its counts, `(B, K)` or `(K,)`."""
+    """Gives the scores of a data set from its counts, `(B, K)` or `(K,)`.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> scores = segmentation_scores(counts)
+        >>> scores.miou, scores.iou
+        (0.5, (0.5, 0.5))
+    """
     total = counts.total()
     return SegmentationScores(
         miou=miou_dataset(total).item(),
@@ -163,6 +210,12 @@ class SegmentationConfusion(Metric):
 
     Raises:
         ValueError: `num_classes` is less than 2.
+
+    Example:
+        >>> metric = SegmentationConfusion(num_classes=2)
+        >>> metric.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 0, 1, 255]]]))
+        >>> metric.compute().miou
+        0.5
     """
 
     is_differentiable = False

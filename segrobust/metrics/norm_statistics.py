@@ -73,6 +73,12 @@ def minimal_norm_statistics(norms: Tensor, *, cap: float, eps: Sequence[float] =
 
     Raises:
         ValueError: as the functions it calls.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> found = minimal_norm_statistics(norms, cap=0.1, eps=(0.03,))
+        >>> found.median, found.asr_at
+        (0.03, (0.5,))
     """
     lower, median, upper = quantiles(norms, (0.25, 0.5, 0.75))
     return MinimalNormStatistics(
@@ -93,6 +99,11 @@ def asr(norms: Tensor) -> float:
 
     Raises:
         ValueError: no norm, a nan, or a negative one.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> asr(norms)
+        0.75
     """
     _check_norms(norms)
     return norms.isfinite().double().mean().item()
@@ -105,6 +116,11 @@ def asr_at(norms: Tensor, eps: Sequence[float]) -> tuple[float, ...]:
 
     Raises:
         ValueError: as `asr`, or a radius that is negative or nan.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> asr_at(norms, (0.01, 0.03))
+        (0.25, 0.5)
     """
     _check_norms(norms)
     for radius in eps:
@@ -121,6 +137,11 @@ def quantiles(norms: Tensor, probabilities: Sequence[float]) -> tuple[float, ...
 
     Raises:
         ValueError: as `asr`, or a probability outside of [0, 1].
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> quantiles(norms, (0.5, 0.9))
+        (0.03, inf)
     """
     _check_norms(norms)
     for probability in probabilities:
@@ -135,6 +156,11 @@ def mean_capped(norms: Tensor, cap: float) -> float:
 
     Raises:
         ValueError: as `asr`, or a cap that is not positive and finite.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> mean_capped(norms, cap=0.13)
+        0.05
     """
     _check_norms(norms)
     if not (cap > 0 and math.isfinite(cap)):
@@ -150,6 +176,12 @@ def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
 
     Raises:
         ValueError: as `asr`, or the lengths differ.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> found = geometric_mean_ratio(norms, 2 * norms)
+        >>> found.num_both, found.num_neither, round(found.ratio, 3)
+        (3, 1, 0.5)
     """
     _check_norms(a)
     _check_norms(b)

@@ -82,6 +82,12 @@ def find_regions(labels: Tensor, valid: Tensor) -> Regions:
     Args:
         labels: `(B, H, W)` int64; free where a pixel is not valid.
         valid: `(B, H, W)` bool, pixels that count.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 0, 1, 1]]])
+        >>> regions = find_regions(labels, valid=labels >= 0)
+        >>> regions.boundary, regions.objects
+        (tensor([[[False, False,  True,  True, False]]]), tensor([[[1, 1, 1, 2, 2]]]))
     """
     labels, valid = labels.cpu(), valid.cpu()
     found = [_objects(row.numpy(), mask.numpy()) for row, mask in zip(labels, valid, strict=True)]

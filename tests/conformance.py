@@ -1,12 +1,14 @@
 """The battery that every attack passes, and the small networks that it runs on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import segrobust.attacks
 from segrobust.attacks import (
     APGD,
     DAG,
@@ -127,7 +129,7 @@ class ShortRSE(RSE):
         return short
 
 
-BATTERY = (
+HAND_MADE = (
     Contestant("alma_prox", AlmaProx(num_steps=12, step_size=8e-3)),
     Contestant(
         "alma_prox_published",
@@ -255,6 +257,34 @@ BATTERY = (
     fixed_budget("pgd_CosPGDLoss_localized", loss=CosPGDLoss(), criterion=Localized()),
     fixed_budget("pgd_Margin_localized_targeted", loss=Margin(), criterion=LOCALIZED_TARGETED),
 )
+
+
+def parts(value: Any) -> Iterator[type]:
+    """Types of a value and of everything that its fields hold, with all types that these extend."""
+    yield from type(value).__mro__
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from parts(item)
+    if is_dataclass(value):
+        for each in fields(value):
+            yield from parts(getattr(value, each.name))
+
+
+def made_by_default() -> Iterator[Contestant]:
+    """Exported attacks that nobody added by hand, where steps and a radius are all that they need."""
+    present = {cls for contestant in HAND_MADE for cls in parts(contestant.attack)}
+    for name in segrobust.attacks.__all__:
+        cls = getattr(segrobust.attacks, name)
+        if inspect.isclass(cls) and issubclass(cls, Attack) and not inspect.isabstract(cls) and cls not in present:
+            taken = inspect.signature(cls).parameters
+            given = {"num_steps": 8} | ({"eps": EPS} if "eps" in taken else {})
+            needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
+            if "num_steps" in taken and needed <= set(given):
+                attack = cls(**given)
+                yield Contestant(name, attack, random=getattr(attack, "random_start", False))
+
+
+BATTERY = (*HAND_MADE, *made_by_default())
 
 
 @dataclass(frozen=True)

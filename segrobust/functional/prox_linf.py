@@ -34,6 +34,11 @@ def prox_linf(
         z `(B, ...)`, and the thresholds t `(B,)`: `||z||_inf <= t`.
 
     Source: problem from Rony, Pesquet & Ben Ayed, CVPR 2023, section 4, solved there by a ternary search.
+
+    Example:
+        >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
+        >>> prox_linf(v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
+        (tensor([[2., 1.]]), tensor([2.], dtype=torch.float64))
     """
     boxed = v.clamp(lower, upper)
     t = threshold_linf(v.abs().flatten(1), boxed.abs().flatten(1), metric.flatten(1), weight, guess)
@@ -65,6 +70,11 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
 
     Returns:
         `(B,)` float64, in `[0, max p]`.
+
+    Example:
+        >>> a, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
+        >>> threshold_linf(a, a, ones, torch.tensor([1.0]))
+        tensor([2.], dtype=torch.float64)
     """
     on_cpu = p.device.type == "cpu"
     if on_cpu and len(p) > 1 and p.shape[1] > LARGE:

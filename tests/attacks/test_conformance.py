@@ -2,7 +2,18 @@ import random
 
 import pytest
 import torch
-from conformance import BATTERY, EPS, ConvNetwork, PixelNetwork, assert_same, call, kept_pixels, make_batch, needs
+from conformance import (
+    BATTERY,
+    EPS,
+    ConvNetwork,
+    PixelNetwork,
+    ShortRSE,
+    assert_same,
+    call,
+    kept_pixels,
+    make_batch,
+    needs,
+)
 from oracles import slow_margin
 from tolerances import BALL
 from torch import nn
@@ -332,7 +343,7 @@ def test_perturbing_for_training_stays_in_box_and_ball(contestant, network, batc
 
 @every_attack
 def test_repr_identifies_the_attack(contestant):
-    again = eval(repr(contestant.attack), dict(vars(segrobust.attacks)))
+    again = eval(repr(contestant.attack), {**vars(segrobust.attacks), "ShortRSE": ShortRSE})
     assert again == contestant.attack
     assert hash(again) == hash(contestant.attack)
 

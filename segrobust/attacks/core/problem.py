@@ -23,9 +23,9 @@ class BatchInputs(TypedDict, total=False):
         start: `(B, C, H, W)` perturbation to start from; clipped to the box.
         eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
             `LagrangianFMN`, where its own radius starts.
-        sample_ids: `(B,)` integers by which, with the attack's seed, all random numbers of an image are drawn; by default
-            its position in the batch. The same image at another position then gets another random start: pass true ids,
-            such as positions in the data set, for results that do not depend on the batch.
+        sample_ids: `(B,)` integers by which, with the attack's seed, all random numbers of an image are drawn; by
+            default its position in the batch. The same image at another position then gets another random start: pass
+            true ids, such as positions in the data set, for results that do not depend on the batch.
         keep_mask: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or
             without targets their label. All other valid pixels are attacked.
     """

@@ -94,21 +94,20 @@ def test_shares_are_a_softmax_with_the_norm_as_a_class():
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_log_weights_keep_their_bounds(published, monkeypatch):
+def test_log_weights_keep_their_bounds(published):
     """Above all with a constraint that cannot be met, and one that is met from the start."""
     case = linear_case(0, batch_size=2)
     labels = torch.stack((case.labels[0], (case.labels[1] + 1) % 6))
     perturbable_mask = torch.zeros_like(labels, dtype=torch.bool)
     seen = []
-    ascend = PDPGD._ascend
 
-    def recording(self, problem, iterate, margins, state):
-        before = state.level
-        ascend(self, problem, iterate, margins, state)
-        seen.append((state.log_weights, state.level - before, state.level))
+    class Recording(PDPGD):
+        def observe(self, problem, iterate, state):
+            observed = super().observe(problem, iterate, state)
+            seen.append((observed.log_weights, observed.level - state.level, observed.level))
+            return observed
 
-    monkeypatch.setattr(PDPGD, "_ascend", recording)
-    attack = PDPGD(num_steps=400, published=published)
+    attack = Recording(num_steps=400, published=published)
     attack(case.network, case.images, labels, perturbable_mask=perturbable_mask)
     assert len(seen) == 400
     for log_weights, moved, level in seen:

@@ -14,6 +14,7 @@
 | `monotone` | records | a larger radius that breaks less |
 | `censored` | records | a minimal-norm attack that fails where others succeed |
 | `agreement` | records | minimal norms and fixed budgets that contradict each other |
+| `minimal norms` | records | minimal-norm attacks whose norms differ by a factor of 2 on most images |
 | `steps doubled` | attacks | attacks that gain by twice the steps |
 | `black box` | attacks | Square, run for this check, that breaks more than attacks with gradients |
 """

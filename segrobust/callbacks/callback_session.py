@@ -130,9 +130,9 @@ class Session:
 
     def _wants(self, record: Record) -> bool:
         """Whether a record belongs to the plan; a directory may hold those of others."""
-        units = self.plan.units
+        calls = self.plan.attack_calls
         return record.digest == CLEAN or any(
-            record.digest == unit.job.digest and record.eps in unit.recorded for unit in units
+            record.digest == call.job.digest and record.eps in call.recorded for call in calls
         )
 
     def _manifest(self) -> Manifest:

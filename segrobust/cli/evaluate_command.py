@@ -19,7 +19,7 @@ from segrobust.cli.data_command import data_command
 from segrobust.cli.judge_command import judge_command
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.cli.report_command import compare_command, report_command
-from segrobust.evaluation import Processes, Report
+from segrobust.evaluation import Distributed, Report
 from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.jobs.session import CheckLevel
 from segrobust.evaluation.plan import PresetName
@@ -104,7 +104,7 @@ def _attack(cli: EvaluateCLI) -> None:
         if options.wandb is not None:
             require_wandb(options.wandb)
         network, dataset = cli.load_network(), cli.load_data()
-        processes = Processes.from_environment()
+        distributed = Distributed.from_environment()
         report = segrobust.evaluate(
             network,
             dataset,
@@ -114,9 +114,9 @@ def _attack(cli: EvaluateCLI) -> None:
             max_images=options.max_images,
             run_dir=Path(options.run_dir) / run_name(network, options.targets),
             batch_size=options.batch_size,
-            device=options.device or default_device(processes.local_rank),
+            device=options.device or default_device(distributed.local_rank),
             seed=options.seed_everything,
-            processes=processes,
+            distributed=distributed,
             asr_only=options.asr_only,
             checks=options.checks,
             panels=options.panels,
@@ -126,7 +126,7 @@ def _attack(cli: EvaluateCLI) -> None:
             accept_mismatch=True,  # what the weights record has been compared with the data already
             targets=options.targets,
         )
-        if processes.leads:
+        if distributed.is_main:
             report.print()
             if options.wandb is not None and report.directory is not None and not report.missing:
                 say(f"wandb    {log_evaluation(report.directory, options.wandb)}")

@@ -5,7 +5,7 @@ from segrobust.evaluation.checks import Check, check_attacks, check_network, che
 from segrobust.evaluation.engine.runner import run
 from segrobust.evaluation.engine.runtime_estimate import Estimate
 from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource, choose_samples
-from segrobust.evaluation.jobs.distributed import Processes
+from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
@@ -39,7 +39,7 @@ __all__ = [
     "WorkSource",
     "StridedWork",
     "SharedWork",
-    "Processes",
+    "Distributed",
     "choose_samples",
     "Record",
     "RecordWriter",

@@ -107,7 +107,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Unit:
+class AttackCall:
     """The smallest piece of work: one call of an attack on an image. All its records come out together.
 
     Attributes:
@@ -179,9 +179,9 @@ class Plan:
         return _towards(self.criterion, self.targets)
 
     @property
-    def units(self) -> tuple[Unit, ...]:
+    def attack_calls(self) -> tuple[AttackCall, ...]:
         """All pieces of work for one image."""
-        return tuple(Unit(job, eps) for job in self.jobs for eps in job.calls)
+        return tuple(AttackCall(job, eps) for job in self.jobs for eps in job.calls)
 
 
 def _towards(what: Attack | Criterion, targets: Targets | None) -> str:

@@ -12,7 +12,7 @@ import torch
 from evaluation.toy import ToyScenes, comparable, toy_network, toy_plan
 from tolerances import NORM_OF_ANOTHER_BATCH
 
-from segrobust.evaluation import Processes, StridedWork, evaluate, merge_records, read_records, run, summarize_run
+from segrobust.evaluation import Distributed, StridedWork, evaluate, merge_records, read_records, run, summarize_run
 
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(280)]
 
@@ -35,7 +35,7 @@ def evaluate_share(run_dir: Path, rank: int, world_size: int) -> None:
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=2,
-        processes=Processes(rank=rank, world_size=world_size),
+        distributed=Distributed(rank=rank, world_size=world_size),
         panels=2,
         progress=False,
     )
@@ -118,7 +118,7 @@ def evaluate_seven(run_dir: Path, rank: int, world_size: int, batch_size: int) -
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=batch_size,
-        processes=Processes(rank=rank, world_size=world_size, store=store),
+        distributed=Distributed(rank=rank, world_size=world_size, store=store),
         panels=0,
         checks="off",
         progress=False,

@@ -48,11 +48,11 @@ def slow_counts(prediction, mask):
 def test_a_record_is_what_the_attack_itself_gives(undisturbed):
     network, dataset = toy_network(), ToyScenes(6)
     by_key = {record.key: record for record in undisturbed}
-    for unit in toy_plan().units:
+    for call in toy_plan().attack_calls:
         images, masks = as_batch(dataset[4], torch.float64)
-        eps = None if unit.eps == "min" else unit.eps
-        result = unit.job.attack(network, images, masks, eps=eps, sample_ids=[4])
-        record = by_key[4, unit.job.digest, unit.eps]
+        eps = None if call.eps == "min" else call.eps
+        result = call.job.attack(network, images, masks, eps=eps, sample_ids=[4])
+        record = by_key[4, call.job.digest, call.eps]
         assert (record.success, record.norm, record.apsr) == (
             bool(result.success), result.norm.item(), result.apsr.item(),
         )  # fmt: skip
@@ -130,12 +130,12 @@ def test_an_image_without_valid_pixels_is_recorded_with_a_flag(undisturbed):
 
 
 def test_passes_of_an_attack_are_what_the_estimate_says(undisturbed):
-    for unit in toy_plan().units:
+    for call in toy_plan().attack_calls:
         for sample_id in (0, 1, 4):
-            mine = [r for r in undisturbed if r.digest == unit.job.digest and r.sample_id == sample_id]
-            spent = [r for r in mine if r.eps in unit.recorded]
-            forwards, backwards = max_passes(unit)
-            if unit.eps == "min":
+            mine = [r for r in undisturbed if r.digest == call.job.digest and r.sample_id == sample_id]
+            spent = [r for r in mine if r.eps in call.recorded]
+            forwards, backwards = max_passes(call)
+            if call.eps == "min":
                 assert sum(r.num_forwards for r in spent) == forwards
             assert sum(r.num_forwards for r in spent) <= forwards
             assert sum(r.num_backwards for r in spent) <= backwards

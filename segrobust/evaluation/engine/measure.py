@@ -12,7 +12,7 @@ from segrobust.attacks import AttackResult
 from segrobust.attacks.core.problem import Problem
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, name_of, sequence_of, target_maps
 from segrobust.evaluation.forward import batch_problem, judge
-from segrobust.evaluation.plan import Job, Plan, Radius, Unit
+from segrobust.evaluation.plan import AttackCall, Job, Plan, Radius
 from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, Kind, Record
 from segrobust.functional.modes import attackable
 from segrobust.functional.projections import project
@@ -83,16 +83,16 @@ class Measurer:
             result, num_classes = judge(self.network, batch.problem, zero, self.plan.criterion, "linf")
         return self._to_records(batch, result, num_classes, None, CLEAN, None, result.apsr, started)
 
-    def attack(self, batch: Batch, unit: Unit, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
+    def attack(self, batch: Batch, call: AttackCall, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
         """Records of one call of an attack, by-products included, and the adversarial images `(B, C, H, W)`.
 
         Args:
             batch: the images.
-            unit: attack, and radius if it has one.
+            call: attack, and radius if it has one.
             clean: records of the same images as they are.
         """
         batch = self._aimed(batch)
-        problem, job = batch.problem, unit.job
+        problem, job = batch.problem, call.job
         clean_apsr = torch.tensor([record.apsr for record in clean], dtype=torch.float64)
         num_classes = len(clean[0].tp)
         started = time.perf_counter()
@@ -102,14 +102,14 @@ class Measurer:
             problem.labels,
             valid_mask=problem.valid_mask,
             ignore_index=self.ignore_index,
-            eps=None if unit.eps == "min" or job.attack.default_eps is not None else unit.eps,
+            eps=None if call.eps == "min" or job.attack.default_eps is not None else call.eps,
             sample_ids=[sample_id + self.seed * _SEED_STRIDE for sample_id in batch.ids],
             targets=problem.targets,
             keep_mask=problem.keep_mask,
         )
-        kind: Kind = "minimal-norm" if unit.eps == "min" else "fixed-budget"
-        records = self._to_records(batch, result, num_classes, job, kind, unit.eps, clean_apsr, started)
-        for eps in job.radii if unit.eps == "min" else ():
+        kind: Kind = "minimal-norm" if call.eps == "min" else "fixed-budget"
+        records = self._to_records(batch, result, num_classes, job, kind, call.eps, clean_apsr, started)
+        for eps in job.radii if call.eps == "min" else ():
             started = time.perf_counter()
             projected = self._project(batch, job, result, eps)
             records += self._to_records(batch, projected, num_classes, job, "by-product", eps, clean_apsr, started)

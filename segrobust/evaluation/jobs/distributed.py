@@ -32,7 +32,7 @@ _PIECE: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processes:
+class Distributed:
     """This process among those that work on one evaluation.
 
     With a store, work goes to whoever is free, and records come together where the processes share no file system.
@@ -82,7 +82,7 @@ class Processes:
         return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store)
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that speaks for all."""
         return self.rank == 0
 
@@ -96,48 +96,48 @@ class Team:
     a lost one, is let in at any time.
 
     Args:
-        processes: this one among the others.
+        distributed: this one among the others.
         store: of this start alone.
         directory: run directory of this process.
         is_shared: whether all processes see one run directory.
     """
 
-    processes: Processes
+    distributed: Distributed
     store: Store
     directory: Path
     is_shared: bool
 
     @classmethod
     @contextmanager
-    def gathered(cls, processes: Processes, directory: Path) -> Iterator[Self]:
+    def gathered(cls, distributed: Distributed, directory: Path) -> Iterator[Self]:
         """Waits for all processes, and looks whether they see the same directory.
 
         Args:
-            processes: this one among the others, with a store.
+            distributed: this one among the others, with a store.
             directory: run directory of this process.
 
         Raises:
             TimeoutError: not all processes came within `PATIENCE`.
         """
-        assert processes.store is not None
+        assert distributed.store is not None
         name = uuid4().hex
-        leader = _wait_for_all(processes, processes.store, name)
-        store = PrefixStore(f"segrobust/{leader}", processes.store)
-        if processes.leads:
+        leader = _wait_for_all(distributed, distributed.store, name)
+        store = PrefixStore(f"segrobust/{leader}", distributed.store)
+        if distributed.is_main:
             (directory / f".shared-{leader}").touch()
             store.set("token", f".shared-{leader}")
         path = directory / store.get("token").decode()
-        store.set(f"sees/{processes.rank}", str(int(path.exists())))
-        seen = [store.get(f"sees/{rank}") for rank in range(processes.world_size)]
+        store.set(f"sees/{distributed.rank}", str(int(path.exists())))
+        seen = [store.get(f"sees/{rank}") for rank in range(distributed.world_size)]
         left = threading.Event()
-        thread = threading.Thread(target=_stay_alive, args=(processes, store, name, left), daemon=True)
+        thread = threading.Thread(target=_stay_alive, args=(distributed, store, name, left), daemon=True)
         thread.start()
         try:
-            yield cls(processes, store, directory, all(answer == b"1" for answer in seen))
+            yield cls(distributed, store, directory, all(answer == b"1" for answer in seen))
         finally:
             left.set()
             thread.join()
-            if processes.leads:
+            if distributed.is_main:
                 path.unlink(missing_ok=True)
 
     def work(self, ids: Sequence[int], batch_size: int) -> WorkSource:
@@ -156,7 +156,10 @@ class Team:
             return records
         self._publish("start", records)
         return merge_records(
-            [*records, *(record for rank in range(self.processes.world_size) for record in self._fetch("start", rank))]
+            [
+                *records,
+                *(record for rank in range(self.distributed.world_size) for record in self._fetch("start", rank)),
+            ]
         )
 
     def count(self, record: Record) -> int:
@@ -177,11 +180,11 @@ class Team:
         Returns:
             For process 0, where directories are not shared: the records of the others. Else nothing.
         """
-        others = range(1, self.processes.world_size)
-        if not self.processes.leads:
+        others = range(1, self.distributed.world_size)
+        if not self.distributed.is_main:
             if not self.is_shared:
                 self._publish("end", records)
-            self.store.set(f"finished/{self.processes.rank}", "1")
+            self.store.set(f"finished/{self.distributed.rank}", "1")
             return ()
         signs = {rank: (-1, time.monotonic()) for rank in others}
         while not stop():
@@ -190,7 +193,7 @@ class Team:
                 heard = self.store.add(f"alive/{rank}", 0)
                 if heard != signs[rank][0]:
                     signs[rank] = heard, time.monotonic()
-            if all(time.monotonic() - signs[rank][1] > self.processes.lost_after for rank in awaited):
+            if all(time.monotonic() - signs[rank][1] > self.distributed.lost_after for rank in awaited):
                 break
             time.sleep(_POLL)
         if self.is_shared:
@@ -201,7 +204,7 @@ class Team:
     def _publish(self, moment: str, records: Sequence[Record]) -> None:
         lines = "\n".join(record.to_line() for record in records)
         content = b64encode(zlib.compress(lines.encode())).decode()
-        key = f"{moment}/{self.processes.rank}"
+        key = f"{moment}/{self.distributed.rank}"
         pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
         for number, piece in enumerate(pieces):
             self.store.set(f"{key}/{number}", piece)
@@ -215,7 +218,7 @@ class Team:
         return (Record.from_line(line) for line in zlib.decompress(b64decode(content)).splitlines())
 
 
-def _wait_for_all(processes: Processes, store: Store, name: str) -> str:
+def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
     """The name of the process 0 of this start of the job.
 
     torchrun keeps its store when it starts processes anew, with all that lost ones have left there. Each process
@@ -223,40 +226,40 @@ def _wait_for_all(processes: Processes, store: Store, name: str) -> str:
     prefix of everything that follows.
     """
     started = time.monotonic()
-    if not processes.leads:
-        store.set(f"segrobust/hello/{processes.rank}", name)
+    if not distributed.is_main:
+        store.set(f"segrobust/hello/{distributed.rank}", name)
         while not store.check([f"segrobust/answer/{name}"]):
-            _give_up_after(started, processes)
+            _give_up_after(started, distributed)
         leader = store.get(f"segrobust/answer/{name}").decode()
         store.add(f"segrobust/{leader}/heard", 1)
         return leader
-    while store.add(f"segrobust/{name}/heard", 0) < processes.world_size - 1:
-        _answer(processes, store, name)
-        _give_up_after(started, processes)
+    while store.add(f"segrobust/{name}/heard", 0) < distributed.world_size - 1:
+        _answer(distributed, store, name)
+        _give_up_after(started, distributed)
     return name
 
 
-def _give_up_after(started: float, processes: Processes) -> None:
+def _give_up_after(started: float, distributed: Distributed) -> None:
     if time.monotonic() - started > PATIENCE:
-        raise TimeoutError(f"of {processes.world_size} processes not all came within {PATIENCE:.0f} s")
+        raise TimeoutError(f"of {distributed.world_size} processes not all came within {PATIENCE:.0f} s")
     time.sleep(_POLL)
 
 
-def _answer(processes: Processes, store: Store, name: str) -> None:
+def _answer(distributed: Distributed, store: Store, name: str) -> None:
     """Says to all who said hello who process 0 is."""
-    for rank in range(1, processes.world_size):
+    for rank in range(1, distributed.world_size):
         if store.check([f"segrobust/hello/{rank}"]):
             store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
 
 
-def _stay_alive(processes: Processes, store: Store, name: str, left: threading.Event) -> None:
+def _stay_alive(distributed: Distributed, store: Store, name: str, left: threading.Event) -> None:
     """Tells the others that this process lives; process 0 also lets in who comes back. Ends with the store."""
-    assert processes.store is not None
+    assert distributed.store is not None
     with contextlib.suppress(RuntimeError):  # of the store, whose errors all are RuntimeErrors
-        while not left.wait(min(_HEARTBEAT, processes.lost_after / 5)):
-            store.add(f"alive/{processes.rank}", 1)
-            if processes.leads:
-                _answer(processes, processes.store, name)
+        while not left.wait(min(_HEARTBEAT, distributed.lost_after / 5)):
+            store.add(f"alive/{distributed.rank}", 1)
+            if distributed.is_main:
+                _answer(distributed, distributed.store, name)
 
 
 def _number(name: str, default: int) -> int:

@@ -18,7 +18,7 @@ from segrobust.evaluation.engine.runner import run
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
-from segrobust.evaluation.jobs.distributed import Processes, Team
+from segrobust.evaluation.jobs.distributed import Distributed, Team
 from segrobust.evaluation.jobs.progress_bar import show_progress
 from segrobust.evaluation.jobs.signals import interruptible
 from segrobust.evaluation.numbers.summarize import summarize
@@ -46,7 +46,7 @@ class Session:
     ignore_index: int
     batch_size: int
     seed: int
-    processes: Processes
+    distributed: Distributed
     checks: CheckLevel
     progress: bool
 
@@ -69,7 +69,7 @@ class Session:
             records=(),
             summary=summarize(()),
             heading=heading(self.manifest),
-            estimate=estimate(self.plan, -(-len(self.samples) // self.processes.world_size), *seconds),
+            estimate=estimate(self.plan, -(-len(self.samples) // self.distributed.world_size), *seconds),
         )
 
     def run_in_memory(self) -> Report:
@@ -91,12 +91,12 @@ class Session:
         directory.claim(self.manifest)
         self._measure()
         self._announce(directory)
-        if self.processes.leads:
+        if self.distributed.is_main:
             self._introduce(directory)
-        faults = FaultLog(directory.path, self.processes.rank, skip_unreadable)
+        faults = FaultLog(directory.path, self.distributed.rank, skip_unreadable)
         with (
             interruptible() as stop,
-            RecordWriter(directory.path, self.processes.rank) as writer,
+            RecordWriter(directory.path, self.distributed.rank) as writer,
             self._gathered(directory) as team,
         ):
             done = read_records(directory.path)
@@ -108,24 +108,25 @@ class Session:
             if team is not None and not stop():
                 known = merge_records([*done, *read_records(directory.path)])
                 others = team.finish(known, stop)
-                if self.processes.leads:
+                if self.distributed.is_main:
                     _write_missing(directory, writer, (*known, *others))
                     left = StridedWork(self.samples, batch_size=self.batch_size)  # behind by lost processes
                     deque(self._run(left, done=read_records(directory.path), **settings), maxlen=0)
             if not stop() and self._concludes(directory):
                 self._conclude(directory, drawn, faults)
         report = replace(summarize_run(directory.path), interrupted=stop.signal)
-        if team is not None and not self.processes.leads:  # its directory may lack what others made; process 0 tells
+        if team is not None and not self.distributed.is_main:
+            # The directory of this process may lack what others made: process 0 reports what is missing.
             return replace(report, missing=0)
         return report
 
     @contextmanager
     def _gathered(self, directory: RunDirectory) -> Iterator[Team | None]:
         """The team of this process; None where it works alone or knows of the others by their files only."""
-        if self.processes.store is None:
+        if self.distributed.store is None:
             yield None
         else:
-            with Team.gathered(self.processes, directory.path) as team:
+            with Team.gathered(self.distributed, directory.path) as team:
                 yield team
 
     def _work(self, team: Team | None, done: tuple[Record, ...], settings: dict[str, Any]) -> Iterator[Record]:
@@ -133,12 +134,12 @@ class Session:
         if team is not None:
             records = self._run(team.work(self.samples, self.batch_size), done=done, **settings)
             return self._shown(records, done, self.samples, team.count)
-        share = StridedWork(self.samples, self.processes.rank, self.processes.world_size, self.batch_size)
+        share = StridedWork(self.samples, self.distributed.rank, self.distributed.world_size, self.batch_size)
         return self._shown(self._run(share, done=done, **settings), done, [i for batch in share for i in batch], None)
 
     def _concludes(self, directory: RunDirectory) -> bool:
         """Whether this process makes the report: the one that speaks for all, or without a store the last one."""
-        return self.processes.leads if self.processes.store is not None else is_complete(directory)
+        return self.distributed.is_main if self.distributed.store is not None else is_complete(directory)
 
     def _conclude(self, directory: RunDirectory, drawn: tuple[int, ...], faults: FaultLog) -> None:
         """Checks the attacks, draws panels, and writes the report.
@@ -174,7 +175,7 @@ class Session:
         """Says who works here, and checks the network before time is spent on it."""
         directory.append_provenance(
             Provenance.now(
-                device=device_of(self.network), batch_size=self.batch_size, world_size=self.processes.world_size
+                device=device_of(self.network), batch_size=self.batch_size, world_size=self.distributed.world_size
             )
         )
         if self.checks == "off" or directory.network_checks.exists():
@@ -266,7 +267,7 @@ class Session:
         lines = [
             heading(self.manifest),
             f"{device_name(device)}, {torch.get_num_threads()} threads, batches of {self.batch_size}, "
-            f"{self.processes.world_size} process{'es' if self.processes.world_size > 1 else ''}",
+            f"{self.distributed.world_size} process{'es' if self.distributed.world_size > 1 else ''}",
             *(f"{job.name}: {job.identity}" for job in self.plan.jobs),
             f"run directory: {'none, nothing is kept' if directory is None else directory.path}",
         ]

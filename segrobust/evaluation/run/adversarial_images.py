@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from segrobust.evaluation.plan import Radius, Unit
+from segrobust.evaluation.plan import AttackCall, Radius
 from segrobust.evaluation.run.strict_json import replace_file
 
 
@@ -33,20 +33,20 @@ class AdversarialStore:
         """Where an image lies."""
         return Path(self.directory) / "adversarials" / digest / str(eps) / f"{sample_id:06d}.safetensors"
 
-    def lacks(self, unit: Unit, sample_id: int) -> bool:
+    def lacks(self, call: AttackCall, sample_id: int) -> bool:
         """Whether an image should be here and is not."""
         if self.sample_ids is not None and sample_id not in self.sample_ids:
             return False
-        return not self.path(unit.job.digest, unit.eps, sample_id).exists()
+        return not self.path(call.job.digest, call.eps, sample_id).exists()
 
-    def keep(self, unit: Unit, sample_id: int, adv: Tensor) -> None:
+    def keep(self, call: AttackCall, sample_id: int, adv: Tensor) -> None:
         """Writes one image `(C, H, W)`, in one step, unless it is not wanted or here already.
 
         Raises:
             OSError: the directory cannot be written.
         """
-        if self.lacks(unit, sample_id):
-            path = self.path(unit.job.digest, unit.eps, sample_id)
+        if self.lacks(call, sample_id):
+            path = self.path(call.job.digest, call.eps, sample_id)
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, save({"adv": adv.detach().to("cpu", torch.float32).contiguous()}))
 

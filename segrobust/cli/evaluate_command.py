@@ -21,7 +21,7 @@ from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.cli.report_command import compare_command, report_command
 from segrobust.evaluation import Distributed, Report
 from segrobust.evaluation.checks import worst_status
-from segrobust.evaluation.jobs.session import CheckLevel
+from segrobust.evaluation.jobs.evaluation_steps import CheckLevel
 from segrobust.evaluation.plan import PresetName
 from segrobust.networks import weights_digest
 

@@ -19,9 +19,9 @@ from segrobust.evaluation.run.failures import Fault, read_faults
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import Record, RecordWriter, merge_records, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.transfer.judge import judge_run
-from segrobust.evaluation.transfer.judgement import Judgement
+from segrobust.evaluation.transfer.evaluate_stored import evaluate_stored
 from segrobust.evaluation.transfer.matrix import TransferMatrix, transfer_matrix
+from segrobust.evaluation.transfer.transfer_result import TransferResult
 
 __all__ = [
     "evaluate",
@@ -52,8 +52,8 @@ __all__ = [
     "check_attacks",
     "check_records",
     "compare_runs",
-    "judge_run",
-    "Judgement",
+    "evaluate_stored",
+    "TransferResult",
     "transfer_matrix",
     "TransferMatrix",
     "AdversarialStore",

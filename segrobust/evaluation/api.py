@@ -13,7 +13,8 @@ from segrobust.attacks.targets import Targets
 from segrobust.evaluation.dataset import SampleSource, label_space_of
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
-from segrobust.evaluation.jobs.session import CheckLevel, Session
+from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
+from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
 from segrobust.evaluation.reporting.report import Report
@@ -102,20 +103,20 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         distributed=distributed,
-        checks=checks,
         progress=progress and distributed.is_main,
     )
+    evaluation = Evaluation(session=session, checks=checks)
     if dry_run:
-        return session.estimate()
+        return evaluation.estimate()
     if run_dir is not None:
         drawn = choose_samples(len(dataset), panels, seed) if panels else ()
-        return session.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
+        return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
     if distributed.world_size > 1 or keep_adversarials or skip_unreadable:
         raise ValueError(
             "several processes, adversarial images that are kept, and a list of unreadable images need files: give a "
             "run_dir"
         )
-    return session.run_in_memory()
+    return evaluation.run_in_memory()
 
 
 def _choose_plan(

@@ -21,6 +21,7 @@ from segrobust.attacks import (
     WarmStarted,
 )
 from segrobust.attacks.core.problem import check_eps
+from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
 
 PresetName = Literal["validation", "quick", "standard", "thorough"]
@@ -91,7 +92,12 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of the identity: what results are kept by."""
+        """16 hex digits of the SHA-256 of the identity: what results are kept by.
+
+        Of stored perturbations it is the digest of the attack that made them, so that the records of the two compare.
+        """
+        if isinstance(self.attack, Stored):
+            return self.attack.source
         return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
     @property

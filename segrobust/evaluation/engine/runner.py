@@ -15,7 +15,7 @@ from segrobust.evaluation.engine.measure import Batch, Measurer
 from segrobust.evaluation.engine.work import WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import AttackCall, Plan
-from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
@@ -39,6 +39,7 @@ def run(
     store: AdversarialStore | None = None,
     faults: FaultLog | None = None,
     stop: Callable[[], bool] = _never,
+    stored: AdversarialStore | None = None,
 ) -> Iterator[Record]:
     """Evaluates the images that a work source hands out, and yields each record when it exists.
 
@@ -68,12 +69,14 @@ def run(
         faults: records what is raised for single images; their other attacks and their batch-mates go on. None to raise
             it.
         stop: asked before each attack on a batch; True ends the work there.
+        stored: adversarial images of an earlier run, which attacks `Stored` of the plan evaluate, where there are any.
 
     Raises:
         ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend. An
             image that cannot be read, unless `faults` records it.
         TypeError: a sample or network output of another type.
         FloatingPointError: the network returned NaN.
+        StoredImageError: a file of `stored` is damaged or of another size.
         RecordWriteError: the disk is full.
     """
     if not 0 <= seed < 2**31:
@@ -86,6 +89,7 @@ def run(
         dtype=precision_of(network),
         seed=seed,
         ignore_index=ignore_index,
+        stored=stored,
     )
     engine = _Engine(
         measurer=measurer,
@@ -141,6 +145,8 @@ class _Engine:
         return (*clean, *(call for call in self.plan.attack_calls if self._lacks(sample_id, call)))
 
     def _lacks(self, sample_id: int, call: AttackCall) -> bool:
+        if self.measurer.stored is not None and not self.measurer.stored.holds(call, sample_id):
+            return False
         if self.plan.asr_only and call.eps != "min" and self._is_broken(sample_id, call.job.attack.norm, call.eps):
             return False
         unrecorded = any((sample_id, call.job.digest, eps) not in self.done for eps in call.recorded)
@@ -190,6 +196,8 @@ class _Engine:
             return
         try:
             found, adv = self._measure(batch, call)
+        except StoredImageError:
+            raise
         except Exception as error:  # whatever an attack or a network raises belongs to its image
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
             if self.faults is None and not (out_of_memory and size > 1):

@@ -8,7 +8,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -80,6 +80,10 @@ class Distributed:
         if {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             store, _, _ = next(rendezvous("env://", rank, world_size))
         return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store)
+
+    def apart(self, name: str) -> Self:
+        """The same processes at another evaluation: what they say of one by the store is not heard in another."""
+        return self if self.store is None else replace(self, store=PrefixStore(name, self.store))
 
     @property
     def is_main(self) -> bool:

@@ -96,7 +96,7 @@ class Job:
 
         Of stored perturbations it is the digest of the attack that made them, so that the records of the two compare.
         """
-        if isinstance(self.attack, Stored):
+        if isinstance(self.attack, Stored) and self.attack.source:
             return self.attack.source
         return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 

@@ -165,17 +165,19 @@ def test_world_size_changes_no_bit_and_batch_size_changes_the_last_ones(tmp_path
 def evaluate_stored_share(run_dir: Path, rank: int, world_size: int, shares_store: bool) -> None:
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(f"{run_dir}.store", world_size) if shares_store else None
-    result = evaluate_stored(
-        run_dir,
-        toy_network(torch.float32, 1),
-        ToyScenes(7, delay=0.1),
-        name="other",
-        batch_size=2,
-        distributed=Distributed(rank=rank, world_size=world_size, store=store),
-        progress=False,
-    )
-    if store is not None and rank == 0:
-        assert (result.status, result.missing) == ("ok", 0)
+    distributed = Distributed(rank=rank, world_size=world_size, store=store)
+    for seed in (1, 2):
+        result = evaluate_stored(
+            run_dir,
+            toy_network(torch.float32, seed),
+            ToyScenes(7, delay=0.1),
+            name="other",
+            batch_size=2,
+            distributed=distributed.apart(f"network-{seed}"),
+            progress=False,
+        )
+        if store is not None and rank == 0:
+            assert (result.status, result.missing) == ("ok", 0)
 
 
 @pytest.mark.parametrize("shares_store", [True, False])
@@ -183,9 +185,8 @@ def test_two_processes_share_the_evaluation_of_stored_images(tmp_path, processes
     settings = {"plan": toy_plan(), "panels": 0, "progress": False, "checks": "off", "keep_adversarials": True}
     evaluate(toy_network(torch.float32), ToyScenes(7), run_dir=tmp_path / "run", batch_size=4, **settings)
     copy = shutil.copytree(tmp_path / "run", tmp_path / "copy")
-    expected = evaluate_stored(
-        copy, toy_network(torch.float32, 1), ToyScenes(7), name="other", batch_size=2, progress=False
-    )
+    options = {"name": "other", "batch_size": 2, "progress": False}
+    expected = [evaluate_stored(copy, toy_network(torch.float32, seed), ToyScenes(7), **options) for seed in (1, 2)]
     workers = [
         processes.Process(target=evaluate_stored_share, args=(tmp_path / "run", rank, 2, shares_store), daemon=True)
         for rank in range(2)
@@ -195,9 +196,10 @@ def test_two_processes_share_the_evaluation_of_stored_images(tmp_path, processes
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
-    (folder,) = (tmp_path / "run" / "judged").iterdir()
-    shards = sorted((folder / "records").glob("rank*.jsonl"))
-    assert all(shard.stat().st_size for shard in shards)
-    assert len(shards) == 2
-    assert comparable(read_records(folder)) == comparable(expected.records)
-    assert json.loads((folder / "judgement.json").read_text())["status"] == "ok"
+    for alone in expected:
+        folder = tmp_path / "run" / "judged" / alone.folder.name
+        shards = sorted((folder / "records").glob("rank*.jsonl"))
+        assert len(shards) == 2
+        assert all(shard.stat().st_size for shard in shards)
+        assert comparable(read_records(folder)) == comparable(alone.records)
+        assert json.loads((folder / "judgement.json").read_text())["status"] == "ok"

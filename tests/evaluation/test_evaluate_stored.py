@@ -220,6 +220,12 @@ class TestRefusals:
         with pytest.raises(ValueError, match="--keep_adversarials true"):
             on_network(tmp_path / "run")
 
+    def test_radii_that_have_no_effect(self, run):
+        for file in (run / "adversarials").glob("*/min/*"):
+            file.unlink()
+        with pytest.raises(ValueError, match="minimal-norm attacks only"):
+            on_network(run, eps=(0.1,))
+
     def test_no_run(self, tmp_path):
         with pytest.raises(ValueError, match="holds no run"):
             on_network(tmp_path)

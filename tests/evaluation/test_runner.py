@@ -7,6 +7,7 @@ from evaluation.toy import CRITERION, NUM_CLASSES, ToyScenes, as_batch, comparab
 from torch import nn
 
 from segrobust.attacks import PGD, AlmaProx, MinimalNormSearch
+from segrobust.attacks.stored import Stored
 from segrobust.evaluation import (
     AdversarialStore,
     Job,
@@ -278,3 +279,10 @@ def test_alma_by_products_beyond_the_norm_are_the_success_itself():
     minimal, by_product = run_all(toy_network(), ToyScenes(1), Plan(jobs=(job,)))[1:]
     assert minimal.success
     assert (by_product.success, by_product.tp) == (True, minimal.tp)
+
+
+def test_attacks_stored_and_stored_images_go_together(tmp_path):
+    stored = plan_attacks({"pgd": Stored(source="0123")}, ())
+    for plan, store in ((stored, None), (toy_plan(), AdversarialStore(tmp_path))):
+        with pytest.raises(ValueError, match="attacks Stored, and no others"):
+            run(toy_network(), ToyScenes(1), plan, work=StridedWork((0,)), stored=store)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segrobust.attacks.stored import Stored
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, name_of
 from segrobust.evaluation.engine.measure import Batch, Measurer
 from segrobust.evaluation.engine.work import WorkSource
@@ -81,6 +82,11 @@ def run(
     """
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
+    if any(isinstance(job.attack, Stored) != (stored is not None) for job in plan.jobs):
+        raise ValueError(
+            f"attacks Stored, and no others, evaluate adversarial images of an earlier run: got stored={stored} for "
+            f"{[job.attack for job in plan.jobs]}"
+        )
     measurer = Measurer(
         network=network,
         dataset=dataset,

@@ -1,4 +1,4 @@
-"""Several processes at one evaluation: who they are, how they share the work, and how results come together."""
+"""Several processes that share one evaluation: their ranks, how they share the work, how records are collected."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource
 from segrobust.evaluation.run.records import Record, merge_records
 
 PATIENCE: Final = 1800.0
-"""Seconds in which all processes have to come."""
+"""Timeout in seconds for all processes to join."""
 
 _HEARTBEAT: Final = 5.0
 
@@ -33,17 +33,18 @@ _PIECE: Final = 4 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Distributed:
-    """This process among those that work on one evaluation.
+    """This process among those that share one evaluation.
 
-    With a store, work goes to whoever is free, and records come together where the processes share no file system.
-    Without, each process has a fixed share, and they know of each other only by the files of the run directory.
+    With a store, a free process takes the next batch, and the main process collects the records where the processes
+    share no file system. Without a store, each process has a fixed share, and knows of the others only through the
+    files of the run directory.
 
     Args:
         rank: number of this process.
         world_size: number of processes.
-        local_rank: its number on its machine: the GPU that it takes.
+        local_rank: its number on its machine, which selects its GPU.
         store: of `torch.distributed`, reached by all processes; it may outlive them.
-        lost_after: seconds without a sign of life after which another process counts as lost.
+        lost_after: seconds without a heartbeat after which another process counts as lost.
 
     Raises:
         ValueError: a rank outside 0..world_size - 1, or `lost_after` that is not positive.
@@ -82,12 +83,12 @@ class Distributed:
         return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store)
 
     def apart(self, name: str) -> Self:
-        """The same processes at another evaluation: what they say of one by the store is not heard in another."""
+        """The same processes for one of several evaluations, which must not read each other's keys in the store."""
         return self if self.store is None else replace(self, store=PrefixStore(name, self.store))
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that speaks for all."""
+        """Whether this is process 0, which reports for all."""
         return self.rank == 0
 
 
@@ -95,13 +96,12 @@ class Distributed:
 class Team:
     """The processes of one start of a job, as one of them sees them.
 
-    They wait for each other at the start; then each works on alone. A thread tells the others that its process lives.
-    A process that is lost is not waited for: process 0 does what it leaves behind. One that comes back, in the place of
-    a lost one, is let in at any time.
+    They wait for each other once, at the start. A thread of each sends heartbeats. Process 0 does not wait for a lost
+    process, and does the work that it left. A process that replaces a lost one may join at any time.
 
     Args:
         distributed: this one among the others.
-        store: of this start alone.
+        store: with keys of this start alone.
         directory: run directory of this process.
         is_shared: whether all processes see one run directory.
     """
@@ -114,19 +114,20 @@ class Team:
     @classmethod
     @contextmanager
     def gathered(cls, distributed: Distributed, directory: Path) -> Iterator[Self]:
-        """Waits for all processes, and looks whether they see the same directory.
+        """Waits for all processes, and finds out whether they share the run directory.
 
         Args:
             distributed: this one among the others, with a store.
             directory: run directory of this process.
 
         Raises:
-            TimeoutError: not all processes came within `PATIENCE`.
+            TimeoutError: not all processes joined within `PATIENCE`.
         """
         assert distributed.store is not None
         name = uuid4().hex
         leader = _wait_for_all(distributed, distributed.store, name)
         store = PrefixStore(f"segrobust/{leader}", distributed.store)
+        # Process 0 makes a file of a name that did not exist before; whoever finds it sees the same disk.
         if distributed.is_main:
             (directory / f".shared-{leader}").touch()
             store.set("token", f".shared-{leader}")
@@ -149,9 +150,9 @@ class Team:
         return SharedWork(ids, self.store, batch_size)
 
     def exchange(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        """What all processes together have done in earlier starts.
+        """The records of all processes from earlier starts.
 
-        Where they do not share a run directory, records travel through the store.
+        Where they do not share a run directory, records are sent through the store.
 
         Args:
             records: those in this process's directory.
@@ -167,7 +168,7 @@ class Team:
         )
 
     def count(self, record: Record) -> int:
-        """Counts a record for all to see.
+        """Counts a record of this process in the store.
 
         Returns:
             How many of its attack and kind all processes together have made in this start.
@@ -175,7 +176,7 @@ class Team:
         return self.store.add(f"count/{record.digest}/{record.kind}", 1)
 
     def finish(self, records: tuple[Record, ...], stop: Callable[[], bool]) -> tuple[Record, ...]:
-        """Ends this process's work; process 0 waits until the others have ended theirs, or are lost.
+        """Reports that this process has finished; process 0 waits until the others have, or are lost.
 
         Args:
             records: those in this process's directory.
@@ -192,6 +193,7 @@ class Team:
             return ()
         signs = {rank: (-1, time.monotonic()) for rank in others}
         while not stop():
+            # Clocks of machines differ: a process is lost if its counter has not moved for so long on this clock.
             awaited = [rank for rank in others if not self.store.check([f"finished/{rank}"])]
             for rank in awaited:
                 heard = self.store.add(f"alive/{rank}", 0)
@@ -225,9 +227,9 @@ class Team:
 def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
     """The name of the process 0 of this start of the job.
 
-    torchrun keeps its store when it starts processes anew, with all that lost ones have left there. Each process
-    therefore says hello by a name that it makes up; process 0 answers every hello with its own name, which is the
-    prefix of everything that follows.
+    torchrun keeps its store when it restarts processes, with all keys that lost ones have set. Each process therefore
+    makes up a name and sets it as its hello; process 0 answers every hello with its own name, which is the prefix of
+    all keys of this start.
     """
     started = time.monotonic()
     if not distributed.is_main:
@@ -245,19 +247,19 @@ def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
 
 def _give_up_after(started: float, distributed: Distributed) -> None:
     if time.monotonic() - started > PATIENCE:
-        raise TimeoutError(f"of {distributed.world_size} processes not all came within {PATIENCE:.0f} s")
+        raise TimeoutError(f"not all of {distributed.world_size} processes joined within {PATIENCE:.0f} s")
     time.sleep(_POLL)
 
 
 def _answer(distributed: Distributed, store: Store, name: str) -> None:
-    """Says to all who said hello who process 0 is."""
+    """Answers every hello with the name of process 0."""
     for rank in range(1, distributed.world_size):
         if store.check([f"segrobust/hello/{rank}"]):
             store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
 
 
 def _stay_alive(distributed: Distributed, store: Store, name: str, left: threading.Event) -> None:
-    """Tells the others that this process lives; process 0 also lets in who comes back. Ends with the store."""
+    """Sends heartbeats; process 0 also answers processes that rejoin. Ends with the store."""
     assert distributed.store is not None
     with contextlib.suppress(RuntimeError):  # of the store, whose errors all are RuntimeErrors
         while not left.wait(min(_HEARTBEAT, distributed.lost_after / 5)):

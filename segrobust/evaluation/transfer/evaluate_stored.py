@@ -237,6 +237,8 @@ def _plan_of(
     images: Sequence[StoredAdversarial], sources: Mapping[Key, Record], criterion: Criterion, eps: tuple[float, ...]
 ) -> Plan:
     """One job for each attack of which there are images, under its name, at the radii of the images."""
+    if eps and all(image.eps != "min" for image in images):
+        raise ValueError(f"eps={eps} has an effect on minimal-norm attacks only, and the run stored images of none")
     first = {image.digest: sources[image.sample_id, image.digest, image.eps] for image in reversed(images)}
     return Plan(
         jobs=tuple(

@@ -25,7 +25,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]  # public,
 
 from segrobust.attacks import PGD, Attack, LagrangianFMN
 from segrobust.data import SyntheticScenes
-from segrobust.evaluation import Plan, Processes, Record, evaluate, plan_attacks, read_records, summarize_run
+from segrobust.evaluation import Distributed, Plan, Record, evaluate, plan_attacks, read_records, summarize_run
 
 NUM_IMAGES, BATCH_SIZE, SIZE = 24, 2, (48, 64)
 
@@ -68,7 +68,7 @@ def share(run_dir: str, rank: int, world_size: int, store_file: str) -> None:
         plan=plan(),
         run_dir=run_dir,
         batch_size=BATCH_SIZE,
-        processes=Processes(rank=rank, world_size=world_size, store=store),
+        distributed=Distributed(rank=rank, world_size=world_size, store=store),
         panels=2,
         progress=False,
     )
@@ -89,7 +89,7 @@ def play(expected: dict[object, Record], seed: int) -> Round:
     moments: list[int | None] = [*targets, *([len(expected)] if seed % 2 else []), None]
     kills = during_report = allowed = 0
     worlds: list[int] = []
-    records_per_batch = BATCH_SIZE * max(len(unit.recorded) for unit in plan().units)
+    records_per_batch = BATCH_SIZE * max(len(call.recorded) for call in plan().attack_calls)
     try:
         for moment in moments:
             worlds.append(chance.choice([size for size in (1, 2, 3) if not worlds or size != worlds[-1]]))

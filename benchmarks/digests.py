@@ -27,7 +27,7 @@ from evaluation.toy import CRITERION, ToyScenes, toy_network, toy_plan
 from segrobust.attacks import PGD, AlmaProx, Attack, AttackResult, LagrangianFMN, Targeted
 from segrobust.attacks.targets import SecondBest
 from segrobust.callbacks import RobustnessEvaluation
-from segrobust.evaluation import Record, evaluate, judge_run, read_records
+from segrobust.evaluation import Record, evaluate, evaluate_stored, read_records
 
 TIMES = {"seconds"}
 
@@ -41,14 +41,14 @@ def digest(values: Iterable[object]) -> str:
 
 
 def attack_lines() -> Iterator[str]:
-    """Every field of the result of every attack."""
+    """Every tensor of the result of every attack."""
     for dtype in (torch.float64, torch.float32):
         network = ConvNetwork(dtype=dtype)
         batch = make_batch(network, dtype=dtype)
         for contestant in BATTERY:
             torch.manual_seed(0)
             result = call(contestant, network, batch)
-            values = [getattr(result, f.name) for f in fields(AttackResult)]
+            values = [value for f in fields(AttackResult) if isinstance(value := getattr(result, f.name), Tensor)]
             yield f"{contestant.name} {str(dtype).removeprefix('torch.')} {digest(values)}"
 
 
@@ -68,7 +68,7 @@ def evaluation_lines() -> Iterator[str]:
             network, options = toy_network(dtype), {"batch_size": 3, "progress": False, "keep_adversarials": True}
             evaluate(network, scenes, plan=toy_plan(), run_dir=folder, **options)  # type: ignore[arg-type]
             yield from record_lines(f"evaluation {name}", read_records(Path(folder)))
-            transfer = judge_run(Path(folder), toy_network(dtype, 1), scenes, name="other", progress=False)
+            transfer = evaluate_stored(Path(folder), toy_network(dtype, 1), scenes, name="other", progress=False)
             yield from record_lines(f"transfer {name}", transfer.records)
         criterion = Targeted(apsr=CRITERION.apsr)
         attacks = {"alma": AlmaProx(num_steps=12, step_size=0.05, criterion=criterion)}

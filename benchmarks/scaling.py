@@ -22,7 +22,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]  # public,
 
 from benchmarks.camvid import reference_network
 from segrobust.data import SyntheticScenes
-from segrobust.evaluation import Processes, RecordWriter, evaluate, preset, read_records
+from segrobust.evaluation import Distributed, RecordWriter, evaluate, preset, read_records
 from segrobust.evaluation.engine.measure import Measurer
 
 
@@ -35,7 +35,7 @@ def share(run_dir: str, rank: int, world_size: int, num_images: int) -> None:
         SyntheticScenes(num_images, split="val"),
         plan=preset("quick"),
         run_dir=run_dir,
-        processes=Processes(rank=rank, world_size=world_size, store=store),
+        distributed=Distributed(rank=rank, world_size=world_size, store=store),
         panels=0,
         checks="off",
         progress=False,

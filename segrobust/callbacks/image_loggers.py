@@ -2,13 +2,28 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
-from segrobust.callbacks.callback_session import Panel
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of one image under one attack: name of the job, name of the file, and the file's content."""
+
+    job: str
+    name: str
+    png: bytes
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The panel in a file `<sample id>-<job>.png`."""
+        return cls(file.stem.split("-", 1)[1], file.stem, file.read_bytes())
 
 
 def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:

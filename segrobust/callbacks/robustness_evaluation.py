@@ -1,6 +1,7 @@
 """Attacks on a fixed subset of the validation images while a network trains."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from segrobust.attacks import Attack
 from segrobust.callbacks.access import Entry, NetworkPlace, SampleView, evaluated_dataset, find_network, is_dry_run
-from segrobust.callbacks.callback_session import Session, Share
+from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
 from segrobust.callbacks.measurement import FAILED_CHECKS, Measurement, log_keys, log_values, sorted_norms
@@ -21,6 +22,8 @@ from segrobust.callbacks.wandb_runs import define_summaries
 from segrobust.evaluation.checks import Check, check_records
 from segrobust.evaluation.dataset import label_space_of
 from segrobust.evaluation.engine.work import choose_samples
+from segrobust.evaluation.jobs.distributed import Distributed
+from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import plan_attacks, preset
 from segrobust.evaluation.run.records import Record, merge_records
@@ -198,13 +201,14 @@ class RobustnessEvaluation(Callback):
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
             session = self._session(trainer, module)
-            progress = ProgressLines(trainer, self.plan, sum(map(len, session.work)))
-            folder = log_directory(trainer)
-            if folder is None:
-                share = session.run_in_memory(progress)
-            else:
-                name = f"epoch={epoch:03d}-step={step:06d}-{session.weights[:8]}"
-                share = session.run_in(folder / "robustness" / name, progress)
+            progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
+            share = evaluate_share(
+                session,
+                _run_directory(trainer, session),
+                drawn=choose_samples(len(session.dataset), self.panels, self.seed) if self.panels else (),
+                checks=self.checks,
+                advance=progress.advance,
+            )
             shares = _gathered(trainer, share)
         records = merge_records(record for share in shares for record in share.records)
         summary = summarize(records, sample_ids=session.samples)
@@ -237,22 +241,17 @@ class RobustnessEvaluation(Callback):
 
     def _session(self, trainer: Trainer, module: LightningModule) -> Session:
         network, dataset = find_network(module, self.network), self._dataset(trainer)
-        samples = choose_samples(len(dataset), self.max_images, self.seed)
-        drawn = choose_samples(len(dataset), self.panels, self.seed) if self.panels else ()
         weights: str = trainer.strategy.broadcast(weights_digest(network))
         return Session(
             network=network,
             weights=weights,
             dataset=dataset,
             plan=self.plan,
-            samples=samples,
-            drawn=tuple(sample_id for sample_id in drawn if sample_id in samples),
+            samples=choose_samples(len(dataset), self.max_images, self.seed),
             ignore_index=self._ignore_index(trainer, dataset),
             batch_size=self.batch_size,
             seed=self.seed,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            checks=self.checks,
+            distributed=Distributed(rank=trainer.global_rank, world_size=trainer.world_size),
         )
 
     def _dataset(self, trainer: Trainer) -> SampleView:
@@ -263,6 +262,14 @@ class RobustnessEvaluation(Callback):
             return self.ignore_index
         space = label_space_of(dataset) or getattr(getattr(trainer, "datamodule", None), "label_space", None)
         return space.ignore_index if isinstance(space, LabelSpace) else 255
+
+
+def _run_directory(trainer: Trainer, session: Session) -> Path | None:
+    """Folder of the files of an evaluation; None where nothing is logged to a folder."""
+    folder, (epoch, step) = log_directory(trainer), _now(trainer)
+    if folder is None:
+        return None
+    return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
 
 
 def _gathered(trainer: Trainer, share: Share) -> list[Share]:

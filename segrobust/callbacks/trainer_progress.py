@@ -28,7 +28,7 @@ class ProgressLines:
         self._bar = trainer.progress_bar_callback if trainer.is_global_zero and _has_bar(trainer) else None
         self._started = self._last_line = time.monotonic()
         self._num_images = num_images
-        self._passes_left = num_images * sum(sum(max_passes(unit)) for unit in plan.units)
+        self._passes_left = num_images * sum(sum(max_passes(call)) for call in plan.attack_calls)
         self._passes_done = 0
         self._images: set[int] = set()
 

@@ -17,9 +17,9 @@ from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, r
 from segrobust.cli.console import say, stop
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS
-from segrobust.evaluation import Processes, Report
+from segrobust.evaluation import Distributed, Report
 from segrobust.evaluation.checks import worst_status
-from segrobust.evaluation.jobs.session import CheckLevel
+from segrobust.evaluation.jobs.evaluation_steps import CheckLevel
 from segrobust.evaluation.plan import PresetName
 from segrobust.functional.lengths import Length
 from segrobust.networks import weights_digest
@@ -91,7 +91,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         if options.wandb is not None:
             require_wandb(options.wandb)
         network, dataset = cli.load_network(), cli.load_data()
-        processes = Processes.from_environment()
+        distributed = Distributed.from_environment()
         report = segrobust.evaluate(
             network,
             dataset,
@@ -101,9 +101,9 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             max_images=options.max_images,
             run_dir=Path(options.run_dir) / run_name(network, options.targets),
             batch_size=options.batch_size,
-            device=options.device or default_device(processes.local_rank),
+            device=options.device or default_device(distributed.local_rank),
             seed=options.seed_everything,
-            processes=processes,
+            distributed=distributed,
             asr_only=options.asr_only,
             checks=options.checks,
             panels=options.panels,
@@ -113,7 +113,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             accept_mismatch=True,  # what the weights record has been compared with the data already
             targets=options.targets,
         )
-        if processes.leads:
+        if distributed.is_main:
             report.print()
             if options.wandb is not None and report.directory is not None and not report.missing:
                 say(f"wandb    {log_evaluation(report.directory, options.wandb)}")

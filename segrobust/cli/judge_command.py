@@ -1,4 +1,4 @@
-"""`segrobust judge`: shows the adversarial images that runs kept to a network."""
+"""`segrobust judge`: evaluates the adversarial images that runs stored on a network."""
 
 import sys
 from collections.abc import Sequence
@@ -6,27 +6,27 @@ from pathlib import Path
 from typing import Final
 
 from lightning.pytorch.cli import LightningArgumentParser
+from torch.distributed import DistError
 
 from segrobust.cli.console import say, stop
 from segrobust.cli.network_command import NetworkCLI, default_device
-from segrobust.evaluation.transfer.judge import judge_run
-from segrobust.evaluation.transfer.judgement import Judgement
-from segrobust.evaluation.transfer.matrix import TransferMatrix, transfer_matrix
+from segrobust.evaluation import Distributed, TransferResult, evaluate_stored, transfer_matrix
 from segrobust.evaluation.transfer.matrix_plot import write_transfer
+from segrobust.functional.lengths import Length
 
-MISMATCH: Final = 1
-"""Exit status where something speaks against a run."""
+NOT_OK: Final = 1
+"""Exit status where something disagrees with a run, or images could not be evaluated."""
 
 
 class JudgeCLI(NetworkCLI):
-    """Show the adversarial images that runs kept to a network, and compare networks.
+    """Evaluate the adversarial images that runs stored on a network, and compare networks.
 
-    Task and data come from the experiment file of the network that judges. Where that is the network that a run
-    attacked, the run's numbers are verified; for any network it is checked that no image leaves [0, 1] or the radius of
-    its attack. The exit status is 1 if something does not hold.
+    Task and data come from the experiment file of the network. Where it is the network that a run attacked, the run's
+    numbers are verified; for any network it is checked that no image leaves [0, 1] or the radius of its attack. The
+    exit status is 1 if something does not hold, or images could not be evaluated.
 
-    Records go to `judged/` in each run, a table of all networks that have judged these runs to `transfer.json` and
-    `transfer.png`. The same command continues a killed one.
+    Records go to `judged/` in each run, a table of all networks on which these runs were evaluated to `transfer.json`
+    and `transfer.png`. The same command continues a killed one; under torchrun or srun, all processes share the work.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -35,8 +35,10 @@ class JudgeCLI(NetworkCLI):
         add = parser.add_argument
         runs_help = "directories of runs, `evaluation-...`, made with --keep_adversarials true"
         add("runs", metavar="RUN", nargs="+", type=str, help=runs_help)
-        name_help = "what the judge is called in tables; by default the folder that its weights are in"
+        name_help = "what the network is called in tables; by default the folder that its weights are in"
         add("--name", type=str | None, default=None, help=name_help)
+        eps_help = "radii in [0, 1] into whose balls minimal-norm perturbations are projected and evaluated too"
+        add("--eps", type=list[Length] | None, default=None, help=eps_help)
         add("--output", type=str | None, default=None, help="folder of the transfer table; by default the first run")
 
 
@@ -48,30 +50,55 @@ def judge_command(arguments: Sequence[str]) -> None:
     """
     cli = JudgeCLI(arguments)
     try:
-        judgements, matrix = _judge(cli)
-        files = write_transfer(matrix, Path(cli.config_init.output or cli.config_init.runs[0]))
-    except (ValueError, OSError, FloatingPointError) as error:
+        distributed = Distributed.from_environment()
+        results = _evaluate(cli, distributed)
+        if distributed.is_main or distributed.store is None:
+            _show(cli, results)
+    except (ValueError, OSError, FloatingPointError, DistError) as error:
         stop(error)
-    for judgement in judgements:
-        say(f"{judgement}\nrecords  {judgement.folder}\n")
+    status = exit_status(results)
+    if status:
+        sys.exit(status)
+
+
+def exit_status(results: Sequence[TransferResult]) -> int:
+    """0 if all images were evaluated and nothing disagrees; 128 and the signal's number after a signal."""
+    signals = [result.interrupted for result in results if result.interrupted is not None]
+    if signals:
+        return 128 + signals[0]
+    return 0 if all(result.status == "ok" for result in results) else NOT_OK
+
+
+def _evaluate(cli: JudgeCLI, distributed: Distributed) -> list[TransferResult]:
+    """The stored images of all runs on the network of the task; a signal ends it."""
+    options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
+    results = []
+    for number, run in enumerate(options.runs):
+        results.append(
+            evaluate_stored(
+                run,
+                network,
+                dataset,
+                name=options.name or cli.checkpoint.resolve().parent.name,
+                eps=options.eps or (),
+                batch_size=options.batch_size,
+                device=options.device or default_device(distributed.local_rank),
+                distributed=distributed.apart(f"run-{number}"),
+            )
+        )
+        if results[-1].interrupted is not None:
+            break
+    return results
+
+
+def _show(cli: JudgeCLI, results: Sequence[TransferResult]) -> None:
+    """Prints the results; if all runs are done, writes and prints the table of all networks too."""
+    for result in results:
+        say(f"{result}\nrecords  {result.folder}\n")
+    if any(result.interrupted is not None for result in results):
+        return
+    options = cli.config_init
+    matrix = transfer_matrix(options.runs)
+    files = write_transfer(matrix, Path(options.output or options.runs[0]))
     say(f"{matrix}\n")
     say("\n".join(f"transfer {path}" for path in files))
-    if any(judgement.status == "fail" for judgement in judgements):
-        sys.exit(MISMATCH)
-
-
-def _judge(cli: JudgeCLI) -> tuple[list[Judgement], TransferMatrix]:
-    """Judges all runs by the network of the task."""
-    options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
-    judgements = [
-        judge_run(
-            run,
-            network,
-            dataset,
-            name=options.name or cli.checkpoint.resolve().parent.name,
-            batch_size=options.batch_size,
-            device=options.device or default_device(),
-        )
-        for run in options.runs
-    ]
-    return judgements, transfer_matrix(options.runs)

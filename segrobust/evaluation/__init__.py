@@ -5,7 +5,7 @@ from segrobust.evaluation.checks import Check, check_attacks, check_network, che
 from segrobust.evaluation.engine.runner import run
 from segrobust.evaluation.engine.runtime_estimate import Estimate
 from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource, choose_samples
-from segrobust.evaluation.jobs.distributed import Processes
+from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
@@ -19,9 +19,9 @@ from segrobust.evaluation.run.failures import Fault, read_faults
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import Record, RecordWriter, merge_records, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.transfer.judge import judge_run
-from segrobust.evaluation.transfer.judgement import Judgement
+from segrobust.evaluation.transfer.evaluate_stored import evaluate_stored
 from segrobust.evaluation.transfer.matrix import TransferMatrix, transfer_matrix
+from segrobust.evaluation.transfer.transfer_result import TransferResult
 
 __all__ = [
     "evaluate",
@@ -39,7 +39,7 @@ __all__ = [
     "WorkSource",
     "StridedWork",
     "SharedWork",
-    "Processes",
+    "Distributed",
     "choose_samples",
     "Record",
     "RecordWriter",
@@ -52,8 +52,8 @@ __all__ = [
     "check_attacks",
     "check_records",
     "compare_runs",
-    "judge_run",
-    "Judgement",
+    "evaluate_stored",
+    "TransferResult",
     "transfer_matrix",
     "TransferMatrix",
     "AdversarialStore",

@@ -12,8 +12,9 @@ from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.evaluation.dataset import SampleSource, label_space_of
 from segrobust.evaluation.engine.work import choose_samples
-from segrobust.evaluation.jobs.distributed import Processes
-from segrobust.evaluation.jobs.session import CheckLevel, Session
+from segrobust.evaluation.jobs.distributed import Distributed
+from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
+from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
 from segrobust.evaluation.reporting.report import Report
@@ -35,7 +36,7 @@ def evaluate(
     device: torch.device | str | None = None,
     ignore_index: int | None = None,
     seed: int = 0,
-    processes: Processes = Processes(),  # noqa: B008  frozen
+    distributed: Distributed = Distributed(),  # noqa: B008  frozen
     asr_only: bool = False,
     checks: CheckLevel = "basic",
     panels: int = 4,
@@ -72,7 +73,7 @@ def evaluate(
         device: where to work; the network is moved there. None for where it is.
         ignore_index: label of void pixels; None for that of the data set's label space, else 255.
         seed: of the subset and of random starts.
-        processes: this process among those that share the run; see `Processes.from_environment`.
+        distributed: this process among those that share the run; see `Distributed.from_environment`.
         asr_only: only success rates are wanted: fixed-budget attacks leave out images that are broken already.
         checks: "basic" looks for false robustness in the network, by a few passes on two images, and in the records;
             "thorough" also doubles the attacks' steps and tries a black-box attack, on as many; "off" does neither.
@@ -101,21 +102,21 @@ def evaluate(
         ignore_index=_choose_ignore_index(dataset, ignore_index),
         batch_size=batch_size,
         seed=seed,
-        processes=processes,
-        checks=checks,
-        progress=progress and processes.leads,
+        distributed=distributed,
+        progress=progress and distributed.is_main,
     )
+    evaluation = Evaluation(session=session, checks=checks)
     if dry_run:
-        return session.estimate()
+        return evaluation.estimate()
     if run_dir is not None:
         drawn = choose_samples(len(dataset), panels, seed) if panels else ()
-        return session.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
-    if processes.world_size > 1 or keep_adversarials or skip_unreadable:
+        return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
+    if distributed.world_size > 1 or keep_adversarials or skip_unreadable:
         raise ValueError(
             "several processes, adversarial images that are kept, and a list of unreadable images need files: give a "
             "run_dir"
         )
-    return session.run_in_memory()
+    return evaluation.run_in_memory()
 
 
 def _choose_plan(

@@ -1,13 +1,12 @@
-"""One forward pass over a batch, judged as attacks judge theirs."""
+"""What is needed to show a batch to a network: the problem of its images, device and precision."""
 
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks import AttackResult, Criterion
 from segrobust.attacks.core.oracle import NetworkOracle
-from segrobust.attacks.core.problem import Problem, check_classes, make_problem
+from segrobust.attacks.core.problem import Problem, make_problem
 from segrobust.attacks.targets import TargetMaps
-from segrobust.functional.norms import NormName, norm
+from segrobust.functional.modes import attackable
 
 
 def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, target_maps: TargetMaps | None = None) -> Problem:
@@ -26,39 +25,12 @@ def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, target_maps:
     return make_problem(images, masks, ignore_index=ignore_index, norm="linf", targets=targets, keep_mask=keep_mask)
 
 
-def judge(
-    network: nn.Module, problem: Problem, delta: Tensor, criterion: Criterion, norm_name: NormName
-) -> tuple[AttackResult, int]:
-    """What a perturbation `(B, C, H, W)` does, by one forward pass. To be called inside `attackable`.
-
-    Returns:
-        The result, and the number of classes K.
-
-    Raises:
-        ValueError: labels that the network does not know, or an output that is not `(B, K, H, W)`.
-        TypeError: an output that is no tensor.
-        FloatingPointError: the network returned NaN.
-    """
-    oracle = NetworkOracle(network, problem.images)
-    logits = oracle.logits(delta, differentiable=False)
-    check_classes(problem, logits.shape[1])
-    if logits.isnan().any():
-        raise FloatingPointError("the network returned NaN: check its weights, normalisation layers and precision")
-    broken = criterion.broken(logits, problem)
-    _, success = criterion.outcome(broken, problem)
-    apsr, kept_share = criterion.shares(broken, problem)
-    result = AttackResult(
-        adv=problem.images + delta,
-        success=success,
-        norm=norm(delta, norm_name),
-        apsr=apsr,
-        kept_share=kept_share,
-        prediction=logits.argmax(1),
-        first_success=torch.where(success, 0, -1),
-        num_forwards=oracle.counter.forwards,
-        num_backwards=oracle.counter.backwards,
-    )
-    return result, logits.shape[1]
+def count_classes(network: nn.Module, image: Tensor) -> int:
+    """How many classes the network tells apart, by a forward pass on one image `(C, H, W)`."""
+    with attackable(network):
+        images = image[None].to(device_of(network), precision_of(network))
+        logits = NetworkOracle(network, images).logits(torch.zeros_like(images), differentiable=False)
+        return logits.shape[1]
 
 
 def device_of(network: nn.Module) -> torch.device:

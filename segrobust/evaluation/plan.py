@@ -21,6 +21,7 @@ from segrobust.attacks import (
     WarmStarted,
 )
 from segrobust.attacks.core.problem import check_eps
+from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
 
 PresetName = Literal["validation", "quick", "standard", "thorough"]
@@ -91,7 +92,12 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of the identity: what results are kept by."""
+        """16 hex digits of the SHA-256 of the identity: what results are kept by.
+
+        Of stored perturbations it is the digest of the attack that made them, so that the records of the two compare.
+        """
+        if isinstance(self.attack, Stored) and self.attack.source:
+            return self.attack.source
         return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
     @property
@@ -107,7 +113,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Unit:
+class AttackCall:
     """The smallest piece of work: one call of an attack on an image. All its records come out together.
 
     Attributes:
@@ -179,9 +185,9 @@ class Plan:
         return _towards(self.criterion, self.targets)
 
     @property
-    def units(self) -> tuple[Unit, ...]:
+    def attack_calls(self) -> tuple[AttackCall, ...]:
         """All pieces of work for one image."""
-        return tuple(Unit(job, eps) for job in self.jobs for eps in job.calls)
+        return tuple(AttackCall(job, eps) for job in self.jobs for eps in job.calls)
 
 
 def _towards(what: Attack | Criterion, targets: Targets | None) -> str:

@@ -1,7 +1,9 @@
 """Evaluation by several processes, and by processes that are killed: always the records of an undisturbed run."""
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -12,7 +14,16 @@ import torch
 from evaluation.toy import ToyScenes, comparable, toy_network, toy_plan
 from tolerances import NORM_OF_ANOTHER_BATCH
 
-from segrobust.evaluation import Processes, StridedWork, evaluate, merge_records, read_records, run, summarize_run
+from segrobust.evaluation import (
+    Distributed,
+    StridedWork,
+    evaluate,
+    evaluate_stored,
+    merge_records,
+    read_records,
+    run,
+    summarize_run,
+)
 
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(280)]
 
@@ -35,7 +46,7 @@ def evaluate_share(run_dir: Path, rank: int, world_size: int) -> None:
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=2,
-        processes=Processes(rank=rank, world_size=world_size),
+        distributed=Distributed(rank=rank, world_size=world_size),
         panels=2,
         progress=False,
     )
@@ -118,7 +129,7 @@ def evaluate_seven(run_dir: Path, rank: int, world_size: int, batch_size: int) -
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=batch_size,
-        processes=Processes(rank=rank, world_size=world_size, store=store),
+        distributed=Distributed(rank=rank, world_size=world_size, store=store),
         panels=0,
         checks="off",
         progress=False,
@@ -149,3 +160,46 @@ def test_world_size_changes_no_bit_and_batch_size_changes_the_last_ones(tmp_path
     assert {key: record.success for key, record in one.items()} == {key: record.success for key, record in four.items()}
     for key, record in one.items():
         assert four[key].norm == pytest.approx(record.norm, rel=NORM_OF_ANOTHER_BATCH)
+
+
+def evaluate_stored_share(run_dir: Path, rank: int, world_size: int, shares_store: bool) -> None:
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{run_dir}.store", world_size) if shares_store else None
+    distributed = Distributed(rank=rank, world_size=world_size, store=store)
+    for seed in (1, 2):
+        result = evaluate_stored(
+            run_dir,
+            toy_network(torch.float32, seed),
+            ToyScenes(7, delay=0.1),
+            name="other",
+            batch_size=2,
+            distributed=distributed.apart(f"network-{seed}"),
+            progress=False,
+        )
+        if store is not None and rank == 0:
+            assert (result.status, result.missing) == ("ok", 0)
+
+
+@pytest.mark.parametrize("shares_store", [True, False])
+def test_two_processes_share_the_evaluation_of_stored_images(tmp_path, processes, shares_store):
+    settings = {"plan": toy_plan(), "panels": 0, "progress": False, "checks": "off", "keep_adversarials": True}
+    evaluate(toy_network(torch.float32), ToyScenes(7), run_dir=tmp_path / "run", batch_size=4, **settings)
+    copy = shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    options = {"name": "other", "batch_size": 2, "progress": False}
+    expected = [evaluate_stored(copy, toy_network(torch.float32, seed), ToyScenes(7), **options) for seed in (1, 2)]
+    workers = [
+        processes.Process(target=evaluate_stored_share, args=(tmp_path / "run", rank, 2, shares_store), daemon=True)
+        for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    for alone in expected:
+        folder = tmp_path / "run" / "judged" / alone.folder.name
+        shards = sorted((folder / "records").glob("rank*.jsonl"))
+        assert len(shards) == 2
+        assert all(shard.stat().st_size for shard in shards)
+        assert comparable(read_records(folder)) == comparable(alone.records)
+        assert json.loads((folder / "judgement.json").read_text())["status"] == "ok"

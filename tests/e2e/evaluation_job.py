@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from evaluation.toy import ToyScenes, toy_network, toy_plan
 
-from segrobust.evaluation import Processes, evaluate
+from segrobust.evaluation import Distributed, evaluate
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         plan=toy_plan(),
         run_dir=run_dir,
         batch_size=int(batch_size),
-        processes=replace(Processes.from_environment(), lost_after=float(os.environ.get("LOST_AFTER", "4"))),
+        distributed=replace(Distributed.from_environment(), lost_after=float(os.environ.get("LOST_AFTER", "4"))),
         panels=2 if float(delay) < 1 else 0,
         checks="basic" if float(delay) < 1 else "off",
         progress=False,

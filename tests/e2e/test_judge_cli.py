@@ -97,7 +97,7 @@ def test_two_runs_judged_by_another_network(folder):
     command = [sys.executable, ROOT / "evaluate.py", "judge", "a/run", "b/run", *ANOTHER, "--batch_size", "2"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert "b judged 3 of 3 adversarial images" in done.stdout
+    assert "b: 3 of 3 adversarial images evaluated" in done.stdout
     assert "made against" in done.stdout
     matrix = json.loads((folder / "a" / "run" / "transfer.json").read_text())
     assert matrix["judges"] == ["Conv2d", "b"]
@@ -110,7 +110,7 @@ def test_two_runs_judged_by_another_network(folder):
 def test_a_name_and_another_folder(folder, capsys):
     judge_command(["a/run", *ANOTHER, "--name", "robust one", "--output", "tables"])
     assert json.loads((folder / "tables" / "transfer.json").read_text())["judges"][1] == "robust one"
-    assert "robust one judged" in capsys.readouterr().out
+    assert "robust one: 3 of 3" in capsys.readouterr().out
 
 
 def test_the_own_network_confirms_or_ends_with_status_1(folder, capsys):

@@ -9,7 +9,7 @@ from torch import nn
 
 import segrobust
 from segrobust.attacks import FGSM, PGD
-from segrobust.evaluation import Job, Plan, Processes, evaluate, read_records, summarize, summarize_run
+from segrobust.evaluation import Distributed, Job, Plan, evaluate, read_records, summarize, summarize_run
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import portable
 from segrobust.label_space import LabelSpace
@@ -163,7 +163,7 @@ def test_a_directory_that_cannot_be_written_stops_before_the_network_runs(tmp_pa
     [
         ({"preset": "quick", "plan": toy_plan()}, "preset and plan"),
         ({"eps": (0.1,)}, "eps"),
-        ({"plan": toy_plan(), "processes": Processes(world_size=2)}, "run_dir"),
+        ({"plan": toy_plan(), "distributed": Distributed(world_size=2)}, "run_dir"),
         ({"plan": toy_plan(), "keep_adversarials": True}, "run_dir"),
         ({"plan": toy_plan(), "max_images": 0}, "max_images"),
         ({"attacks": {"a": PGD()}, "eps": (8,)}, "8/255"),

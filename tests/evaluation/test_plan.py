@@ -68,7 +68,7 @@ def test_a_plan_refuses_what_cannot_be_compared(jobs, message):
 
 def test_units_of_a_plan_follow_the_kind_of_attack():
     plan = plan_attacks({"a": AlmaProx(), "b": PGD(), "c": FGSM(eps=0.25)}, (0.1, 0.2))
-    assert [(unit.job.name, unit.eps, unit.recorded) for unit in plan.units] == [
+    assert [(call.job.name, call.eps, call.recorded) for call in plan.attack_calls] == [
         ("a", "min", ("min", 0.1, 0.2)),
         ("b", 0.1, (0.1,)),
         ("b", 0.2, (0.2,)),
@@ -88,7 +88,7 @@ def test_digest_depends_on_every_setting_and_on_nothing_else():
 )
 def test_presets_cost_what_their_table_says(name, passes):
     plan = preset(name)
-    assert 1 + sum(sum(max_passes(unit)) for unit in plan.units) == passes
+    assert 1 + sum(sum(max_passes(call)) for call in plan.attack_calls) == passes
     assert all(job.radii == STANDARD_EPS for job in plan.jobs)
     assert f"{passes} |" in preset.__doc__
 
@@ -108,8 +108,8 @@ def test_estimate_adds_up_passes():
 
 
 def test_polishing_adds_its_forwards():
-    (unit,) = plan_attacks({"a": Polished(attack=AlmaProx(num_steps=10), num_forwards=4)}, (0.1, 0.2)).units
-    assert max_passes(unit) == (11 + 1 + 2 + 4, 10)
+    (call,) = plan_attacks({"a": Polished(attack=AlmaProx(num_steps=10), num_forwards=4)}, (0.1, 0.2)).attack_calls
+    assert max_passes(call) == (11 + 1 + 2 + 4, 10)
 
 
 def test_subsets_are_nested_seeded_and_ascending():

@@ -18,6 +18,7 @@ from segrobust.attacks import (
     ShrinkingRadius,
     Square,
 )
+from segrobust.attacks.stored import Stored
 from segrobust.evaluation import (
     AdversarialStore,
     Job,
@@ -59,11 +60,11 @@ def slow_counts(prediction, mask):
 def test_a_record_is_what_the_attack_itself_gives(undisturbed):
     network, dataset = toy_network(), ToyScenes(6)
     by_key = {record.key: record for record in undisturbed}
-    for unit in toy_plan().units:
+    for call in toy_plan().attack_calls:
         images, masks = as_batch(dataset[4], torch.float64)
-        eps = None if unit.eps == "min" else unit.eps
-        result = unit.job.attack(network, images, masks, eps=eps, sample_ids=[4])
-        record = by_key[4, unit.job.digest, unit.eps]
+        eps = None if call.eps == "min" else call.eps
+        result = call.job.attack(network, images, masks, eps=eps, sample_ids=[4])
+        record = by_key[4, call.job.digest, call.eps]
         assert (record.success, record.norm, record.apsr) == (
             bool(result.success), result.norm.item(), result.apsr.item(),
         )  # fmt: skip
@@ -127,10 +128,10 @@ def test_an_evaluation_draws_by_the_position_in_the_data_set(attack):
     assert comparable(alone) == comparable(batched)
     by_key = {record.key: record for record in alone}
     images, masks = as_batch(dataset[4], torch.float64)
-    for unit in plan.units:
-        eps = None if unit.eps == "min" else unit.eps
-        drawn = [unit.job.attack(network, images, masks, eps=eps, sample_ids=ids) for ids in ([4], None)]
-        assert by_key[4, unit.job.digest, unit.eps].norm == drawn[0].norm.item()
+    for call in plan.attack_calls:
+        eps = None if call.eps == "min" else call.eps
+        drawn = [call.job.attack(network, images, masks, eps=eps, sample_ids=ids) for ids in ([4], None)]
+        assert by_key[4, call.job.digest, call.eps].norm == drawn[0].norm.item()
         assert not torch.equal(drawn[0].adv, drawn[1].adv)
 
 
@@ -170,12 +171,12 @@ def test_an_image_without_valid_pixels_is_recorded_with_a_flag(undisturbed):
 
 
 def test_passes_of_an_attack_are_what_the_estimate_says(undisturbed):
-    for unit in toy_plan().units:
+    for call in toy_plan().attack_calls:
         for sample_id in (0, 1, 4):
-            mine = [r for r in undisturbed if r.digest == unit.job.digest and r.sample_id == sample_id]
-            spent = [r for r in mine if r.eps in unit.recorded]
-            forwards, backwards = max_passes(unit)
-            if unit.eps == "min":
+            mine = [r for r in undisturbed if r.digest == call.job.digest and r.sample_id == sample_id]
+            spent = [r for r in mine if r.eps in call.recorded]
+            forwards, backwards = max_passes(call)
+            if call.eps == "min":
                 assert sum(r.num_forwards for r in spent) == forwards
             assert sum(r.num_forwards for r in spent) <= forwards
             assert sum(r.num_backwards for r in spent) <= backwards
@@ -318,3 +319,10 @@ def test_alma_by_products_beyond_the_norm_are_the_success_itself():
     minimal, by_product = run_all(toy_network(), ToyScenes(1), Plan(jobs=(job,)))[1:]
     assert minimal.success
     assert (by_product.success, by_product.tp) == (True, minimal.tp)
+
+
+def test_attacks_stored_and_stored_images_go_together(tmp_path):
+    stored = plan_attacks({"pgd": Stored(source="0123")}, ())
+    for plan, store in ((stored, None), (toy_plan(), AdversarialStore(tmp_path))):
+        with pytest.raises(ValueError, match="attacks Stored, and no others"):
+            run(toy_network(), ToyScenes(1), plan, work=StridedWork((0,)), stored=store)

@@ -16,7 +16,7 @@ from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 
 NAN_MESSAGE = (
-    "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
+    "the network returned NaN: its robustness cannot be measured; check its weights, "
     "its normalisation layers and its precision"
 )
 
@@ -34,8 +34,10 @@ class AttackResult:
         kept_share: `(B,)` share of the pixels to keep that keep their class; nan where there are none.
         prediction: `(B, H, W)` int64, classes predicted for `adv`.
         first_success: `(B,)` int64, first successful iterate, counted over all rounds of a wrapper; -1 if none was.
+            0 for a success that the search never evaluated.
         num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
         num_backwards: `(B,)` int64 on CPU, backward passes spent on each image.
+        num_classes: classes K of the network.
     """
 
     adv: Tensor
@@ -47,6 +49,7 @@ class AttackResult:
     first_success: Tensor
     num_forwards: Tensor
     num_backwards: Tensor
+    num_classes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,9 +237,10 @@ class Attack(abc.ABC):
             apsr=apsr,
             kept_share=kept_share,
             prediction=self.criterion.predict(logits),
-            first_success=tracker.first_success,
+            first_success=torch.where(success & (tracker.num_judged == 0), 0, tracker.first_success),
             num_forwards=oracle.counter.forwards,
             num_backwards=oracle.counter.backwards,
+            num_classes=logits.shape[1],
         )
 
     def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:

@@ -2,19 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from segrobust.attacks import AttackResult
+from segrobust.attacks import Attack, AttackResult
 from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.stored import Stored
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, name_of, sequence_of, target_maps
-from segrobust.evaluation.forward import batch_problem, judge
-from segrobust.evaluation.plan import Job, Plan, Radius, Unit
+from segrobust.evaluation.engine.stored_images import read_stored
+from segrobust.evaluation.forward import batch_problem
+from segrobust.evaluation.plan import AttackCall, Job, Plan, Radius
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, Kind, Record
 from segrobust.functional.modes import attackable
+from segrobust.functional.norms import NormName, norm
 from segrobust.functional.projections import project
 from segrobust.metrics import Regions, confusion_counts, find_regions
 
@@ -58,6 +62,7 @@ class Measurer:
         dtype: of the images.
         seed: see `run`.
         ignore_index: label of void pixels.
+        stored: adversarial images that the plan's attacks evaluate, in the place of a search; None to search.
     """
 
     network: nn.Module
@@ -67,6 +72,7 @@ class Measurer:
     dtype: torch.dtype
     seed: int
     ignore_index: int
+    stored: AdversarialStore | None
 
     def batch(self, samples: tuple[LoadedSample, ...]) -> LoadedBatch:
         """Samples of one size, checked and on their device."""
@@ -76,49 +82,71 @@ class Measurer:
 
     def clean(self, batch: LoadedBatch) -> list[Record]:
         """Records of the images as they are."""
-        batch = self._aimed(batch)
+        batch = self._with_targets(batch)
         started = time.perf_counter()
-        with attackable(self.network):
-            zero = torch.zeros_like(batch.problem.images)
-            result, num_classes = judge(self.network, batch.problem, zero, self.plan.criterion, "linf")
-        return self._to_records(batch, result, num_classes, None, CLEAN, None, result.apsr, started)
+        result = self._evaluate(batch.problem, torch.zeros_like(batch.problem.images), "linf")
+        return self._to_records(batch, result, None, CLEAN, None, result.apsr, started)
 
-    def attack(self, batch: LoadedBatch, unit: Unit, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
+    def attack(self, batch: LoadedBatch, call: AttackCall, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
         """Records of one call of an attack, by-products included, and the adversarial images `(B, C, H, W)`.
 
         Args:
             batch: the images.
-            unit: attack, and radius if it has one.
+            call: attack, and radius if it has one.
             clean: records of the same images as they are.
         """
-        batch = self._aimed(batch)
-        problem, job = batch.problem, unit.job
+        batch = self._with_targets(batch)
+        problem, job = batch.problem, call.job
         clean_apsr = torch.tensor([record.apsr for record in clean], dtype=torch.float64)
-        num_classes = len(clean[0].tp)
         started = time.perf_counter()
-        result = job.attack(
+        # A stored image stands in the place of the image, and its perturbation is zero: adding `adv - image` to the
+        # image again may change a last bit.
+        stored = None if self.stored is None else read_stored(self.stored, call, batch.samples)
+        images = problem.images if stored is None else stored.images.to(problem.images)
+        result = self._call(job.attack, images, problem, eps=call.eps, sample_ids=batch.ids)
+        flags = None if stored is None else stored.flags
+        shown = result if stored is None else replace(result, norm=stored.norm)
+        kind: Kind = "minimal-norm" if call.eps == "min" else "fixed-budget"
+        records = self._to_records(batch, shown, job, kind, call.eps, clean_apsr, started, flags)
+        for eps in job.radii if call.eps == "min" else ():
+            started = time.perf_counter()
+            projected = self._project(problem, job, result, eps)
+            records += self._to_records(batch, projected, job, "by-product", eps, clean_apsr, started, flags)
+        return records, result.adv
+
+    def _call(
+        self,
+        attack: Attack,
+        images: Tensor,
+        problem: Problem,
+        *,
+        eps: Radius = "min",
+        sample_ids: Sequence[int] | None = None,
+        start: Tensor | None = None,
+    ) -> AttackResult:
+        """One call of an attack on images `(B, C, H, W)`, with everything else from `problem`."""
+        return attack(
             self.network,
-            problem.images,
+            images,
             problem.labels,
             valid_mask=problem.valid_mask,
             ignore_index=self.ignore_index,
-            eps=None if unit.eps == "min" or job.attack.default_eps is not None else unit.eps,
-            sample_ids=[sample_id + self.seed * _SEED_STRIDE for sample_id in batch.ids],
+            eps=None if eps == "min" or attack.default_eps is not None else eps,
+            sample_ids=None if sample_ids is None else [each + self.seed * _SEED_STRIDE for each in sample_ids],
             targets=problem.targets,
             keep_mask=problem.keep_mask,
+            start=start,
         )
-        kind: Kind = "minimal-norm" if unit.eps == "min" else "fixed-budget"
-        records = self._to_records(batch, result, num_classes, job, kind, unit.eps, clean_apsr, started)
-        for eps in job.radii if unit.eps == "min" else ():
-            started = time.perf_counter()
-            projected = self._project(batch, job, result, eps)
-            records += self._to_records(batch, projected, num_classes, job, "by-product", eps, clean_apsr, started)
-        return records, result.adv
+
+    def _evaluate(self, problem: Problem, delta: Tensor, norm_name: NormName) -> AttackResult:
+        """What a perturbation `(B, C, H, W)` inside the box does, by one forward pass."""
+        attack = Stored(norm=norm_name, criterion=self.plan.criterion)
+        return replace(self._call(attack, problem.images, problem, start=delta), norm=norm(delta, norm_name))
 
     def _masks(self, samples: Sequence[LoadedSample]) -> Tensor:
         return torch.stack([sample.mask for sample in samples]).to(self.device)
 
-    def _aimed(self, batch: LoadedBatch) -> LoadedBatch:
+    def _with_targets(self, batch: LoadedBatch) -> LoadedBatch:
         """The batch with what its pixels are to become; no pixel is valid of an image that has none to attack."""
         if self.plan.targets is None:
             return batch
@@ -129,29 +157,27 @@ class Measurer:
             )
             return LoadedBatch(batch.samples, batch_problem(images, masks, self.ignore_index, maps))
 
-    def _project(self, batch: LoadedBatch, job: Job, result: AttackResult, eps: float) -> AttackResult:
+    def _project(self, problem: Problem, job: Job, result: AttackResult, eps: float) -> AttackResult:
         """What a minimal-norm perturbation does when it is projected into the ball of radius `eps`."""
         with attackable(self.network):
-            problem = batch.problem
             radii = torch.full_like(problem.images[:, 0, 0, 0], eps)
             delta = project(result.adv - problem.images, radii, job.attack.norm, problem.lower, problem.upper)
-            judged, _ = judge(self.network, problem, delta, self.plan.criterion, job.attack.norm)
-        return judged
+            return self._evaluate(problem, delta, job.attack.norm)
 
     def _to_records(
         self,
         batch: LoadedBatch,
         result: AttackResult,
-        num_classes: int,
         job: Job | None,
         kind: Kind,
         eps: Radius | None,
         clean_apsr: Tensor,
         started: float,
+        flags: Sequence[tuple[str, ...]] | None = None,
     ) -> list[Record]:
         """One record per image."""
         problem = batch.problem
-        counts = confusion_counts(result.prediction, problem.labels, num_classes, problem.valid_mask)
+        counts = confusion_counts(result.prediction, problem.labels, result.num_classes, problem.valid_mask)
         tp, fp, fn = ([tuple(row) for row in count.tolist()] for count in (counts.tp, counts.fp, counts.fn))
         right = result.prediction == problem.labels
         boundary, objects = batch.regions.count_boundary(right), batch.regions.count_objects(right)
@@ -183,7 +209,7 @@ class Measurer:
                 num_backwards=int(result.num_backwards[row]),
                 seconds=seconds,
                 seed=self.seed,
-                flags=() if num_valid else (NO_VALID_PIXEL,),
+                flags=(*(() if num_valid else (NO_VALID_PIXEL,)), *(() if flags is None else flags[row])),
             )
             records.append(record)
         return records

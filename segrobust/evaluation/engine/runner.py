@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segrobust.attacks.stored import Stored
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, name_of
 from segrobust.evaluation.engine.measure import LoadedBatch, Measurer
 from segrobust.evaluation.engine.work import WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
-from segrobust.evaluation.plan import Plan, Unit
-from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.plan import AttackCall, Plan
+from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
@@ -39,6 +40,7 @@ def run(
     store: AdversarialStore | None = None,
     faults: FaultLog | None = None,
     stop: Callable[[], bool] = _never,
+    stored: AdversarialStore | None = None,
 ) -> Iterator[Record]:
     """Evaluates the images that a work source hands out, and yields each record when it exists.
 
@@ -65,19 +67,26 @@ def run(
         done: records that exist already; they are not made again.
         writer: writes the records of a batch before they are yielded.
         store: keeps adversarial images.
-        faults: takes down what is raised for single images, whose other attacks and whose batch-mates go on. None to
-            raise it.
+        faults: records what is raised for single images; their other attacks and their batch-mates go on. None to raise
+            it.
         stop: asked before each attack on a batch; True ends the work there.
+        stored: adversarial images of an earlier run, which attacks `Stored` of the plan evaluate, where there are any.
 
     Raises:
         ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend. An
-            image that cannot be read, unless `faults` takes it down.
+            image that cannot be read, unless `faults` records it.
         TypeError: a sample or network output of another type.
         FloatingPointError: the network returned NaN.
+        StoredImageError: a file of `stored` is damaged or of another size.
         RecordWriteError: the disk is full.
     """
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
+    if any(isinstance(job.attack, Stored) != (stored is not None) for job in plan.jobs):
+        raise ValueError(
+            f"attacks Stored, and no others, evaluate adversarial images of an earlier run: got stored={stored} for "
+            f"{[job.attack for job in plan.jobs]}"
+        )
     measurer = Measurer(
         network=network,
         dataset=dataset,
@@ -86,6 +95,7 @@ def run(
         dtype=precision_of(network),
         seed=seed,
         ignore_index=ignore_index,
+        stored=stored,
     )
     engine = _Engine(
         measurer=measurer,
@@ -100,7 +110,7 @@ def run(
     return engine.records(work)
 
 
-Measurement = Unit | Literal["clean"]
+CallOrClean = AttackCall | Literal["clean"]
 
 
 @dataclass(kw_only=True)
@@ -120,10 +130,10 @@ class _Engine:
         for sample_ids in work:
             groups: dict[tuple[object, ...], list[LoadedSample]] = defaultdict(list)
             for sample_id in sample_ids:
-                units = self._lacking(sample_id)
-                sample = self._load(sample_id) if units else None
+                calls = self._lacking(sample_id)
+                sample = self._load(sample_id) if calls else None
                 if sample is not None:
-                    groups[units, sample.image.shape].append(sample)
+                    groups[calls, sample.image.shape].append(sample)
             for samples in groups.values():
                 yield from self._evaluate_all(tuple(samples))
             if self.stop():
@@ -135,21 +145,23 @@ class _Engine:
             now, samples = samples[: self.limit], samples[self.limit :]
             yield from self._evaluate(now, self._lacking(now[0].sample_id))
 
-    def _lacking(self, sample_id: int) -> tuple[Measurement, ...]:
+    def _lacking(self, sample_id: int) -> tuple[CallOrClean, ...]:
         """What is still to be measured for a sample."""
-        clean: tuple[Measurement, ...] = () if (sample_id, CLEAN, None) in self.done else ("clean",)
-        return (*clean, *(unit for unit in self.plan.units if self._lacks(sample_id, unit)))
+        clean: tuple[CallOrClean, ...] = () if (sample_id, CLEAN, None) in self.done else ("clean",)
+        return (*clean, *(call for call in self.plan.attack_calls if self._lacks(sample_id, call)))
 
-    def _lacks(self, sample_id: int, unit: Unit) -> bool:
-        if self.plan.asr_only and unit.eps != "min" and self._is_broken(sample_id, unit.job.attack.norm, unit.eps):
+    def _lacks(self, sample_id: int, call: AttackCall) -> bool:
+        if self.measurer.stored is not None and not self.measurer.stored.holds(call, sample_id):
             return False
-        unrecorded = any((sample_id, unit.job.digest, eps) not in self.done for eps in unit.recorded)
-        return unrecorded or (self.store is not None and self.store.lacks(unit, sample_id))
+        if self.plan.asr_only and call.eps != "min" and self._is_broken(sample_id, call.job.attack.norm, call.eps):
+            return False
+        unrecorded = any((sample_id, call.job.digest, eps) not in self.done for eps in call.recorded)
+        return unrecorded or (self.store is not None and self.store.lacks(call, sample_id))
 
     def _is_broken(self, sample_id: int, norm_name: NormName, eps: float) -> bool:
         """Whether anything measured so far breaks the image within `eps`."""
-        rivals = [unit for unit in self.plan.units if unit.job.attack.norm == norm_name]
-        keys = [(sample_id, unit.job.digest, radius) for unit in rivals for radius in unit.recorded]
+        rivals = [call for call in self.plan.attack_calls if call.job.attack.norm == norm_name]
+        keys = [(sample_id, call.job.digest, radius) for call in rivals for radius in call.recorded]
         known = (self.done.get(key) for key in ((sample_id, CLEAN, None), *keys))
         return any(record.breaks(norm_name, eps) for record in known if record is not None)
 
@@ -167,58 +179,60 @@ class _Engine:
             self.faults.add(Fault.of(error, sample_id, name, "load"))
             return None
 
-    def _evaluate(self, samples: tuple[LoadedSample, ...], units: tuple[Measurement, ...]) -> Iterator[Record]:
+    def _evaluate(self, samples: tuple[LoadedSample, ...], calls: tuple[CallOrClean, ...]) -> Iterator[Record]:
         batch = self.measurer.batch(samples)
-        for unit in units:
-            rows = [row for row, sample_id in enumerate(batch.ids) if self._is_open(sample_id, unit)]
+        for call in calls:
+            rows = [row for row, sample_id in enumerate(batch.ids) if self._is_open(sample_id, call)]
             if self.stop():
                 return
             if rows:
-                yield from self._attempt(batch.part(rows), unit)
+                yield from self._attempt(batch.part(rows), call)
 
-    def _is_open(self, sample_id: int, unit: Measurement) -> bool:
+    def _is_open(self, sample_id: int, call: CallOrClean) -> bool:
         """Whether a measurement can be made, and has not become needless since the batch was formed."""
-        if unit == "clean":
+        if call == "clean":
             return True
-        return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, unit)
+        return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, call)
 
-    def _attempt(self, batch: LoadedBatch, unit: Measurement) -> Iterator[Record]:
+    def _attempt(self, batch: LoadedBatch, call: CallOrClean) -> Iterator[Record]:
         """One measurement of a batch; of smaller batches where it does not fit in memory or where one image raises."""
         size = len(batch.samples)
         if size > self.limit:
-            yield from self._attempt_parts(batch, unit, self.limit)
+            yield from self._attempt_parts(batch, call, self.limit)
             return
         try:
-            found, adv = self._measure(batch, unit)
+            found, adv = self._measure(batch, call)
+        except StoredImageError:
+            raise
         except Exception as error:  # whatever an attack or a network raises belongs to its image
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
             if self.faults is None and not (out_of_memory and size > 1):
                 raise
             if size == 1:
-                self._take_down(error, batch.ids[0], unit)
+                self._record_fault(error, batch.ids[0], call)
                 return
             step = self._halve(size) if out_of_memory else 1
         else:
             yield from self._emit(found)
-            if self.store is not None and adv is not None and unit != "clean":
+            if self.store is not None and adv is not None and call != "clean":
                 for sample_id, image in zip(batch.ids, adv, strict=True):
-                    self.store.keep(unit, sample_id, image)
+                    self.store.keep(call, sample_id, image)
             return
         if self.measurer.device.type == "cuda":
             torch.cuda.empty_cache()
-        yield from self._attempt_parts(batch, unit, step)
+        yield from self._attempt_parts(batch, call, step)
 
-    def _measure(self, batch: LoadedBatch, unit: Measurement) -> tuple[list[Record], Tensor | None]:
+    def _measure(self, batch: LoadedBatch, call: CallOrClean) -> tuple[list[Record], Tensor | None]:
         """Records, and the adversarial images of an attack."""
-        if unit == "clean":
+        if call == "clean":
             return self.measurer.clean(batch), None
         clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
-        return self.measurer.attack(batch, unit, clean)
+        return self.measurer.attack(batch, call, clean)
 
-    def _attempt_parts(self, batch: LoadedBatch, unit: Measurement, step: int) -> Iterator[Record]:
+    def _attempt_parts(self, batch: LoadedBatch, call: CallOrClean, step: int) -> Iterator[Record]:
         """One measurement of a batch, `step` images at a time."""
         for start in range(0, len(batch.samples), step):
-            yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), unit)
+            yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), call)
 
     def _halve(self, size: int) -> int:
         """Batches of half the size from now on."""
@@ -231,14 +245,14 @@ class _Engine:
         self.limit = -(-size // 2)
         return self.limit
 
-    def _take_down(self, error: Exception, sample_id: int, unit: Measurement) -> None:
-        """Notes what was raised for one image."""
+    def _record_fault(self, error: Exception, sample_id: int, call: CallOrClean) -> None:
+        """Records what was raised for one image."""
         assert self.faults is not None
         name = name_of(self.dataset, sample_id)
-        if unit == "clean":
+        if call == "clean":
             self.faults.add(Fault.of(error, sample_id, name, "clean"))
         else:
-            self.faults.add(Fault.of(error, sample_id, name, "attack", unit))
+            self.faults.add(Fault.of(error, sample_id, name, "attack", call))
 
     def _emit(self, records: list[Record]) -> Iterator[Record]:
         """Writes and hands on the records of one batch that are new."""

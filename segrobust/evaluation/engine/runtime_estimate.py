@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.evaluation.forward import batch_problem
-from segrobust.evaluation.plan import Plan, Unit
+from segrobust.evaluation.plan import AttackCall, Plan
 from segrobust.functional.modes import attackable
 
 
@@ -53,10 +53,10 @@ def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_ind
 def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_seconds: float) -> Estimate:
     """Time for a plan from the time of passes."""
     by_job: dict[str, float] = {}
-    for unit in plan.units:
-        forwards, backwards = max_passes(unit)
+    for call in plan.attack_calls:
+        forwards, backwards = max_passes(call)
         seconds = num_images * (forwards * forward_seconds + backwards * backward_seconds)
-        by_job[unit.job.name] = by_job.get(unit.job.name, 0.0) + seconds
+        by_job[call.job.name] = by_job.get(call.job.name, 0.0) + seconds
     return Estimate(
         seconds=num_images * forward_seconds + sum(by_job.values()),
         seconds_by_job=tuple(by_job.items()),
@@ -65,10 +65,10 @@ def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_secon
     )
 
 
-def max_passes(unit: Unit) -> tuple[float, float]:
+def max_passes(call: AttackCall) -> tuple[float, float]:
     """Forward and backward passes for one image at most, judging and by-products included; nan where not known."""
-    forwards, backwards = unit.job.attack.max_passes
-    return forwards + len(unit.recorded), backwards
+    forwards, backwards = call.job.attack.max_passes
+    return forwards + len(call.recorded), backwards
 
 
 def _now(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Several processes at one evaluation: who they are, how they share the work, and how results come together."""
+"""Several processes that share one evaluation: their ranks, how they share the work, how records are collected."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -21,7 +21,7 @@ from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource
 from segrobust.evaluation.run.records import Record, merge_records
 
 PATIENCE: Final = 1800.0
-"""Seconds in which all processes have to come."""
+"""Timeout in seconds for all processes to join."""
 
 _HEARTBEAT: Final = 5.0
 
@@ -32,18 +32,19 @@ _PIECE: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processes:
-    """This process among those that work on one evaluation.
+class Distributed:
+    """This process among those that share one evaluation.
 
-    With a store, work goes to whoever is free, and records come together where the processes share no file system.
-    Without, each process has a fixed share, and they know of each other only by the files of the run directory.
+    With a store, a free process takes the next batch, and the main process collects the records where the processes
+    share no file system. Without a store, each process has a fixed share, and knows of the others only through the
+    files of the run directory.
 
     Args:
         rank: number of this process.
         world_size: number of processes.
-        local_rank: its number on its machine: the GPU that it takes.
+        local_rank: its number on its machine, which selects its GPU.
         store: of `torch.distributed`, reached by all processes; it may outlive them.
-        lost_after: seconds without a sign of life after which another process counts as lost.
+        lost_after: seconds without a heartbeat after which another process counts as lost.
 
     Raises:
         ValueError: a rank outside 0..world_size - 1, or `lost_after` that is not positive.
@@ -81,9 +82,13 @@ class Processes:
             store, _, _ = next(rendezvous("env://", rank, world_size))
         return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store)
 
+    def apart(self, name: str) -> Self:
+        """The same processes for one of several evaluations, which must not read each other's keys in the store."""
+        return self if self.store is None else replace(self, store=PrefixStore(name, self.store))
+
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that speaks for all."""
+    def is_main(self) -> bool:
+        """Whether this is process 0, which reports for all."""
         return self.rank == 0
 
 
@@ -91,53 +96,53 @@ class Processes:
 class Team:
     """The processes of one start of a job, as one of them sees them.
 
-    They wait for each other at the start; then each works on alone. A thread tells the others that its process lives.
-    A process that is lost is not waited for: process 0 does what it leaves behind. One that comes back, in the place of
-    a lost one, is let in at any time.
+    They wait for each other once, at the start. A thread of each sends heartbeats. Process 0 does not wait for a lost
+    process, and does the work that it left. A process that replaces a lost one may join at any time.
 
     Args:
-        processes: this one among the others.
-        store: of this start alone.
+        distributed: this one among the others.
+        store: with keys of this start alone.
         directory: run directory of this process.
         is_shared: whether all processes see one run directory.
     """
 
-    processes: Processes
+    distributed: Distributed
     store: Store
     directory: Path
     is_shared: bool
 
     @classmethod
     @contextmanager
-    def gathered(cls, processes: Processes, directory: Path) -> Iterator[Self]:
-        """Waits for all processes, and looks whether they see the same directory.
+    def gathered(cls, distributed: Distributed, directory: Path) -> Iterator[Self]:
+        """Waits for all processes, and finds out whether they share the run directory.
 
         Args:
-            processes: this one among the others, with a store.
+            distributed: this one among the others, with a store.
             directory: run directory of this process.
 
         Raises:
-            TimeoutError: not all processes came within `PATIENCE`.
+            TimeoutError: not all processes joined within `PATIENCE`.
         """
-        assert processes.store is not None
+        assert distributed.store is not None
         name = uuid4().hex
-        leader = _wait_for_all(processes, processes.store, name)
-        store = PrefixStore(f"segrobust/{leader}", processes.store)
-        if processes.leads:
+        leader = _wait_for_all(distributed, distributed.store, name)
+        store = PrefixStore(f"segrobust/{leader}", distributed.store)
+        # Process 0 makes a file of a name that did not exist before; whoever finds it sees the same disk.
+        if distributed.is_main:
             (directory / f".shared-{leader}").touch()
             store.set("token", f".shared-{leader}")
         path = directory / store.get("token").decode()
-        store.set(f"sees/{processes.rank}", str(int(path.exists())))
-        seen = [store.get(f"sees/{rank}") for rank in range(processes.world_size)]
+        store.set(f"sees/{distributed.rank}", str(int(path.exists())))
+        seen = [store.get(f"sees/{rank}") for rank in range(distributed.world_size)]
         left = threading.Event()
-        thread = threading.Thread(target=_stay_alive, args=(processes, store, name, left), daemon=True)
+        thread = threading.Thread(target=_stay_alive, args=(distributed, store, name, left), daemon=True)
         thread.start()
         try:
-            yield cls(processes, store, directory, all(answer == b"1" for answer in seen))
+            yield cls(distributed, store, directory, all(answer == b"1" for answer in seen))
         finally:
             left.set()
             thread.join()
-            if processes.leads:
+            if distributed.is_main:
                 path.unlink(missing_ok=True)
 
     def work(self, ids: Sequence[int], batch_size: int) -> WorkSource:
@@ -145,9 +150,9 @@ class Team:
         return SharedWork(ids, self.store, batch_size)
 
     def exchange(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        """What all processes together have done in earlier starts.
+        """The records of all processes from earlier starts.
 
-        Where they do not share a run directory, records travel through the store.
+        Where they do not share a run directory, records are sent through the store.
 
         Args:
             records: those in this process's directory.
@@ -156,11 +161,14 @@ class Team:
             return records
         self._publish("start", records)
         return merge_records(
-            [*records, *(record for rank in range(self.processes.world_size) for record in self._fetch("start", rank))]
+            [
+                *records,
+                *(record for rank in range(self.distributed.world_size) for record in self._fetch("start", rank)),
+            ]
         )
 
     def count(self, record: Record) -> int:
-        """Counts a record for all to see.
+        """Counts a record of this process in the store.
 
         Returns:
             How many of its attack and kind all processes together have made in this start.
@@ -168,7 +176,7 @@ class Team:
         return self.store.add(f"count/{record.digest}/{record.kind}", 1)
 
     def finish(self, records: tuple[Record, ...], stop: Callable[[], bool]) -> tuple[Record, ...]:
-        """Ends this process's work; process 0 waits until the others have ended theirs, or are lost.
+        """Reports that this process has finished; process 0 waits until the others have, or are lost.
 
         Args:
             records: those in this process's directory.
@@ -177,20 +185,21 @@ class Team:
         Returns:
             For process 0, where directories are not shared: the records of the others. Else nothing.
         """
-        others = range(1, self.processes.world_size)
-        if not self.processes.leads:
+        others = range(1, self.distributed.world_size)
+        if not self.distributed.is_main:
             if not self.is_shared:
                 self._publish("end", records)
-            self.store.set(f"finished/{self.processes.rank}", "1")
+            self.store.set(f"finished/{self.distributed.rank}", "1")
             return ()
         signs = {rank: (-1, time.monotonic()) for rank in others}
         while not stop():
+            # Clocks of machines differ: a process is lost if its counter has not moved for so long on this clock.
             awaited = [rank for rank in others if not self.store.check([f"finished/{rank}"])]
             for rank in awaited:
                 heard = self.store.add(f"alive/{rank}", 0)
                 if heard != signs[rank][0]:
                     signs[rank] = heard, time.monotonic()
-            if all(time.monotonic() - signs[rank][1] > self.processes.lost_after for rank in awaited):
+            if all(time.monotonic() - signs[rank][1] > self.distributed.lost_after for rank in awaited):
                 break
             time.sleep(_POLL)
         if self.is_shared:
@@ -201,7 +210,7 @@ class Team:
     def _publish(self, moment: str, records: Sequence[Record]) -> None:
         lines = "\n".join(record.to_line() for record in records)
         content = b64encode(zlib.compress(lines.encode())).decode()
-        key = f"{moment}/{self.processes.rank}"
+        key = f"{moment}/{self.distributed.rank}"
         pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
         for number, piece in enumerate(pieces):
             self.store.set(f"{key}/{number}", piece)
@@ -215,48 +224,48 @@ class Team:
         return (Record.from_line(line) for line in zlib.decompress(b64decode(content)).splitlines())
 
 
-def _wait_for_all(processes: Processes, store: Store, name: str) -> str:
+def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
     """The name of the process 0 of this start of the job.
 
-    torchrun keeps its store when it starts processes anew, with all that lost ones have left there. Each process
-    therefore says hello by a name that it makes up; process 0 answers every hello with its own name, which is the
-    prefix of everything that follows.
+    torchrun keeps its store when it restarts processes, with all keys that lost ones have set. Each process therefore
+    makes up a name and sets it as its hello; process 0 answers every hello with its own name, which is the prefix of
+    all keys of this start.
     """
     started = time.monotonic()
-    if not processes.leads:
-        store.set(f"segrobust/hello/{processes.rank}", name)
+    if not distributed.is_main:
+        store.set(f"segrobust/hello/{distributed.rank}", name)
         while not store.check([f"segrobust/answer/{name}"]):
-            _give_up_after(started, processes)
+            _give_up_after(started, distributed)
         leader = store.get(f"segrobust/answer/{name}").decode()
         store.add(f"segrobust/{leader}/heard", 1)
         return leader
-    while store.add(f"segrobust/{name}/heard", 0) < processes.world_size - 1:
-        _answer(processes, store, name)
-        _give_up_after(started, processes)
+    while store.add(f"segrobust/{name}/heard", 0) < distributed.world_size - 1:
+        _answer(distributed, store, name)
+        _give_up_after(started, distributed)
     return name
 
 
-def _give_up_after(started: float, processes: Processes) -> None:
+def _give_up_after(started: float, distributed: Distributed) -> None:
     if time.monotonic() - started > PATIENCE:
-        raise TimeoutError(f"of {processes.world_size} processes not all came within {PATIENCE:.0f} s")
+        raise TimeoutError(f"not all of {distributed.world_size} processes joined within {PATIENCE:.0f} s")
     time.sleep(_POLL)
 
 
-def _answer(processes: Processes, store: Store, name: str) -> None:
-    """Says to all who said hello who process 0 is."""
-    for rank in range(1, processes.world_size):
+def _answer(distributed: Distributed, store: Store, name: str) -> None:
+    """Answers every hello with the name of process 0."""
+    for rank in range(1, distributed.world_size):
         if store.check([f"segrobust/hello/{rank}"]):
             store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
 
 
-def _stay_alive(processes: Processes, store: Store, name: str, left: threading.Event) -> None:
-    """Tells the others that this process lives; process 0 also lets in who comes back. Ends with the store."""
-    assert processes.store is not None
+def _stay_alive(distributed: Distributed, store: Store, name: str, left: threading.Event) -> None:
+    """Sends heartbeats; process 0 also answers processes that rejoin. Ends with the store."""
+    assert distributed.store is not None
     with contextlib.suppress(RuntimeError):  # of the store, whose errors all are RuntimeErrors
-        while not left.wait(min(_HEARTBEAT, processes.lost_after / 5)):
-            store.add(f"alive/{processes.rank}", 1)
-            if processes.leads:
-                _answer(processes, processes.store, name)
+        while not left.wait(min(_HEARTBEAT, distributed.lost_after / 5)):
+            store.add(f"alive/{distributed.rank}", 1)
+            if distributed.is_main:
+                _answer(distributed, distributed.store, name)
 
 
 def _number(name: str, default: int) -> int:

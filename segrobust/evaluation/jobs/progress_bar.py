@@ -1,10 +1,11 @@
 """Progress of an evaluation in the terminal."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from typing import Self
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.reporting.format import norm_text, percent
@@ -12,57 +13,54 @@ from segrobust.evaluation.run.records import Record
 from segrobust.metrics import quantiles
 
 
-def show_progress(
-    records: Iterable[Record],
-    plan: Plan,
-    done: Iterable[Record],
-    num_images: int,
-    count: Callable[[Record], int] | None = None,
-) -> Iterator[Record]:
-    """Hands records on and shows a bar per job on stderr, with what it has found so far.
+class ProgressBars:
+    """A bar per job on stderr, with what the job has found so far; shown inside a `with` block.
 
     Args:
-        records: that are coming.
-        plan: what they come from.
+        plan: what the records come from.
         done: records of earlier commands for the same images.
-        num_images: images to be seen to.
-        count: how many of a record's attack and kind have been made by now, where other processes make some too.
+        num_images: number of images.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[found]}"),
-    )
-    jobs = {job.digest: job for job in plan.jobs}
-    seen: dict[str, list[Record]] = {job.digest: [] for job in plan.jobs}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, TaskID] = {}
-        for job in plan.jobs:
-            tasks[job.digest] = progress.add_task(job.name, total=num_images * len(job.calls), found="")
-        before = dict.fromkeys(jobs, 0)
-        for record, is_new in _chained(done, records):
-            total = count(record) if is_new and count is not None else None
-            if record.digest in jobs and record.eps in jobs[record.digest].calls:
-                job, found = jobs[record.digest], seen[record.digest]
-                found.append(record)
-                before[job.digest] += not is_new
-                completed = len(found) if total is None else before[job.digest] + total
-                progress.update(tasks[job.digest], completed=completed, found=_found(job, found))
-            if is_new:
-                yield record
+
+    def __init__(self, plan: Plan, done: Iterable[Record], num_images: int) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[found]}"),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._jobs = {job.digest: job for job in plan.jobs}
+        self._found: dict[str, list[Record]] = {job.digest: [] for job in plan.jobs}
+        self._tasks = {
+            job.digest: self._progress.add_task(job.name, total=num_images * len(job.calls), found="")
+            for job in plan.jobs
+        }
+        for record in done:
+            self.advance(record)
+        self._before = {digest: len(found) for digest, found in self._found.items()}
+
+    def advance(self, record: Record, made: int | None = None) -> None:
+        """Counts a record; `made` of its attack and kind exist by now, where other processes make some too."""
+        job = self._jobs.get(record.digest)
+        if job is None or record.eps not in job.calls:
+            return
+        found = self._found[job.digest]
+        found.append(record)
+        completed = len(found) if made is None else self._before[job.digest] + made
+        self._progress.update(self._tasks[job.digest], completed=completed, found=_found_text(job, found))
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
 
 
-def _chained(done: Iterable[Record], coming: Iterable[Record]) -> Iterator[tuple[Record, bool]]:
-    for record in done:
-        yield record, False
-    for record in coming:
-        yield record, True
-
-
-def _found(job: Job, records: list[Record]) -> str:
+def _found_text(job: Job, records: list[Record]) -> str:
     """Success rate, and the median norm or the share of broken pixels."""
     counted = [record for record in records if not record.flags]
     if not counted:

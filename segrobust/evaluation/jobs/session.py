@@ -1,43 +1,63 @@
-"""One call of `evaluate`: who does what, in which order, with which files."""
+"""One evaluation as one of its processes sees it: what is measured, its share of the work, and the others' records."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
 
-import torch
-from rich.console import Console
 from torch import nn
 
-from segrobust.attacks import Criterion, Untargeted
-from segrobust.evaluation.checks import Check, check_attacks, check_network, check_records, write_checks
-from segrobust.evaluation.dataset import SampleSource, first_readable, label_space_of, target_maps
+from segrobust.attacks import Untargeted
+from segrobust.evaluation.checks import Check, check_network
+from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.engine.runner import run
-from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
-from segrobust.evaluation.forward import device_of, precision_of
-from segrobust.evaluation.jobs.distributed import Processes, Team
-from segrobust.evaluation.jobs.progress_bar import show_progress
+from segrobust.evaluation.jobs.distributed import Distributed, Team
+from segrobust.evaluation.jobs.progress_bar import ProgressBars
 from segrobust.evaluation.jobs.signals import interruptible
-from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import Plan
-from segrobust.evaluation.reporting.figures.panel_files import write_panels
-from segrobust.evaluation.reporting.notable import notable_samples
-from segrobust.evaluation.reporting.report import Report, heading, is_complete, summarize_run, write_report
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
-from segrobust.evaluation.run.records import Record, RecordWriter, merge_records, read_records
-from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
+from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
 
-CheckLevel = Literal["basic", "thorough", "off"]
+
+def _never() -> bool:
+    return False
+
+
+def _ignore(record: Record) -> None:
+    del record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where results go, and what ends the work; see `segrobust.evaluation.engine.runner.run`."""
+
+    writer: RecordWriter | None = None
+    store: AdversarialStore | None = None
+    faults: FaultLog | None = None
+    stop: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One call of `evaluate`, its arguments resolved."""
+    """One evaluation, its arguments resolved; run by `evaluate`, by `evaluate_stored` and by the callback.
+
+    Attributes:
+        network: maps images in [0, 1] to logits.
+        dataset: the samples.
+        plan: attacks and radii.
+        samples: positions of the samples to evaluate, of all processes.
+        ignore_index: label of void pixels.
+        batch_size: images that are attacked together.
+        seed: of random starts.
+        distributed: this process among the others.
+        stored: adversarial images of an earlier run that attacks `Stored` evaluate; None for other attacks.
+        weights: digest of the network's weights, where it is known already.
+        progress: whether to show progress on stderr.
+    """
 
     network: nn.Module
     dataset: SampleSource
@@ -46,13 +66,14 @@ class Session:
     ignore_index: int
     batch_size: int
     seed: int
-    processes: Processes
-    checks: CheckLevel
-    progress: bool
+    distributed: Distributed
+    stored: AdversarialStore | None = None
+    weights: str | None = None
+    progress: bool = False
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What this call gives results of. Reads the first image."""
+        """What this evaluation gives results of. Reads the first image."""
         return Manifest.of(
             self.network,
             self.dataset,
@@ -60,227 +81,158 @@ class Session:
             samples=self.samples,
             ignore_index=self.ignore_index,
             seed=self.seed,
+            weights=self.weights,
         )
-
-    def estimate(self) -> Report:
-        """The time that a full run takes, from one measured pass."""
-        seconds = self._measure()
-        return Report(
-            records=(),
-            summary=summarize(()),
-            heading=heading(self.manifest),
-            estimate=estimate(self.plan, -(-len(self.samples) // self.processes.world_size), *seconds),
-        )
-
-    def run_in_memory(self) -> Report:
-        """Keeps nothing."""
-        self._measure()
-        self._announce(None)
-        work = StridedWork(self.samples, batch_size=self.batch_size)
-        records = merge_records(self._shown(self._run(work), (), self.samples, None))
-        found = () if self.checks == "off" else (*self._check_network(), *self._check_records(records))
-        return Report(
-            records=records,
-            summary=summarize(records, asr_only=self.plan.asr_only),
-            heading=heading(self.manifest),
-            checks=found,
-        )
-
-    def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
-        """Keeps records, and adversarial images of the samples `drawn` or of all; draws the former."""
-        directory.claim(self.manifest)
-        self._measure()
-        self._announce(directory)
-        if self.processes.leads:
-            self._introduce(directory)
-        faults = FaultLog(directory.path, self.processes.rank, skip_unreadable)
-        with (
-            interruptible() as stop,
-            RecordWriter(directory.path, self.processes.rank) as writer,
-            self._gathered(directory) as team,
-        ):
-            done = read_records(directory.path)
-            if team is not None:
-                done = team.exchange(done)
-            store = AdversarialStore(directory.path, None if keep_all else drawn)
-            settings = {"writer": writer, "store": store, "faults": faults, "stop": stop}
-            deque(self._work(team, done, settings), maxlen=0)
-            if team is not None and not stop():
-                known = merge_records([*done, *read_records(directory.path)])
-                others = team.finish(known, stop)
-                if self.processes.leads:
-                    _write_missing(directory, writer, (*known, *others))
-                    left = StridedWork(self.samples, batch_size=self.batch_size)  # behind by lost processes
-                    deque(self._run(left, done=read_records(directory.path), **settings), maxlen=0)
-            if not stop() and self._concludes(directory):
-                self._conclude(directory, drawn, faults)
-        report = replace(summarize_run(directory.path), interrupted=stop.signal)
-        if team is not None and not self.processes.leads:  # its directory may lack what others made; process 0 tells
-            return replace(report, missing=0)
-        return report
-
-    @contextmanager
-    def _gathered(self, directory: RunDirectory) -> Iterator[Team | None]:
-        """The team of this process; None where it works alone or knows of the others by their files only."""
-        if self.processes.store is None:
-            yield None
-        else:
-            with Team.gathered(self.processes, directory.path) as team:
-                yield team
-
-    def _work(self, team: Team | None, done: tuple[Record, ...], settings: dict[str, Any]) -> Iterator[Record]:
-        """Measures what is missing, with progress and signs of life."""
-        if team is not None:
-            records = self._run(team.work(self.samples, self.batch_size), done=done, **settings)
-            return self._shown(records, done, self.samples, team.count)
-        share = StridedWork(self.samples, self.processes.rank, self.processes.world_size, self.batch_size)
-        return self._shown(self._run(share, done=done, **settings), done, [i for batch in share for i in batch], None)
-
-    def _concludes(self, directory: RunDirectory) -> bool:
-        """Whether this process makes the report: the one that speaks for all, or without a store the last one."""
-        return self.processes.leads if self.processes.store is not None else is_complete(directory)
-
-    def _conclude(self, directory: RunDirectory, drawn: tuple[int, ...], faults: FaultLog) -> None:
-        """Checks the attacks, draws panels, and writes the report.
-
-        Adversarial images of the worst and the median image, and of what other machines drew, were not kept: these
-        attacks are run once more, and their records stay as they are.
-        """
-        records = read_records(directory.path)
-        path = directory.attack_checks(self.manifest.planned)
-        if self.checks == "thorough" and not path.exists():
-            found = check_attacks(
-                self.network,
-                self.dataset,
-                self.plan,
-                self._probes,
-                records,
-                ignore_index=self.ignore_index,
-                seed=self.seed,
-            )
-            path.parent.mkdir(exist_ok=True)
-            write_checks(path, found, weights=self.manifest.weights)
-        if drawn:
-            shown = sorted({*drawn, *notable_samples(records).values()} & {*self.samples})
-            store = AdversarialStore(directory.path, shown)
-            deque(
-                self._run(StridedWork(shown, batch_size=self.batch_size), done=records, store=store, faults=faults),
-                maxlen=0,
-            )
-            write_panels(self.network, self.dataset, self.plan, directory, store, shown, self.ignore_index)
-        write_report(directory)
-
-    def _introduce(self, directory: RunDirectory) -> None:
-        """Says who works here, and checks the network before time is spent on it."""
-        directory.append_provenance(
-            Provenance.now(
-                device=device_of(self.network), batch_size=self.batch_size, world_size=self.processes.world_size
-            )
-        )
-        if self.checks == "off" or directory.network_checks.exists():
-            return
-        found = self._check_network()
-        directory.network_checks.parent.mkdir(exist_ok=True)
-        write_checks(directory.network_checks, found, weights=self.manifest.weights)
-        if self.progress:
-            for check in found:
-                if check.status != "ok":
-                    line = f"check {check.name}: {check.status}: {check.detail} {check.mend}"
-                    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
 
     @property
-    def _probes(self) -> tuple[int, ...]:
-        """The images that checks look at: the first ones that can be read."""
-        first = first_readable(self.dataset, self.samples).sample_id
-        rest = [sample_id for sample_id in self.samples if sample_id > first]
-        if not rest:
-            return (first,)
-        try:
-            return first, first_readable(self.dataset, rest).sample_id
-        except ValueError:
-            return (first,)
+    def share(self) -> StridedWork:
+        """The fixed share of this process, batch by batch."""
+        return StridedWork(self.samples, self.distributed.rank, self.distributed.world_size, self.batch_size)
 
-    def _check_network(self) -> tuple[Check, ...]:
-        return check_network(
-            self.network,
-            self.dataset,
-            self._probes,
-            ignore_index=self.ignore_index,
-            criterion=_network_criterion(self.plan),
-        )
+    @property
+    def shared_samples(self) -> tuple[int, ...]:
+        """Positions of the samples in the fixed share of this process."""
+        return tuple(sample_id for batch in self.share for sample_id in batch)
 
-    def _check_records(self, records: tuple[Record, ...]) -> tuple[Check, ...]:
-        return check_records(records, {job.digest: job.identity for job in self.plan.jobs})
+    def recorded_share(self, path: Path) -> tuple[Record, ...]:
+        """Records in a folder that belong to the plan and to the fixed share of this process."""
+        mine, calls = {*self.shared_samples}, self.plan.attack_calls
+        wanted = {(CLEAN, None), *((call.job.digest, eps) for call in calls for eps in call.recorded)}
+        records = read_records(path)
+        return tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
 
-    def _run(self, work: WorkSource, **settings: Any) -> Iterator[Record]:
-        """The engine with what all its runs share."""
-        return run(
+    def measure(
+        self,
+        work: WorkSource,
+        outputs: Outputs = Outputs(),
+        *,
+        done: Sequence[Record] = (),
+        advance: Callable[[Record], object] = _ignore,
+    ) -> tuple[Record, ...]:
+        """Measures what is missing of some work.
+
+        Args:
+            work: the samples.
+            outputs: where results go.
+            done: records that exist already.
+            advance: called with every new record.
+
+        Returns:
+            The new records, in the order of their making.
+        """
+        made = []
+        for record in run(
             self.network,
             self.dataset,
             self.plan,
             work=work,
             seed=self.seed,
             ignore_index=self.ignore_index,
-            **settings,
-        )
+            done=done,
+            writer=outputs.writer,
+            store=outputs.store,
+            faults=outputs.faults,
+            stop=outputs.stop,
+            stored=self.stored,
+        ):
+            advance(record)
+            made.append(record)
+        return tuple(made)
 
-    def _shown(
+    def measure_shown(
         self,
-        records: Iterator[Record],
-        done: tuple[Record, ...],
+        work: WorkSource,
+        outputs: Outputs,
+        *,
+        done: Sequence[Record],
         sample_ids: Sequence[int],
-        count: Callable[[Record], int] | None,
-    ) -> Iterator[Record]:
-        """The records, with progress on stderr where it is wanted; `count` tells what all processes have made."""
-        if self.progress:
-            wanted = {*sample_ids}
-            done = tuple(record for record in done if record.sample_id in wanted)
-            return show_progress(records, self.plan, done, len(wanted), count)
-        if count is None:
-            return records
-        return (record for record in records if count(record))
+        count: Callable[[Record], int] | None = None,
+    ) -> tuple[Record, ...]:
+        """The same with progress on stderr, where it is wanted.
 
-    def _measure(self) -> tuple[float, float]:
-        """Seconds of a forward and a backward pass on one image; also whether network, data and targets fit at all."""
-        sample = first_readable(self.dataset, self.samples)
-        device, dtype = device_of(self.network), precision_of(self.network)
-        images, masks = sample.image[None].to(device, dtype), sample.mask[None].to(device)
-        if self.plan.targets is not None:
-            target_maps(
-                self.plan.targets, self.network, self.dataset, (sample.sample_id,), images, masks, self.ignore_index
-            )
-        forward, backward, num_classes = measure_passes(self.network, images, masks, self.ignore_index)
-        space = label_space_of(self.dataset)
-        if space is not None and space.num_classes != num_classes:
-            raise ValueError(
-                f"the network tells {num_classes} classes apart, the data set has {space.num_classes} "
-                f"({', '.join(space.names[:4])}, ...): use data and weights that belong together"
-            )
-        return forward, backward
-
-    def _announce(self, directory: RunDirectory | None) -> None:
-        """Says what will be done, before it is done."""
+        Args:
+            work: the samples.
+            outputs: where results go.
+            done: records that exist already.
+            sample_ids: the samples whose progress is shown.
+            count: counts a record for all processes, and gives how many of its attack and kind they have made.
+        """
         if not self.progress:
+            return self.measure(work, outputs, done=done, advance=_ignore if count is None else count)
+        wanted = {*sample_ids}
+        with ProgressBars(self.plan, [each for each in done if each.sample_id in wanted], len(wanted)) as bars:
+
+            def advance(record: Record) -> None:
+                bars.advance(record, None if count is None else count(record))
+
+            return self.measure(work, outputs, done=done, advance=advance)
+
+    def complete(
+        self,
+        path: Path,
+        *,
+        store: AdversarialStore | None,
+        faults: FaultLog,
+        is_complete: Callable[[], bool],
+        conclude: Callable[[], None],
+    ) -> int | None:
+        """Measures what the records in a folder lack, together with the other processes.
+
+        Args:
+            path: the folder.
+            store: keeps adversarial images.
+            faults: records what is raised for single images.
+            is_complete: asked by processes that know of each other by files alone: whether nothing is missing.
+            conclude: called once the work is done, by the main process, or without a store by the one that ends last.
+
+        Returns:
+            The signal that ended the work; None if none did.
+        """
+        with (
+            interruptible() as stop,
+            RecordWriter(path, self.distributed.rank) as writer,
+            self._gathered(path) as team,
+        ):
+            outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
+            done = read_records(path)
+            if team is None:
+                self.measure_shown(self.share, outputs, done=done, sample_ids=self.shared_samples)
+            else:
+                done = team.exchange(done)
+                work = team.work(self.samples, self.batch_size)
+                self.measure_shown(work, outputs, done=done, sample_ids=self.samples, count=team.count)
+                if not stop():
+                    self._finish(team, path, done, writer, outputs)
+            if not stop() and (is_complete() if team is None else self.distributed.is_main):
+                conclude()
+        return stop.signal
+
+    @contextmanager
+    def _gathered(self, path: Path) -> Iterator[Team | None]:
+        """The team of this process; None where it works alone or knows of the others by their files only."""
+        if self.distributed.store is None:
+            yield None
+        else:
+            with Team.gathered(self.distributed, path) as team:
+                yield team
+
+    def _finish(self, team: Team, path: Path, done: Sequence[Record], writer: RecordWriter, outputs: Outputs) -> None:
+        """Waits for the other processes; the main one writes down their records, and does what lost ones left."""
+        known = merge_records([*done, *read_records(path)])
+        others = team.finish(known, outputs.stop)
+        if not self.distributed.is_main:
             return
-        device = device_of(self.network)
-        lines = [
-            heading(self.manifest),
-            f"{device_name(device)}, {torch.get_num_threads()} threads, batches of {self.batch_size}, "
-            f"{self.processes.world_size} process{'es' if self.processes.world_size > 1 else ''}",
-            *(f"{job.name}: {job.identity}" for job in self.plan.jobs),
-            f"run directory: {'none, nothing is kept' if directory is None else directory.path}",
-        ]
-        Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)
+        present = {record.key for record in read_records(path)}
+        missing = [record for record in merge_records([*known, *others]) if record.key not in present]
+        if missing:
+            writer.write(missing)
+        self.measure(StridedWork(self.samples, batch_size=self.batch_size), outputs, done=read_records(path))
 
+    def check_network(self, probes: Sequence[int]) -> tuple[Check, ...]:
+        """Looks for false robustness, by a few passes on the samples `probes`.
 
-def _network_criterion(plan: Plan) -> Criterion:
-    """What checks of the network judge by: whether it hides its gradient has nothing to do with targets."""
-    return plan.criterion if plan.targets is None else Untargeted(apsr=plan.criterion.apsr)
-
-
-def _write_missing(directory: RunDirectory, writer: RecordWriter, records: tuple[Record, ...]) -> None:
-    """Keeps the records of processes that have other directories."""
-    present = {record.key for record in read_records(directory.path)}
-    missing = [record for record in merge_records(records) if record.key not in present]
-    if missing:
-        writer.write(missing)
+        Whether a network hides its gradient has nothing to do with targets: where there are some, the checks judge by
+        wrong pixels.
+        """
+        criterion = self.plan.criterion if self.plan.targets is None else Untargeted(apsr=self.plan.criterion.apsr)
+        return check_network(self.network, self.dataset, probes, ignore_index=self.ignore_index, criterion=criterion)

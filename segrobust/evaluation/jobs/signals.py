@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask for an end between two batches."""
+"""Ctrl-C and SIGTERM end the work between two batches."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Interruption:
-    """Whether somebody asked for an end.
+    """Whether a stop was requested.
 
     Attributes:
         signal: the number of the signal that came; None while none has.
@@ -29,10 +29,9 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Turns the first SIGINT or SIGTERM into a wish to stop; the second one does what it always did.
+    """The first SIGINT or SIGTERM requests a graceful stop; a second one is handled by the previous handler.
 
-    The handler only notes the signal and says so on stderr: work in handlers may fall anywhere. Signals are left alone
-    outside the main thread, where Python cannot catch them.
+    Has no effect outside the main thread, where Python cannot handle signals.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -41,6 +40,7 @@ def interruptible() -> Iterator[Interruption]:
     before = {int(number): signal.getsignal(number) for number in _SIGNALS}
 
     def note(number: int, _frame: FrameType | None) -> None:
+        # Nothing but a note: a handler runs between any two instructions, also while a record is being written.
         interruption.signal = number
         os.write(2, b"\nstopping after this batch; nothing is lost (the same signal again stops at once)\n")
         signal.signal(number, before[number])

@@ -1,4 +1,4 @@
-"""Adversarial images on disk, for panels and for judgement by other networks."""
+"""Adversarial images on disk, for panels and for the evaluation of other networks."""
 
 import os
 from collections.abc import Collection
@@ -11,8 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from segrobust.evaluation.plan import Radius, Unit
+from segrobust.evaluation.plan import AttackCall, Radius
 from segrobust.evaluation.run.strict_json import replace_file
+
+
+class StoredImageError(ValueError):
+    """A file of an adversarial image that cannot be used; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,24 @@ class AdversarialStore:
         """Where an image lies."""
         return Path(self.directory) / "adversarials" / digest / str(eps) / f"{sample_id:06d}.safetensors"
 
-    def lacks(self, unit: Unit, sample_id: int) -> bool:
+    def holds(self, call: AttackCall, sample_id: int) -> bool:
+        """Whether an image is here."""
+        return self.path(call.job.digest, call.eps, sample_id).exists()
+
+    def lacks(self, call: AttackCall, sample_id: int) -> bool:
         """Whether an image should be here and is not."""
         if self.sample_ids is not None and sample_id not in self.sample_ids:
             return False
-        return not self.path(unit.job.digest, unit.eps, sample_id).exists()
+        return not self.holds(call, sample_id)
 
-    def keep(self, unit: Unit, sample_id: int, adv: Tensor) -> None:
+    def keep(self, call: AttackCall, sample_id: int, adv: Tensor) -> None:
         """Writes one image `(C, H, W)`, in one step, unless it is not wanted or here already.
 
         Raises:
             OSError: the directory cannot be written.
         """
-        if self.lacks(unit, sample_id):
-            path = self.path(unit.job.digest, unit.eps, sample_id)
+        if self.lacks(call, sample_id):
+            path = self.path(call.job.digest, call.eps, sample_id)
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, save({"adv": adv.detach().to("cpu", torch.float32).contiguous()}))
 
@@ -55,7 +63,7 @@ class AdversarialStore:
 
         Raises:
             FileNotFoundError: it was not kept.
-            ValueError: the file is damaged, or another program's.
+            StoredImageError: the file is damaged, or another program's.
         """
         return load_adversarial(self.path(digest, eps, sample_id))
 
@@ -96,17 +104,17 @@ def load_adversarial(path: Path) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or another program's; the message names it.
+        StoredImageError: the file is damaged, or another program's; the message names it.
     """
     mend = "delete it and run the evaluation again, which makes it anew"
     try:
         entries = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
+        raise StoredImageError(f"{path} is damaged ({error}); {mend}") from error
     adv = entries.get("adv")
     if len(entries) != 1 or adv is None or adv.dtype != torch.float32 or adv.ndim != 3:
         found = ", ".join(f"{name} {value.dtype} {tuple(value.shape)}" for name, value in entries.items()) or "nothing"
-        raise ValueError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {mend}")
+        raise StoredImageError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {mend}")
     if not adv.isfinite().all():
-        raise ValueError(f"{path} is damaged (it holds values that are not finite); {mend}")
+        raise StoredImageError(f"{path} is damaged (it holds values that are not finite); {mend}")
     return adv

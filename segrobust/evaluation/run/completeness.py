@@ -16,7 +16,16 @@ def count_missing(manifest: Manifest, records: Sequence[Record], faults: Iterabl
         records: so far.
         faults: of keys without a record.
     """
-    lacking = expected_keys(manifest, records) - {record.key for record in records}
+    return count_unexplained(expected_keys(manifest, records) - {record.key for record in records}, faults)
+
+
+def count_unexplained(lacking: Iterable[Key], faults: Iterable[Fault]) -> int:
+    """How many keys without a record no fault explains.
+
+    Args:
+        lacking: keys without a record.
+        faults: of keys without a record.
+    """
     known: set[Key] = set()
     spoilt: set[int] = set()
     for fault in faults:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from segrobust.evaluation.plan import Radius, Unit
+from segrobust.evaluation.plan import AttackCall, Radius
 from segrobust.evaluation.run.records import CLEAN
 from segrobust.evaluation.run.strict_json import to_line
 
@@ -54,16 +54,16 @@ class Fault:
         sample_id: int,
         sample_name: str,
         stage: Literal["load", "clean", "attack"],
-        unit: Unit | None = None,
+        call: AttackCall | None = None,
     ) -> Self:
-        """What an error says, with its traceback; `unit` is what an attack was asked for."""
+        """What an error says, with its traceback; `call` is what an attack was asked for."""
         return cls(
             sample_id=sample_id,
             sample_name=sample_name,
             stage=stage,
-            attack="" if unit is None else unit.job.name,
-            digest=CLEAN if unit is None else unit.job.digest,
-            eps=None if unit is None else unit.eps,
+            attack="" if call is None else call.job.name,
+            digest=CLEAN if call is None else call.job.digest,
+            eps=None if call is None else call.eps,
             error=f"{type(error).__name__}: {error}",
             traceback="".join(traceback.format_exception(error)),
         )

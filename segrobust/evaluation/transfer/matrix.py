@@ -19,7 +19,7 @@ from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.transfer.judgement import Judge, adversarial_records
+from segrobust.evaluation.transfer.transfer_result import TargetNetwork
 from segrobust.functional.norms import NormName
 from segrobust.metrics import ConfusionCounts, segmentation_scores
 
@@ -160,7 +160,7 @@ class _Source:
 
     path: Path
     manifest: Manifest
-    judges: tuple[Judge, ...]
+    judges: tuple[TargetNetwork, ...]
     records: Mapping[str, Mapping[Key, Record]]  # by weights of the judge; of its own network those of the run
 
     @classmethod
@@ -170,9 +170,9 @@ class _Source:
             raise ValueError(f"{path} holds no run: there is no {manifest_file.name}; it is made by evaluate")
         manifest = Manifest.read(manifest_file)
         files = sorted((path / "judged").glob("*/judgement.json"))
-        judges = [(Judge.read(file), file.parent) for file in files]
+        judges = [(TargetNetwork.read(file), file.parent) for file in files]
         records = {judge.weights: {r.key: r for r in read_records(folder)} for judge, folder in judges}
-        own = {manifest.weights: adversarial_records(path)}
+        own = {manifest.weights: {r.key: r for r in read_records(path)}}
         return cls(path=path, manifest=manifest, judges=tuple(judge for judge, _ in judges), records={**records, **own})
 
     @cached_property

@@ -1,0 +1,66 @@
+"""What one process of a training gives to the others: records of its share of the images, panels, checks."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segrobust.callbacks.image_loggers import Panel
+from segrobust.evaluation.checks import Check
+from segrobust.evaluation.jobs.session import Outputs, Session
+from segrobust.evaluation.reporting.figures.panel_files import write_panels
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.records import Record, RecordWriter
+from segrobust.evaluation.run.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process found."""
+
+    records: tuple[Record, ...]
+    panels: tuple[Panel, ...]
+    checks: tuple[Check, ...]
+
+
+def evaluate_share(
+    session: Session,
+    path: Path | None,
+    *,
+    drawn: Sequence[int],
+    checks: bool,
+    advance: Callable[[Record], object],
+) -> Share:
+    """Evaluates the fixed share of this process; it neither waits for others nor counts on their files.
+
+    Args:
+        session: what is evaluated.
+        path: run directory for records and panels, whose records are not made again; None to keep nothing.
+        drawn: samples that get a panel.
+        checks: whether process 0 looks for false robustness, by a few passes on one image.
+        advance: called with every new record.
+
+    Raises:
+        ValueError: the directory cannot be written, or holds results of something else.
+    """
+    found = session.check_network(session.samples[:1]) if checks and session.distributed.is_main else ()
+    if path is None:
+        return Share(session.measure(session.share, advance=advance), (), found)
+    directory = RunDirectory(path)
+    directory.claim(session.manifest)
+    done, shown = session.recorded_share(path), [each for each in session.shared_samples if each in drawn]
+    # Adversarial images are kept for the panels alone: many evaluations of a training would fill the disk.
+    with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank) as writer:
+        store = AdversarialStore(kept, shown)
+        made = session.measure(session.share, Outputs(writer=writer, store=store), done=done, advance=advance)
+        files = write_panels(
+            session.network,
+            session.dataset,
+            session.plan,
+            directory,
+            store,
+            shown,
+            session.ignore_index,
+            tiles_too=False,
+        )
+    return Share((*done, *made), tuple(Panel.read(file) for file in files), found)

@@ -1,0 +1,76 @@
+"""Adversarial images of an earlier run as inputs of the engine: read from files, measured, and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from segrobust.evaluation.dataset import LoadedSample
+from segrobust.evaluation.plan import AttackCall
+from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
+from segrobust.functional.norms import norm
+
+OUTSIDE_BOX: Final = "outside-box"
+ABOVE_EPS: Final = "above-eps"
+
+NORM_TOLERANCE: Final = 1e-6
+"""What two measurements of one norm may differ by, relative where the norm is above 1: float32 kernels, and images of a
+float64 network that were rounded to float32 when they were stored."""
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """Adversarial images of a batch.
+
+    Attributes:
+        images: `(B, C, H, W)` float32, the bits of the files; values outside [0, 1], which are flagged, are clipped.
+        norm: `(B,)` float64, norm of the perturbation in the file, not clipped.
+        flags: of each image, what forbids it: values outside [0, 1], or a norm above the radius of its attack.
+    """
+
+    images: Tensor
+    norm: Tensor
+    flags: tuple[tuple[str, ...], ...]
+
+
+def read_stored(store: AdversarialStore, call: AttackCall, samples: Sequence[LoadedSample]) -> StoredBatch:
+    """Reads what a call of an attack made of some samples.
+
+    Raises:
+        StoredImageError: a file is damaged, or holds an image of another size than the sample.
+        FileNotFoundError: an image was not stored.
+    """
+    stored = [_read(store, call, sample) for sample in samples]
+    norms = [
+        norm((adv.double() - sample.image.double())[None], call.job.attack.norm)
+        for adv, sample in zip(stored, samples, strict=True)
+    ]
+    return StoredBatch(
+        images=torch.stack(stored).clamp(0, 1),
+        norm=torch.cat(norms),
+        flags=tuple(_flags(adv, length.item(), call) for adv, length in zip(stored, norms, strict=True)),
+    )
+
+
+def norm_slack(length: float) -> float:
+    """What a second measurement of a norm may differ by."""
+    return NORM_TOLERANCE * max(1.0, length)
+
+
+def _read(store: AdversarialStore, call: AttackCall, sample: LoadedSample) -> Tensor:
+    adv = store.load(call.job.digest, call.eps, sample.sample_id)
+    if adv.shape != sample.image.shape:
+        path = store.path(call.job.digest, call.eps, sample.sample_id)
+        raise StoredImageError(
+            f"{path} is of size {tuple(adv.shape)}, image {sample.sample_id} of {tuple(sample.image.shape)}; give the "
+            "transforms that the run's data set had"
+        )
+    return adv
+
+
+def _flags(adv: Tensor, length: float, call: AttackCall) -> tuple[str, ...]:
+    outside = (OUTSIDE_BOX,) if adv.min() < 0 or adv.max() > 1 else ()
+    too_far = call.eps != "min" and length > call.eps + norm_slack(call.eps)
+    return (*outside, ABOVE_EPS) if too_far else outside

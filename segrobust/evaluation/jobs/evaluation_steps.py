@@ -1,0 +1,188 @@
+"""One call of `evaluate` in its order: claim the files, measure a pass, announce, check, work, conclude."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from segrobust.evaluation.checks import check_attacks, check_records, write_checks
+from segrobust.evaluation.dataset import first_readable, label_space_of, target_maps
+from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
+from segrobust.evaluation.engine.work import StridedWork
+from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.jobs.session import Outputs, Session
+from segrobust.evaluation.numbers.summarize import summarize
+from segrobust.evaluation.reporting.figures.panel_files import write_panels
+from segrobust.evaluation.reporting.notable import notable_samples
+from segrobust.evaluation.reporting.report import Report, heading, is_complete, summarize_run, write_report
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.failures import FaultLog
+from segrobust.evaluation.run.records import merge_records, read_records
+from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
+
+CheckLevel = Literal["basic", "thorough", "off"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One call of `evaluate`.
+
+    Attributes:
+        session: what is measured, by which processes.
+        checks: which checks for false robustness are made.
+    """
+
+    session: Session
+    checks: CheckLevel
+
+    def estimate(self) -> Report:
+        """The time that a full run takes, from one measured pass."""
+        session, seconds = self.session, self._measure_passes()
+        return Report(
+            records=(),
+            summary=summarize(()),
+            heading=heading(session.manifest),
+            estimate=estimate(session.plan, -(-len(session.samples) // session.distributed.world_size), *seconds),
+        )
+
+    def run_in_memory(self) -> Report:
+        """Keeps nothing."""
+        self._measure_passes()
+        self._announce(None)
+        session = self.session
+        made = session.measure_shown(session.share, Outputs(), done=(), sample_ids=session.samples)
+        records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
+        found = (
+            () if self.checks == "off" else (*session.check_network(self._probes), *check_records(records, identities))
+        )
+        return Report(
+            records=records,
+            summary=summarize(records, asr_only=session.plan.asr_only),
+            heading=heading(session.manifest),
+            checks=found,
+        )
+
+    def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
+        """Keeps records, and adversarial images of the samples `drawn` or of all; draws the former."""
+        session = self.session
+        directory.claim(session.manifest)
+        self._measure_passes()
+        self._announce(directory)
+        if session.distributed.is_main:
+            self._introduce(directory)
+        faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
+        interrupted = session.complete(
+            directory.path,
+            store=AdversarialStore(directory.path, None if keep_all else drawn),
+            faults=faults,
+            is_complete=lambda: is_complete(directory),
+            conclude=lambda: self._conclude(directory, drawn, faults),
+        )
+        report = replace(summarize_run(directory.path), interrupted=interrupted)
+        if session.distributed.store is not None and not session.distributed.is_main:
+            # The directory of this process may lack what others made: the main process says what is missing.
+            return replace(report, missing=0)
+        return report
+
+    def _conclude(self, directory: RunDirectory, drawn: tuple[int, ...], faults: FaultLog) -> None:
+        """Checks the attacks, draws panels, and writes the report.
+
+        Adversarial images of the worst and the median image, and of what other machines drew, were not kept: these
+        attacks are run once more, and their records stay as they are.
+        """
+        session, records = self.session, read_records(directory.path)
+        path = directory.attack_checks(session.manifest.planned)
+        if self.checks == "thorough" and not path.exists():
+            found = check_attacks(
+                session.network,
+                session.dataset,
+                session.plan,
+                self._probes,
+                records,
+                ignore_index=session.ignore_index,
+                seed=session.seed,
+            )
+            path.parent.mkdir(exist_ok=True)
+            write_checks(path, found, weights=session.manifest.weights)
+        if drawn:
+            shown = sorted({*drawn, *notable_samples(records).values()} & {*session.samples})
+            store = AdversarialStore(directory.path, shown)
+            work = StridedWork(shown, batch_size=session.batch_size)
+            session.measure(work, Outputs(store=store, faults=faults), done=records)
+            write_panels(session.network, session.dataset, session.plan, directory, store, shown, session.ignore_index)
+        write_report(directory)
+
+    def _introduce(self, directory: RunDirectory) -> None:
+        """Says who works here, and checks the network before time is spent on it."""
+        session = self.session
+        directory.append_provenance(
+            Provenance.now(
+                device=device_of(session.network),
+                batch_size=session.batch_size,
+                world_size=session.distributed.world_size,
+            )
+        )
+        if self.checks == "off" or directory.network_checks.exists():
+            return
+        found = session.check_network(self._probes)
+        directory.network_checks.parent.mkdir(exist_ok=True)
+        write_checks(directory.network_checks, found, weights=session.manifest.weights)
+        if session.progress:
+            for check in found:
+                if check.status != "ok":
+                    line = f"check {check.name}: {check.status}: {check.detail} {check.mend}"
+                    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+
+    @property
+    def _probes(self) -> tuple[int, ...]:
+        """The images that checks look at: the first ones that can be read."""
+        dataset, samples = self.session.dataset, self.session.samples
+        first = first_readable(dataset, samples).sample_id
+        rest = [sample_id for sample_id in samples if sample_id > first]
+        if not rest:
+            return (first,)
+        try:
+            return first, first_readable(dataset, rest).sample_id
+        except ValueError:
+            return (first,)
+
+    def _measure_passes(self) -> tuple[float, float]:
+        """Seconds of a forward and a backward pass on one image; also whether network, data and targets fit at all."""
+        session = self.session
+        sample = first_readable(session.dataset, session.samples)
+        device, dtype = device_of(session.network), precision_of(session.network)
+        images, masks = sample.image[None].to(device, dtype), sample.mask[None].to(device)
+        if session.plan.targets is not None:
+            target_maps(
+                session.plan.targets,
+                session.network,
+                session.dataset,
+                (sample.sample_id,),
+                images,
+                masks,
+                session.ignore_index,
+            )
+        forward, backward, num_classes = measure_passes(session.network, images, masks, session.ignore_index)
+        space = label_space_of(session.dataset)
+        if space is not None and space.num_classes != num_classes:
+            raise ValueError(
+                f"the network tells {num_classes} classes apart, the data set has {space.num_classes} "
+                f"({', '.join(space.names[:4])}, ...): use data and weights that belong together"
+            )
+        return forward, backward
+
+    def _announce(self, directory: RunDirectory | None) -> None:
+        """Says what will be done, before it is done."""
+        session = self.session
+        if not session.progress:
+            return
+        world_size = session.distributed.world_size
+        lines = [
+            heading(session.manifest),
+            f"{device_name(device_of(session.network))}, {torch.get_num_threads()} threads, "
+            f"batches of {session.batch_size}, {world_size} process{'es' if world_size > 1 else ''}",
+            *(f"{job.name}: {job.identity}" for job in session.plan.jobs),
+            f"run directory: {'none, nothing is kept' if directory is None else directory.path}",
+        ]
+        Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)

@@ -1,0 +1,259 @@
+"""Stored adversarial images of a run, evaluated on a network: another one for transfer, its own one as verification."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+from segrobust.attacks import Criterion, Untargeted
+from segrobust.attacks.stored import Stored
+from segrobust.evaluation.dataset import SampleSource, fingerprint_of, label_space_of, load_sample
+from segrobust.evaluation.forward import count_classes
+from segrobust.evaluation.jobs.distributed import Distributed
+from segrobust.evaluation.jobs.session import Session
+from segrobust.evaluation.plan import Job, Plan
+from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredAdversarial
+from segrobust.evaluation.run.completeness import count_unexplained
+from segrobust.evaluation.run.failures import FaultLog, read_faults
+from segrobust.evaluation.run.manifest import Manifest, describe_network, preprocessing_of
+from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
+from segrobust.networks import weights_digest
+
+_UNTARGETED: Final = re.compile(r"Untargeted\(apsr=([0-9.e-]+)\)")
+
+
+def evaluate_stored(
+    run_dir: str | os.PathLike[str],
+    network: nn.Module,
+    dataset: SampleSource,
+    *,
+    name: str,
+    eps: Sequence[float] = (),
+    batch_size: int = 1,
+    device: torch.device | str | None = None,
+    distributed: Distributed = Distributed(),  # noqa: B008  frozen
+    progress: bool = True,
+) -> TransferResult:
+    """Evaluates every adversarial image that a run stored, and the clean images, on a network.
+
+    Each image is evaluated from its file, to the last bit, as the run evaluated it. Records go to
+    `<run_dir>/judged/<weights>/records`, when they exist: the same call continues where a killed one stopped, with any
+    number of processes. What the network raises for one image is kept there too, and the rest goes on; Ctrl-C and
+    SIGTERM end the work between two batches.
+
+    Whatever the network, an image outside [0, 1], a norm above the radius of the attack, and a norm that the run did
+    not record are discrepancies; where the network is the one that the run attacked, its successes and shares of
+    broken pixels are compared too.
+
+    Args:
+        run_dir: the run.
+        network: maps images in [0, 1] to logits `(B, K, H, W)`.
+        dataset: the samples that the run attacked.
+        name: of the network, for people.
+        eps: radii, image units, into whose balls minimal-norm perturbations are projected and evaluated once more.
+        batch_size: images that are evaluated together.
+        device: where to work; the network is moved there. None for where it is.
+        distributed: this process among those that share the work; see `Distributed.from_environment`.
+        progress: whether to show progress on stderr.
+
+    Raises:
+        ValueError: the run is of other data, classes or sizes, or stored no adversarial images; a file of it is
+            damaged.
+        OSError: the directory cannot be written.
+    """
+    directory = RunDirectory(Path(run_dir))
+    if not directory.manifest.is_file():
+        raise ValueError(f"{run_dir} holds no run: there is no {directory.manifest.name}; it is made by evaluate")
+    manifest = Manifest.read(directory.manifest)
+    fingerprint = fingerprint_of(dataset)
+    _require_same_data(manifest, dataset, fingerprint, directory.path)
+    network = network if device is None else network.to(device)
+    target = _target_of(network, name, fingerprint)
+    sources = {record.key: record for record in read_records(directory.path)}
+    images = _stored_images(directory.path, sources)
+    session = Session(
+        network=network,
+        dataset=dataset,
+        plan=_plan_of(images, sources, _criterion_of(manifest), tuple(eps)),
+        samples=tuple(sorted({image.sample_id for image in images})),
+        ignore_index=manifest.ignore_index,
+        batch_size=batch_size,
+        seed=manifest.seed,
+        distributed=distributed,
+        stored=AdversarialStore(directory.path),
+        progress=progress and distributed.is_main,
+    )
+    _require_same_classes(network, dataset, sources, session.samples[0])
+    transfer = _Transfer(
+        session=session,
+        target=target,
+        folder=target.folder(directory.path),
+        sources=sources,
+        images=images,
+        is_own=_is_own(manifest, target),
+    )
+    target.claim(transfer.folder)
+    interrupted = session.complete(
+        transfer.folder,
+        store=None,
+        faults=FaultLog(transfer.folder, distributed.rank),
+        is_complete=lambda: transfer.result(None).missing == 0,
+        conclude=lambda: transfer.result(None).write(),
+    )
+    result = transfer.result(interrupted)
+    if distributed.store is not None and not distributed.is_main:
+        # The folder of this process may lack what others made: the main process says what is missing.
+        return replace(result, missing=0)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Transfer:
+    """One call of `evaluate_stored`, its arguments resolved."""
+
+    session: Session
+    target: TargetNetwork
+    folder: Path
+    sources: Mapping[Key, Record]
+    images: tuple[StoredAdversarial, ...]
+    is_own: bool
+
+    @cached_property
+    def wanted(self) -> frozenset[Key]:
+        """Keys of the records that this call is to make."""
+        recorded = {(call.job.digest, call.eps): call.recorded for call in self.session.plan.attack_calls}
+        keys: set[Key] = {(sample_id, CLEAN, None) for sample_id in self.session.samples}
+        for image in self.images:
+            keys |= {(image.sample_id, image.digest, eps) for eps in recorded[image.digest, image.eps]}
+        return frozenset(keys)
+
+    def result(self, interrupted: int | None) -> TransferResult:
+        """The outcome so far, from files."""
+        records = read_records(self.folder)
+        recorded = {record.key for record in records}
+        faults = read_faults(self.folder, recorded)
+        return TransferResult(
+            target=self.target,
+            folder=self.folder,
+            records=records,
+            num_recorded=sum(map(is_stored, self.sources.values())),
+            is_own=self.is_own,
+            discrepancies=find_discrepancies(records, self.sources, is_own=self.is_own),
+            faults=faults,
+            missing=count_unexplained(self.wanted - recorded, faults),
+            interrupted=interrupted,
+        )
+
+
+def _target_of(network: nn.Module, name: str, fingerprint: str) -> TargetNetwork:
+    """The network that is evaluated, from now on."""
+    return TargetNetwork(
+        name=name,
+        weights=weights_digest(network),
+        preprocessing=preprocessing_of(network),
+        data=fingerprint,
+        network_description=describe_network(network),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _require_same_data(manifest: Manifest, dataset: SampleSource, fingerprint: str, directory: Path) -> None:
+    """Refuses a data set that is not the run's."""
+    if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
+        manifest.label_space.require_equal(space, str(directory), "now")
+    size = "x".join(map(str, load_sample(dataset, 0).mask.shape))
+    for what, there, now in (
+        ("size of the first image", manifest.image_size, size),
+        ("data", manifest.data, fingerprint),
+    ):
+        if there != now:
+            raise ValueError(
+                f"{directory} is a run on other data ({what}: {there} there, {now} now; there: "
+                f"{manifest.data_description}); give the data set, split and transforms that it attacked"
+            )
+
+
+def _require_same_classes(
+    network: nn.Module, dataset: SampleSource, sources: Mapping[Key, Record], sample_id: int
+) -> None:
+    """Refuses a network for other classes."""
+    there = len(next(iter(sources.values())).tp)
+    num_classes = count_classes(network, load_sample(dataset, sample_id).image)
+    if num_classes != there:
+        raise ValueError(
+            f"the network tells {num_classes} classes apart, the run's network {there}; evaluate one for the same "
+            "classes"
+        )
+
+
+def _is_own(manifest: Manifest, target: TargetNetwork) -> bool:
+    """Whether the network is that of the run."""
+    if target.weights != manifest.weights:
+        return False
+    if target.preprocessing != manifest.preprocessing:
+        raise ValueError(
+            f"the network has the weights of the run's own, but is wrapped otherwise ({manifest.preprocessing} there, "
+            f"{target.preprocessing} now); use the same normalisation and resizing"
+        )
+    return True
+
+
+def _criterion_of(manifest: Manifest) -> Criterion:
+    """The criterion of a run from its repr, without running what a file says."""
+    match = _UNTARGETED.fullmatch(manifest.criterion)
+    if match is None:
+        raise ValueError(
+            f"stored images are evaluated by Untargeted(apsr=...), the run's criterion is {manifest.criterion}"
+        )
+    return Untargeted(apsr=float(match[1]))
+
+
+def _stored_images(directory: Path, sources: Mapping[Key, Record]) -> tuple[StoredAdversarial, ...]:
+    """The images that a run stored, by sample."""
+    images = AdversarialStore(directory).stored()
+    for image in images:
+        if not {(image.sample_id, image.digest, image.eps), (image.sample_id, CLEAN, None)} <= sources.keys():
+            raise ValueError(
+                f"{image.path} has no record in {directory / 'records'}; copy the records of all processes there, or "
+                "move the image away"
+            )
+    if not images:
+        raise ValueError(
+            f"{directory} stored no adversarial images; run the evaluation again with --keep_adversarials true"
+        )
+    return images
+
+
+def _plan_of(
+    images: Sequence[StoredAdversarial], sources: Mapping[Key, Record], criterion: Criterion, eps: tuple[float, ...]
+) -> Plan:
+    """One job for each attack of which there are images, under its name, at the radii of the images."""
+    if eps and all(image.eps != "min" for image in images):
+        raise ValueError(f"eps={eps} has an effect on minimal-norm attacks only, and the run stored images of none")
+    first = {image.digest: sources[image.sample_id, image.digest, image.eps] for image in reversed(images)}
+    return Plan(
+        jobs=tuple(
+            Job(
+                name=source.attack,
+                attack=Stored(
+                    source=digest,
+                    norm=source.norm_name or "linf",
+                    minimal_norm=source.kind == "minimal-norm",
+                    criterion=criterion,
+                ),
+                eps=eps
+                if source.kind == "minimal-norm"
+                else tuple(sorted({each.eps for each in images if each.digest == digest and each.eps != "min"})),
+            )
+            for digest, source in sorted(first.items())
+        )
+    )

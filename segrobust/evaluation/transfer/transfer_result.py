@@ -1,0 +1,229 @@
+"""What stored adversarial images of a run do to a network: its records, who it is, and what disagrees with the run."""
+
+import json
+import math
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from segrobust.evaluation.engine.stored_images import ABOVE_EPS, OUTSIDE_BOX, norm_slack
+from segrobust.evaluation.run.failures import Fault
+from segrobust.evaluation.run.records import Key, Record
+from segrobust.evaluation.run.strict_json import write_json
+
+JUDGEMENT_SCHEMA: Final = 1
+"""Version of the format of `judgement.json`."""
+
+APSR_TOLERANCE: Final = 1e-3
+"""What the share of broken pixels may differ by between two evaluations of one image on one network.
+
+Kernels differ with device and batch size in a last bit, and minimal perturbations leave many pixels close to a tie."""
+
+_SHOWN: Final = 20
+"""Discrepancyes that are printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetNetwork:
+    """The network on which stored images are evaluated, and when that began.
+
+    Attributes:
+        name: for people.
+        weights: digest of its weights.
+        preprocessing: settings of the wrappers around it that are not weights.
+        data: fingerprint of the data set.
+        network_description: a line about it for people.
+        time: UTC, ISO 8601.
+        schema: version of this format.
+    """
+
+    name: str
+    weights: str
+    preprocessing: str
+    data: str
+    network_description: str
+    time: str
+    schema: int = JUDGEMENT_SCHEMA
+
+    def folder(self, run_dir: Path) -> Path:
+        """Where its records of a run lie."""
+        return run_dir / "judged" / self.weights[:8]
+
+    def claim(self, folder: Path) -> None:
+        """Makes the folder, or goes on with one that this network began; the name may change.
+
+        Raises:
+            ValueError: the folder holds the records of another network, or is damaged.
+            OSError: it cannot be written.
+        """
+        path = folder / "judgement.json"
+        if path.exists():
+            before = TargetNetwork.read(path)
+            for field in ("weights", "preprocessing", "data"):
+                there, now = getattr(before, field), getattr(self, field)
+                if there != now:
+                    raise ValueError(
+                        f"{folder} holds the records of another network ({field}: {there} there, {now} now); move it "
+                        "away to evaluate this one"
+                    )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**asdict(self), "status": "unfinished", "discrepancies": []})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The network of a `judgement.json`.
+
+        Raises:
+            ValueError: the file is damaged or of another schema; the message names it.
+            OSError: it cannot be read.
+        """
+        try:
+            content: Any = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); delete it and evaluate again") from error
+        names = {field.name for field in fields(cls)}
+        if not isinstance(content, dict) or content.get("schema") != JUDGEMENT_SCHEMA or not names <= set(content):
+            raise ValueError(f"{path} is no file of schema {JUDGEMENT_SCHEMA}; delete it and evaluate again")
+        return cls(**{name: content[name] for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrepancy:
+    """An image of which the run recorded something else, or that is not allowed."""
+
+    sample_id: int
+    sample_name: str
+    attack: str
+    eps: float | Literal["min"] | None
+    detail: str
+
+    def __str__(self) -> str:
+        radius = "" if self.eps is None else f" at {self.eps if self.eps == 'min' else f'{self.eps:.6g}'}"
+        return f"image {self.sample_id} ({self.sample_name}), {self.attack}{radius}: {self.detail}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferResult:
+    """What the adversarial images that a run stored do to a network.
+
+    Attributes:
+        target: the network.
+        folder: where this lies: `judgement.json`, `records/` and `faults/`.
+        records: one per clean image, per adversarial image and per by-product. Other than in a run, `norm` is measured
+            whether or not the image is broken. `"outside-box"` and `"above-eps"` among the flags mark images that are
+            not allowed.
+        num_recorded: results of the run that had an adversarial image, stored or not.
+        is_own: whether the network is the one that the run attacked, so that its records must agree.
+        discrepancies: what disagrees with the run; empty if nothing does.
+        faults: images for which something raised, and that therefore lack a record.
+        missing: records that are still to be made, faults left out.
+        interrupted: the signal that ended the work; None if none did.
+    """
+
+    target: TargetNetwork
+    folder: Path
+    records: tuple[Record, ...]
+    num_recorded: int
+    is_own: bool
+    discrepancies: tuple[Discrepancy, ...]
+    faults: tuple[Fault, ...] = ()
+    missing: int = 0
+    interrupted: int | None = None
+
+    @property
+    def status(self) -> Literal["ok", "fail", "unfinished"]:
+        """Whether all images are allowed, and, of the run's own network, whether all records agree."""
+        if self.discrepancies:
+            return "fail"
+        return "unfinished" if self.faults or self.missing else "ok"
+
+    @property
+    def num_evaluated(self) -> int:
+        """Adversarial images that were evaluated."""
+        return sum(map(is_stored, self.records))
+
+    def write(self) -> None:
+        """Writes the outcome to `judgement.json`.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        discrepancies = [asdict(each) for each in self.discrepancies]
+        content = {**asdict(self.target), "status": self.status, "discrepancies": discrepancies}
+        write_json(self.folder / "judgement.json", content)
+
+    def __str__(self) -> str:
+        checked = "box, radii and norms" + (", successes and shares of broken pixels" if self.is_own else "")
+        lines = [
+            f"{self.target.name}: {self.num_evaluated} of {self.num_recorded} adversarial images evaluated; {checked}: "
+            f"{self.status}",
+            *_first(self.discrepancies, f"all of them in {self.folder / 'judgement.json'}"),
+        ]
+        if self.faults:
+            images = len({fault.sample_id for fault in self.faults})
+            lines.append(
+                f"something raised for {images} images, which lack these records; tracebacks are in "
+                f"{self.folder / 'faults'}, and the same command tries them again:"
+            )
+            lines += _first([fault.describe() for fault in self.faults], "all of them in that folder")
+        if self.interrupted is not None:
+            lines.append(f"stopped by {signal.Signals(self.interrupted).name}")
+        if self.missing:
+            lines.append(f"not finished: {self.missing} records are missing; run again to continue")
+        return "\n".join(lines)
+
+
+def _first(items: Sequence[object], where: str) -> list[str]:
+    """The first items, one line each, and where the rest is."""
+    more = [f"  and {len(items) - _SHOWN} more, {where}"] if len(items) > _SHOWN else []
+    return [*(f"  {item}" for item in items[:_SHOWN]), *more]
+
+
+def is_stored(record: Record) -> bool:
+    """Whether an adversarial image may be stored that belongs to a record: not of clean images and by-products."""
+    return record.kind not in ("clean", "by-product")
+
+
+def find_discrepancies(
+    records: Iterable[Record], sources: Mapping[Key, Record], *, is_own: bool
+) -> tuple[Discrepancy, ...]:
+    """Compares records of a network with what the run recorded.
+
+    Args:
+        records: of the network.
+        sources: the run's records by key.
+        is_own: whether the network is that of the run, so that successes and shares of broken pixels must agree.
+    """
+    return tuple(
+        Discrepancy(
+            sample_id=record.sample_id,
+            sample_name=record.sample_name,
+            attack=record.attack,
+            eps=record.eps,
+            detail="; ".join(details),
+        )
+        for record in records
+        if (details := [*_forbidden(record), *_differences(record, sources.get(record.key), is_own)])
+    )
+
+
+def _forbidden(record: Record) -> Iterator[str]:
+    if OUTSIDE_BOX in record.flags:
+        yield "the image lies outside [0, 1]"
+    if ABOVE_EPS in record.flags:
+        yield f"the norm {record.norm:.8g} is above the radius"
+
+
+def _differences(record: Record, source: Record | None, is_own: bool) -> Iterator[str]:
+    if source is None:  # a by-product at a radius of which the run has none
+        return
+    if math.isfinite(source.norm) and abs(record.norm - source.norm) > norm_slack(source.norm):
+        yield f"norm {record.norm:.8g}, recorded {source.norm:.8g}"
+    if not is_own:
+        return
+    if record.success != source.success:
+        yield f"success {record.success}, recorded {source.success}"
+    if record.success != source.success or abs(record.apsr - source.apsr) > APSR_TOLERANCE:
+        yield f"{record.apsr:.6f} of the pixels broken, recorded {source.apsr:.6f}"

@@ -13,6 +13,7 @@ import torch
 from evaluation.reporting.runs import make_run
 from evaluation.test_summary import CLEAN, EIGHT, FOUR, attacked, minimal
 from rich.console import Console
+from torchmetrics.segmentation import DiceScore
 
 from segrobust.evaluation import RunDirectory, summarize, summary_tables
 from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, UNITS, in_place
@@ -172,3 +173,11 @@ def test_each_metric_of_a_worst_case_is_of_the_choice_that_it_names():
         expected = {"accuracy": first, "miou": second}[metric.worst_case][metric.key]
         assert worst[metric.key] == pytest.approx(expected, nan_ok=True), metric.key
     assert worst.iou[:2] == second.iou[:2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_is_that_of_torchmetrics_over_the_classes_that_occur(seed):
+    labels, prediction = random_maps(seed)
+    metric = DiceScore(CLASSES, average="none", aggregation_level="global", input_format="index")
+    metric.update(prediction, labels)
+    assert scores_of(labels, prediction)["dice"] == pytest.approx(metric.compute()[labels.unique()].mean().item())

@@ -137,6 +137,12 @@ def _ious(confusion: ConfusionCounts) -> Tensor:
     return iou_per_class(confusion).nanmean(1)
 
 
+def _dice(confusion: ConfusionCounts) -> Tensor:
+    """Per class, nan where it is absent from the ground truth."""
+    dice = 2 * confusion.tp.double() / (2 * confusion.tp + confusion.fp + confusion.fn)
+    return dice.where(confusion.tp + confusion.fn > 0, math.nan)
+
+
 def _accuracies(confusion: ConfusionCounts) -> Tensor:
     return confusion.tp.sum(1).double() / (confusion.tp + confusion.fn).sum(1)
 
@@ -261,6 +267,17 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         compute=lambda confusion: class_accuracy(confusion).item(),
         explanation="mean over classes of the share of a class's valid pixels that are classified correctly",
         places=frozenset({"clean"}),
+    ),
+    Metric(
+        key="dice",
+        label="Dice",
+        title="Dice score, mean over classes",
+        higher_is_better=True,
+        needs=counts,
+        compute=lambda confusion: _dice(confusion.total()).nanmean().item(),
+        explanation="2 tp / (2 tp + fp + fn) from counts summed over the data set, averaged over the classes that "
+        "occur in its ground truth",
+        worst_case="miou",
     ),
     Metric(
         key="mean_apsr",

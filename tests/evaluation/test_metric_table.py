@@ -13,6 +13,7 @@ import torch
 from evaluation.reporting.runs import make_run
 from evaluation.test_summary import CLEAN, EIGHT, FOUR, attacked, minimal
 from rich.console import Console
+from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import DiceScore
 
 from segrobust.evaluation import RunDirectory, summarize, summary_tables
@@ -181,3 +182,10 @@ def test_dice_is_that_of_torchmetrics_over_the_classes_that_occur(seed):
     metric = DiceScore(CLASSES, average="none", aggregation_level="global", input_format="index")
     metric.update(prediction, labels)
     assert scores_of(labels, prediction)["dice"] == pytest.approx(metric.compute()[labels.unique()].mean().item())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frequency_weighted_iou_is_the_weighted_jaccard_index_of_torchmetrics(seed):
+    labels, prediction = random_maps(seed)
+    expected = MulticlassJaccardIndex(CLASSES, average="weighted")(prediction, labels)
+    assert scores_of(labels, prediction)["frequency_weighted_iou"] == pytest.approx(expected.item())

@@ -143,6 +143,11 @@ def _dice(confusion: ConfusionCounts) -> Tensor:
     return dice.where(confusion.tp + confusion.fn > 0, math.nan)
 
 
+def _frequency_weighted_iou(confusion: ConfusionCounts) -> float:
+    pixels = (confusion.tp + confusion.fn).double()
+    return (pixels / pixels.sum() * iou_per_class(confusion)).nansum().item()
+
+
 def _accuracies(confusion: ConfusionCounts) -> Tensor:
     return confusion.tp.sum(1).double() / (confusion.tp + confusion.fn).sum(1)
 
@@ -277,6 +282,17 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         compute=lambda confusion: _dice(confusion.total()).nanmean().item(),
         explanation="2 tp / (2 tp + fp + fn) from counts summed over the data set, averaged over the classes that "
         "occur in its ground truth",
+        worst_case="miou",
+    ),
+    Metric(
+        key="frequency_weighted_iou",
+        label="fwIoU",
+        title="frequency-weighted IoU (fwIoU)",
+        higher_is_better=True,
+        needs=counts,
+        compute=lambda confusion: _frequency_weighted_iou(confusion.total()),
+        explanation="IoU from counts summed over the data set, averaged over classes with the share of valid pixels "
+        "that belong to the class as weight",
         worst_case="miou",
     ),
     Metric(

@@ -1,7 +1,5 @@
 """What the integers of a label mask mean: class names, colours, and the value of pixels that do not count."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
@@ -19,13 +17,13 @@ class LabelSpace:
     """The classes of a data set, numbered from 0, and the value of void pixels.
 
     Attributes:
-        names: One name per class, in the order of the indices; no name twice.
-        palette: One RGB colour per class, each channel in 0..255. Paint only: two spaces that differ in nothing else
+        names: one name per class, in the order of the indices; no name twice.
+        palette: one RGB colour per class, each channel in 0..255. Paint only: two spaces that differ in nothing else
             are the same to `require_equal`.
-        ignore_index: Value of void pixels; not the index of a class.
+        ignore_index: value of void pixels; not the index of a class.
 
     Raises:
-        ValueError: No class, a name twice, a palette of another length or outside 0..255, or an `ignore_index` that
+        ValueError: no class, a name twice, a palette of another length or outside 0..255, or an `ignore_index` that
             is also a class.
     """
 
@@ -58,13 +56,13 @@ class LabelSpace:
         return len(self.names)
 
     def check(self, mask: Tensor) -> None:
-        """Refuse labels that are neither a class nor void.
+        """Refuses labels that are neither a class nor void.
 
         Args:
-            mask: Integer labels of any shape.
+            mask: integer labels of any shape.
 
         Raises:
-            ValueError: A foreign value; the message names the values and how many pixels have them.
+            ValueError: a foreign value; the message names the values and how many pixels have them.
         """
         mask = mask.long()  # a byte compared with a negative ignore_index would wrap around
         foreign = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != self.ignore_index)]
@@ -79,16 +77,16 @@ class LabelSpace:
         )
 
     def colorize(self, mask: Tensor) -> Tensor:
-        """Paint a mask in the colours of the palette, void in black.
+        """Paints a mask in the colours of the palette, void in black.
 
         Args:
-            mask: Class indices and void, `(..., H, W)`.
+            mask: class indices and void, `(..., H, W)`.
 
         Returns:
             RGB colours `(..., H, W, 3)`, uint8, on the mask's device.
 
         Raises:
-            ValueError: A label outside the label space.
+            ValueError: a label outside the label space.
         """
         self.check(mask)
         colors = torch.tensor([*self.palette, _VOID_COLOR], dtype=torch.uint8, device=mask.device)
@@ -103,11 +101,11 @@ class LabelSpace:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:
+    def from_dict(cls, data: Mapping[str, Any]) -> "LabelSpace":
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: A missing or unknown key, or a value that is not of the kind that `to_dict` writes.
+            ValueError: a missing or unknown key, or a value that is not of the kind that `to_dict` writes.
         """
         expected = {"names", "palette", "ignore_index"}
         if set(data) != expected:
@@ -117,16 +115,16 @@ class LabelSpace:
             raise ValueError(f"ignore_index must be an integer, got {ignore_index!r}")
         return cls(names=parse_names(names), palette=parse_palette(palette), ignore_index=ignore_index)
 
-    def require_equal(self, other: LabelSpace, mine: str, theirs: str) -> None:
-        """Refuse a label space whose class names, their order, or void value differ from these.
+    def require_equal(self, other: "LabelSpace", mine: str, theirs: str) -> None:
+        """Refuses a label space whose class names, their order, or void value differ from these.
 
         Args:
-            other: The space to compare with.
-            mine: What this space belongs to, for the message ("train data").
-            theirs: What `other` belongs to ("val data").
+            other: the space to compare with.
+            mine: what this space belongs to, for the message ("train data").
+            theirs: what `other` belongs to ("val data").
 
         Raises:
-            ValueError: The two differ; the message shows both and the first class at which they part.
+            ValueError: the two differ; the message shows both and the first class at which they part.
         """
         if (self.names, self.ignore_index) == (other.names, other.ignore_index):
             return
@@ -141,7 +139,7 @@ def parse_names(value: object) -> tuple[str, ...]:
     """Class names from a parsed JSON or YAML value.
 
     Raises:
-        ValueError: It is not a list of strings.
+        ValueError: it is not a list of strings.
     """
     if not _is_list(value) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"class names must be a list of strings, got {value!r}")
@@ -152,7 +150,7 @@ def parse_palette(value: object) -> tuple[Color, ...]:
     """RGB colours from a parsed JSON or YAML value.
 
     Raises:
-        ValueError: It is not a list of triples of integers.
+        ValueError: it is not a list of triples of integers.
     """
     if not _is_list(value) or not all(_is_list(color) and len(color) == 3 for color in value):
         raise ValueError(f"a palette must be a list of [R, G, B], got {value!r}")

@@ -1,11 +1,14 @@
 """The battery that every attack passes, and the small networks that it runs on."""
 
-from dataclasses import dataclass, field, fields
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import segrobust.attacks
 from segrobust.attacks import (
     APGD,
     DAG,
@@ -18,6 +21,7 @@ from segrobust.attacks import (
     MIFGSM,
     PDPGD,
     PGD,
+    RSE,
     RSFGSM,
     SEA,
     AlmaProx,
@@ -111,7 +115,21 @@ def fixed_budget(name: str, **settings: Any) -> Contestant:
     return Contestant(name, attack, random=attack.random_start)
 
 
-BATTERY = (
+class ShortRSE(RSE):
+    """RSE with five steps for each member: as published it takes 3000 passes."""
+
+    @property
+    def members(self) -> Mapping[str, Attack]:
+        return {name: self._short(attack) for name, attack in super().members.items()}
+
+    def _short(self, attack: Any) -> Attack:
+        if isinstance(attack, Clipped):
+            return replace(attack, attack=self._short(attack.attack))
+        short: Attack = replace(attack, num_steps=5)
+        return short
+
+
+HAND_MADE = (
     Contestant("alma_prox", AlmaProx(num_steps=12, step_size=8e-3)),
     Contestant(
         "alma_prox_published",
@@ -206,6 +224,7 @@ BATTERY = (
     Contestant("clipped", Clipped(attack=LagrangianFMN(num_passes=13), eps=EPS)),
     Contestant("sea", SEA(num_steps=8, eps=EPS), random=True),
     Contestant("sea_targeted", SEA(num_steps=8, eps=EPS, seed=1, criterion=Targeted()), random=True),
+    Contestant("rse", ShortRSE(eps=EPS), random=True),
     Contestant("in_bfloat16", InBFloat16(attack=PGD(num_steps=4, eps=EPS))),
     Contestant("eot", EOT(attack=PGD(num_steps=4, eps=EPS), num_draws=2)),
     Contestant(
@@ -238,6 +257,34 @@ BATTERY = (
     fixed_budget("pgd_CosPGDLoss_localized", loss=CosPGDLoss(), criterion=Localized()),
     fixed_budget("pgd_Margin_localized_targeted", loss=Margin(), criterion=LOCALIZED_TARGETED),
 )
+
+
+def parts(value: Any) -> Iterator[type]:
+    """Types of a value and of everything that its fields hold, with all types that these extend."""
+    yield from type(value).__mro__
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from parts(item)
+    if is_dataclass(value):
+        for each in fields(value):
+            yield from parts(getattr(value, each.name))
+
+
+def made_by_default() -> Iterator[Contestant]:
+    """Exported attacks that nobody added by hand, where steps and a radius are all that they need."""
+    present = {cls for contestant in HAND_MADE for cls in parts(contestant.attack)}
+    for name in segrobust.attacks.__all__:
+        cls = getattr(segrobust.attacks, name)
+        if inspect.isclass(cls) and issubclass(cls, Attack) and not inspect.isabstract(cls) and cls not in present:
+            taken = inspect.signature(cls).parameters
+            given = {"num_steps": 8} | ({"eps": EPS} if "eps" in taken else {})
+            needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
+            if "num_steps" in taken and needed <= set(given):
+                attack = cls(**given)
+                yield Contestant(name, attack, random=getattr(attack, "random_start", False))
+
+
+BATTERY = (*HAND_MADE, *made_by_default())
 
 
 @dataclass(frozen=True)

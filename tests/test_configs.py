@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from dataset_trees import ade_tree, cityscapes_tree, voc_tree, write_png
+from dataset_trees import ade_tree, camvid32_tree, cityscapes_tree, voc_tree, write_png
 from jsonargparse import ArgumentParser
 from networks.saved import save_segformer, save_smp
 from torchvision import models
@@ -98,7 +98,8 @@ def test_data_are_read_from_their_layouts_and_survive_a_round_trip(path, tmp_pat
         write_png(tmp_path / "voc/VOCdevkit/VOC2012/SegmentationClassAug" / f"{label}.png", pixels)
     cityscapes_tree(tmp_path / "cityscapes")
     ade_tree(tmp_path / "ade20k")
-    for kind in ("voc", "cityscapes", "ade20k"):
+    camvid32_tree(tmp_path / "camvid32")
+    for kind in ("voc", "cityscapes", "ade20k", "camvid32"):
         monkeypatch.setenv(f"SEGROBUST_{kind.upper()}", str(tmp_path / kind))
     parser = ArgumentParser()
     parser.add_argument("--config", action="config")

@@ -132,6 +132,23 @@ def test_no_two_modules_share_a_name():
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
 
+def public_classes(source):
+    """Names of the classes at the top of a module that do not begin with an underscore."""
+    return [
+        node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+
+
+def test_no_two_public_classes_share_a_name():
+    names = [name for path in modules() for name in public_classes(path.read_text())]
+    shared = {name for name in names if names.count(name) > 1}
+    assert shared - {"Session"} == set()  # the callback's own session, which is to become the evaluation's
+
+
+def test_a_public_class_is_found():
+    assert public_classes("class A: ...\nclass _B: ...\ndef f():\n    class C: ...\n") == ["A"]
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_names_say_what_is_inside(path):
     assert not VAGUE_NAMES & {*path.relative_to(ROOT).with_suffix("").parts}

@@ -15,13 +15,13 @@ perturbation of equal values are the same, so that steps, multipliers and the no
 | lambda^(t)       | `step_size`, `final_step_ratio`     | step size, hyperbolic decay after the first success  |
 | mu^(0)           | `initial_multiplier`                | multiplier of each pixel                             |
 | rho^(0)          | `initial_penalty`                   | penalty parameter of each pixel                      |
-| M, tau, gamma    | `check_every`, `improvement`, `penalty_growth` | rho grows by gamma, see `_update_penalties` |
+| M, tau, gamma    | `check_every`, `improvement`, `penalty_growth` | rho grows by gamma, see `_grow_penalties` |
 | alpha            | `multiplier_smoothing`              | moving average of the multipliers                    |
 | w, w_min         | `initial_scale`, `scale_bounds`, `scale_rate`  | scale of the constraints of an image      |
 | H                | `rms_smoothing`                     | diagonal metric: root of the averaged squared gradient |
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -34,7 +34,6 @@ from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.constraints import discard_hardest
 from segrobust.functional.lengths import Length
-from segrobust.functional.margins import MIN_CLASSES, MarginName, dlr, margin, must_win
 from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.penalties import Derivative, penalty_derivative
 from segrobust.functional.prox import norm_of_ones, prox
@@ -59,6 +58,7 @@ class AlmaProxState:
     multipliers: Tensor  # (B, H, W) mu
     penalties: Tensor  # (B, H, W) rho
     scale: Tensor  # (B,) w
+    slope: Tensor  # (B, H, W) of the penalty in the constraints of the current iterate; 0 of inactive ones
     constraints: Tensor  # (B, H, W) at the last check of the penalties
     broken_since_check: Tensor  # (B, H, W) bool
     decay_start: Tensor  # (B,) step at which the step size begins to fall
@@ -149,13 +149,14 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, AlmaProxState]:
         """Starts at zero, or at the warm start, with equal multipliers."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         pixels = torch.zeros_like(problem.images[:, 0])
         ones = torch.ones_like(problem.images[:, 0, 0, 0])
         return delta, AlmaProxState(
             multipliers=pixels + self._setting("initial_multiplier"),
             penalties=pixels + self._setting("initial_penalty"),
             scale=ones * self.initial_scale,
+            slope=pixels,
             constraints=pixels,
             broken_since_check=torch.zeros_like(problem.valid_mask),
             decay_start=torch.full_like(ones, self.num_steps / 2),
@@ -163,26 +164,30 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             guess=torch.zeros_like(ones),
         )
 
-    def objective(self, problem: Problem, iterate: Iterate, state: AlmaProxState) -> Tensor:
-        """Minus the penalty of the active constraints; advances scale, penalty parameters and multipliers."""
-        self._start_decay(iterate, state)
-        state.scale = torch.where(
+    def observe(self, problem: Problem, iterate: Iterate, state: AlmaProxState) -> AlmaProxState:
+        """Scale, penalty parameters, multipliers, and the slope of the penalty that they make."""
+        scale = torch.where(
             iterate.success, state.scale / (1 + self.scale_rate), state.scale / (1 - self.scale_rate)
         ).clamp(*self.scale_bounds)
-        constraints = state.scale[:, None, None] * self._constraint(problem, iterate.logits)
-        values = constraints.detach()
+        values = self._constraint(problem, iterate.logits, scale)
         active = self._active(problem, iterate.step, values)
-        state.broken_since_check |= self.criterion.broken(iterate.logits.detach(), problem)
+        state = replace(
+            state,
+            scale=scale,
+            decay_start=self._decay_start(iterate, state.decay_start),
+            broken_since_check=state.broken_since_check | iterate.broken,
+        )
         if iterate.step == 0:
-            state.constraints = values
-        else:
-            self._update_penalties(iterate.step, values, active, state)
-            slope = penalty_derivative(values, state.penalties, state.multipliers, self.penalty_derivative) * active
-            average = torch.lerp(slope, state.multipliers, self.multiplier_smoothing)
-            state.multipliers = average.clamp(*MULTIPLIER_BOUNDS)
-        slope = penalty_derivative(values, state.penalties, state.multipliers, self.penalty_derivative) * active
+            return replace(state, constraints=values, slope=self._slope(values, active, state))
+        state = self._grow_penalties(iterate.step, values, active, state)
+        average = torch.lerp(self._slope(values, active, state), state.multipliers, self.multiplier_smoothing)
+        state = replace(state, multipliers=average.clamp(*MULTIPLIER_BOUNDS))
+        return replace(state, slope=self._slope(values, active, state))
+
+    def objective(self, problem: Problem, iterate: Iterate, state: AlmaProxState) -> Tensor:
+        """Minus the penalty of the active constraints."""
         # The penalty enters by its slope only, so that the published slope, no function's derivative, does too.
-        return -(slope * constraints).sum((1, 2))
+        return -(state.slope * self._constraint(problem, iterate.logits, state.scale)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: AlmaProxState) -> Tensor:
         """Forward step against the penalty's gradient in the metric H, then the prox of the norm in the same metric."""
@@ -201,25 +206,25 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         value: float | None = getattr(self, name)
         return DEFAULTS[self.norm][name] if value is None else value
 
-    def _start_decay(self, iterate: Iterate, state: AlmaProxState) -> None:
-        """The step size begins to fall at the first success, at half the steps at the latest."""
-        first = iterate.success & (state.decay_start == self.num_steps / 2) & (iterate.step < self.num_steps / 2)
-        state.decay_start = torch.where(first, float(iterate.step), state.decay_start)
+    def _decay_start(self, iterate: Iterate, known: Tensor) -> Tensor:
+        """The step size begins to fall at the first success, at half the steps at the latest: `(B,)`."""
+        first = iterate.success & (known == self.num_steps / 2) & (iterate.step < self.num_steps / 2)
+        return torch.where(first, float(iterate.step), known)
 
-    def _constraint(self, problem: Problem, logits: Tensor) -> Tensor:
-        """Signed DLR of every pixel (the margin where classes are too few); satisfied where not positive."""
-        sign, reference = self.criterion.signs(problem), self.criterion.reference(problem)
+    def _slope(self, constraints: Tensor, active: Tensor, state: AlmaProxState) -> Tensor:
+        """Derivative of the penalty in each constraint: `(B, H, W)`."""
+        return penalty_derivative(constraints, state.penalties, state.multipliers, self.penalty_derivative) * active
+
+    def _constraint(self, problem: Problem, logits: Tensor, scale: Tensor) -> Tensor:
+        """Scaled signed DLR of every pixel (margin where classes are too few); satisfied where not positive."""
         tolerance = self._setting("tolerance")
-        name: MarginName = "dlr" if logits.shape[1] >= MIN_CLASSES["dlr"][must_win(sign)] else "margin"
-        if name == "dlr":
-            return dlr(
-                logits,
-                reference,
-                sign=sign,
-                tolerance=tolerance,
-                full_denominator_gradient=self.full_denominator_gradient,
+        if self.criterion.has_ratios(logits.shape[1], problem):
+            value = self.criterion.ratios(
+                logits, problem, tolerance=tolerance, full_denominator_gradient=self.full_denominator_gradient
             )
-        return sign * margin(logits, reference) + tolerance
+        else:
+            value = self.criterion.margins(logits, problem) + tolerance
+        return scale[:, None, None] * value
 
     def _active(self, problem: Problem, step: int, constraints: Tensor) -> Tensor:
         """Valid pixels less the hardest, of which more may be given up as the attack goes on."""
@@ -236,12 +241,15 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
             active = active | discard_hardest(constraints, part.pixels, allowed, bound)
         return active
 
-    def _update_penalties(self, step: int, constraints: Tensor, active: Tensor, state: AlmaProxState) -> None:
+    def _grow_penalties(self, step: int, constraints: Tensor, active: Tensor, state: AlmaProxState) -> AlmaProxState:
         """Every M steps, rho grows where a pixel has been unbroken since the last check and has not improved by tau."""
         if (step + 1) % self.check_every:
-            return
+            return state
         improved = constraints * active <= self.improvement * state.constraints
         grown = (state.penalties * self.penalty_growth).clamp_max(MAX_PENALTY)
-        state.penalties = torch.where(state.broken_since_check | improved, state.penalties, grown)
-        state.constraints = constraints
-        state.broken_since_check = torch.zeros_like(state.broken_since_check)
+        return replace(
+            state,
+            penalties=torch.where(state.broken_since_check | improved, state.penalties, grown),
+            constraints=constraints,
+            broken_since_check=torch.zeros_like(state.broken_since_check),
+        )

@@ -15,13 +15,13 @@ Evaluation and Fast Training of Robust Semantic Segmentation Models", ECCV 2024 
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.ball import PixelLossAttack
-from segrobust.attacks.core.losses import Pixels
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import per_image
@@ -49,7 +49,7 @@ class APGDState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD(PixelLossAttack[APGDState]):
+class APGD(BallAttack[APGDState]):
     """APGD, fixed-budget, l_inf or l2, untargeted or targeted, with any pixel loss (Croce and Hein, ICML 2020).
 
     Starts with steps of twice the radius. At checkpoints, whose distance shrinks from 22 to 6 % of the steps, an image
@@ -69,6 +69,7 @@ class APGD(PixelLossAttack[APGDState]):
         criterion: what breaks a pixel and how many make a success.
     """
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     num_steps: int = 100
     random_start: bool = False
     seed: int = 0
@@ -91,15 +92,10 @@ class APGD(PixelLossAttack[APGDState]):
             halved_at_check=torch.ones_like(eps, dtype=torch.bool),
         )
 
-    def objective(self, problem: Problem, iterate: Iterate, state: APGDState) -> Tensor:
-        """Sum of the losses of the valid pixels `(B,)`; notes that of the tracked losses."""
+    def observe(self, problem: Problem, iterate: Iterate, state: APGDState) -> APGDState:
+        """The tracked loss of the iterate."""
         pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
-        total = (self.loss(pixels) * pixels.valid).sum((1, 2))
-        state.last_loss, state.loss = state.loss, total.detach()
-        if self.loss.tracked != self.loss:
-            tracked = self.loss.tracked(replace(pixels, logits=pixels.logits.detach()))
-            state.loss = (tracked * pixels.valid).sum((1, 2))
-        return total
+        return replace(state, last_loss=state.loss, loss=(self.loss.tracked(pixels) * pixels.valid).sum((1, 2)))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: APGDState) -> Tensor:
         """Keeps the best point, looks at the progress at checkpoints, and takes a step with momentum."""

@@ -21,7 +21,7 @@ ALMA-prox; penalty parameters start at 1 instead of 0.01, so that multipliers mo
 thousandths.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -104,12 +104,16 @@ class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
             weight=zeros,
         )
 
+    def observe(self, problem: Problem, iterate: Iterate, state: CalibratedAlmaProxState) -> CalibratedAlmaProxState:
+        """Penalty parameters and multipliers; the violation of the first iterate."""
+        state = replace(state, lagrangian=self.lagrangian.observe(problem, iterate, state.lagrangian))
+        if iterate.step > 0:
+            return state
+        return replace(state, violation=(state.lagrangian.constraints.clamp_min(0) * problem.valid_mask).sum((1, 2)))
+
     def objective(self, problem: Problem, iterate: Iterate, state: CalibratedAlmaProxState) -> Tensor:
-        """Minus the penalty of the active constraints; advances penalty parameters and multipliers."""
-        objective = self.lagrangian.objective(problem, iterate, state.lagrangian)
-        if iterate.step == 0:
-            state.violation = (state.lagrangian.constraints.clamp_min(0) * problem.valid_mask).sum((1, 2))
-        return objective
+        """Minus the penalty of the active constraints."""
+        return self.lagrangian.objective(problem, iterate, state.lagrangian)
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: CalibratedAlmaProxState) -> Tensor:
         """Forward step against the penalty's gradient in the metric H, then the prox of the norm in the same metric."""

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from segrobust.attacks.core.attack import Observer
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_eps
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.lengths import Length
 from segrobust.functional.projections import project
@@ -51,7 +50,7 @@ class Clipped(Wrapper):
         """The attack inside, then one pass over its clipped results."""
         eps = problem.required_eps(type(self).__name__)
         inner = self.attack.run(oracle, replace(problem, eps=None), observer)  # searched for without a bound
-        tracker = Tracker(problem.images, minimal_norm=False)
+        tracker = Tracker(problem.images, minimal_norm=False, observer=observer)
         tracker.num_judged += inner.num_judged
         rows = problem.num_valid.cpu().nonzero()[:, 0]
         if len(rows) == 0:
@@ -60,8 +59,5 @@ class Clipped(Wrapper):
         places = rows.to(eps.device)
         delta = project(inner.best.delta[places], eps[places], self.norm, problem.lower, problem.upper)
         logits = oracle.select(rows).logits(delta, differentiable=False)
-        iterate = self.iterate(problem, 0, rows, delta, logits)
-        tracker.update(iterate)
-        if observer is not None:
-            observer(iterate)
+        tracker.update(self.iterate(problem, 0, rows, delta, logits))
         return tracker

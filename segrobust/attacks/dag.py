@@ -28,7 +28,6 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
-from segrobust.functional.margins import margin
 from segrobust.functional.norms import NormName, norm, per_image
 
 STEP_LINF = 3e-3
@@ -77,14 +76,13 @@ class DAG(IterativeAttack[DAGState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, DAGState]:
         """Starts at zero, or at the warm start."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         return delta, DAGState(walked=delta)
 
     def objective(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
         """Minus the sum of the margins of the unbroken pixels: `(B,)`."""
-        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
-        unbroken = problem.valid_mask & ~self.criterion.broken(iterate.logits.detach(), problem)
-        return -(margins * unbroken).sum((1, 2))
+        margins = self.criterion.margins(iterate.logits, problem)
+        return -(margins * (problem.valid_mask & ~iterate.broken)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: DAGState) -> Tensor:
         """A step of the given norm along the gradient, and its part in the box; none where the gradient is zero."""

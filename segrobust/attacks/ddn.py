@@ -89,7 +89,7 @@ class DDN(IterativeAttack[DDNState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, DDNState]:
         """Starts at zero, or at the warm start with its norm."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         length = norm(delta, "l2")
         return delta, DDNState(torch.where(length > 0, length, self.initial_radius))
 

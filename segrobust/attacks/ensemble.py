@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.criteria import Criterion
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 from segrobust.functional.norms import NormName
 
 

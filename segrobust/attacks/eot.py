@@ -6,11 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import AttackResult, Observer
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
-from segrobust.attacks.core.wrapper import Wrapper
+from segrobust.attacks.core.wrapper import OracleWrapper
 
 
 class AveragedOracle:
@@ -50,7 +48,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EOT(Wrapper):
+class EOT(OracleWrapper):
     """Any attack on the average over a network's randomness (expectation over transformation, Athalye et al. 2018).
 
     Where a network adds noise or drops units when it predicts, a single gradient points anywhere, and a single
@@ -72,26 +70,15 @@ class EOT(Wrapper):
             raise ValueError(f"num_draws must be at least 2, got {self.num_draws}; one draw is the attack itself")
 
     @property
-    def minimal_norm(self) -> bool:
-        """The kind of the attack inside."""
-        return self.attack.minimal_norm
-
-    @property
     def max_passes(self) -> tuple[float, float]:
         """Those of the attack inside for every draw."""
         forwards, backwards = self.attack.max_passes
         return self.num_draws * forwards, self.num_draws * backwards
 
-    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """The attack inside, on averages."""
-        return self.attack.run(self._averaged(oracle, problem), problem, observer)
-
-    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
-        """That of the attack inside, on averages."""
-        return self.attack.last_iterate(self._averaged(oracle, problem), problem)
-
-    def _averaged(self, oracle: GradientOracle, problem: Problem) -> AveragedOracle:
+    def searching_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
+        """Averages over draws."""
         return AveragedOracle.of(oracle, self.num_draws, problem.batch_size)
 
-    def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
-        return super()._judge(self._averaged(oracle, problem), problem, tracker)
+    def judging_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
+        """Averages over as many."""
+        return self.searching_oracle(oracle, problem)

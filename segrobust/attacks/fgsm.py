@@ -1,17 +1,18 @@
 """Fast gradient sign method, from the image itself or from a random point of the ball: one step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
 
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.pgd import ProjectedAscent
 from segrobust.functional.norms import NormName
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSM(ProjectedAscent):
+class FGSM(BallAttack[None]):
     """FGSM, fixed-budget, l_inf (FGM for l2), untargeted or targeted (Goodfellow et al., ICLR 2015, section 4).
 
     `delta = eps * sign(gradient of the summed pixel losses at the clean image)`; l2: the normalised gradient. The clean
@@ -28,9 +29,15 @@ class FGSM(ProjectedAscent):
     random_start: ClassVar[bool] = False
     seed: ClassVar[int] = 0
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
+
+    def init(self, problem: Problem) -> tuple[Tensor, None]:
+        """The image itself, or the warm start."""
+        return self.first(problem), None
+
 
 @dataclass(frozen=True, kw_only=True)
-class RSFGSM(ProjectedAscent):
+class RSFGSM(BallAttack[None]):
     """FGSM from a random start, fixed-budget, l_inf, untargeted or targeted (Wong, Rice and Kolter, ICLR 2020).
 
     From a uniform point of the ball one step of `step_ratio * eps` along the sign of the gradient, projected back: the
@@ -49,6 +56,7 @@ class RSFGSM(ProjectedAscent):
     num_steps: ClassVar[int] = 1
     random_start: ClassVar[bool] = True
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     step_ratio: float = 1.25
     seed: int = 0
 
@@ -56,6 +64,10 @@ class RSFGSM(ProjectedAscent):
         super().__post_init__()
         if self.step_ratio <= 0:
             raise ValueError(f"step_ratio must be positive, got {self.step_ratio}; the paper's is 1.25")
+
+    def init(self, problem: Problem) -> tuple[Tensor, None]:
+        """A random point of the ball, or the warm start."""
+        return self.first(problem), None
 
     def step_lengths(self, problem: Problem) -> Tensor:
         """Length of the step of each image: `(B,)`."""

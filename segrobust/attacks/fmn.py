@@ -22,7 +22,7 @@ gamma_k and alpha_k fall as half a cosine.
 | q        | `DUAL[norm]` | dual norm                                                       |
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -34,7 +34,6 @@ from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
-from segrobust.functional.margins import margin as class_margin
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
 from segrobust.functional.schedules import cosine_decay
@@ -101,21 +100,25 @@ class FMN(IterativeAttack[FMNState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, FMNState]:
         """Starts at zero, or at the warm start with its norm as the radius."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         radius = norm(delta, self.norm)
         zero = torch.zeros_like(radius)
         return delta, FMNState(radius, smallest=torch.full_like(zero, torch.inf), total=zero, excess=zero, step=zero)
 
+    def observe(self, problem: Problem, iterate: Iterate, state: FMNState) -> FMNState:
+        """The smallest norm of a success, and the values that the next radius and the first step are made from."""
+        margins = self.criterion.margins(iterate.logits, problem)
+        smaller = iterate.success & (iterate.norm < state.smallest)
+        return replace(
+            state,
+            smallest=torch.where(smaller, iterate.norm, state.smallest),
+            total=(margins * self._counted(problem, iterate)).sum((1, 2)).abs(),
+            excess=(margins.clamp_min(0) * problem.valid_mask).sum((1, 2)),
+        )
+
     def objective(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
-        """Minus F; keeps its value."""
-        margins = self.criterion.signs(problem) * class_margin(iterate.logits, self.criterion.reference(problem))
-        counted = problem.valid_mask
-        if self.margin == "masked":
-            counted = counted & ~self.criterion.broken(iterate.logits.detach(), problem)
-        total = (margins * counted).sum((1, 2))
-        state.total = total.detach().abs()
-        state.excess = (margins.detach().clamp_min(0) * problem.valid_mask).sum((1, 2))
-        return -total
+        """Minus F."""
+        return -(self.criterion.margins(iterate.logits, problem) * self._counted(problem, iterate)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: FMNState) -> Tensor:
         """The next radius, and a step inside it; no step where the gradient is zero."""
@@ -132,6 +135,10 @@ class FMN(IterativeAttack[FMNState]):
         """Nothing is smaller than zero."""
         return iterate.success & (iterate.norm == 0)
 
+    def _counted(self, problem: Problem, iterate: Iterate) -> Tensor:
+        """Pixels whose margins F sums: `(B, H, W)` bool."""
+        return problem.valid_mask & ~iterate.broken if self.margin == "masked" else problem.valid_mask
+
     def _first_step(self, problem: Problem, iterate: Iterate, distance: Tensor) -> Tensor:
         """alpha_0 of each image: `(B,)`; a warm start counts with the way that it has gone already."""
         if self.step_size is not None:
@@ -140,8 +147,6 @@ class FMN(IterativeAttack[FMNState]):
         return STEP_SHARE[self.norm] * reach
 
     def _control_radius(self, iterate: Iterate, gradient: Tensor, state: FMNState, gamma: float) -> None:
-        smaller = iterate.success & (iterate.norm < state.smallest)
-        state.smallest = torch.where(smaller, iterate.norm, state.smallest)
         distance = state.total / norm(gradient, DUAL[self.norm]).clamp_min(1e-30)
         if self.margin == "masked":  # the distances are Newton steps, whose end is the boundary: a tie, no success
             distance = torch.maximum(distance, LAST_GAMMA * iterate.norm)

@@ -6,11 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import Observer
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
-from segrobust.attacks.core.wrapper import Wrapper
+from segrobust.attacks.core.wrapper import OracleWrapper
 
 
 class AutocastOracle:
@@ -39,7 +37,7 @@ class AutocastOracle:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InBFloat16(Wrapper):
+class InBFloat16(OracleWrapper):
     """Any attack with the passes of its search in bfloat16 (autocast), for training on hardware that is fast at it.
 
     The result is judged in full precision. bfloat16 has the range of float32, so gradients do not vanish as they do in
@@ -49,20 +47,6 @@ class InBFloat16(Wrapper):
         attack: any attack.
     """
 
-    @property
-    def minimal_norm(self) -> bool:
-        """The kind of the attack inside."""
-        return self.attack.minimal_norm
-
-    @property
-    def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside."""
-        return self.attack.max_passes
-
-    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """The attack inside."""
-        return self.attack.run(AutocastOracle(oracle), problem, observer)
-
-    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
-        """That of the attack inside."""
-        return self.attack.last_iterate(AutocastOracle(oracle), problem)
+    def searching_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
+        """The network under autocast."""
+        return AutocastOracle(oracle)

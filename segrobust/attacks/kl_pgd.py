@@ -10,7 +10,7 @@ Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness 
 | 0.001 N(0, 1) | `NOISE`     | first perturbation: at the image itself there is no slope  |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -25,20 +25,19 @@ from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.pixel_losses import kl_divergence
-from segrobust.functional.steps import steepest_ascent
 
 NOISE = 1e-3
 
 
 @dataclass
-class PGDKLState:
+class KLPGDState:
     """What the attack compares with."""
 
     clean: Tensor | None = None  # (B, K, H, W) logarithms of the clean probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
-class KLPGD(BallAttack[PGDKLState]):
+class KLPGD(BallAttack[KLPGDState]):
     """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
 
     Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation). The labels serve to judge, not
@@ -74,23 +73,24 @@ class KLPGD(BallAttack[PGDKLState]):
         """One forward over the clean images, and those of its iterates."""
         return self.num_steps + 2, self.num_steps
 
-    def init(self, problem: Problem) -> tuple[Tensor, PGDKLState]:
+    def init(self, problem: Problem) -> tuple[Tensor, KLPGDState]:
         """The warm start, or little noise."""
         if problem.start is not None:
-            return self.project(problem, problem.start), PGDKLState()
+            return self.project(problem, problem.start), KLPGDState()
         noise = random_start(problem, torch.full_like(self.radius(problem), NOISE), self.norm, self.seed)
-        return self.project(problem, noise), PGDKLState()
+        return self.project(problem, noise), KLPGDState()
 
-    def prepare(self, oracle: GradientOracle, problem: Problem, state: PGDKLState) -> None:
-        """One forward pass over the clean images."""
+    def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, KLPGDState]:
+        """One forward pass over the clean images, before the first iterate."""
         logits = oracle.logits(torch.zeros_like(problem.images), differentiable=False)
-        state.clean = logits.log_softmax(1)
+        delta, state = self.init(problem)
+        return delta, replace(state, clean=logits.log_softmax(1))
 
-    def objective(self, problem: Problem, iterate: Iterate, state: PGDKLState) -> Tensor:
-        """Sum of the divergences of the valid pixels: `(B,)`."""
-        assert state.clean is not None, "prepare() comes before the first iterate"
-        return (kl_divergence(state.clean, iterate.logits) * problem.valid_mask).sum((1, 2))
+    def pixel_losses(self, problem: Problem, iterate: Iterate, state: KLPGDState) -> Tensor:
+        """Divergence of every pixel from the clean prediction: `(B, H, W)`."""
+        assert state.clean is not None, "begin() comes before the first iterate"
+        return kl_divergence(state.clean, iterate.logits)
 
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PGDKLState) -> Tensor:
-        """One projected step along the sign of the gradient."""
-        return self.project(problem, iterate.delta + self.step_size * steepest_ascent(gradient, self.norm))
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """`step_size` for every image: `(B,)`."""
+        return torch.full_like(self.radius(problem), self.step_size)

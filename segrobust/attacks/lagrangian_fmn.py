@@ -24,19 +24,19 @@ scale, and c falling from 1 to 0 as half a cosine:
 gamma falls from 0.25 to 0.01, a from 0.5 to 0.03.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.attack import Attack, check_attack_fields
 from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import margin, margin_scale, smooth_margin
+from segrobust.functional.margins import margin_scale
 from segrobust.functional.norms import DUAL, NormName, norm, per_image
 from segrobust.functional.projections import project
 from segrobust.functional.schedules import cosine_decay
@@ -63,6 +63,8 @@ class LagrangianFMNState:
     """What Lagrangian FMN carries from step to step; the image comes first in every tensor."""
 
     weights: Tensor  # (B, H, W) u
+    pulls: Tensor  # (B, H, W) u w
+    scale: Tensor  # (B,) s
     average: Tensor  # (B, C, H, W) m
     previous: Tensor  # (B, C, H, W) perturbation before the current one
     excess: Tensor  # (B,) weighted sum of the positive margins
@@ -101,12 +103,24 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         """Gradient steps: the last pass is the forward of the last iterate and that of the final judgement."""
         return self.num_passes - 1
 
+    @property
+    def step_budget(self) -> int:
+        """The field `num_passes`."""
+        return self.num_passes
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same attack with another `num_passes`."""
+        return replace(self, num_passes=steps)
+
     def init(self, problem: Problem) -> tuple[Tensor, LagrangianFMNState]:
         """Starts at zero, or at the warm start, with equal weights."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
+        weights = problem.valid_mask.to(problem.images.dtype)
         scalars = torch.zeros_like(problem.images[:, 0, 0, 0])
         return delta, LagrangianFMNState(
-            weights=problem.valid_mask.to(problem.images.dtype),
+            weights=weights,
+            pulls=weights,
+            scale=scalars,
             average=torch.zeros_like(delta),
             previous=delta,
             excess=scalars,
@@ -115,20 +129,31 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
             failures=scalars,
         )
 
-    def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
-        """Minus the weighted sum of the margins; advances the weights."""
-        sign, reference = self.criterion.signs(problem), self.criterion.reference(problem)
-        logits = iterate.logits.detach()
-        margins = sign * margin(logits, reference)
-        scale = margin_scale(margins, problem.valid_mask, logits)
+    def observe(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> LagrangianFMNState:
+        """The weights of the pixels, the smallest norm, and the failures in a row."""
+        margins = self.criterion.margins(iterate.logits, problem)
+        scale = margin_scale(margins, problem.valid_mask, iterate.logits)
         margins = margins / scale[:, None, None]
+        weights = state.weights
         if iterate.step > 0:
             factor = (WEIGHT_RATE * margins.tanh()).exp_()
-            state.weights = (state.weights * factor).clamp_(1 / MAX_WEIGHT, MAX_WEIGHT) * problem.valid_mask
-        weights = state.weights * sigmoid(SHARPNESS * margins)
-        state.excess = (weights * margins.clamp_min(0)).sum((1, 2))
-        smooth = smooth_margin(iterate.logits, reference, TEMPERATURE * scale)
-        return -(sign * weights * smooth).sum((1, 2)) / scale
+            weights = (weights * factor).clamp_(1 / MAX_WEIGHT, MAX_WEIGHT) * problem.valid_mask
+        pulls = weights * sigmoid(SHARPNESS * margins)
+        smaller = iterate.success & (iterate.norm < state.smallest)
+        return replace(
+            state,
+            weights=weights,
+            pulls=pulls,
+            scale=scale,
+            excess=(pulls * margins.clamp_min(0)).sum((1, 2)),
+            smallest=torch.where(smaller, iterate.norm, state.smallest),
+            failures=torch.where(iterate.success, 0, state.failures + 1),
+        )
+
+    def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
+        """Minus the weighted sum of the smooth margins."""
+        margins = self.criterion.smooth_margins(iterate.logits, problem, TEMPERATURE * state.scale)
+        return -(state.pulls * margins).sum((1, 2)) / state.scale
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: LagrangianFMNState) -> Tensor:
         """The next radius, and a step towards the steepest descent of the averaged margins inside it."""
@@ -150,9 +175,6 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     def _control_radius(
         self, problem: Problem, iterate: Iterate, state: LagrangianFMNState, dual_norm: Tensor, gamma: float
     ) -> None:
-        smaller = iterate.success & (iterate.norm < state.smallest)
-        state.smallest = torch.where(smaller, iterate.norm, state.smallest)
-        state.failures = torch.where(iterate.success, 0, state.failures + 1)
         if iterate.step == 0:  # as told, or first-order distance; at least what a warm start needs
             reach = state.excess / dual_norm if problem.eps is None else problem.eps
             reach = torch.minimum(reach, norm(problem.upper - problem.lower, self.norm))

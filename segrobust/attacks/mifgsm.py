@@ -10,17 +10,17 @@ Source: Y. Dong et al., "Boosting Adversarial Attacks with Momentum", CVPR 2018 
 | alpha  | eps / T                 | step                                       |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.norms import norm, per_image
-from segrobust.functional.steps import steepest_ascent
 
 
 @dataclass
@@ -31,7 +31,7 @@ class MIFGSMState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MIFGSM(PixelLossAttack[MIFGSMState]):
+class MIFGSM(BallAttack[MIFGSMState]):
     """MI-FGSM, fixed-budget, l_inf or l2, untargeted or targeted (Dong et al., CVPR 2018).
 
     `g <- decay g + gradient / ||gradient||_1`, `delta <- project(delta + eps / N ascent(g))`. Of all iterates the one
@@ -49,6 +49,7 @@ class MIFGSM(PixelLossAttack[MIFGSMState]):
     random_start: ClassVar[bool] = False
     seed: ClassVar[int] = 0
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     num_steps: int = 20
     decay: float = 1.0
 
@@ -65,5 +66,8 @@ class MIFGSM(PixelLossAttack[MIFGSMState]):
         """Adds the gradient to the momentum, and follows that."""
         length = norm(gradient, "l1").clamp_min(1e-30)
         state.momentum = self.decay * state.momentum + gradient / per_image(length, gradient)
-        step = per_image(self.radius(problem) / self.num_steps, gradient)
-        return self.project(problem, iterate.delta + step * steepest_ascent(state.momentum, self.norm))
+        return super().update(problem, iterate, state.momentum, state)
+
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """All steps together are as long as the radius: `(B,)`."""
+        return self.radius(problem) / self.num_steps

@@ -10,14 +10,15 @@ Harder Pays Off", ECCV 2024 (arXiv 2407.09150); AMSGrad: S. Reddi, S. Kale, S. K
 | v_max   | `largest`           | AMSGrad: largest v so far                   |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from segrobust.attacks.core.attack import check_step_size
-from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
@@ -37,7 +38,7 @@ class PAdamState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PAdam(PixelLossAttack[PAdamState]):
+class PAdam(BallAttack[PAdamState]):
     """PAdam, fixed-budget, l_inf, untargeted or targeted (Halmosi et al., ECCV 2024).
 
     Adam with AMSGrad from a random start, each step projected. `PAdam()` is PAdam-CE, `PAdam(loss=LogitCosine())` is
@@ -58,6 +59,7 @@ class PAdam(PixelLossAttack[PAdamState]):
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     num_steps: int = 200
     step_size: Length = 2 / 255
     random_start: bool = True

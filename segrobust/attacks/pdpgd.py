@@ -26,7 +26,7 @@ with s the mean |m| of the image, and the logarithms of the lambda_i follow the 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -39,10 +39,9 @@ from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import margin, margin_scale
-from segrobust.functional.norms import NormName
+from segrobust.functional.margins import margin_scale
+from segrobust.functional.norms import NormName, norm, per_image
 from segrobust.functional.prox import norm_of_ones, prox
-from segrobust.functional.prox_iterated import prox_iterated
 
 FINAL_STEP_RATIO = 0.01
 FIRST_MEMORY = 0.9
@@ -52,6 +51,8 @@ WEIGHT_MEMORY = 0.9
 LARGEST_LOG_WEIGHT = -math.log(1e-12)
 SPAN = 3.0  # log-weights stay that close to their level
 SHARPNESS = 4.0  # of the softplus, in mean absolute margins
+PROX_ITERATIONS = 5  # published: at most
+PROX_CHANGE = 1e-2  # published: of the l2 norm, below which the iteration stops
 
 
 @dataclass
@@ -61,6 +62,7 @@ class PDPGDState:
     log_weights: Tensor  # (B, H, W) over the norm's weight; -inf where void
     level: Tensor  # (B,) middle of the log-weights
     weights: Tensor  # (B, H, W) lambda_i
+    pulls: Tensor  # (B, H, W) lambda_i times the slope of the softplus at the current iterate
     norm_weight: Tensor  # (B,) lambda_0
     first: Tensor  # (B, C, H, W) averaged gradient
     second: Tensor  # (B, C, H, W) averaged squared gradient
@@ -75,7 +77,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
     differ:
 
     - the prox of norm and box in Adam's metric is exact; published are at most five steps of an iteration towards it,
-      which clips to the box after each (`segrobust.functional.prox_iterated`);
+      which clips to the box after each (`prox_iterated`);
     - squared gradients are averaged with 0.9, not 0.999: the large ones of the first steps slow all others down;
     - margins are measured in their mean absolute value over the image, and the norm by that of an image of ones;
     - log-weights stay within 3 of a level, which rises by a step of theirs on failure and falls on success. Published
@@ -109,7 +111,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
 
     def init(self, problem: Problem) -> tuple[Tensor, PDPGDState]:
         """Starts at zero, or at the warm start; all pixels together weigh as much as the norm."""
-        delta = torch.zeros_like(problem.images) if problem.start is None else problem.start
+        delta = problem.start_or_zero
         level = -problem.num_valid.clamp_min(1).to(delta.dtype).log()
         log_weights = level[:, None, None].expand(problem.valid_mask.shape).masked_fill(~problem.valid_mask, -torch.inf)
         weights, norm_weight = _shares(log_weights)
@@ -117,27 +119,39 @@ class PDPGD(IterativeAttack[PDPGDState]):
             log_weights=log_weights,
             level=level,
             weights=weights,
+            pulls=weights,
             norm_weight=norm_weight,
             first=torch.zeros_like(delta),
             second=torch.zeros_like(delta),
             guess=torch.zeros_like(level),
         )
 
-    def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
-        """Minus the weighted sum of `softplus(4 m_i / s)`; advances the weights."""
-        margins = self.criterion.signs(problem) * margin(iterate.logits, self.criterion.reference(problem))
-        values = margins.detach()
+    def observe(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> PDPGDState:
+        """The averaged weights, their logarithms for the next step, and the pull of each pixel."""
+        margins = self.criterion.margins(iterate.logits, problem)
+        weights, norm_weight = state.weights, state.norm_weight
         if iterate.step > 0:
-            weights, norm_weight = _shares(state.log_weights)
-            state.weights = torch.lerp(weights, state.weights, WEIGHT_MEMORY)
-            state.norm_weight = torch.lerp(norm_weight, state.norm_weight, WEIGHT_MEMORY)
-        self._ascend(problem, iterate, values, state)
+            new_weights, new_norm_weight = _shares(state.log_weights)
+            weights = torch.lerp(new_weights, weights, WEIGHT_MEMORY)
+            norm_weight = torch.lerp(new_norm_weight, norm_weight, WEIGHT_MEMORY)
+        level, log_weights = self._ascend(problem, iterate, margins, state)
         if self.published:
-            sharpness = torch.ones_like(state.level)
+            sharpness = torch.ones_like(level)
         else:
-            sharpness = SHARPNESS / margin_scale(values, problem.valid_mask, iterate.logits.detach())
-        slope = sharpness[:, None, None] * sigmoid(sharpness[:, None, None] * values)
-        return -(state.weights * slope * margins).sum((1, 2))
+            sharpness = SHARPNESS / margin_scale(margins, problem.valid_mask, iterate.logits)
+        slope = sharpness[:, None, None] * sigmoid(sharpness[:, None, None] * margins)
+        return replace(
+            state,
+            weights=weights,
+            norm_weight=norm_weight,
+            level=level,
+            log_weights=log_weights,
+            pulls=weights * slope,
+        )
+
+    def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
+        """Minus the weighted sum of `softplus(4 m_i / s)`, which enters by its slope."""
+        return -(state.pulls * self.criterion.margins(iterate.logits, problem)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PDPGDState) -> Tensor:
         """A step of Adam, then the prox of the norm and the box in Adam's metric."""
@@ -155,20 +169,20 @@ class PDPGD(IterativeAttack[PDPGDState]):
         delta, state.guess = prox(self.norm, target, metric, weight, problem.lower, problem.upper, state.guess)
         return delta
 
-    def _ascend(self, problem: Problem, iterate: Iterate, margins: Tensor, state: PDPGDState) -> None:
-        """Log-weights of unbroken pixels rise by a step and those of broken ones fall."""
+    def _ascend(self, problem: Problem, iterate: Iterate, margins: Tensor, state: PDPGDState) -> tuple[Tensor, Tensor]:
+        """Level and log-weights: those of unbroken pixels rise by a step and those of broken ones fall."""
         first, last = WEIGHT_STEP
         fall = (self.num_steps - 1 - iterate.step) / max(self.num_steps - 1, 1)
         step = last + (first - last) * fall
-        state.log_weights = state.log_weights + step * margins.sign()
+        level, log_weights = state.level, state.log_weights + step * margins.sign()
         if self.published:
-            state.log_weights = state.log_weights.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
+            log_weights = log_weights.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
         else:
-            level = torch.where(iterate.success, state.level - step, state.level + step)
-            state.level = level.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
-            middle = state.level[:, None, None]
-            state.log_weights = torch.maximum(torch.minimum(state.log_weights, middle + SPAN), middle - SPAN)
-        state.log_weights = state.log_weights.masked_fill(~problem.valid_mask, -torch.inf)
+            level = torch.where(iterate.success, level - step, level + step)
+            level = level.clamp_(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
+            middle = level[:, None, None]
+            log_weights = torch.maximum(torch.minimum(log_weights, middle + SPAN), middle - SPAN)
+        return level, log_weights.masked_fill(~problem.valid_mask, -torch.inf)
 
 
 def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,3 +191,37 @@ def _shares(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     pixels, own = (log_weights - largest[:, None, None]).exp_(), (-largest).exp_()
     total = own + pixels.sum((1, 2))
     return pixels / total[:, None, None], own / total
+
+
+def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    r"""The published prox: a few proximal gradient steps towards that of norm and box in a diagonal metric.
+
+    With v clipped to the box, h the largest value of the metric, and `prox` the Euclidean one without a box, up to five
+    times
+
+        z <- clip(prox(z - H / h (z - v), weight / h), lower, upper)
+
+    from z = v, as long as the step before changed z by more than 1 % of its l2 norm. That stops far from the minimiser
+    of `segrobust.functional.prox.prox` where H is small beside h. Kept to reproduce published figures.
+
+    Args as of that one.
+
+    Returns:
+        z `(B, ...)`.
+
+    Source: released code of Rony et al., CVPR 2023, after Melchior et al., arXiv 1910.10094.
+    """
+    v = torch.maximum(torch.minimum(v, upper), lower)
+    largest = metric.flatten(1).amax(1)
+    share, weight = metric / per_image(largest, v), weight / largest
+    ones, far = torch.ones_like(v), torch.full_like(v, torch.inf)
+    z, change = v, torch.ones_like(largest)
+    for _ in range(PROX_ITERATIONS):
+        goes_on = change > PROX_CHANGE
+        if not goes_on.any():
+            break
+        nearer, _ = prox(name, torch.addcmul(z, share, z - v, value=-1), ones, weight, -far, far)
+        nearer = torch.where(per_image(goes_on, z), torch.maximum(torch.minimum(nearer, upper), lower), z)
+        change = norm(nearer - z, "l2") / norm(nearer, "l2").clamp_min(1e-30)
+        z = nearer
+    return z

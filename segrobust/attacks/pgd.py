@@ -1,45 +1,18 @@
 """Projected gradient descent, the fixed-budget attack that others are measured by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.ball import PixelLossAttack
+from segrobust.attacks.core.ball import BallAttack
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
-from segrobust.functional.norms import per_image
-from segrobust.functional.steps import steepest_ascent
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectedAscent(PixelLossAttack[None]):
-    """Projected steps of steepest ascent: `delta <- project(delta + step * ascent(gradient))`, without memory.
-
-    Args:
-        eps: radius, image units; None if every call gives its own.
-        norm: `"linf"` (sign of the gradient) or `"l2"` (gradient over its norm).
-        loss: what is climbed, a `PixelLoss`.
-        criterion: what breaks a pixel and how many make a success.
-    """
-
-    def init(self, problem: Problem) -> tuple[Tensor, None]:
-        """See `BallAttack.first`."""
-        return self.first(problem), None
-
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: None) -> Tensor:
-        """One projected step of steepest ascent."""
-        step = per_image(self.step_lengths(problem), gradient)
-        return self.project(problem, iterate.delta + step * steepest_ascent(gradient, self.norm))
-
-    def step_lengths(self, problem: Problem) -> Tensor:
-        """Length of a step of each image, in the units of the norm: `(B,)`."""
-        return self.radius(problem)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PGD(ProjectedAscent):
+class PGD(BallAttack[None]):
     """PGD, fixed-budget, l_inf or l2, untargeted or targeted (Madry et al., ICLR 2018).
 
     `delta <- project(delta + step * ascent(gradient of the summed pixel losses))`, with the sign of the gradient for
@@ -58,6 +31,7 @@ class PGD(ProjectedAscent):
         criterion: what breaks a pixel and how many make a success.
     """
 
+    loss: PixelLoss = field(default_factory=CrossEntropy)
     num_steps: int = 40
     step_size: Length | None = None
     step_ratio: float | None = None
@@ -72,6 +46,10 @@ class PGD(ProjectedAscent):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}; use None for steps of 2.5 eps / num_steps")
+
+    def init(self, problem: Problem) -> tuple[Tensor, None]:
+        """See `BallAttack.first`."""
+        return self.first(problem), None
 
     def step_lengths(self, problem: Problem) -> Tensor:
         """Length of a step of each image: `(B,)`."""

@@ -5,10 +5,9 @@ from typing import ClassVar
 
 import torch
 
-from segrobust.attacks.core.attack import Observer
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.projections import project
 
@@ -52,7 +51,7 @@ class Polished(Wrapper):
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The attack, then the bisection, all broken images together, each over its own radius."""
         inner = self.attack.run(oracle, problem, observer)
-        tracker = Tracker(problem.images, minimal_norm=True)
+        tracker = Tracker(problem.images, minimal_norm=True, observer=observer)
         tracker.merge(torch.arange(problem.batch_size), inner)
         rows = (inner.best.success & (inner.best.norm > 0)).cpu().nonzero()[:, 0]
         if len(rows) == 0:
@@ -68,7 +67,5 @@ class Polished(Wrapper):
             logits = oracle.logits(clipped, differentiable=False)
             iterate = self.iterate(problem, step, rows, clipped, logits)
             tracker.update(iterate)
-            if observer is not None:
-                observer(iterate)
             low, high = low.where(iterate.success, middle), middle.where(iterate.success, high)
         return tracker

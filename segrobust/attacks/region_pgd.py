@@ -12,7 +12,7 @@ region loss. Its prototype loss needs features of an inner layer, and is left ou
 | alpha | `step_size`             | step                                                       |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,12 +20,11 @@ from torch import Tensor
 
 from segrobust.attacks.core.attack import check_step_size
 from segrobust.attacks.core.ball import BallAttack
-from segrobust.attacks.core.losses import CrossEntropy, Pixels
+from segrobust.attacks.core.losses import CrossEntropy, PixelLoss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
-from segrobust.functional.steps import steepest_ascent
 
 
 @dataclass
@@ -55,6 +54,7 @@ class RegionPGD(BallAttack[RegionPGDState]):
     """
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
+    loss: ClassVar[PixelLoss] = CrossEntropy()
 
     num_steps: int = 40
     step_size: Length = 0.01
@@ -70,17 +70,18 @@ class RegionPGD(BallAttack[RegionPGDState]):
         unseen = torch.zeros_like(problem.valid_mask)
         return self.first(problem), RegionPGDState(first=unseen, ever=unseen)
 
-    def objective(self, problem: Problem, iterate: Iterate, state: RegionPGDState) -> Tensor:
-        """Weighted sum of the cross-entropies of the valid pixels; advances the regions."""
-        pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
-        if iterate.step == 0:
-            state.first = pixels.broken
-        state.ever = state.ever | pixels.broken
+    def observe(self, problem: Problem, iterate: Iterate, state: RegionPGDState) -> RegionPGDState:
+        """Adds the broken pixels to the regions."""
+        first = iterate.broken if iterate.step == 0 else state.first
+        return replace(state, first=first, ever=state.ever | iterate.broken)
+
+    def pixel_losses(self, problem: Problem, iterate: Iterate, state: RegionPGDState) -> Tensor:
+        """Weighted cross-entropies."""
         whole, i = 2 * self.num_steps, iterate.step + 1
         weights = torch.where(state.ever, (i - 1) / whole, (whole - i) / whole)
         weights = torch.where(state.first, 1 / whole, weights)
-        return (CrossEntropy()(pixels) * weights * pixels.valid).sum((1, 2))
+        return super().pixel_losses(problem, iterate, state) * weights
 
-    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: RegionPGDState) -> Tensor:
-        """One projected step along the sign of the gradient."""
-        return self.project(problem, iterate.delta + self.step_size * steepest_ascent(gradient, self.norm))
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """`step_size` for every image: `(B,)`."""
+        return torch.full_like(self.radius(problem), self.step_size)

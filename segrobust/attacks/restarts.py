@@ -1,12 +1,11 @@
 """The best of several runs of one attack, from different random starts."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from dataclasses import dataclass
 
-from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.attacks.ensemble import run_in_turn
 
@@ -16,33 +15,27 @@ class Restarts(Wrapper):
     """Several runs of an attack: the first as it is, the others from random starts; the best counts.
 
     Args:
-        attack: one with a random start and its seed, such as `PGD`.
+        attack: one that can start at random, such as `PGD`.
         num_runs: at least 2.
     """
 
     num_runs: int = 4
 
     def __post_init__(self) -> None:
-        missing = {"random_start", "seed"} - {f.name for f in fields(cast(Any, self.attack))}
-        if missing:
+        if self.attack.start_seed is None:
             raise ValueError(
-                f"restarts need an attack that can start at random, such as PGD; {type(self.attack).__name__} "
-                f"has no {' and '.join(sorted(missing))}"
+                "restarts need an attack that can start at random, such as PGD or APGD with their random_start and "
+                f"seed; {type(self.attack).__name__} cannot"
             )
         if self.num_runs < 2:
             raise ValueError(f"num_runs must be at least 2, got {self.num_runs}; one run is the attack itself")
 
     @property
-    def minimal_norm(self) -> bool:
-        """The kind of the attack inside."""
-        return self.attack.minimal_norm
-
-    @property
     def runs(self) -> tuple[Attack, ...]:
         """The attack of each run."""
-        inside = cast(Any, self.attack)
-        others = (replace(inside, random_start=True, seed=inside.seed + i) for i in range(1, self.num_runs))
-        return (self.attack, *others)
+        seed = self.attack.start_seed
+        assert seed is not None, "checked at construction"
+        return (self.attack, *(self.attack.with_start_seed(seed + i) for i in range(1, self.num_runs)))
 
     @property
     def max_passes(self) -> tuple[float, float]:

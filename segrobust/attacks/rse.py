@@ -50,11 +50,6 @@ class RSE(Ensemble):
         check_attack_fields((self.norm,), self.norm, self.eps, num_steps=1)
 
     @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
-
-    @property
     def members(self) -> Mapping[str, Attack]:
         """`padam_*`, `apgd_*`, and the minimal-norm attacks by name."""
         padam: dict[str, PixelLoss] = {"ce": CrossEntropy(), "cosine": LogitCosine()}

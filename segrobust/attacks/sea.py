@@ -5,7 +5,7 @@ Models", ECCV 2024 (arXiv 2306.12941v2), sections 3 and 4.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from segrobust.attacks.apgd import APGD
@@ -54,9 +54,13 @@ class SEA(Ensemble):
             raise ValueError(f"num_steps must be at least 4, one for each stage of the radius, got {self.num_steps}")
 
     @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
+    def step_budget(self) -> int:
+        """The field `num_steps`."""
+        return self.num_steps
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same ensemble with another `num_steps`."""
+        return replace(self, num_steps=steps)
 
     @property
     def members(self) -> Mapping[str, Attack]:

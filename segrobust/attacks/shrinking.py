@@ -4,17 +4,17 @@ Source: F. Croce, N. Singh, M. Hein, "Towards Reliable Evaluation and Fast Train
 Models", ECCV 2024 (arXiv 2306.12941), section 3 ("red-eps").
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 
 from segrobust.attacks.apgd import APGD
-from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.projections import project
 
@@ -42,7 +42,7 @@ class ShrinkingRadius(Wrapper):
 
     def __post_init__(self) -> None:
         name = type(self.attack).__name__
-        if self.attack.minimal_norm or "num_steps" not in {f.name for f in fields(cast(Any, self.attack))}:
+        if self.attack.minimal_norm or self.attack.step_budget is None:
             raise ValueError(f"stages need a fixed-budget attack with num_steps, such as APGD(); got {name}")
         if len(self.factors) != len(self.shares) or not self.factors:
             raise ValueError(f"give as many shares as factors, got {self.shares} and {self.factors}")
@@ -56,7 +56,8 @@ class ShrinkingRadius(Wrapper):
     @property
     def stage_steps(self) -> tuple[int, ...]:
         """Steps of each stage; those that rounding leaves over go to the last."""
-        total = cast(Any, self.attack).num_steps
+        total = self.attack.step_budget
+        assert total is not None, "checked at construction"
         early = [int(share * total + 1e-9) for share in self.shares[:-1]]
         return (*early, total - sum(early))
 
@@ -73,10 +74,10 @@ class ShrinkingRadius(Wrapper):
         start = problem.start
         for factor, num_steps in zip(self.factors, self.stage_steps, strict=True):
             radii = eps * factor
-            stage = replace(cast(Any, self.attack), num_steps=num_steps)
+            stage = self.attack.with_step_budget(num_steps)
             if start is not None:
                 start = project(start, radii, self.norm, problem.lower, problem.upper)
-            inner: Tracker = stage.run(oracle, replace(problem, eps=radii, start=start), observer)
+            inner = stage.run(oracle, replace(problem, eps=radii, start=start), observer)
             start = inner.best.delta
             if factor > 1:
                 tracker.num_judged += inner.num_judged

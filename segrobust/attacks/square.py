@@ -23,14 +23,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import NAN_MESSAGE, Attack, Observer, check_attack_fields
+from segrobust.attacks.core.attack import Attack, check_attack_fields
 from segrobust.attacks.core.criteria import Criterion, Untargeted
-from segrobust.attacks.core.loop import select_rows
+from segrobust.attacks.core.loop import run_loop
 from segrobust.attacks.core.losses import Margin, PixelLoss, Pixels, check_loss
 from segrobust.attacks.core.oracle import GradientOracle
-from segrobust.attacks.core.problem import Problem, check_classes
+from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.random_start import image_generators
-from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 from segrobust.functional.lengths import Length
 from segrobust.functional.norms import NormName
 from segrobust.functional.projections import project
@@ -40,6 +40,13 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 Search = Generator[Tensor, Tensor, None]
 """The search on one image: yields perturbations `(C, H, W)`, and is sent the loss of every pixel at each: `(H, W)`."""
+
+
+@dataclass
+class SquareState:
+    """What Square carries from query to query."""
+
+    searches: list[Search]  # one for each image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +102,6 @@ class Square(Attack):
             )
 
     @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
-
-    @property
     def max_passes(self) -> tuple[float, float]:
         """The queries, no backwards."""
         return self._limit, 0
@@ -111,43 +113,24 @@ class Square(Attack):
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The searches of all images side by side: each query takes one perturbation from each."""
-        tracker = Tracker(problem.images, self.minimal_norm)
-        rows = problem.num_valid.cpu().nonzero()[:, 0]  # an image without a valid pixel cannot be attacked
-        if len(rows) == 0:
-            return tracker
-        oracle, problem = oracle.select(rows), problem.select(rows)
-        searches = self._searches(problem)
-        asked = [next(search) for search in searches]
-        for query in range(self._limit):
-            delta = torch.stack(asked)
-            logits = oracle.logits(delta, differentiable=False)
-            if query == 0:
-                check_classes(problem, logits.shape[1])
-            if logits.sum().isnan():
-                raise FloatingPointError(NAN_MESSAGE)
-            iterate = self.iterate(problem, query, rows, delta, logits)
-            tracker.update(iterate)
-            if observer is not None:
-                observer(iterate)
-            if query == self._limit - 1:
-                break
-            done = iterate.num_broken == problem.num_valid
-            if problem.stop_on_success:
-                done = done | iterate.success
-            unfinished = (~done).cpu().nonzero()[:, 0]
-            if len(unfinished) == 0:
-                break
-            if len(unfinished) < len(rows):
-                rows, oracle, problem = rows[unfinished], oracle.select(unfinished), problem.select(unfinished)
-                iterate, searches = select_rows(iterate, unfinished), [searches[i] for i in unfinished.tolist()]
-            losses = self._losses(problem, iterate)
-            asked = [search.send(loss) for search, loss in zip(searches, losses, strict=True)]
-        return tracker
+        return run_loop(self, oracle, problem, observer, num_steps=self._limit - 1, differentiable=False)
 
-    def _losses(self, problem: Problem, iterate: Iterate) -> Tensor:
-        """Loss of every pixel, 0 where void: `(B, H, W)`."""
+    def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, SquareState]:
+        """What the searches ask first."""
+        searches = self._searches(problem)
+        return torch.stack([next(search) for search in searches]), SquareState(searches)
+
+    def done(self, problem: Problem, iterate: Iterate, state: SquareState) -> Tensor:
+        """Nothing is left to win once all valid pixels are broken."""
+        return iterate.num_broken == problem.num_valid
+
+    def step(
+        self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: SquareState
+    ) -> tuple[Tensor, SquareState]:
+        """Tells each search the loss of its pixels, 0 of void ones, and takes what it asks next."""
         pixels = Pixels.of(problem, iterate, self.criterion, self._limit)
-        return self.loss(pixels).masked_fill(~problem.valid_mask, 0)
+        losses = self.loss(pixels).masked_fill(~problem.valid_mask, 0)
+        return torch.stack([search.send(loss) for search, loss in zip(state.searches, losses, strict=True)]), state
 
     def _searches(self, problem: Problem) -> list[Search]:
         """One search for each image, which knows nothing of the others."""

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from segrobust.attacks.calibrated_alma_prox import CalibratedAlmaProx
-from segrobust.attacks.core.attack import Attack, Observer
+from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem
-from segrobust.attacks.core.tracker import Tracker
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.attacks.ensemble import renumbered
 from segrobust.attacks.lagrangian_fmn import LagrangianFMN

@@ -1,7 +1,5 @@
 """One LightningDataModule for every data set."""
 
-from __future__ import annotations
-
 import functools
 import os
 
@@ -21,18 +19,18 @@ class SegmentationDataModule(LightningDataModule):
     configuration and in `SegmentationDataset.fingerprint`.
 
     Args:
-        val: Evaluated while training, and by `validate`.
-        train: What `fit` learns from; None where nothing is trained.
-        test: What `test` reads.
-        batch_size: Training samples per step and process.
-        eval_batch_size: Validation and test samples per step and process.
-        num_workers: Loading processes per loader; 0 loads in the main process.
-        drop_last: Leave out the last training batch where it is not full.
-        pad: Training images of different sizes share a batch, padded with void. Validation and test images are never
+        val: evaluated while training, and by `validate`.
+        train: what `fit` learns from; None where nothing is trained.
+        test: what `test` reads.
+        batch_size: training samples per step and process.
+        eval_batch_size: validation and test samples per step and process.
+        num_workers: loading processes per loader; 0 loads in the main process.
+        drop_last: leave out the last training batch where it is not full.
+        pad: training images of different sizes share a batch, padded with void. Validation and test images are never
             padded: give them one size, or `eval_batch_size: 1`.
 
     Raises:
-        ValueError: Label spaces differ, a batch size below 1, a negative `num_workers`, `drop_last` with fewer training
+        ValueError: label spaces differ, a batch size below 1, a negative `num_workers`, `drop_last` with fewer training
             samples than one batch, or `pad` without training data.
     """
 
@@ -84,7 +82,7 @@ class SegmentationDataModule(LightningDataModule):
         """Shuffled batches, by the seed of `lightning.seed_everything`; see `segrobust.data.training_order`.
 
         Raises:
-            ValueError: There is no training data set.
+            ValueError: there is no training data set.
         """
         if self.train is None:
             raise ValueError("this data module has no training data; pass train=..., a data set")
@@ -108,7 +106,7 @@ class SegmentationDataModule(LightningDataModule):
         """Test samples in order, none left out.
 
         Raises:
-            ValueError: There is no test data set.
+            ValueError: there is no test data set.
         """
         if self.test is None:
             raise ValueError("this data module has no test data; pass test=..., or run `validate`")

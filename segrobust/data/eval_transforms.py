@@ -1,7 +1,5 @@
 """Fixed changes of image and mask together, for evaluation: what papers measure their networks on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +19,13 @@ class EvalTransform(JointTransform):
     torchvision's `Resize` and `CenterCrop` round them.
 
     Attributes:
-        shorter_side: Height or width, whichever is smaller, of the resized image; the aspect ratio stays. Nothing is
+        shorter_side: height or width, whichever is smaller, of the resized image; the aspect ratio stays. Nothing is
             resized when None.
         crop: `(H, W)` of the centre that is kept. A smaller image is padded: grey pixels, labelled void. Everything is
             kept when None.
 
     Raises:
-        ValueError: Neither of the two, or a size below 1.
+        ValueError: neither of the two, or a size below 1.
     """
 
     shorter_side: int | None = None
@@ -41,7 +39,7 @@ class EvalTransform(JointTransform):
         check_size(self.crop)
 
     def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
-        """Transform one sample, `(H, W, 3), (H, W) -> (H', W', 3), (H', W')`, uint8."""
+        """Transforms one sample, `(H, W, 3), (H, W) -> (H', W', 3), (H', W')`, uint8."""
         if self.shorter_side is not None:
             height, width = mask.shape
             short, long = sorted((height, width))

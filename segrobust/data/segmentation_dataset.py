@@ -1,7 +1,5 @@
 """What every data set of the toolkit gives: samples as dicts, a label space, stable names, a fingerprint."""
 
-from __future__ import annotations
-
 import abc
 import hashlib
 import json
@@ -47,12 +45,12 @@ class JointTransform(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
-        """Transform one sample.
+        """Transforms one sample.
 
         Args:
             image: RGB, `(H, W, 3)`.
-            mask: Labels, `(H, W)`.
-            ignore_index: Label of pixels that the transform makes up, such as padding.
+            mask: labels, `(H, W)`.
+            ignore_index: label of pixels that the transform makes up, such as padding.
 
         Returns:
             `(H', W', 3)` and `(H', W')`, uint8.
@@ -63,12 +61,12 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
     """Images with label masks; a subclass says what it holds and implements `load`.
 
     Args:
-        label_space: Meaning of the mask values; its `ignore_index` must fit a byte.
-        names: One human name per sample, unique, the same on every machine.
-        transform: Applied to every sample that is read; nothing when None.
+        label_space: meaning of the mask values; its `ignore_index` must fit a byte.
+        names: one human name per sample, unique, the same on every machine.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: No sample, a name twice, or an `ignore_index` outside 0..255.
+        ValueError: no sample, a name twice, or an `ignore_index` outside 0..255.
     """
 
     def __init__(self, *, label_space: LabelSpace, names: tuple[str, ...], transform: JointTransform | None) -> None:
@@ -84,10 +82,10 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
 
     @abc.abstractmethod
     def load(self, index: int) -> tuple[Pixels, Pixels]:
-        """Read one sample before the transform.
+        """Reads one sample before the transform.
 
         Args:
-            index: Position, 0 <= index < len(self).
+            index: position, 0 <= index < len(self).
 
         Returns:
             RGB image `(H, W, 3)` and labels `(H, W)`, void as `label_space.ignore_index`.
@@ -95,7 +93,7 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """One line for people, such as "CamVid val, 101 images, 11 classes"."""
+        """A one-line description, such as "CamVid val, 101 images, 11 classes"."""
 
     @abc.abstractmethod
     def content(self) -> dict[str, object]:
@@ -138,10 +136,10 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack samples of one size into a batch.
+    """Stacks samples of one size into a batch.
 
     Raises:
-        ValueError: The images differ in size.
+        ValueError: the images differ in size.
     """
     sizes = sorted({(sample["image"].shape[-2], sample["image"].shape[-1]) for sample in samples})
     if len(sizes) > 1:
@@ -155,13 +153,13 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def pad_collate(samples: list[Sample], *, ignore_index: int) -> Batch:
-    """Stack samples of any size into a batch as high as the highest and as wide as the widest.
+    """Stacks samples of any size into a batch as high as the highest and as wide as the widest.
 
     Images are padded below and on the right: grey pixels, labelled void, and False in `perturbable_mask`.
 
     Args:
-        samples: At least one.
-        ignore_index: Label of void.
+        samples: at least one.
+        ignore_index: label of void.
     """
     height = max(sample["mask"].shape[0] for sample in samples)
     width = max(sample["mask"].shape[1] for sample in samples)

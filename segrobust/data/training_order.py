@@ -4,8 +4,6 @@ A training that was interrupted, in the middle of an epoch too, goes on with the
 the number of loading processes or of devices does not change what is done to a sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +15,7 @@ from segrobust.data.segmentation_dataset import Sample, SegmentationDataset
 
 
 class EpochShuffle(Sampler[int]):
-    """All positions in an order that depends on seed and epoch alone; Lightning tells the epoch by `set_epoch`.
+    """All positions in an order that depends on seed and epoch alone; Lightning gives the epoch by `set_epoch`.
 
     It is the order of torch's `DistributedSampler`, so that N processes with batches of B see together what one process
     with batches of N B sees.
@@ -92,7 +90,7 @@ class SeededSamples(Dataset[Sample]):
 
 
 class ResumableLoader(DataLoader[Sample]):
-    """A loader that tells how many batches it has given in this epoch, and can start behind them."""
+    """A loader that knows how many batches it has given in this epoch, and can start behind them."""
 
     _given = 0
 

@@ -1,7 +1,5 @@
 """Random changes of image and mask together, for training."""
 
-from __future__ import annotations
-
 import functools
 import os
 import random
@@ -27,13 +25,13 @@ class TrainTransform(JointTransform):
 
     Attributes:
         size: `(H, W)` of the result. A smaller scaled image is padded: grey pixels, labelled void.
-        scale: Lowest and highest zoom, before the crop; drawn uniformly.
-        flip: Probability of mirroring left and right.
-        color_jitter: Strength of brightness, contrast and saturation changes; factors are drawn from
+        scale: lowest and highest zoom, before the crop; drawn uniformly.
+        flip: probability of mirroring left and right.
+        color_jitter: strength of brightness, contrast and saturation changes; factors are drawn from
             [1 - c, 1 + c], hue turns by up to c / 4 of the circle. 0 turns them off.
 
     Raises:
-        ValueError: A size below 1, a scale that is not 0 < low <= high, a probability outside [0, 1], or a jitter
+        ValueError: a size below 1, a scale that is not 0 < low <= high, a probability outside [0, 1], or a jitter
             outside [0, 1].
     """
 
@@ -52,7 +50,7 @@ class TrainTransform(JointTransform):
                 raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}")
 
     def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
-        """Draw one variant of a sample: `(H, W, 3), (H, W) -> (*size, 3), size`, uint8."""
+        """Draws one variant of a sample: `(H, W, 3), (H, W) -> (*size, 3), size`, uint8."""
         pipeline = _pipeline(self, ignore_index)
         seed = int(torch.randint(2**62, ()))
         # One stream shared by all steps. `set_random_seed` would start every step at the same seed, so that the flip

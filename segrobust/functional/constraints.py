@@ -20,6 +20,12 @@ def discard_hardest(constraints: Tensor, valid_mask: Tensor, num_discarded: Tens
         `(B, H, W)` bool.
 
     Source: Rony et al., CVPR 2023 (constraint masking).
+
+    Example:
+        >>> constraints = torch.tensor([[[0.1, 0.4, 0.2, 0.3]]])
+        >>> valid_mask = torch.ones(1, 1, 4, dtype=torch.bool)
+        >>> discard_hardest(constraints, valid_mask, torch.tensor([2]), max_discarded=2)
+        tensor([[[ True, False,  True,  True]]])
     """
     if max_discarded == 0:
         return valid_mask

@@ -9,6 +9,9 @@ from jsonargparse.typing import register_type
 def read_length(written: object) -> float:
     """A number, or a fraction such as `"8/255"`: the float of Python's `8 / 255`.
 
+    >>> read_length("8/255") == 8 / 255
+    True
+
     Raises:
         ValueError: anything else, a fraction of 0, or what is not finite; the message names it.
     """

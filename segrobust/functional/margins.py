@@ -23,6 +23,11 @@ def top_classes(logits: Tensor, k: int) -> Tensor:
 
     Returns:
         `(B, k, H, W)` int64.
+
+    Example:
+        >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
+        >>> top_classes(logits, 3).flatten()
+        tensor([0, 2, 3])
     """
     return _top(logits, k, k)[1]
 
@@ -82,6 +87,12 @@ def competitor(top: Tensor, reference: Tensor) -> Tensor:
 
     Returns:
         `(B, H, W)` int64.
+
+    Example:
+        >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> competitor(top_classes(logits, 2), label)
+        tensor([[[2]]])
     """
     return torch.where(top[:, 0] == reference, top[:, 1], top[:, 0])
 
@@ -97,6 +108,12 @@ def margin(logits: Tensor, reference: Tensor) -> Tensor:
 
     Returns:
         `(B, H, W)`, in logits.
+
+    Example:
+        >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> margin(logits, label), margin(logits, label + 1)
+        (tensor([[[1.]]]), tensor([[[-2.]]]))
     """
     require_classes("margin", logits.shape[1], targeted=False)
     if not logits.requires_grad:  # which class competes need not be known
@@ -119,6 +136,14 @@ def smooth_margin(logits: Tensor, reference: Tensor, temperature: Tensor) -> Ten
 
     Returns:
         `(B, H, W)`, in logits.
+
+    Example:
+        >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> smooth_margin(logits, label, torch.tensor([1.0]))
+        tensor([[[0.1380]]])
+        >>> smooth_margin(logits, label, torch.tensor([0.1]))  # near the margin, 1
+        tensor([[[0.9307]]])
     """
     require_classes("margin", logits.shape[1], targeted=False)
     t = temperature[:, None, None]
@@ -128,12 +153,23 @@ def smooth_margin(logits: Tensor, reference: Tensor, temperature: Tensor) -> Ten
 
 
 def must_win(sign: Sign) -> bool:
-    """Whether the reference class must win somewhere, as far as is known without asking the device."""
+    """Whether the reference class must win somewhere, as far as is known without asking the device.
+
+    Example:
+        >>> must_win(1), must_win(-1)  # untargeted, targeted
+        (False, True)
+    """
     return isinstance(sign, Tensor) or sign < 0
 
 
 def select_by_sign(sign: Sign, losing: Tensor, winning: Tensor) -> Tensor:
-    """The first where the reference class must lose, the second where it must win: `(B, H, W)`."""
+    """The first where the reference class must lose, the second where it must win: `(B, H, W)`.
+
+    Example:
+        >>> sign = torch.tensor([1, -1])
+        >>> select_by_sign(sign, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+        tensor([1., 4.])
+    """
     if isinstance(sign, Tensor):
         return torch.where(sign > 0, losing, winning)
     return losing if sign > 0 else winning
@@ -175,6 +211,14 @@ def dlr(
         ValueError: fewer than 3 (untargeted) or 4 (targeted) classes; names `"margin"` as the alternative.
 
     Source: Croce & Hein, ICML 2020, section 4.1 (classification, with the opposite sign); Rony et al., CVPR 2023.
+
+    Example:
+        >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> dlr(logits, label), dlr(10 * logits, label)
+        (tensor([[[1.]]]), tensor([[[1.]]]))
+        >>> dlr(logits, label + 1, sign=-1)  # towards class 1
+        tensor([[[1.3333]]])
     """
     require_classes("dlr", logits.shape[1], targeted=must_win(sign))
     k = 4 if must_win(sign) else 3
@@ -198,12 +242,19 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
 
     Raises:
         ValueError: naming the margin, the number of classes it needs, and the alternative.
+
+    Example:
+        >>> require_classes("margin", 2, targeted=False)
+        >>> require_classes("dlr", 2, targeted=False)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: the untargeted 'dlr' needs at least 3 classes, the network has 2; ...
     """
     needed = MIN_CLASSES[name][targeted]
     if num_classes < needed:
         kind = "targeted" if targeted else "untargeted"
-        mend = "; use the margin, loss=Margin(), which needs 2" if name != "margin" else ""
-        raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{mend}")
+        fix = "; use the margin, loss=Margin(), which needs 2" if name != "margin" else ""
+        raise ValueError(f"the {kind} {name!r} needs at least {needed} classes, the network has {num_classes}{fix}")
 
 
 def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:
@@ -215,6 +266,12 @@ def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:
         margins: `(B, H, W)`.
         valid_mask: `(B, H, W)` bool.
         logits: `(B, K, H, W)` that the margins are of.
+
+    Example:
+        >>> margins = torch.tensor([[[2.0, -4.0, 9.0]]])
+        >>> valid_mask = torch.tensor([[[True, True, False]]])
+        >>> margin_scale(margins, valid_mask, torch.zeros(1, 2, 1, 3))
+        tensor([3.])
     """
     mean = (margins.abs() * valid_mask).sum((1, 2)) / valid_mask.sum((1, 2)).clamp_min(1)
     return mean.clamp_min(1e-6 * logits.flatten(1).abs().mean(1) + 1e-30)

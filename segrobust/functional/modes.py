@@ -11,7 +11,16 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Puts all sub-modules of a network into evaluation mode, and gives each its own mode back."""
+    """Puts all sub-modules of a network into evaluation mode, and gives each its own mode back.
+
+    Example:
+        >>> network = torch.nn.Dropout()
+        >>> with evaluation_mode(network):
+        ...     network.training
+        False
+        >>> network.training
+        True
+    """
     modes = [(module, module.training) for module in network.modules()]
     try:
         for module, _ in modes:
@@ -35,6 +44,14 @@ def attackable(network: nn.Module) -> Iterator[None]:
 
     Args:
         network: the module whose input is attacked.
+
+    Example:
+        >>> network = torch.nn.Conv2d(3, 5, 1)
+        >>> with torch.no_grad(), attackable(network):
+        ...     network.weight.requires_grad, torch.is_grad_enabled()
+        (False, True)
+        >>> network.weight.requires_grad
+        True
     """
     compiled = any(_is_compiled(module) for module in network.modules())
     flags = [] if compiled else [(parameter, parameter.requires_grad) for parameter in network.parameters()]
@@ -70,6 +87,11 @@ def full_precision_products() -> Iterator[None]:
     """Turns TF32 and bfloat16 shortcuts of float32 matrix products and convolutions off, and restores the settings.
 
     TF32 rounds inputs to about 0.1/255 of an image's range, more than a step of a minimal-norm attack.
+
+    Example:
+        >>> with full_precision_products():
+        ...     torch.backends.cuda.matmul.fp32_precision
+        'ieee'
     """
     cudnn: Any = torch.backends.cudnn  # their type stubs lack the settings per operator
     mkldnn: Any = torch.backends.mkldnn

@@ -22,6 +22,11 @@ def penalty(y: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
 
     Source: Rony, Pesquet & Ben Ayed, CVPR 2023 (their function P with the penalty parameter of the negative branch
     kept at 1 or above).
+
+    Example:
+        >>> y, one = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(1.0)
+        >>> penalty(y, rho=2 * one, mu=one)
+        tensor([-0.3333,  0.0000,  3.6667])
     """
     positive = y.clamp_min(0)
     negative = y.clamp_max(0)
@@ -41,6 +46,13 @@ def penalty_derivative(y: Tensor, rho: Tensor, mu: Tensor, which: Derivative = "
         rho: penalty parameters, > 0.
         mu: multipliers, > 0.
         which: `"exact"` or `"published"`.
+
+    Example:
+        >>> y, one = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(1.0)
+        >>> penalty_derivative(y, rho=2 * one, mu=one)
+        tensor([0.1111, 1.0000, 7.0000])
+        >>> penalty_derivative(y, rho=2 * one, mu=one, which="published")
+        tensor([0.1111, 0.0000, 7.0000])
     """
     # Without a selection by sign, which is not vectorised on CPU: each term vanishes on the other branch.
     positive = y.clamp_min(0)

@@ -11,7 +11,14 @@ from torch import Tensor
 
 
 def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
-    """`-log p_r` with p the softmax: `(B, K, H, W), (B, H, W) -> (B, H, W)`."""
+    """`-log p_r` with p the softmax: `(B, K, H, W), (B, H, W) -> (B, H, W)`.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 1, 1)  # two classes of equal probability
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> cross_entropy(logits, label)
+        tensor([[[0.6931]]])
+    """
     return F.cross_entropy(logits, reference, reduction="none")
 
 
@@ -23,6 +30,12 @@ def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
     definition, this form has no logarithm of a probability that has underflowed to 0.
 
     Source: Croce, Singh and Hein, ECCV 2024 (SEA), section 3; closed form derived here.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 1, 1)  # two classes of equal probability
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> jensen_shannon(logits, label)
+        tensor([[[0.2158]]])
     """
     log_p = -cross_entropy(logits, reference)
     p = log_p.exp()
@@ -41,6 +54,12 @@ def tsallis(logits: Tensor, reference: Tensor, q: float) -> Tensor:
         q: at most 1.
 
     Source: TsallisPGD (arXiv 2605.03405).
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 1, 1)  # two classes of equal probability
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> tsallis(logits, label, q=0.5), tsallis(logits, label, q=1.0)  # the second is the cross-entropy
+        (tensor([[[0.5858]]]), tensor([[[0.6931]]]))
     """
     loss = cross_entropy(logits, reference)
     return loss if q == 1 else -torch.expm1((q - 1) * loss) / (1 - q)
@@ -55,6 +74,12 @@ def cosine_to_reference(scores: Tensor, reference: Tensor) -> Tensor:
 
     Returns:
         `(B, H, W)` in [-1, 1]; 0 where all scores are 0.
+
+    Example:
+        >>> scores = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> cosine_to_reference(scores, label)
+        tensor([[[0.6000]]])
     """
     own = scores.gather(1, reference[:, None])[:, 0]
     length = scores.square().sum(1).clamp_min(1e-30).sqrt()  # on CPU faster than a norm along a strided dimension
@@ -67,5 +92,10 @@ def kl_divergence(log_p: Tensor, logits: Tensor) -> Tensor:
     Args:
         log_p: logarithms of the probabilities p.
         logits: z.
+
+    Example:
+        >>> logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+        >>> kl_divergence(logits.log_softmax(1), logits), kl_divergence(logits.log_softmax(1), -logits)
+        (tensor([[[0.]]]), tensor([[[0.4621]]]))
     """
     return F.kl_div(logits.log_softmax(1), log_p, reduction="none", log_target=True).sum(1)

@@ -19,6 +19,15 @@ def project_ball(delta: Tensor, eps: Tensor, name: NormName) -> Tensor:
 
     Raises:
         ValueError: another name.
+
+    Example:
+        >>> delta = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
+        >>> project_ball(delta, torch.tensor([0.2, 0.2]), "linf")
+        tensor([[ 0.2000, -0.2000],
+                [ 0.0000,  0.1000]])
+        >>> project_ball(delta, torch.tensor([0.25, 0.25]), "l2")
+        tensor([[ 0.1500, -0.2000],
+                [ 0.0000,  0.1000]])
     """
     radius = per_image(eps, delta)
     if name == "linf":
@@ -67,5 +76,12 @@ def project(delta: Tensor, eps: Tensor, name: NormName, lower: Tensor, upper: Te
         name: norm of the ball.
         lower: lower bounds of delta, `<= 0`, same shape.
         upper: upper bounds of delta, `>= 0`, same shape.
+
+    Example:
+        >>> delta = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
+        >>> lower, upper = torch.full_like(delta, -0.1), torch.ones_like(delta)  # what keeps pixels in [0, 1]
+        >>> project(delta, torch.tensor([0.2, 0.2]), "linf", lower, upper)
+        tensor([[ 0.2000, -0.1000],
+                [ 0.0000,  0.1000]])
     """
     return project_ball(delta, eps, name).clamp(lower, upper)

@@ -37,6 +37,12 @@ def prox(
 
     Raises:
         ValueError: another name.
+
+    Example:
+        >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
+        >>> z, _ = prox("linf", v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
+        >>> z
+        tensor([[2., 1.]])
     """
     if name == "linf":
         return prox_linf(v, metric, weight, lower, upper, guess)
@@ -52,6 +58,10 @@ def norm_of_ones(num_values: int, name: NormName) -> float:
 
     Raises:
         KeyError: another name.
+
+    Example:
+        >>> norm_of_ones(16, "linf"), norm_of_ones(16, "l2"), norm_of_ones(16, "l1")
+        (1.0, 4.0, 16.0)
     """
     exponents: dict[NormName, float] = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
     return float(num_values ** exponents[name])

@@ -37,6 +37,11 @@ def prox_l2(
 
     Returns:
         z `(B, ...)`, and the lengths tau `(B,)` float64, 0 where z is.
+
+    Example:
+        >>> v, ones = torch.tensor([[3.0, 4.0]]), torch.ones(1, 2)
+        >>> prox_l2(v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)  # the length falls from 5 to 4
+        (tensor([[2.4000, 3.2000]]), tensor([4.], dtype=torch.float64))
     """
     boxed = torch.maximum(torch.minimum(v, upper), lower)
     reach, pull = boxed.abs().flatten(1), (metric * v).abs_().flatten(1)
@@ -65,6 +70,11 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
 
     Returns:
         `(B,)` float64.
+
+    Example:
+        >>> v, ones = torch.tensor([[3.0, 4.0]]), torch.ones(1, 2)
+        >>> length_l2(v, v, ones, torch.tensor([1.0]))
+        tensor([4.], dtype=torch.float64)
     """
     if pull.device.type == "cpu" and len(pull) > 1:  # each image takes its own number of passes
         one = [

@@ -34,6 +34,11 @@ def prox_linf(
         z `(B, ...)`, and the thresholds t `(B,)`: `||z||_inf <= t`.
 
     Source: problem from Rony, Pesquet & Ben Ayed, CVPR 2023, section 4, solved there by a ternary search.
+
+    Example:
+        >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
+        >>> prox_linf(v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
+        (tensor([[2., 1.]]), tensor([2.], dtype=torch.float64))
     """
     boxed = v.clamp(lower, upper)
     t = threshold_linf(v.abs().flatten(1), boxed.abs().flatten(1), metric.flatten(1), weight, guess)
@@ -65,6 +70,11 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
 
     Returns:
         `(B,)` float64, in `[0, max p]`.
+
+    Example:
+        >>> a, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
+        >>> threshold_linf(a, a, ones, torch.tensor([1.0]))
+        tensor([2.], dtype=torch.float64)
     """
     on_cpu = p.device.type == "cpu"
     if on_cpu and len(p) > 1 and p.shape[1] > LARGE:
@@ -74,7 +84,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         ]
         return torch.cat(one)
     shrinks = on_cpu and p.shape[1] > LARGE  # by the image's own size, so that its batch has no influence
-    weight = weight.double().cpu()
+    weight = weight.double().cpu()  # every decision below is made on the CPU, in float64
     weighted = metric * a
     low = torch.full_like(weight, -1.0)  # no point left of the root is known yet
     high = p.amax(1).double().cpu()
@@ -83,14 +93,16 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     t = torch.zeros_like(high) if guess is None else torch.minimum(guess.double().cpu(), high)
     tried_jump = torch.zeros_like(high, dtype=torch.bool)
     for step in range(MAX_PASSES):
+        # The one pass over the values: d(t), its slope just right of t, and the root of that line.
         active, slope, total = _right_of(t, p, metric, weighted)
         derivative = weight - total + t * slope
-        newton = (total - weight) / slope
+        newton = (total - weight) / slope  # inf or nan right of the largest p, where the slope is 0: never `usable`
         left = derivative < 0
         next_value = _smallest(p, active) if left.any() else following
         last_value = _largest(p, active) if not left.all() else low
         low, following = torch.where(left, t, low), torch.where(left, next_value, following)
         high = torch.where(left, high, t)
+        # Within one linear piece the line is d itself, so that its root is the root of d.
         exact = torch.where(left, newton <= following, (newton >= last_value) & (newton <= t))
         found = torch.where(exact, newton, torch.nan)
         across = found.isnan() & (following >= high) & (low >= 0)  # sign change across a value of p
@@ -98,11 +110,12 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         root = torch.where(root.isnan(), found, root)
         if not root.isnan().any():
             break
+        # Values p_j <= t, t left of the root, are below every t still to come: they take no part in d any more.
         if shrinks and left and active.sum() * SHRINK < p.shape[1]:
             right = active[0].nonzero()[:, 0]
             p, a, metric, weighted = p[:, right], a[:, right], metric[:, right], weighted[:, right]
         usable = (newton > low) & (newton < high)
-        if step >= PATIENCE and step % 2:
+        if step >= PATIENCE and step % 2:  # many jumps of like size: halving bounds the number of passes
             newton, usable = (low.clamp_min(0) + high) / 2, torch.ones_like(usable)
         jump = _largest_jump(p, a, metric, low, high) if not usable.all() else high
         before_jump = tried_jump & ~left  # the jump is right of the root or the root itself: look just left of it

@@ -21,6 +21,11 @@ def hyperbolic_decay(initial: float, final_ratio: float, step: int, start: Tenso
         `(B,)` step sizes.
 
     Source: Rony et al., CVPR 2023.
+
+    Example:
+        >>> start = torch.tensor([0])
+        >>> [hyperbolic_decay(1.0, 0.1, step, start, end=9).item() for step in (0, 1, 3)]
+        [1.0, 0.5, 0.25]
     """
     progress = (step - start).clamp_min(0) / (end - start).clamp_min(1)
     return initial / (1 + (1 / final_ratio - 1) * progress)
@@ -34,5 +39,9 @@ def cosine_decay(first: float, last: float, step: int, end: int) -> float:
         last: at step `end`.
         step: the current step.
         end: step at which the last value is reached, at least 1.
+
+    Example:
+        >>> [cosine_decay(1.0, 0.0, step, end=4) for step in (0, 2, 4)]
+        [1.0, 0.5, 0.0]
     """
     return last + (first - last) * ((1 + math.cos(math.pi * step / end)) / 2)

@@ -12,6 +12,11 @@ def steepest_ascent(gradient: Tensor, name: NormName) -> Tensor:
 
     Raises:
         ValueError: for l1.
+
+    Example:
+        >>> gradient = torch.tensor([[3.0, -4.0]])
+        >>> steepest_ascent(gradient, "linf"), steepest_ascent(gradient, "l2")
+        (tensor([[ 1., -1.]]), tensor([[ 0.6000, -0.8000]]))
     """
     if name == "linf":
         return gradient.sign()

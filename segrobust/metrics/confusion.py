@@ -8,14 +8,15 @@ it an IoU of 0 as well would punish one pixel twice, and one stray pixel would m
 Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. They are never mixed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+_NO_ID = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,13 @@ class ConfusionCounts:
     """True positives, false positives and false negatives of every class, in valid pixels.
 
     Args:
-        tp: (B, K) int64, pixels of the class that are predicted as such; or (K,) for a whole set.
-        fp: (B, K) int64, pixels of other classes that are predicted as this one.
-        fn: (B, K) int64, pixels of the class that are predicted as another one.
+        tp: `(B, K)` int64, pixels of the class that are predicted as such; or `(K,)` for a whole set.
+        fp: `(B, K)` int64, pixels of other classes that are predicted as this one.
+        fn: `(B, K)` int64, pixels of the class that are predicted as another one.
 
     Raises:
-        TypeError: A tensor is not int64.
-        ValueError: The shapes differ, or are not (B, K) or (K,).
+        TypeError: a tensor is not int64.
+        ValueError: the shapes differ, or are not `(B, K)` or `(K,)`.
     """
 
     tp: Tensor
@@ -44,25 +45,32 @@ class ConfusionCounts:
         if set(dtypes.values()) != {torch.int64}:
             raise TypeError(f"counts must be int64 to stay exact, got {dtypes}")
 
-    def total(self) -> ConfusionCounts:
-        """Sum over the images: (B, K) -> (K,). Counts of a whole set are returned as they are."""
+    def total(self) -> "ConfusionCounts":
+        """Sums over the images: `(B, K) -> (K,)`. Counts of a whole set are returned unchanged."""
         if self.tp.ndim == 1:
             return self
         return ConfusionCounts(tp=self.tp.sum(0), fp=self.fp.sum(0), fn=self.fn.sum(0))
 
 
 def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid_mask: Tensor) -> ConfusionCounts:
-    """Count tp, fp and fn of every class in every image: (B, H, W), (B, H, W), (B, H, W) -> (B, K) each.
+    """Counts tp, fp and fn of every class in every image: `(B, H, W), (B, H, W), (B, H, W) -> (B, K)` each.
 
     Args:
-        prediction: (B, H, W) integer, predicted classes; free where the pixel is not valid.
-        labels: (B, H, W) integer, ground truth; free where the pixel is not valid.
+        prediction: `(B, H, W)` integer, predicted classes; free where the pixel is not valid.
+        labels: `(B, H, W)` integer, ground truth; free where the pixel is not valid.
         num_classes: K.
-        valid_mask: (B, H, W) bool, pixels that count.
+        valid_mask: `(B, H, W)` bool, pixels that count.
 
     Raises:
-        TypeError: Classes that are not integers (logits?), or a mask that is not bool.
-        ValueError: The shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
+        TypeError: classes that are not integers (logits?), or a mask that is not bool.
+        ValueError: the shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> prediction = torch.tensor([[[0, 1, 1, 0]]])
+        >>> counts = confusion_counts(prediction, labels, num_classes=2, valid_mask=labels != 255)
+        >>> counts.tp, counts.fp, counts.fn
+        (tensor([[1, 1]]), tensor([[0, 1]]), tensor([[1, 0]]))
     """
     _check_maps(prediction, labels, valid_mask)
     predicted, expected = prediction[valid_mask].long(), labels[valid_mask].long()
@@ -79,29 +87,47 @@ def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid
 
 
 def iou_per_class(counts: ConfusionCounts) -> Tensor:
-    """Give tp / (tp + fp + fn), nan where the class is absent from the ground truth: (B, K) or (K,), float64 alike.
+    """IoU of each class, tp / (tp + fp + fn), float64, `(B, K)` or `(K,)`; nan where the ground truth lacks the class.
 
-    With counts (B, K) these are the IoUs within each image; take `counts.total()` for those of the data set.
+    With counts `(B, K)` these are the IoUs within each image; take `counts.total()` for those of the data set.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> iou_per_class(counts)
+        tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
     iou = counts.tp.double() / (counts.tp + counts.fp + counts.fn)
     return iou.where(counts.tp + counts.fn > 0, torch.nan)
 
 
 def miou_dataset(counts: ConfusionCounts) -> Tensor:
-    """Give mIoU^D: the mean IoU over classes present in the ground truth of the whole set; float64 scalar.
+    """Gives mIoU^D: the mean IoU over classes present in the ground truth of the whole set; float64 scalar.
 
     nan where no pixel is valid.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])  # two images; 255 is void
+        >>> prediction = torch.tensor([[[0, 1, 1, 0]], [[1, 1, 1, 1]]])
+        >>> miou_dataset(confusion_counts(prediction, labels, 2, labels != 255))
+        tensor(0.6667, dtype=torch.float64)
     """
     return iou_per_class(counts.total()).nanmean()
 
 
 def miou_image(counts: ConfusionCounts) -> Tensor:
-    """Give mIoU^I: the mean over images of the mean IoU over classes present in that image; float64 scalar.
+    """Gives mIoU^I: the mean over images of the mean IoU over classes present in that image; float64 scalar.
 
     Images without a valid pixel are left out; nan where there is no other. Source: arXiv 2310.19252.
 
     Raises:
-        ValueError: The counts have been summed over images already.
+        ValueError: the counts have been summed over images already.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])  # two images; 255 is void
+        >>> prediction = torch.tensor([[[0, 1, 1, 0]], [[1, 1, 1, 1]]])
+        >>> miou_image(confusion_counts(prediction, labels, 2, labels != 255))
+        tensor(0.7500, dtype=torch.float64)
     """
     if counts.tp.ndim != 2:
         raise ValueError(f"mIoU^I needs counts per image (B, K), got {tuple(counts.tp.shape)}, summed over the images")
@@ -109,12 +135,26 @@ def miou_image(counts: ConfusionCounts) -> Tensor:
 
 
 def accuracy(counts: ConfusionCounts) -> Tensor:
-    """Give aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none."""
+    """Gives aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> accuracy(counts)
+        tensor(0.6667, dtype=torch.float64)
+    """
     return counts.tp.sum().double() / (counts.tp + counts.fn).sum()
 
 
 def class_accuracy(counts: ConfusionCounts) -> Tensor:
-    """Give mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none."""
+    """Gives mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> class_accuracy(counts)
+        tensor(0.7500, dtype=torch.float64)
+    """
     total = counts.total()
     return (total.tp.double() / (total.tp + total.fn)).nanmean()
 
@@ -138,7 +178,15 @@ class SegmentationScores(NamedTuple):
 
 
 def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
-    """Give the scores of a data set from its counts, (B, K) or (K,)."""
+    """Gives the scores of a data set from its counts, `(B, K)` or `(K,)`.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
+        >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
+        >>> scores = segmentation_scores(counts)
+        >>> scores.miou, scores.iou
+        (0.5, (0.5, 0.5))
+    """
     total = counts.total()
     return SegmentationScores(
         miou=miou_dataset(total).item(),
@@ -149,25 +197,32 @@ def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
 
 
 class SegmentationConfusion(Metric):
-    """Scores of a data set, accumulated over batches and processes in int64: exact for any sharding without duplicates.
+    """Scores of a data set, accumulated over batches and processes in int64: exact for any sharding.
+
+    Keeps the counts of each image, `1 + 3 K` integers, until `compute`: an image that comes twice with one sample id,
+    as where a distributed sampler repeats images to give each process as many, counts once.
 
     Log the numbers of `compute()`, not the metric: they are equal on every process (`sync_dist=False`).
 
     Args:
         num_classes: K.
-        ignore_index: Label of the void pixels, which do not count; predictions on them are free.
+        ignore_index: label of the void pixels, which do not count; predictions on them are free.
 
     Raises:
         ValueError: `num_classes` is less than 2.
+
+    Example:
+        >>> metric = SegmentationConfusion(num_classes=2)
+        >>> metric.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 0, 1, 255]]]))
+        >>> metric.compute().miou
+        0.5
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
-    tp: Tensor
-    fp: Tensor
-    fn: Tensor
+    rows: list[Tensor]
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         if num_classes < 2:
@@ -175,24 +230,44 @@ class SegmentationConfusion(Metric):
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        for name in ("tp", "fp", "fn"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.reset()
 
-    def update(self, prediction: Tensor, labels: Tensor) -> None:
-        """Count a batch: predicted classes (B, H, W), ground truth (B, H, W) with void.
+    def reset(self) -> None:
+        """Forgets everything counted."""
+        super().reset()
+        # torchmetrics would gather the state of a process without images as floating-point numbers
+        self.rows = [torch.zeros(0, 1 + 3 * self.num_classes, dtype=torch.int64, device=self.device)]
+
+    def update(self, prediction: Tensor, labels: Tensor, sample_ids: Tensor | None = None) -> None:
+        """Counts a batch.
+
+        Args:
+            prediction: `(B, H, W)` integer, predicted classes.
+            labels: `(B, H, W)` integer, ground truth with void.
+            sample_ids: `(B,)` integer, at least 0; images with one id count once. None counts every image.
 
         Raises:
-            TypeError: Classes that are not integers.
-            ValueError: As `confusion_counts`; a foreign label is named.
+            TypeError: classes that are not integers.
+            ValueError: as `confusion_counts`; a foreign label is named.
         """
-        counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index).total()
-        self.tp += counts.tp
-        self.fp += counts.fp
-        self.fn += counts.fn
+        counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index)
+        ids = labels.new_full((len(labels),), _NO_ID) if sample_ids is None else sample_ids
+        self.rows.append(torch.cat([ids.long()[:, None], counts.tp, counts.fp, counts.fn], 1))
 
     def compute(self) -> SegmentationScores:
-        """Give the scores over everything counted by all processes."""
-        return segmentation_scores(ConfusionCounts(tp=self.tp, fp=self.fp, fn=self.fn))
+        """Gives the scores over everything counted by all processes."""
+        rows = dim_zero_cat(self.rows)
+        tp, fp, fn = rows[_is_first(rows[:, 0]), 1:].sum(0).view(3, self.num_classes)
+        return segmentation_scores(ConfusionCounts(tp=tp, fp=fp, fn=fn))
+
+
+def _is_first(ids: Tensor) -> Tensor:
+    """Whether an id has not come before, `(N,) -> (N,)` bool; always where there is none."""
+    _, group = torch.unique(ids, return_inverse=True)
+    places = torch.arange(len(ids), device=ids.device)
+    first = places.new_full((len(ids),), len(ids)).scatter_reduce(0, group, places, "amin")
+    return (ids == _NO_ID) | (first[group] == places)
 
 
 def _check_maps(prediction: Tensor, labels: Tensor, valid_mask: Tensor) -> None:

@@ -5,8 +5,6 @@ ended before it broke the image, so all that is known is "more than what was tri
 every statistic and never dropped. Images without a valid pixel have no norm; the caller leaves them out and says so.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,14 +25,14 @@ class MinimalNormStatistics:
 
     Attributes:
         num_images: N, failures included.
-        asr: Share of images that the attack broke at any norm.
-        lower_quartile: The 25 % quantile of the norms, inf where that image was not broken.
-        median: The 50 % quantile.
-        upper_quartile: The 75 % quantile.
-        cap: The norm at which `mean_capped` cuts.
-        mean_capped: Mean of min(norm, cap); read it beside `asr`.
-        eps: Radii.
-        asr_at: Share of images broken within each of these radii.
+        asr: share of images that the attack broke at any norm.
+        lower_quartile: the 25 % quantile of the norms, inf where that image was not broken.
+        median: the 50 % quantile.
+        upper_quartile: the 75 % quantile.
+        cap: the norm at which `mean_capped` cuts.
+        mean_capped: mean of min(norm, cap); read it beside `asr`.
+        eps: radii.
+        asr_at: share of images broken within each of these radii.
     """
 
     num_images: int
@@ -53,13 +51,13 @@ class NormRatio:
     """Two attacks on the same images.
 
     Attributes:
-        ratio: Geometric mean of a / b over the images counted by `num_both`; below 1 attack a is stronger there. nan if
-            there is none.
-        num_both: Images that both attacks break, by a perturbation that is not zero.
-        num_only_a: Images that only attack a breaks.
-        num_only_b: Images that only attack b breaks.
-        num_neither: Images that none breaks.
-        num_zero: Images that both break, at least one of them with norm 0 (broken without any attack): without a ratio.
+        ratio: geometric mean of a / b over the images counted by `num_both`; below 1 attack a is stronger there. nan if
+            there are no such images.
+        num_both: images that both attacks break, by a perturbation that is not zero.
+        num_only_a: images that only attack a breaks.
+        num_only_b: images that only attack b breaks.
+        num_neither: images that none breaks.
+        num_zero: images that both break, at least one of them with norm 0 (broken without any attack): without a ratio.
     """
 
     ratio: float
@@ -71,10 +69,16 @@ class NormRatio:
 
 
 def minimal_norm_statistics(norms: Tensor, *, cap: float, eps: Sequence[float] = ()) -> MinimalNormStatistics:
-    """Summarise the norms (N,) of one attack over a data set.
+    """Summarises the norms `(N,)` of one attack over a data set.
 
     Raises:
-        ValueError: As the functions it calls.
+        ValueError: as the functions it calls.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> found = minimal_norm_statistics(norms, cap=0.1, eps=(0.03,))
+        >>> found.median, found.asr_at
+        (0.03, (0.5,))
     """
     lower, median, upper = quantiles(norms, (0.25, 0.5, 0.75))
     return MinimalNormStatistics(
@@ -91,22 +95,32 @@ def minimal_norm_statistics(norms: Tensor, *, cap: float, eps: Sequence[float] =
 
 
 def asr(norms: Tensor) -> float:
-    """Give the attack success rate: the share of norms (N,) that are finite.
+    """Gives the attack success rate: the share of norms `(N,)` that are finite.
 
     Raises:
-        ValueError: No norm, a nan, or a negative one.
+        ValueError: no norm, a nan, or a negative one.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> asr(norms)
+        0.75
     """
     _check_norms(norms)
     return norms.isfinite().double().mean().item()
 
 
 def asr_at(norms: Tensor, eps: Sequence[float]) -> tuple[float, ...]:
-    """Give the share of images broken within each radius: norm <= eps, up to the rounding of float32 images.
+    """Gives the share of images broken within each radius: norm <= eps, up to the rounding of float32 images.
 
     For a minimal-norm attack this is exact at every eps, from one run. Failures do not count even at `eps=math.inf`.
 
     Raises:
-        ValueError: As `asr`, or a radius that is negative or nan.
+        ValueError: as `asr`, or a radius that is negative or nan.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> asr_at(norms, (0.01, 0.03))
+        (0.25, 0.5)
     """
     _check_norms(norms)
     for radius in eps:
@@ -116,13 +130,18 @@ def asr_at(norms: Tensor, eps: Sequence[float]) -> tuple[float, ...]:
 
 
 def quantiles(norms: Tensor, probabilities: Sequence[float]) -> tuple[float, ...]:
-    """Give quantiles of the norms (N,) by order statistics, failures in their place at the upper end.
+    """Gives quantiles of the norms `(N,)` by order statistics, failures in their place at the upper end.
 
     The quantile at p lies at the rank (N - 1) p, between two neighbours of the sorted norms, and is interpolated
     linearly (type 7, as `numpy.quantile`). Where a neighbour that has weight is inf, so is the quantile: unknown.
 
     Raises:
-        ValueError: As `asr`, or a probability outside of [0, 1].
+        ValueError: as `asr`, or a probability outside of [0, 1].
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> quantiles(norms, (0.5, 0.9))
+        (0.03, inf)
     """
     _check_norms(norms)
     for probability in probabilities:
@@ -133,10 +152,15 @@ def quantiles(norms: Tensor, probabilities: Sequence[float]) -> tuple[float, ...
 
 
 def mean_capped(norms: Tensor, cap: float) -> float:
-    """Give the mean of min(norm, cap), in which a failure counts as `cap`; read it beside the success rate.
+    """Gives the mean of min(norm, cap), in which a failure counts as `cap`; read it beside the success rate.
 
     Raises:
-        ValueError: As `asr`, or a cap that is not positive and finite.
+        ValueError: as `asr`, or a cap that is not positive and finite.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> mean_capped(norms, cap=0.13)
+        0.05
     """
     _check_norms(norms)
     if not (cap > 0 and math.isfinite(cap)):
@@ -145,13 +169,19 @@ def mean_capped(norms: Tensor, cap: float) -> float:
 
 
 def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
-    """Compare two attacks image by image: exp(mean(log(a / b))) over the images that both break, (N,), (N,).
+    """Compares two attacks image by image: exp(mean(log(a / b))) over the images that both break, `(N,), (N,)`.
 
     The mean of norms is ruled by the hardest images and by failures; the ratio weighs every shared image alike. It is
     conditioned on what both break, so the counts that they do not share belong beside it.
 
     Raises:
-        ValueError: As `asr`, or the lengths differ.
+        ValueError: as `asr`, or the lengths differ.
+
+    Example:
+        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
+        >>> found = geometric_mean_ratio(norms, 2 * norms)
+        >>> found.num_both, found.num_neither, round(found.ratio, 3)
+        (3, 1, 0.5)
     """
     _check_norms(a)
     _check_norms(b)
@@ -172,7 +202,7 @@ def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
 
 
 def _order_statistic(ordered: Sequence[float], rank: float) -> float:
-    """Interpolate between the two values around a rank, without looking at one that has no weight."""
+    """Interpolates between the two values around a rank, without looking at one that has no weight."""
     if abs(rank - round(rank)) < _SNAP:
         return ordered[round(rank)]
     low = math.floor(rank)

@@ -3,8 +3,6 @@
 Regions depend on the ground truth alone, so that clean and adversarial predictions are counted over the same pixels.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,7 +71,7 @@ class Regions:
 
 
 def find_regions(labels: Tensor, valid: Tensor) -> Regions:
-    """Tells borders from interiors, and objects apart: connected areas (8 neighbours) of one class.
+    """Finds the borders between classes, and the objects: connected areas (8 neighbours) of one class.
 
     A pixel is near a border if a valid pixel of another class lies in the square window around it whose half-width is
     `BAND_SHARE` of the diagonal, at least one pixel; the edge of a void area is no border. An area of a class that is
@@ -84,6 +82,12 @@ def find_regions(labels: Tensor, valid: Tensor) -> Regions:
     Args:
         labels: `(B, H, W)` int64; free where a pixel is not valid.
         valid: `(B, H, W)` bool, pixels that count.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 0, 1, 1]]])
+        >>> regions = find_regions(labels, valid=labels >= 0)
+        >>> regions.boundary, regions.objects
+        (tensor([[[False, False,  True,  True, False]]]), tensor([[[1, 1, 1, 2, 2]]]))
     """
     labels, valid = labels.cpu(), valid.cpu()
     found = [_objects(row.numpy(), mask.numpy()) for row, mask in zip(labels, valid, strict=True)]

@@ -64,7 +64,7 @@ _LIBRARIES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a network of a library when it is first asked for."""
+    """Imports a network of a library when it is first asked for."""
     if name in _LIBRARIES:
         found: object = getattr(importlib.import_module(f"{__name__}.{_LIBRARIES[name]}"), name)
         return found

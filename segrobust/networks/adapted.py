@@ -1,7 +1,5 @@
 """What networks of libraries have in common once they are adapted: one interface, one check, and what they record."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,10 +16,10 @@ class NetworkRecord:
     """What the source of a network says about it.
 
     Attributes:
-        source: What the source is called in messages.
-        num_classes: Number of logits of a pixel.
-        class_names: One name per class; None where the source has none.
-        pretrained: Whether the weights of all layers came with the source, so that it can be evaluated as it is.
+        source: what the source is called in messages.
+        num_classes: number of logits of a pixel.
+        class_names: one name per class; None where the source has none.
+        pretrained: whether the weights of all layers came with the source, so that it can be evaluated as it is.
     """
 
     source: str
@@ -36,14 +34,14 @@ class AdaptedNetwork(nn.Module):
     On construction it is asked for a gradient once, on one random image (`check_differentiable`).
 
     Args:
-        network: The library's network; its output may be wrapped and of lower resolution (`FullResolution`).
-        preprocessing: What it does to images in [0, 1].
-        record: What its source says about it.
-        stride: The sizes that it takes are multiples of it, in pixels.
-        check_size: Height and width of the random image, in pixels.
+        network: the library's network; its output may be wrapped and of lower resolution (`FullResolution`).
+        preprocessing: what it does to images in [0, 1].
+        record: what its source says about it.
+        stride: the sizes that it takes are multiples of it, in pixels.
+        check_size: height and width of the random image, in pixels.
 
     Raises:
-        ValueError: It has no gradient that attacks could follow, or another number of classes than recorded.
+        ValueError: it has no gradient that attacks could follow, or another number of classes than recorded.
     """
 
     def __init__(
@@ -66,20 +64,20 @@ class AdaptedNetwork(nn.Module):
             raise ValueError(f"{record.source} records {record.num_classes} classes, its network gives {found} logits")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits of images in [0, 1]: (B, 3, H, W) -> (B, K, H, W), float32 (float64 is kept)."""
+        """Gives logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`, float32 (float64 is kept)."""
         logits: Tensor = self.network(images)
         return logits
 
     def extra_repr(self) -> str:
-        """Show the source beside the network in `repr`."""
+        """Shows the source beside the network in `repr`."""
         return repr(self.record)
 
 
 class TwoClasses(nn.Module):
-    """One sigmoid logit z of a pixel as the logits (0, z) of two classes, which have the same probabilities.
+    """One sigmoid logit z of a pixel as the logits `(0, z)` of two classes, which have the same probabilities.
 
     Args:
-        network: Maps images to logits (B, 1, H, W).
+        network: maps images to logits `(B, 1, H, W)`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -87,6 +85,6 @@ class TwoClasses(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give two logits for one: (B, C, H, W) -> (B, 2, H, W)."""
+        """Gives two logits for one: `(B, C, H, W) -> (B, 2, H, W)`."""
         logit: Tensor = self.network(images)
         return torch.cat((torch.zeros_like(logit), logit), dim=1)

@@ -1,7 +1,5 @@
 """From the outputs that segmentation libraries return to logits at the resolution of the image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -26,9 +24,9 @@ class FullResolution(nn.Module):
     the first entry (the main head, by the convention of the libraries that also return auxiliary ones).
 
     Args:
-        network: Maps images (B, C, H, W) to logits (B, K, h, w), possibly wrapped, with h <= H and w <= W.
-        stride: The sizes of images that the network takes are multiples of it, in pixels.
-        output: The key, attribute or (for tuples) position of the logits, where it is none of the usual ones.
+        network: maps images `(B, C, H, W)` to logits `(B, K, h, w)`, possibly wrapped, with h <= H and w <= W.
+        stride: the sizes of images that the network takes are multiples of it, in pixels.
+        output: the key, attribute or (for tuples) position of the logits, if it is not one of the usual ones.
 
     Raises:
         TypeError: `network` is not an `nn.Module`, or `stride` is not an int.
@@ -48,12 +46,12 @@ class FullResolution(nn.Module):
         self.output = output
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits at the resolution of the images: (B, C, H, W) -> (B, K, H, W).
+        """Gives logits at the resolution of the images: `(B, C, H, W) -> (B, K, H, W)`.
 
         Raises:
-            TypeError: The network's output holds no floating-point tensor where logits are expected.
-            ValueError: `output` names nothing in the network's output, or the logits do not have the shape (B, K, h, w)
-                with h and w the image's size divided by one factor.
+            TypeError: the network's output holds no floating-point tensor where logits are expected.
+            ValueError: `output` names nothing in the network's output, or the logits do not have the shape
+                `(B, K, h, w)` with h and w the image's size divided by one factor.
         """
         if images.ndim != 4:
             raise ValueError(f"images must have the shape (B, C, H, W), got {tuple(images.shape)}")
@@ -67,12 +65,12 @@ class FullResolution(nn.Module):
         return logits[..., :height, :width]
 
     def extra_repr(self) -> str:
-        """Show the settings beside the network in `repr`."""
+        """Shows the settings beside the network in `repr`."""
         return f"stride={self.stride}, output={self.output!r}"
 
 
 def _pad_to_multiple(images: Tensor, stride: int) -> Tensor:
-    """Repeat the last row and column until both sizes are multiples of the stride.
+    """Repeats the last row and column until both sizes are multiples of the stride.
 
     The gradient of an expanded view is a plain sum. That of `F.pad(mode="replicate")` uses atomic additions on CUDA,
     and would make two runs of the same attack differ.
@@ -88,7 +86,7 @@ def _pad_to_multiple(images: Tensor, stride: int) -> Tensor:
 
 
 def _select_logits(result: object, output: str | None) -> Tensor:
-    """Unwrap the logits from what a network returned."""
+    """Unwraps the logits from what a network returned."""
     if isinstance(result, Tensor):
         if output is not None:
             raise ValueError(f"output={output!r} has no effect: the network returns a tensor; leave `output` out")
@@ -132,7 +130,7 @@ def _require_logits(value: object, where: str) -> Tensor:
 
 
 def _check_logits(logits: Tensor, images: Tensor) -> None:
-    """Raise ValueError unless the shape is (B, K, h, w) with (h, w) the size of the images over one factor."""
+    """Raises ValueError unless the shape is `(B, K, h, w)` with `(h, w)` the size of the images over one factor."""
     got, (batch, _, height, width) = tuple(logits.shape), images.shape
     expected = f"the network returned the shape {got} for images {tuple(images.shape)}; expected (B, K, h, w)"
     if len(got) != 4:

@@ -1,7 +1,5 @@
 """Weights of networks: taken from files and checked, written atomically, known by a digest."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -32,7 +30,7 @@ _SHOWN = 5
 def load_weights(
     network: nn.Module, path: str | os.PathLike[str], *, prefixes: Sequence[str] = DEFAULT_PREFIXES
 ) -> None:
-    """Copy the weights of a file into a network, all or nothing.
+    """Copies the weights of a file into a network, all or nothing.
 
     The file is safetensors, or a pickle of torch that needs no code: a state dict, or a training checkpoint that holds
     one (Lightning's `state_dict`). Where a training checkpoint holds more than the network, the weights under the first
@@ -41,13 +39,13 @@ def load_weights(
     must be there in the network's shape; floating-point values are cast to the network's dtype.
 
     Args:
-        network: Takes the weights, in place, on its device.
-        path: The file.
-        prefixes: Prefixes to select and to strip; `("teacher.", *DEFAULT_PREFIXES)` takes the teacher's weights.
+        network: takes the weights, in place, on its device.
+        path: the file.
+        prefixes: prefixes to select and to strip; `("teacher.", *DEFAULT_PREFIXES)` takes the teacher's weights.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: The file is no checkpoint (an HTML page, a Git LFS pointer, truncated), needs code to be read, or
+        OSError: the file cannot be opened.
+        ValueError: the file is no checkpoint (an HTML page, a Git LFS pointer, truncated), needs code to be read, or
             holds the weights of another architecture.
     """
     path = Path(path)
@@ -65,18 +63,18 @@ def save_weights(
     metadata: Mapping[str, str] | None = None,
     half: bool = False,
 ) -> None:
-    """Write parameters and persistent buffers as safetensors, by a temporary file that replaces `path` when complete.
+    """Writes parameters and persistent buffers as safetensors, by a temporary file that replaces `path` when complete.
 
     Args:
-        network: Its wrappers are left out of the names.
-        path: The file; its folder must exist.
-        metadata: Text kept beside the weights, for `read_metadata`.
-        half: Store floating-point values in float16; loading casts them back.
+        network: its wrappers are left out of the names.
+        path: the file; its folder must exist.
+        metadata: text kept beside the weights, for `read_metadata`.
+        half: store floating-point values in float16; loading casts them back.
 
     Raises:
-        OSError: The folder does not exist or cannot be written.
-        TypeError: Metadata that is not text, or state that is no tensor.
-        ValueError: A weight exceeds the range of float16.
+        OSError: the folder does not exist or cannot be written.
+        TypeError: metadata that is not text, or state that is no tensor.
+        ValueError: a weight exceeds the range of float16.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -104,7 +102,7 @@ def save_weights(
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Give the SHA-256 (hex) of the names, dtypes, shapes and bytes of parameters and persistent buffers.
+    """Gives the SHA-256 (hex) of the names, dtypes, shapes and bytes of parameters and persistent buffers.
 
     The same on every device, and with or without wrappers (`WRAPPERS`).
     """
@@ -116,7 +114,7 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def _strip(weights: Mapping[str, T], prefixes: Iterable[str]) -> dict[str, T]:
-    """Drop prefixes that all names share, repeatedly, and the marks of compiled sub-modules anywhere; order is kept."""
+    """Drops prefixes that all names share, repeatedly, and the marks of compiled sub-modules; keeps the order."""
     weights = {name.replace("_orig_mod.", ""): weight for name, weight in weights.items()}
     shared = next((prefix for prefix in prefixes if weights and all(name.startswith(prefix) for name in weights)), None)
     if shared is None:
@@ -143,7 +141,7 @@ def _halved(name: str, weight: Tensor) -> Tensor:
 
 
 def _read_weights(path: Path, wanted: Container[str], prefixes: Iterable[str]) -> dict[str, Tensor]:
-    """Read the tensors of a file, of a training checkpoint those of its network, by names without prefixes."""
+    """Reads the tensors of a file, of a training checkpoint those of its network, by names without prefixes."""
     content = read_content(path)
     held = next((value for value in map(content.get, _CONTAINERS) if isinstance(value, Mapping)), None)
     weights = _strip(content, prefixes) if held is None else _select(held, wanted, prefixes)
@@ -157,7 +155,7 @@ def _read_weights(path: Path, wanted: Container[str], prefixes: Iterable[str]) -
 
 
 def _select(held: Mapping[str, object], wanted: Container[str], prefixes: Iterable[str]) -> dict[str, object]:
-    """Leave out what a training checkpoint keeps beside the network: losses, averaged copies, metrics."""
+    """Leaves out what a training checkpoint keeps beside the network: losses, averaged copies, metrics."""
     weights = _strip(held, prefixes)
     if all(name in wanted for name in weights):
         return weights
@@ -166,7 +164,7 @@ def _select(held: Mapping[str, object], wanted: Container[str], prefixes: Iterab
 
 
 def _check_architecture(path: Path, stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raise ValueError that lists what is missing, unexpected and of another shape."""
+    """Raises ValueError that lists what is missing, unexpected and of another shape."""
     differ = [
         f"{name} {tuple(stored[name].shape)} for {tuple(weight.shape)}"
         for name, weight in own.items()

@@ -1,7 +1,5 @@
 """Networks from specifications that a checkpoint carries: only classes of allowed packages are imported."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable, Mapping
 
@@ -12,20 +10,20 @@ DEFAULT_ALLOWLIST = ("segrobust", "torch.nn", "torchvision.models", "segmentatio
 
 
 def build_network(spec: Mapping[str, object], *, allow: tuple[str, ...] = DEFAULT_ALLOWLIST) -> nn.Module:
-    """Build a network from `{"class_path": ..., "init_args": {...}}`, nested where an argument is a network itself.
+    """Builds a network from `{"class_path": ..., "init_args": {...}}`, nested where an argument is a network itself.
 
     Nothing is imported unless every class path of the specification lies in an allowed package, and nothing is called
     that is not a subclass of `nn.Module` defined in one. Arguments are passed as they are: a constructor that fetches
     pretrained weights does so here too, unless its arguments say otherwise.
 
     Args:
-        spec: The specification, for example parsed from the metadata of a checkpoint.
-        allow: Packages, or modules of packages, whose classes may be built.
+        spec: the specification, for example parsed from the metadata of a checkpoint.
+        allow: packages, or modules of packages, whose classes may be built.
 
     Raises:
-        ValueError: A class path outside of `allow` (the message names the flag that would allow it), that cannot be
+        ValueError: a class path outside of `allow` (the message names the flag that would allow it), that cannot be
             found, or that is no network; or a malformed specification.
-        TypeError: Arguments that a class does not take.
+        TypeError: arguments that a class does not take.
     """
     for nested in _specs(spec):
         _require_allowed(_class_path(nested), allow)
@@ -60,7 +58,7 @@ def _is_under(path: str, packages: Iterable[str]) -> bool:
 
 
 def _require_allowed(class_path: str, allow: tuple[str, ...]) -> None:
-    """Raise ValueError, naming the narrowest flag that would do, unless the path lies in an allowed package."""
+    """Raises ValueError, naming the narrowest flag that would do, unless the path lies in an allowed package."""
     if _is_under(class_path, allow):
         return
     module, root = class_path.rpartition(".")[0], class_path.partition(".")[0]
@@ -72,7 +70,7 @@ def _require_allowed(class_path: str, allow: tuple[str, ...]) -> None:
 
 
 def _build(value: object, allow: tuple[str, ...]) -> object:
-    """Replace every specification in a nested value by what it builds, innermost first."""
+    """Replaces every specification in a nested value by what it builds, innermost first."""
     if isinstance(value, list | tuple):
         return type(value)(_build(item, allow) for item in value)
     if not isinstance(value, Mapping):

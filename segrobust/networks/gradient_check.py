@@ -1,7 +1,5 @@
 """Whether a network can be attacked by gradients at all, asked once on a small random image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -24,22 +22,22 @@ _NOT_FINITE = (
 
 
 def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), channels: int = 3) -> int:
-    """Refuse a network whose logits have no usable gradient with respect to the image.
+    """Refuses a network whose logits have no usable gradient with respect to the image.
 
     One forward and one backward pass, on one image of uniform noise, in the state in which attacks see the network. It
     is left as it was found, and so are the global random numbers where the network draws none.
 
     Args:
-        network: Maps images in [0, 1] (B, C, H, W) to logits (B, K, H, W).
-        size: Height and width of the image, in pixels.
-        channels: Number of channels C.
+        network: maps images in [0, 1] `(B, C, H, W)` to logits `(B, K, H, W)`.
+        size: height and width of the image, in pixels.
+        channels: number of channels C.
 
     Returns:
         The number of classes K.
 
     Raises:
-        TypeError: The output is no tensor of floating-point numbers.
-        ValueError: The logits do not have the shape (1, K, H, W), or are NaN or infinite; or the gradient is missing,
+        TypeError: the output is no tensor of floating-point numbers.
+        ValueError: the logits do not have the shape `(1, K, H, W)`, or are NaN or infinite; or the gradient is missing,
             not finite, or zero everywhere. The message says what to do.
     """
     height, width = size

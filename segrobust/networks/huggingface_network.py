@@ -1,7 +1,5 @@
 """Semantic segmentation networks of Hugging Face `transformers`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,16 +27,16 @@ class HuggingFaceNetwork(AdaptedNetwork):
     rescaling, normalisation and order of channels are taken over.
 
     Args:
-        source: A folder that `save_pretrained` wrote, or a hub id `owner/name`.
-        revision: The commit hash of a hub id; None for a folder.
-        mean: Red, green and blue in [0, 1], where the source records no normalisation.
-        std: Likewise.
-        override_normalization: Take `mean` and `std` although the source records others; a warning shows both.
+        source: a folder that `save_pretrained` wrote, or a hub id `owner/name`.
+        revision: the commit hash of a hub id; None for a folder.
+        mean: red, green and blue in [0, 1], where the source records no normalisation.
+        std: likewise.
+        override_normalization: take `mean` and `std` although the source records others; a warning shows both.
 
     Raises:
         ImportError: `transformers` is not installed.
-        OSError: A file is missing, or the hub cannot be reached.
-        ValueError: No network for semantic segmentation; weights that lack a layer; a hub id that is not pinned; a
+        OSError: a file is missing, or the hub cannot be reached.
+        ValueError: no network for semantic segmentation; weights that lack a layer; a hub id that is not pinned; a
             normalisation that is unknown or contradicts the record; or a network without gradient.
     """
 
@@ -76,7 +74,7 @@ def _found(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _load(folder: Path, source: str) -> Any:
-    """Read settings and weights from a folder; nothing is downloaded, and no code of the folder is run."""
+    """Reads settings and weights from a folder; nothing is downloaded, and no code of the folder is run."""
     transformers = _transformers()
     if not (folder / _SETTINGS[0]).exists():
         raise FileNotFoundError(f"{source} has no {_SETTINGS[0]}: expected what save_pretrained of transformers wrote")
@@ -102,7 +100,7 @@ def _load(folder: Path, source: str) -> Any:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise ValueError for weights that are damaged, a page or pointer in their place, or need code to be read."""
+    """Raises ValueError for weights that are damaged, a page or pointer in their place, or need code to be read."""
     for path in _found(folder, ("*.safetensors",)):
         read_metadata(path)
     if not _found(folder, _SAFE):
@@ -111,7 +109,7 @@ def _check_files(folder: Path) -> None:
 
 
 def _check_settings(settings: Mapping[str, Any], source: str) -> None:
-    """Raise ValueError for a backbone that would be looked up on the hub, at whatever commit."""
+    """Raises ValueError for a backbone that would be looked up on the hub, at whatever commit."""
     inner = settings.get("backbone_config")
     name = settings.get("backbone") if inner is None else inner.get("backbone") if isinstance(inner, Mapping) else None
     if name is not None and (inner is None or ":" in str(name)):

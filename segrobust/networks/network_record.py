@@ -1,7 +1,5 @@
 """What weights were trained for, kept beside them, and compared with what they are to be used for."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
@@ -27,9 +25,9 @@ class WeightsRecord:
     """What a file of weights says about them; None for what it does not say.
 
     Attributes:
-        version: Version of segrobust that wrote the file.
-        label_space: Classes that the network was trained for.
-        preprocessing: Normalisation that it was trained with.
+        version: version of segrobust that wrote the file.
+        label_space: classes that the network was trained for.
+        preprocessing: normalisation that it was trained with.
     """
 
     version: str | None = None
@@ -38,11 +36,11 @@ class WeightsRecord:
 
 
 def make_record(network: nn.Module, label_space: LabelSpace | None) -> dict[str, str]:
-    """Give what `read_record` reads, as text by name: metadata of safetensors, or an entry of a checkpoint.
+    """Gives what `read_record` reads, as text by name: metadata of safetensors, or an entry of a checkpoint.
 
     Args:
-        network: Its `Normalized` is recorded.
-        label_space: The classes of the training data, where these are known.
+        network: its `Normalized` is recorded.
+        label_space: the classes of the training data, where these are known.
     """
     record = {_VERSION: segrobust.__version__}
     preprocessing = Preprocessing.of(network)
@@ -54,14 +52,14 @@ def make_record(network: nn.Module, label_space: LabelSpace | None) -> dict[str,
 
 
 def read_record(path: str | os.PathLike[str]) -> WeightsRecord:
-    """Read what a file of weights says about them; files of other programs say nothing.
+    """Reads what a file of weights says about them; files of other programs say nothing.
 
     Args:
-        path: Safetensors, or a pickle of torch that needs no code.
+        path: safetensors, or a pickle of torch that needs no code.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: The file is damaged or needs code, or a record that does not mean anything.
+        OSError: the file cannot be opened.
+        ValueError: the file is damaged or needs code, or a record that does not mean anything.
     """
     path = Path(path)
     held = read_metadata(path) if is_safetensors(path) else read_content(path).get(RECORD, {})
@@ -91,16 +89,16 @@ def _parse(held: Mapping[str, str], name: str) -> dict[str, object] | None:
 def find_conflicts(
     network: nn.Module, label_space: LabelSpace, *, weights: WeightsRecord | None = None, file: str = "the weights"
 ) -> list[str]:
-    """Compare what a network and its weights record with what they are to be used for.
+    """Compares what a network and its weights record with what they are to be used for.
 
     Names of classes agree if they differ in capitals, spaces and punctuation only; their order and number count. What
     the file of the weights says takes precedence: a network of a library may have been trained further on other data.
 
     Args:
-        network: Its `NetworkRecord`, where it has one (`SMPNetwork` and others), and its `Normalized`.
-        label_space: The classes of the data.
-        weights: What the file of its weights says, where they come from one.
-        file: What the file is called.
+        network: its `NetworkRecord`, where it has one (`SMPNetwork` and others), and its `Normalized`.
+        label_space: the classes of the data.
+        weights: what the file of its weights says, where they come from one.
+        file: what the file is called.
 
     Returns:
         One text for each contradiction, with both sides.

@@ -1,7 +1,5 @@
 """Input normalisation as part of the network, so that attacks work on images in [0, 1]."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -20,9 +18,9 @@ class Normalized(nn.Module):
     so that a checkpoint cannot change them.
 
     Args:
-        network: Maps normalised images (B, C, H, W) to its output, which is handed on unchanged.
-        mean: One value per channel, in [0, 1]; ImageNet's by default.
-        std: One positive value per channel, in image units; ImageNet's by default.
+        network: maps normalised images `(B, C, H, W)` to its output, which is handed on unchanged.
+        mean: one value per channel, in [0, 1]; ImageNet's by default.
+        std: one positive value per channel, in image units; ImageNet's by default.
 
     Raises:
         TypeError: `network` is not an `nn.Module`.
@@ -46,13 +44,13 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> object:
-        """Give the output of the network for images in [0, 1].
+        """Gives the output of the network for images in [0, 1].
 
         Args:
-            images: (B, C, H, W), C the length of `mean`.
+            images: `(B, C, H, W)`, C the length of `mean`.
 
         Raises:
-            ValueError: The images have another number of channels (one channel would broadcast silently).
+            ValueError: the images have another number of channels (one channel would broadcast silently).
         """
         if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
             raise ValueError(
@@ -62,13 +60,13 @@ class Normalized(nn.Module):
         return self.network((images - self.mean) / self.std)
 
     def extra_repr(self) -> str:
-        """Show the constants beside the network in `repr`."""
+        """Shows the constants beside the network in `repr`."""
         mean, std = (", ".join(f"{value:g}" for value in buffer.flatten().tolist()) for buffer in (self.mean, self.std))
         return f"mean=({mean}), std=({std})"
 
 
 def _check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise ValueError unless both are as long as each other, finite and in units of images in [0, 1]."""
+    """Raises ValueError unless both are as long as each other, finite and in units of images in [0, 1]."""
     if len(mean) != len(std) or len(mean) == 0:
         raise ValueError(f"mean and std need one value per channel each, got {len(mean)} and {len(std)} values")
     if not all(math.isfinite(value) for value in (*mean, *std)):
@@ -80,7 +78,7 @@ def _check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def _check_single(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise ValueError if the network normalises its images already, as networks of libraries here do."""
+    """Raises ValueError if the network normalises its images already, as networks of libraries here do."""
     inner = next((module for module in network.modules() if isinstance(module, Normalized)), None)
     if inner is not None:
         raise ValueError(

@@ -1,7 +1,5 @@
 """What a network does to an image in [0, 1] before its first layer, and what to do where two sources disagree on it."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ class BlueFirst(nn.Module):
     """A network whose images have their channels blue first, as OpenCV reads them, for images with red first.
 
     Args:
-        network: Maps images (B, 3, H, W), blue first, to its output, which is handed on unchanged.
+        network: maps images `(B, 3, H, W)`, blue first, to its output, which is handed on unchanged.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -30,7 +28,7 @@ class BlueFirst(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> object:
-        """Give the output of the network for images (B, 3, H, W), red first."""
+        """Gives the output of the network for images `(B, 3, H, W)`, red first."""
         return self.network(images.flip(1))
 
 
@@ -39,9 +37,9 @@ class Preprocessing:
     """`(images - mean) / std` of images in [0, 1], and then the order of the channels.
 
     Attributes:
-        mean: One value for each of red, green and blue, in image units.
-        std: The same, positive.
-        blue_first: Whether the network takes its channels in the order blue, green, red.
+        mean: one value for each of red, green and blue, in image units.
+        std: the same, positive.
+        blue_first: whether the network takes its channels in the order blue, green, red.
     """
 
     mean: tuple[float, ...]
@@ -51,22 +49,22 @@ class Preprocessing:
     @classmethod
     def scaled(
         cls, mean: Sequence[float], std: Sequence[float], scale: float, *, blue_first: bool = False
-    ) -> Preprocessing:
-        """Translate `(scale * images - mean) / std`, channels in the order of the network, as libraries state it.
+    ) -> "Preprocessing":
+        """Translates `(scale * images - mean) / std`, channels in the order of the network, as libraries state it.
 
         Args:
-            mean: One value per channel, in units of the scaled images.
-            std: The same.
+            mean: one value per channel, in units of the scaled images.
+            std: the same.
             scale: 1 for a network of images in [0, 1], 255 for one of images in 0..255.
-            blue_first: Whether the network, and so `mean` and `std`, have blue first.
+            blue_first: whether the network, and so `mean` and `std`, have blue first.
         """
         in_image_units = [tuple(float(value) / scale for value in values) for values in (mean, std)]
         mean, std = (values[::-1] if blue_first else values for values in in_image_units)
         return cls(mean=mean, std=std, blue_first=blue_first)
 
     @classmethod
-    def of(cls, network: nn.Module) -> Preprocessing | None:
-        """Read the constants off the `Normalized` in a network; None where there is none, or several that differ."""
+    def of(cls, network: nn.Module) -> "Preprocessing | None":
+        """Reads the constants off the `Normalized` in a network; None where there is none, or several that differ."""
         modules = list(network.modules())
         blue_first = any(isinstance(module, BlueFirst) for module in modules)
         found = {
@@ -81,11 +79,11 @@ class Preprocessing:
         return found.pop() if len(found) == 1 else None
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> Preprocessing:
+    def from_dict(cls, data: Mapping[str, object]) -> "Preprocessing":
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: A missing or unknown key, or values that are no numbers.
+            ValueError: a missing or unknown key, or values that are no numbers.
         """
         blue_first = data.get("blue_first")
         if set(data) != {"mean", "std", "blue_first"} or not isinstance(blue_first, bool):
@@ -97,10 +95,10 @@ class Preprocessing:
         return {"mean": list(self.mean), "std": list(self.std), "blue_first": self.blue_first}
 
     def around(self, network: nn.Module) -> Normalized:
-        """Put a network behind this preprocessing, so that it takes images in [0, 1], red first."""
+        """Puts a network behind this preprocessing, so that it takes images in [0, 1], red first."""
         return Normalized(BlueFirst(network) if self.blue_first else network, self.mean, self.std)
 
-    def agrees_with(self, other: Preprocessing) -> bool:
+    def agrees_with(self, other: "Preprocessing") -> bool:
         """Whether two do the same to an image, up to what rounding in a source explains."""
         mine, theirs = (*self.mean, *self.std), (*other.mean, *other.std)
         return (
@@ -128,17 +126,17 @@ def choose_preprocessing(
     override: bool,
     source: str,
 ) -> Preprocessing:
-    """Give what a source records, or what a person states where it records nothing.
+    """Gives what a source records, or what a person states where it records nothing.
 
     Args:
-        recorded: What the source says; None where it says nothing.
-        mean: What the person says, image units; None for what is recorded.
-        std: Likewise.
-        override: The person means it, against the record.
-        source: What the source is called in messages.
+        recorded: what the source says; None where it says nothing.
+        mean: what the person says, image units; None for what is recorded.
+        std: likewise.
+        override: the person means it, against the record.
+        source: what the source is called in messages.
 
     Raises:
-        ValueError: Neither says anything; only one of `mean` and `std` is given; they contradict the record, and
+        ValueError: neither says anything; only one of `mean` and `std` is given; they contradict the record, and
             `override` is not set; or it is set and there is nothing to override.
     """
     if mean is None or std is None:

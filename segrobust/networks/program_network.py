@@ -1,7 +1,5 @@
 """Networks that were saved as programs: TorchScript, and `torch.export`."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,26 +20,26 @@ def program_network(
     trusted: bool = False,
     check_size: Sequence[int] = (64, 64),
 ) -> AdaptedNetwork:
-    """Load a network that `torch.jit.save` or `torch.export.save` wrote, if it can be attacked by gradients.
+    """Loads a network that `torch.jit.save` or `torch.export.save` wrote, if it can be attacked by gradients.
 
     Such a file is a program, and reading it can run what it holds: `trusted` says that its origin is known. This is a
     function, so that no checkpoint can name it (`build_network` makes classes alone). The network is for evaluation:
     a program keeps the mode, the precision and often the sizes that it was saved with.
 
     Args:
-        file: The program; TorchScript (`.pt`) or an exported program (`.pt2`).
-        num_classes: Number of classes K.
-        mean: Red, green and blue in [0, 1], that the program expects to be subtracted; zeros if it does so itself.
-        std: Likewise; ones if it divides itself.
-        trusted: The file comes from where you would run a program from.
-        check_size: Height and width of an image that it takes, in pixels.
+        file: the program; TorchScript (`.pt`) or an exported program (`.pt2`).
+        num_classes: number of classes K.
+        mean: red, green and blue in [0, 1], that the program expects to be subtracted; zeros if it does so itself.
+        std: likewise; ones if it divides itself.
+        trusted: the file comes from where you would run a program from.
+        check_size: height and width of an image that it takes, in pixels.
 
     Returns:
         The network of images in [0, 1].
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: It is not trusted, no such program, compiled without gradients, or has none.
+        OSError: the file cannot be opened.
+        ValueError: it is not trusted, no such program, compiled without gradients, or has none.
     """
     path = Path(file)
     kind = _kind_of(path)
@@ -66,8 +64,8 @@ class _Program(nn.Module):
         self.program = program
         self.source = source
 
-    def train(self, mode: bool = True) -> _Program:
-        """Leave the program as it is: an exported one has no modes."""
+    def train(self, mode: bool = True) -> "_Program":
+        """Leaves the program as it is: an exported one has no modes."""
         self.training = mode
         return self
 
@@ -85,7 +83,7 @@ _SCRIPT, _EXPORTED, _COMPILED = "TorchScript", "an exported program", "a program
 
 
 def _kind_of(path: Path) -> str:
-    """Tell programs apart by the names of what is in the archive, without reading any of it."""
+    """The kind of a program by the names of the files in the archive, without reading any of them."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if not zipfile.is_zipfile(path):

@@ -1,7 +1,5 @@
 """Full resolution in bounded memory: logits averaged over windows, gradients recomputed window by window."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,17 +32,17 @@ class SlidingWindow(nn.Module):
     run to run, all graphs are kept instead: train on crops of one window.
 
     Args:
-        network: Maps windows (B, C, h, w) to logits (B, K, h, w) of the same height and width, such as
+        network: maps windows `(B, C, h, w)` to logits `(B, K, h, w)` of the same height and width, such as
             `FullResolution(my_network, stride=32)`.
-        window: Height and width of a window, in pixels.
-        stride: Rows and columns from one window to the next; two thirds of the window by default.
-        windows_per_pass: Windows of one image that go through the network together. More are faster on an accelerator,
+        window: height and width of a window, in pixels.
+        stride: rows and columns from one window to the next; two thirds of the window by default.
+        windows_per_pass: windows of one image that go through the network together. More are faster on an accelerator,
             and need as many times the memory.
         recompute: False keeps the graphs of all windows: the backward pass is faster, and memory follows the image.
 
     Raises:
         TypeError: `network` is not an `nn.Module`, or sizes and counts are not whole numbers.
-        ValueError: A size or count below 1, or a stride that would leave gaps between windows.
+        ValueError: a size or count below 1, or a stride that would leave gaps between windows.
     """
 
     def __init__(
@@ -70,11 +68,11 @@ class SlidingWindow(nn.Module):
         self.recompute = recompute
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the averaged logits, in float32 at least: (B, C, H, W) -> (B, K, H, W).
+        """Gives the averaged logits, in float32 at least: `(B, C, H, W) -> (B, K, H, W)`.
 
         Raises:
-            TypeError: The network does not return a tensor.
-            ValueError: The images are no batch, or the network's logits do not have the size of the window.
+            TypeError: the network does not return a tensor.
+            ValueError: the images are no batch, or the network's logits do not have the size of the window.
         """
         if images.ndim != 4:
             raise ValueError(f"images must have the shape (B, C, H, W), got {tuple(images.shape)}")
@@ -88,7 +86,7 @@ class SlidingWindow(nn.Module):
         return windows.average(images)
 
     def extra_repr(self) -> str:
-        """Show the settings that the logits depend on."""
+        """Shows the settings that the logits depend on."""
         return f"window={self.window}, stride={self.stride}"
 
     def _recomputes(self) -> bool:
@@ -102,11 +100,11 @@ class _Windows:
     """The windows of a batch and the network that sees them.
 
     Attributes:
-        network: Maps windows to logits.
-        shape: That of the batch, (B, C, H, W).
-        window: Largest height and width of a window.
-        stride: Distance of windows.
-        per_pass: Windows that go through the network together, all of one image: what an image's logits are made of
+        network: maps windows to logits.
+        shape: that of the batch, `(B, C, H, W)`.
+        window: largest height and width of a window.
+        stride: distance of windows.
+        per_pass: windows that go through the network together, all of one image: what an image's logits are made of
             does not depend on its batch.
     """
 
@@ -138,7 +136,7 @@ class _Windows:
                 yield places[first : first + self.per_pass]
 
     def counts(self, like: Tensor) -> Tensor:
-        """How many windows show each pixel: (H, W)."""
+        """How many windows show each pixel: `(H, W)`."""
         rows, columns = (like.new_zeros(side) for side in self.shape[2:])
         for shown, intervals in zip((rows, columns), self.intervals, strict=True):
             for interval in intervals:
@@ -161,7 +159,7 @@ class _Windows:
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def average(self, images: Tensor) -> Tensor:
-        """Logits averaged over windows: (B, C, H, W) -> (B, K, H, W)."""
+        """Logits averaged over windows: `(B, C, H, W) -> (B, K, H, W)`."""
         total: Tensor | None = None
         for places in self.passes:
             logits = self.logits_of(_crops(images, places))
@@ -238,7 +236,7 @@ def _intervals(side: int, window: int, stride: int) -> list[slice]:
 
 
 def _crops(images: Tensor, places: list[Place]) -> Tensor:
-    """Some windows of a batch: (n, C, h, w)."""
+    """Some windows of a batch: `(n, C, h, w)`."""
     return torch.stack([images[i, :, rows, columns] for i, rows, columns in places])
 
 

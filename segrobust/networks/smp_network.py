@@ -1,7 +1,5 @@
 """Networks saved by Segmentation Models PyTorch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,15 +32,15 @@ class SMPNetwork(AdaptedNetwork):
     that of its own encoders on the hub, pinned, and it is asked there only if the network itself is from the hub.
 
     Args:
-        source: A folder that holds `config.json` and `model.safetensors`, or a hub id `owner/name`.
-        revision: The commit hash of a hub id; None for a folder.
-        mean: Red, green and blue in [0, 1], where the source records no normalisation.
-        std: Likewise.
-        override_normalization: Take `mean` and `std` although the source records others; a warning shows both.
+        source: a folder that holds `config.json` and `model.safetensors`, or a hub id `owner/name`.
+        revision: the commit hash of a hub id; None for a folder.
+        mean: red, green and blue in [0, 1], where the source records no normalisation.
+        std: likewise.
+        override_normalization: take `mean` and `std` although the source records others; a warning shows both.
 
     Raises:
-        OSError: A file is missing, or the hub cannot be reached.
-        ValueError: Settings or weights that do not fit; a hub id that is not pinned; a normalisation that is unknown or
+        OSError: a file is missing, or the hub cannot be reached.
+        ValueError: settings or weights that do not fit; a hub id that is not pinned; a normalisation that is unknown or
             contradicts the record; or a network without gradient.
     """
 
@@ -84,7 +82,7 @@ class _FirstOutput(nn.Module):
 
 
 def _build(config: Mapping[str, Any], path: Path) -> Any:
-    """Make the network that the settings name, with random weights and nothing downloaded."""
+    """Makes the network that the settings name, with random weights and nothing downloaded."""
     name = config.get("_model_class")
     known = {architecture.__name__: architecture for architecture in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if name not in known:
@@ -108,7 +106,7 @@ def _own_size(network: Any) -> tuple[int, int]:
 
 
 def _transform_normalization(path: Path) -> Preprocessing | None:
-    """Read the normalisation from a pipeline of albumentations, without building the pipeline."""
+    """Reads the normalisation from a pipeline of albumentations, without building the pipeline."""
     if not path.exists():
         return None
     found = [

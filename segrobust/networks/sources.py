@@ -1,7 +1,5 @@
 """Where a pretrained network lies: a folder of this machine, or a repository of the hub at one commit."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -14,18 +12,18 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def find_source(source: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    """Give the folder of a pretrained network; from the hub only the files that `patterns` name are fetched.
+    """Gives the folder of a pretrained network; from the hub only the files that `patterns` name are fetched.
 
     Args:
-        source: A folder, or a hub id `owner/name`.
-        revision: The commit of the hub's repository, 40 hexadecimal digits: a branch or a tag can come to mean other
+        source: a folder, or a hub id `owner/name`.
+        revision: the commit of the hub's repository, 40 hexadecimal digits: a branch or a tag can come to mean other
             weights. None for a folder.
-        patterns: Names of files, with wildcards.
+        patterns: names of files, with wildcards.
 
     Raises:
-        FileNotFoundError: There is no such folder, and it is no hub id.
-        ValueError: A hub id without a commit, or a folder with one.
-        OSError: The hub cannot be reached, or has no such repository or commit.
+        FileNotFoundError: there is no such folder, and it is no hub id.
+        ValueError: a hub id without a commit, or a folder with one.
+        OSError: the hub cannot be reached, or has no such repository or commit.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -38,10 +36,10 @@ def find_source(source: str, revision: str | None, patterns: tuple[str, ...]) ->
 
 
 def require_commit(source: str, revision: str | None) -> str:
-    """Give the revision back if it is a full commit hash.
+    """Gives the revision back if it is a full commit hash.
 
     Raises:
-        ValueError: It is missing, or a name that can move.
+        ValueError: it is missing, or a name that can move.
     """
     if revision is None or not _COMMIT.fullmatch(revision):
         given = "without a revision" if revision is None else f"at {revision!r}, which can come to mean other weights"
@@ -53,11 +51,11 @@ def require_commit(source: str, revision: str | None) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Reads a JSON object.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: It holds something else.
+        OSError: the file cannot be read.
+        ValueError: it holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

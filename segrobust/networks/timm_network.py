@@ -1,7 +1,5 @@
 """Backbones of timm with a light head, for training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,9 @@ class LightHead(nn.Module):
     one resolution, as those of plain vision transformers are, are simply added.
 
     Args:
-        in_channels: Channels of each level.
-        channels: Channels of the common space.
-        num_classes: Number of classes K.
+        in_channels: channels of each level.
+        channels: channels of the common space.
+        num_classes: number of classes K.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int, num_classes: int) -> None:
@@ -39,7 +37,7 @@ class LightHead(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Give logits at the resolution of the finest level: L times (B, C_l, h_l, w_l) -> (B, K, h, w)."""
+        """Gives logits at the resolution of the finest level: L times `(B, C_l, h_l, w_l) -> (B, K, h, w)`."""
         size = max(level.shape[-2:] for level in levels)
         total: Tensor | None = None
         for lateral, level in zip(self.lateral, levels, strict=True):
@@ -54,22 +52,22 @@ class LightHead(nn.Module):
 class TimmNetwork(AdaptedNetwork):
     """A backbone of timm that gives features (`features_only`), and a `LightHead`, which is to be trained.
 
-    Vision transformers are told to take images of any size where timm offers that; images are padded to multiples of
+    Vision transformers take images of any size where timm offers that; images are padded to multiples of
     the coarsest level's stride. The normalisation is the one that timm records for the backbone.
 
     Args:
-        backbone: A name of timm, with the tag of its weights where they matter: "resnet18.a1_in1k".
-        num_classes: Number of classes.
-        backbone_file: Pretrained weights of the backbone, in timm's format.
-        revision: Takes the pretrained weights from the hub, `timm/<backbone>` at this commit hash.
-        channels: Channels of the head.
-        mean: Red, green and blue in [0, 1], instead of the recorded ones.
-        std: Likewise.
-        override_normalization: Take `mean` and `std` although timm records others; a warning shows both.
+        backbone: a name of timm, with the tag of its weights where they matter: "resnet18.a1_in1k".
+        num_classes: number of classes.
+        backbone_file: pretrained weights of the backbone, in timm's format.
+        revision: takes the pretrained weights from the hub, `timm/<backbone>` at this commit hash.
+        channels: channels of the head.
+        mean: red, green and blue in [0, 1], instead of the recorded ones.
+        std: likewise.
+        override_normalization: take `mean` and `std` although timm records others; a warning shows both.
 
     Raises:
-        OSError: A file cannot be read, or the hub cannot be reached.
-        ValueError: An unknown backbone, or one that gives no features; weights of another one; a revision that is no
+        OSError: a file cannot be read, or the hub cannot be reached.
+        ValueError: an unknown backbone, or one that gives no features; weights of another one; a revision that is no
             commit; or a normalisation that contradicts the record.
     """
 
@@ -121,7 +119,7 @@ class _Pyramid(nn.Module):
 
 
 def _build_backbone(name: str, file: str | None) -> Any:
-    """Make the backbone, with the weights of a file or random ones; nothing is downloaded."""
+    """Makes the backbone, with the weights of a file or random ones; nothing is downloaded."""
     if file is None:
         return _create(name)
     content = read_content(Path(file))
@@ -145,7 +143,7 @@ def _create_loaded(name: str, state: dict[str, Any], seed: int) -> Any:
 
 
 def _create(name: str, **settings: Any) -> Any:
-    """Make the backbone for images of any size, if it can be."""
+    """Makes the backbone for images of any size, if it can be."""
     try:
         return timm.create_model(name, features_only=True, dynamic_img_size=True, **settings)
     except TypeError:  # no option of this architecture

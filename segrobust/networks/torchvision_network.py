@@ -1,7 +1,5 @@
 """Segmentation networks of torchvision."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
 from segrobust.networks.weight_files import read_content
 
 _LAST_LAYERS = ("classifier.4.weight", "classifier.low_classifier.weight")
-"""Weights (K, C, 1, 1) of the last layer: FCN and DeepLabV3, LR-ASPP."""
+"""Weights `(K, C, 1, 1)` of the last layer: FCN and DeepLabV3, LR-ASPP."""
 
 _AUXILIARY = "aux_classifier."
 
@@ -26,19 +24,19 @@ class TorchvisionNetwork(AdaptedNetwork):
     torchvision's transforms for the network.
 
     Args:
-        name: One of `torchvision.models.list_models(module=torchvision.models.segmentation)`, such as
+        name: one of `torchvision.models.list_models(module=torchvision.models.segmentation)`, such as
             "deeplabv3_resnet50".
-        num_classes: Number of classes; by default that of the weights, which it must not contradict.
-        file: Weights in torchvision's format, a state dict or a checkpoint of its reference training.
-        weights: Name of weights that torchvision offers, such as "COCO_WITH_VOC_LABELS_V1": these are downloaded and
+        num_classes: number of classes; by default that of the weights, which it must not contradict.
+        file: weights in torchvision's format, a state dict or a checkpoint of its reference training.
+        weights: name of weights that torchvision offers, such as "COCO_WITH_VOC_LABELS_V1": these are downloaded and
             checked against torchvision's hash.
-        mean: Red, green and blue in [0, 1], instead of torchvision's.
-        std: Likewise.
-        override_normalization: Take `mean` and `std` although torchvision states others; a warning shows both.
+        mean: red, green and blue in [0, 1], instead of torchvision's.
+        std: likewise.
+        override_normalization: take `mean` and `std` although torchvision states others; a warning shows both.
 
     Raises:
-        OSError: The file cannot be read, or the download fails.
-        ValueError: An unknown name; weights of another network; classes or a normalisation that contradict the
+        OSError: the file cannot be read, or the download fails.
+        ValueError: an unknown name; weights of another network; classes or a normalisation that contradict the
             source; or neither weights nor a number of classes.
     """
 
@@ -87,7 +85,7 @@ def _offered_weights(name: str) -> Any:
 
 
 def _choose_weights(offered: Any, weights: str) -> Any:
-    """Find weights by their name, with or without the name of their enumeration."""
+    """Finds weights by their name, with or without the name of their enumeration."""
     name = weights.removeprefix(f"{offered.__name__}.")
     if name not in offered.__members__:
         raise ValueError(f"torchvision has no weights {weights!r}, known are {', '.join(offered.__members__)}")
@@ -123,13 +121,13 @@ def _agree_on_classes(given: int | None, state: Mapping[str, Any] | None, source
 
 
 def _build(name: str, num_classes: int, *, auxiliary: bool) -> Any:
-    """Make the network with random weights; nothing is downloaded."""
+    """Makes the network with random weights; nothing is downloaded."""
     options = {"aux_loss": auxiliary} if not name.startswith("lraspp") else {}
     return models.get_model(name, weights=None, weights_backbone=None, num_classes=num_classes, **options)
 
 
 def _drop_auxiliary(network: Any) -> None:
-    """Leave out the auxiliary classifier and its features, which only cost time."""
+    """Leaves out the auxiliary classifier and its features, which only cost time."""
     if getattr(network, "aux_classifier", None) is not None:
         network.aux_classifier = None
         layers = network.backbone.return_layers

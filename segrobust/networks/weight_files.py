@@ -3,8 +3,6 @@
 A file gives tensors, numbers and text, never objects: pickles are read by torch's weights-only unpickler alone.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import re
@@ -21,11 +19,11 @@ _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, Valu
 
 
 def read_content(path: Path) -> dict[str, object]:
-    """Give the entries of a file, safetensors or a pickle of torch that needs no code, on the CPU.
+    """Gives the entries of a file, safetensors or a pickle of torch that needs no code, on the CPU.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: The file is something else (an HTML page, a Git LFS pointer), damaged, or needs code; it says which.
+        OSError: the file cannot be opened.
+        ValueError: the file is something else (an HTML page, a Git LFS pointer), damaged, or needs code; it says which.
     """
     head = _head(path)
     if not head:
@@ -47,11 +45,11 @@ def read_content(path: Path) -> dict[str, object]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Give the text that `save_weights` kept beside the weights, without reading these.
+    """Gives the text that `save_weights` kept beside the weights, without reading these.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: The file is not safetensors, or damaged.
+        OSError: the file cannot be opened.
+        ValueError: the file is not safetensors, or damaged.
     """
     path = Path(path)
     if not is_safetensors(path):
@@ -64,7 +62,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _unpickle(path: Path) -> object:
-    """Read a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
+    """Reads a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
@@ -82,7 +80,7 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file is safetensors by its name or its first bytes.
 
     Raises:
-        OSError: The file cannot be opened.
+        OSError: the file cannot be opened.
     """
     return _is_safetensors(path, _head(path))
 

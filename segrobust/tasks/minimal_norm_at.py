@@ -136,5 +136,8 @@ class MinimalNormTask(AdversarialTask):
         found = torch.cat(self._found)
         self._found.clear()
         if self.trainer.world_size > 1:
-            found = self._all_ranks(found.to(self.device)).view(-1, 2)
+            gathered = self.all_gather(found.to(self.device))
+            if not isinstance(gathered, Tensor):
+                raise TypeError(f"gathering a tensor gave {type(gathered).__name__}")
+            found = gathered.view(-1, 2)
         self._radii |= {int(key): radius for key, radius in found.tolist()}

@@ -12,7 +12,7 @@ _RANDOM_STATES = "random_states"
 
 
 @runtime_checkable
-class ResumableLoader(Protocol):
+class StatefulLoader(Protocol):
     """A training loader that knows where in the epoch it is."""
 
     def state_dict(self) -> dict[str, int]:
@@ -48,7 +48,7 @@ class ResumableTask(LightningModule):
         checkpoint[_RANDOM_STATES] = states
         checkpoint[_PLANNED_STEPS] = int(self.trainer.estimated_stepping_batches)
         loader = self.trainer.train_dataloader
-        if isinstance(loader, ResumableLoader):
+        if isinstance(loader, StatefulLoader):
             checkpoint[_LOADER] = loader.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ class ResumableTask(LightningModule):
             )
         state, self._loader_state = self._loader_state, None
         loader = self.trainer.train_dataloader
-        if state is not None and isinstance(loader, ResumableLoader):
+        if state is not None and isinstance(loader, StatefulLoader):
             loader.load_state_dict(state)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 from segrobust.label_space import LabelSpace
-from segrobust.metrics.confusion import ConfusionCounts, accuracy, confusion_counts, miou_dataset
+from segrobust.metrics import SegmentationConfusion
 from segrobust.networks import load_weights
 from segrobust.networks.network_record import RECORD, make_record
 from segrobust.tasks.backbone import start_backbone
@@ -90,7 +90,7 @@ class SegmentationTask(ResumableTask):
         self._make_optimizer = optimizer
         self._make_schedule = schedule
         self._folder = Path()
-        self._counted: list[tuple[Tensor, Tensor]] = []
+        self._confusion: SegmentationConfusion | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`."""
@@ -132,7 +132,7 @@ class SegmentationTask(ResumableTask):
 
     def on_validation_epoch_start(self) -> None:
         """Forgets an interrupted validation."""
-        self._counted.clear()
+        self._confusion = None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Counts the pixels of a batch."""
@@ -146,7 +146,7 @@ class SegmentationTask(ResumableTask):
 
     def on_test_epoch_start(self) -> None:
         """Forgets an interrupted test."""
-        self._counted.clear()
+        self._confusion = None
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Counts the pixels of a batch."""
@@ -158,37 +158,21 @@ class SegmentationTask(ResumableTask):
         self._log_scores("test/clean")
 
     def _count(self, batch: dict[str, Tensor]) -> Tensor:
-        """Keeps the confusion counts of a batch; returns its logits."""
-        labels = batch["mask"]
+        """Counts the pixels of a batch; returns its logits."""
         logits: Tensor = self(batch["image"])
-        counts = confusion_counts(logits.argmax(1), labels, logits.shape[1], labels != self.ignore_index)
-        self._counted.append((batch["sample_id"], torch.stack((counts.tp, counts.fp, counts.fn), 1)))
+        if self._confusion is None:  # the first batch has the number of classes
+            self._confusion = SegmentationConfusion(logits.shape[1], self.ignore_index).to(logits.device)
+        self._confusion.update(logits.argmax(1), batch["mask"], batch["sample_id"])
         return logits
 
     def _log_scores(self, prefix: str) -> None:
-        counts = self._gather_counts()
-        scores = {f"{prefix}/miou": 100 * miou_dataset(counts), f"{prefix}/acc": 100 * accuracy(counts)}
+        if self._confusion is None:
+            return
+        scores = self._confusion.compute()
+        values = {f"{prefix}/miou": 100 * scores.miou, f"{prefix}/acc": 100 * scores.accuracy}
         # float32: some accelerators have no float64
-        self.log_dict({name: score.float() for name, score in scores.items()}, prog_bar=True)
-
-    def _gather_counts(self) -> ConfusionCounts:
-        """Counts of all ranks, each sample once."""
-        ids = torch.cat([ids for ids, _ in self._counted])
-        counts = torch.cat([counts for _, counts in self._counted])
-        self._counted.clear()
-        ids, counts = self._all_ranks(ids).flatten(), self._all_ranks(counts).view(-1, *counts.shape[1:])
-        _, group = torch.unique(ids, return_inverse=True)
-        first = torch.zeros(int(group.max()) + 1, dtype=torch.int64, device=ids.device)
-        first[group.flip(0)] = torch.arange(len(ids) - 1, -1, -1, device=ids.device)
-        tp, fp, fn = counts[first].unbind(1)
-        return ConfusionCounts(tp=tp, fp=fp, fn=fn)
-
-    def _all_ranks(self, value: Tensor) -> Tensor:
-        """A tensor of every rank, stacked where there are several."""
-        gathered = self.all_gather(value)
-        if not isinstance(gathered, Tensor):
-            raise TypeError(f"gathering a tensor gave {type(gathered).__name__}")
-        return gathered
+        self.log_dict({key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}, prog_bar=True)
+        self._confusion = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and its schedule over all steps of the training."""

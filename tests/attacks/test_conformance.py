@@ -2,7 +2,18 @@ import random
 
 import pytest
 import torch
-from conformance import BATTERY, EPS, ConvNetwork, PixelNetwork, assert_same, call, kept_pixels, make_batch, needs
+from conformance import (
+    BATTERY,
+    EPS,
+    ConvNetwork,
+    PixelNetwork,
+    ShortRSE,
+    assert_same,
+    call,
+    kept_pixels,
+    make_batch,
+    needs,
+)
 from oracles import slow_margin
 from tolerances import BALL
 from torch import nn
@@ -332,7 +343,7 @@ def test_perturbing_for_training_stays_in_box_and_ball(contestant, network, batc
 
 @every_attack
 def test_repr_identifies_the_attack(contestant):
-    again = eval(repr(contestant.attack), dict(vars(segrobust.attacks)))
+    again = eval(repr(contestant.attack), {**vars(segrobust.attacks), "ShortRSE": ShortRSE})
     assert again == contestant.attack
     assert hash(again) == hash(contestant.attack)
 
@@ -474,10 +485,11 @@ def good(**changes):
             r"targets contain \[9\]",
         ),
         (AlmaProx(), good(eps=EPS), ValueError, "no effect"),
+        (PGD(eps=EPS), good(epsilon=EPS), TypeError, "takes no epsilon; it takes valid_mask, .*eps"),
         (MinimalNormSearch(attack=PGD()), good(eps=EPS), ValueError, "no effect"),
     ],
 )
-def test_bad_arguments_are_refused_with_the_mend(attack, arguments, error, message):
+def test_bad_arguments_are_refused_with_a_way_to_fix_them(attack, arguments, error, message):
     with pytest.raises(error, match=message):
         attack(ConvNetwork(dtype=torch.float32), **arguments)
     with pytest.raises(error, match=message):
@@ -512,7 +524,18 @@ def test_bad_fields_are_refused_at_construction(make, message):
         make()
 
 
-@pytest.mark.parametrize("make", [lambda: PGD(loss="ce"), lambda: FGSM(loss=None), lambda: Masked(loss="margin")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PGD(loss="ce"),
+        lambda: FGSM(loss=None),
+        lambda: RSFGSM(loss=1),
+        lambda: MIFGSM(loss="ce"),
+        lambda: PAdam(loss="ce"),
+        lambda: APGD(loss="ce"),
+        lambda: Masked(loss="margin"),
+    ],
+)
 def test_a_loss_that_is_none_is_refused(make):
     with pytest.raises(TypeError, match=r"CrossEntropy\(\) or Masked"):
         make()

@@ -151,7 +151,8 @@ def test_weights_follow_the_margins_within_their_bounds():
     expected = torch.exp(0.1 * torch.tanh(v / v[valid].abs().mean()))
     count = torch.zeros(1, dtype=torch.long)
     for step in range(1, 61):
-        attack.objective(problem, Iterate(step, count, delta, logits, count, count > 0, delta[:, 0, 0, 0]), state)
+        iterate = Iterate(step, count, delta, logits, v < 0, count, count > 0, delta[:, 0, 0, 0])
+        state = attack.observe(problem, iterate, state)
         weights = (expected**step).clamp(1 / 20, 20) * valid
         torch.testing.assert_close(state.weights, weights)
     assert state.weights.max() == 20

@@ -226,7 +226,7 @@ def test_a_success_beats_a_failure_with_more_pixels():
     for step, (num_broken, success) in enumerate([(7, False), (5, True), (9, False), (6, True), (5, True)]):
         delta = torch.full((1, 3, 2, 2), float(step))
         count, found, norm = torch.tensor([num_broken]), torch.tensor([success]), torch.tensor([0.1])
-        tracker.update(Iterate(step, torch.tensor([0]), delta, delta, count, found, norm))
+        tracker.update(Iterate(step, torch.tensor([0]), delta, delta, delta[:, 0] > 0, count, found, norm))
     assert tracker.best.delta.unique().item() == 3
     assert tracker.runner_up.delta.unique().item() == 1
 
@@ -252,11 +252,13 @@ def test_losses_of_mixed_signs_are_those_of_each_pixel(loss):
     signs = 1 - 2 * (torch.rand(2, 6, 7, generator=generator) < 0.5).long()
     broken = signs * slow_margin(logits, reference) < 0
 
-    def value(sign):
-        return loss(Pixels(logits, reference, sign, torch.ones_like(broken), broken, 0.5))
+    def value(criterion, **inputs):
+        problem = make_problem(torch.rand(2, 3, 6, 7, dtype=torch.float64), reference, norm="linf", **inputs)
+        return loss(Pixels(logits, problem, criterion, broken, 0.5))
 
-    for sign in (1, -1):
-        assert torch.equal(value(signs)[signs == sign], value(sign)[signs == sign])
+    mixed = value(Localized(), keep_mask=signs < 0)
+    assert torch.equal(mixed[signs > 0], value(Untargeted())[signs > 0])
+    assert torch.equal(mixed[signs < 0], value(Targeted(), targets=reference)[signs < 0])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Weights of pixel losses against their definitions; the losses themselves are tested in `tests/functional`."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from oracles import slow_dlr, slow_margin
 
 from segrobust.attacks import (
     DLR,
@@ -14,8 +17,11 @@ from segrobust.attacks import (
     Masked,
     Pixels,
     SegPGDLoss,
+    Targeted,
     Tsallis,
+    Untargeted,
 )
+from segrobust.attacks.core.problem import make_problem
 
 EVERY = (
     CrossEntropy(),
@@ -39,14 +45,11 @@ def pixels(sign=1, progress=0.25, requires_grad=False):
     valid = torch.rand(2, 6, 7, generator=generator) < 0.8
     reference = reference.masked_fill(~valid, 0)
     hit = logits.argmax(1) == reference
-    return Pixels(
-        logits=logits.requires_grad_(requires_grad),
-        reference=reference,
-        sign=sign,
-        valid=valid,
-        broken=(~hit if sign > 0 else hit) & valid,
-        progress=progress,
-    )
+    images, targets = torch.rand(2, 3, 6, 7, dtype=torch.float64), None if sign > 0 else reference
+    problem = make_problem(images, reference, valid_mask=valid, targets=targets, norm="linf")
+    broken = (~hit if sign > 0 else hit) & valid
+    criterion = Untargeted() if sign > 0 else Targeted()
+    return Pixels(logits.requires_grad_(requires_grad), problem, criterion, broken, progress)
 
 
 @pytest.mark.parametrize("loss", EVERY, ids=repr)
@@ -125,6 +128,26 @@ def test_q_runs_over_the_attack(q, progress):
 @pytest.mark.parametrize(("loss", "num_classes", "sign"), [(DLR(), 2, 1), (DLR(), 3, -1), (Margin(), 1, 1)])
 def test_too_few_classes_are_refused(loss, num_classes, sign):
     seen = pixels(sign)
-    few = Pixels(seen.logits[:, :num_classes], seen.reference * 0, sign, seen.valid, seen.broken, 0.0)
+    few = replace(seen, logits=seen.logits[:, :num_classes])
     with pytest.raises(ValueError, match="classes"):
         loss(few)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_criterion_has_the_margins_by_which_it_breaks(sign):
+    """Ties included: they are unbroken whatever the sign."""
+    seen = pixels(sign)
+    logits = seen.logits.round()
+    asked = (logits, seen.problem)
+    expected = sign * slow_margin(logits, seen.reference)
+    assert torch.equal(seen.criterion.margins(*asked), expected)
+    assert (expected == 0)[seen.valid].any()
+    assert torch.equal(seen.criterion.broken(*asked), (expected < 0) & seen.valid)
+    won = seen.criterion.predict(seen.logits) == seen.reference
+    assert torch.equal(won, seen.criterion.margins(seen.logits, seen.problem) * sign > 0)
+    ratios = seen.criterion.ratios(seen.logits, seen.problem, tolerance=0.1)
+    torch.testing.assert_close(ratios, slow_dlr(seen.logits, seen.reference, sign, 0.1, False))
+    assert [seen.criterion.has_ratios(k, seen.problem) for k in (2, 3, 4)] == [False, sign > 0, True]
+    temperature = torch.full((2,), 1e-3, dtype=torch.float64)
+    smooth = seen.criterion.smooth_margins(seen.logits, seen.problem, temperature)
+    torch.testing.assert_close(smooth, sign * slow_margin(seen.logits, seen.reference), rtol=0, atol=2e-3)

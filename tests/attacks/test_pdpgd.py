@@ -10,9 +10,8 @@ from torch import nn
 
 from segrobust.attacks import Targeted, Untargeted
 from segrobust.attacks import pdpgd as module
-from segrobust.attacks.pdpgd import PDPGD
+from segrobust.attacks.pdpgd import PDPGD, prox_iterated
 from segrobust.functional.prox import prox
-from segrobust.functional.prox_iterated import prox_iterated
 
 NORMS = ["linf", "l2", "l1"]
 
@@ -95,21 +94,20 @@ def test_shares_are_a_softmax_with_the_norm_as_a_class():
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_log_weights_keep_their_bounds(published, monkeypatch):
+def test_log_weights_keep_their_bounds(published):
     """Above all with a constraint that cannot be met, and one that is met from the start."""
     case = linear_case(0, batch_size=2)
     labels = torch.stack((case.labels[0], (case.labels[1] + 1) % 6))
     perturbable_mask = torch.zeros_like(labels, dtype=torch.bool)
     seen = []
-    ascend = PDPGD._ascend
 
-    def recording(self, problem, iterate, margins, state):
-        before = state.level
-        ascend(self, problem, iterate, margins, state)
-        seen.append((state.log_weights, state.level - before, state.level))
+    class Recording(PDPGD):
+        def observe(self, problem, iterate, state):
+            observed = super().observe(problem, iterate, state)
+            seen.append((observed.log_weights, observed.level - state.level, observed.level))
+            return observed
 
-    monkeypatch.setattr(PDPGD, "_ascend", recording)
-    attack = PDPGD(num_steps=400, published=published)
+    attack = Recording(num_steps=400, published=published)
     attack(case.network, case.images, labels, perturbable_mask=perturbable_mask)
     assert len(seen) == 400
     for log_weights, moved, level in seen:
@@ -201,8 +199,8 @@ def test_the_published_iteration_approaches_the_exact_prox(name, monkeypatch):
     far, weight = torch.full_like(v, 100.0), torch.tensor([0.3], dtype=torch.float64)
     expected, _ = prox(name, v, metric, weight, -far, far)
     few = prox_iterated(name, v, metric, weight, -far, far)
-    monkeypatch.setattr("segrobust.functional.prox_iterated.NUM_ITERATIONS", 2000)
-    monkeypatch.setattr("segrobust.functional.prox_iterated.LEAST_CHANGE", 0.0)
+    monkeypatch.setattr("segrobust.attacks.pdpgd.PROX_ITERATIONS", 2000)
+    monkeypatch.setattr("segrobust.attacks.pdpgd.PROX_CHANGE", 0.0)
     many = prox_iterated(name, v, metric, weight, -far, far)
     torch.testing.assert_close(many, expected, rtol=0, atol=1e-6)
     assert (few - expected).abs().amax() > 1e-4

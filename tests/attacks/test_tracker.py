@@ -19,6 +19,7 @@ def iterate(step, num_broken, success, norm, rows=None):
         rows=torch.arange(count) if rows is None else torch.tensor(rows),
         delta=torch.full((count, 1, 1, 1), float(step)),
         logits=torch.zeros(count, 2, 1, 1),
+        broken=torch.zeros(count, 1, 1, dtype=torch.bool),
         num_broken=torch.tensor(num_broken),
         success=torch.tensor(success),
         norm=torch.tensor(norm),

@@ -12,9 +12,9 @@ from segrobust.attacks import FGSM, PGD, AlmaProx, Attack, Criterion, Margin, Mi
 from segrobust.attacks.core.loop import IterativeAttack
 from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.attacks.core.problem import make_problem
-from segrobust.attacks.core.tracker import Candidates, Iterate, Tracker
+from segrobust.attacks.core.tracker import Candidates, Tracker
 from segrobust.functional.margins import margin
-from segrobust.functional.norms import norm, per_image
+from segrobust.functional.norms import per_image
 
 
 @dataclass
@@ -73,11 +73,7 @@ class Constants(Attack):
         for step in range(self.num_shifts):
             delta = torch.full_like(problem.images, 0.1 * step).clamp(problem.lower, problem.upper)
             logits = oracle.logits(delta, differentiable=False)
-            num_broken = self.criterion.broken(logits, problem).sum((1, 2))
-            success = self.criterion.success(num_broken, problem.num_valid)
-            length = norm(delta, self.norm)
-            rows = torch.arange(problem.batch_size)
-            tracker.update(Iterate(step, rows, delta, logits, num_broken, success, length))
+            tracker.update(self.iterate(problem, step, torch.arange(problem.batch_size), delta, logits))
         return tracker
 
 

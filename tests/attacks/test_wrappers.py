@@ -13,8 +13,10 @@ from segrobust.attacks import (
     APGD,
     EOT,
     FGSM,
+    KLPGD,
     PGD,
     RSE,
+    RSFGSM,
     SEA,
     AlmaProx,
     Balanced,
@@ -313,6 +315,25 @@ def test_a_transfer_that_fails_is_a_failure(batch):
 def test_a_surrogate_for_more_classes_is_refused(batch):
     with pytest.raises(ValueError, match="classes"):
         PGD(num_steps=1, eps=EPS)(ConvNetwork(3), batch.images, batch.labels, surrogate=ConvNetwork(5))
+
+
+@pytest.mark.parametrize("attack", [PGD(), APGD(seed=2, random_start=True), RSFGSM(seed=1), KLPGD()], ids=repr)
+def test_restarts_take_every_attack_that_can_start_at_random(attack):
+    runs = Restarts(attack=attack, num_runs=3).runs
+    assert runs[0] == attack
+    assert [run.seed for run in runs] == [attack.seed, attack.seed + 1, attack.seed + 2]
+    assert all(run.random_start for run in runs[1:])
+    assert {type(run) for run in runs} == {type(attack)}
+
+
+@pytest.mark.parametrize("attack", [FGSM(), RSE(), WorstOf(attacks=(PGD(), APGD()))], ids=repr)
+def test_attacks_without_a_choice_say_so(attack):
+    assert attack.step_budget is None
+    assert attack.start_seed is None
+    with pytest.raises(TypeError):
+        attack.with_step_budget(3)
+    with pytest.raises(TypeError):
+        attack.with_start_seed(3)
 
 
 @pytest.mark.parametrize(

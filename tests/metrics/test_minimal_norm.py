@@ -1,13 +1,11 @@
 """Statistics of censored norms."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from segrobust.metrics import asr, asr_at, geometric_mean_ratio, mean_capped, minimal_norm_statistics, quantiles
@@ -44,12 +42,14 @@ def test_quantiles_without_failures_are_those_of_numpy(values: list[float], prob
 @settings(max_examples=200, deadline=None)
 @given(norm_lists, st.floats(0, 1))
 def test_quantiles_with_failures_are_the_limit_of_large_norms(values: list[float], probability: float) -> None:
+    rank = (len(values) - 1) * probability
+    assume(rank == round(rank) or abs(rank - round(rank)) > 1e-8)  # closer to an integer, it is taken as that integer
     (got,) = quantiles(norms(*values), (probability,))
     huge = np.quantile([min(value, 1e30) for value in values], probability)
     if huge < 1e6:
         assert got == pytest.approx(huge, rel=1e-6, abs=1e-6)
     else:
-        assert got == INF or huge < 1e22  # a rank this close to a finite norm is that norm
+        assert got == INF
 
 
 @settings(max_examples=100, deadline=None)

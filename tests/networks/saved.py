@@ -1,7 +1,5 @@
 """Small networks of libraries with random weights of ordinary size, as the libraries themselves save them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Outputs of libraries brought to logits at full resolution."""
 
-from __future__ import annotations
-
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from types import SimpleNamespace

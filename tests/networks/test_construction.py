@@ -1,7 +1,5 @@
 """Networks built from what a checkpoint says about itself."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """What has no gradient that attacks could follow is refused when it is loaded."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Networks of transformers from what it saved, against its own inference."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

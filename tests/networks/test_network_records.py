@@ -1,7 +1,5 @@
 """What weights were trained for, and comparison with what they are used for."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

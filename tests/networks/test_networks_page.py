@@ -1,7 +1,5 @@
 """What the page on networks names is there; its Python blocks run in test_docs.py."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

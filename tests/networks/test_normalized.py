@@ -1,7 +1,5 @@
 """Normalisation inside the network."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Normalisations in the units of their sources, and what is done where two disagree."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Programs: accepted where they give gradients, refused with a reason where they cannot."""
 
-from __future__ import annotations
-
 import zipfile
 
 import pytest

@@ -1,7 +1,5 @@
 """Networks of Segmentation Models PyTorch from what it saved."""
 
-from __future__ import annotations
-
 import json
 
 import albumentations

@@ -1,7 +1,5 @@
 """Folders, and repositories of the hub at one commit."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """Backbones of timm with a light head."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch

@@ -1,7 +1,5 @@
 """Networks of torchvision from files in its format, against torchvision's own inference."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from networks.saved import as_tensor, assert_has_gradient, enliven, photograph

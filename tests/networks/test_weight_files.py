@@ -1,7 +1,5 @@
 """Files that are checkpoints, and files that are not."""
 
-from __future__ import annotations
-
 import json
 import os
 import struct

@@ -2,17 +2,16 @@
 
 import abc
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from segrobust.attacks.core.criteria import Criterion
 from segrobust.attacks.core.oracle import GradientOracle, NetworkOracle
-from segrobust.attacks.core.problem import Problem, check_classes, check_eps, make_problem
-from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.attacks.core.problem import BatchInputs, Problem, check_classes, check_eps, make_problem
+from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 
@@ -20,9 +19,6 @@ NAN_MESSAGE = (
     "the network returned NaN under attack: its robustness cannot be measured; check its weights, "
     "its normalisation layers and its precision"
 )
-
-Observer = Callable[[Iterate], None]
-"""Called with each judged iterate of an attack; must not change it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,7 @@ class AttackResult:
     num_backwards: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
     """A frozen, keyword-only dataclass of numbers; reusable, without tensors or state. `repr(attack)` identifies a run.
 
@@ -78,13 +75,36 @@ class Attack(abc.ABC):
 
     @property
     def default_eps(self) -> float | None:
-        """Radius of a fixed-budget attack when a call gives none."""
-        return None
+        """Radius of a fixed-budget attack when a call gives none: its field `eps`."""
+        eps: float | None = getattr(self, "eps", None)
+        return eps
 
     @property
     def max_passes(self) -> tuple[float, float]:
         """Forwards and backwards that an image costs at most, without the judging of the result; nan: not known."""
         return math.nan, math.nan
+
+    @property
+    def step_budget(self) -> int | None:
+        """The field that says how many steps the attack takes; None if it has no such choice."""
+        return None
+
+    def with_step_budget(self, steps: int) -> "Attack":
+        """The same attack with another `step_budget`; to be called where that is not None."""
+        raise TypeError(f"{type(self).__name__} has no number of steps to choose, got {steps}")
+
+    @property
+    def start_seed(self) -> int | None:
+        """Seed of the random start; None if the attack cannot start at random."""
+        return None
+
+    def with_start_seed(self, seed: int) -> "Attack":
+        """The same attack from a random start with another seed; to be called where `start_seed` is not None."""
+        raise TypeError(f"{type(self).__name__} cannot start at random, got seed {seed}")
+
+    def has_field(self, name: str) -> bool:
+        """Whether a setting is this attack's to choose, rather than a constant of its class."""
+        return any(f.name == name for f in fields(self))
 
     @abc.abstractmethod
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
@@ -96,16 +116,9 @@ class Attack(abc.ABC):
         images: Tensor,
         labels: Tensor,
         *,
-        valid_mask: Tensor | None = None,
-        ignore_index: int = 255,
-        targets: Tensor | None = None,
-        perturbable_mask: Tensor | None = None,
-        start: Tensor | None = None,
-        eps: float | Tensor | None = None,
-        sample_ids: Sequence[int] | Tensor | None = None,
         surrogate: nn.Module | None = None,
         observer: Observer | None = None,
-        keep_mask: Tensor | None = None,
+        **inputs: Unpack[BatchInputs],
     ) -> AttackResult:
         """Attacks one batch.
 
@@ -115,35 +128,22 @@ class Attack(abc.ABC):
             network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
             images: `(B, C, H, W)` in [0, 1].
             labels: `(B, H, W)` int64 ground truth.
-            valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
-            ignore_index: label of void pixels, which count for nothing.
-            targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and
-                count for nothing.
-            perturbable_mask: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
-            start: `(B, C, H, W)` perturbation to start from; clipped to the box.
-            eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
-                `LagrangianFMN`, where its own radius starts.
-            sample_ids: `(B,)` integers by which, with the attack's seed, all random numbers of an image are drawn; by
-                default its position in the batch. The same image at another position then gets another random start:
-                pass true ids, such as positions in the data set, for results that do not depend on the batch.
             surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
                 gradients alone, and its result is judged on `network`, which it never asked.
             observer: called with every judged iterate.
-            keep_mask: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or
-                without targets their label. All other valid pixels are attacked.
+            **inputs: see `BatchInputs`.
 
         Returns:
             The result, one entry per image.
 
         Raises:
-            TypeError: an argument of the wrong type.
-            ValueError: an argument outside its range, or a combination without meaning; the message names the mend.
+            TypeError: an argument of the wrong type, or one that there is not.
+            ValueError: an argument outside its range, or a combination without meaning; the message says how to
+                fix it.
             FloatingPointError: the network returned NaN.
         """
         with attackable(network), attackable(network if surrogate is None else surrogate):
-            problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable_mask, start, eps, sample_ids, keep_mask
-            )
+            problem = self._problem(images, labels, inputs)
             oracle = NetworkOracle(network, problem.images)
             if surrogate is None:
                 return self._judge(oracle, problem, self.run(oracle, problem, observer))
@@ -152,95 +152,63 @@ class Attack(abc.ABC):
             tracker.forget_runner_up()  # a second try would be a question to the network under attack
             return self._judge(oracle, problem, tracker)
 
-    def adversarial_images(self, network: nn.Module, images: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-        """The images that are judged best, `attack(network, images, labels, **arguments).adv`, and nothing else.
+    def adversarial_images(
+        self, network: nn.Module, images: Tensor, labels: Tensor, **inputs: Unpack[BatchInputs]
+    ) -> Tensor:
+        """The images that are judged best, `attack(network, images, labels, **inputs).adv`, and nothing else.
 
-        Args:
-            network: see `__call__`.
-            images: `(B, C, H, W)` in [0, 1].
-            labels: `(B, H, W)` int64 ground truth.
-            arguments: all others of `__call__`, by name.
+        Args as in `__call__`, without `surrogate` and `observer`.
 
         Returns:
-            `(B, C, H, W)` in [0, 1], detached. Of an image on which the attack failed, too: the call tells which.
+            `(B, C, H, W)` in [0, 1], detached. Of an image on which the attack failed, too: the call says which.
         """
-        return self(network, images, labels, **arguments).adv
+        return self(network, images, labels, **inputs).adv
 
-    def perturb(
-        self,
-        network: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        valid_mask: Tensor | None = None,
-        ignore_index: int = 255,
-        targets: Tensor | None = None,
-        perturbable_mask: Tensor | None = None,
-        start: Tensor | None = None,
-        eps: float | Tensor | None = None,
-        sample_ids: Sequence[int] | Tensor | None = None,
-        keep_mask: Tensor | None = None,
-    ) -> Tensor:
+    def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, **inputs: Unpack[BatchInputs]) -> Tensor:
         """Perturbed images for adversarial training: the last iterate, unjudged, without a forward pass for judging.
 
-        Args as in `__call__`.
+        Args as in `__call__`, without `surrogate` and `observer`.
 
         Returns:
             `(B, C, H, W)` in [0, 1], detached.
         """
         with attackable(network):
-            problem = self._problem(
-                images, labels, valid_mask, ignore_index, targets, perturbable_mask, start, eps, sample_ids, keep_mask
-            )
+            problem = self._problem(images, labels, inputs)
             return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
         """Perturbation of the last iterate without judging; attacks without such a thing give the best they found."""
         return self.run(oracle, problem, None).best.delta
 
-    def _problem(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        valid_mask: Tensor | None,
-        ignore_index: int,
-        targets: Tensor | None,
-        perturbable_mask: Tensor | None,
-        start: Tensor | None,
-        eps: float | Tensor | None,
-        sample_ids: Sequence[int] | Tensor | None,
-        keep_mask: Tensor | None,
-    ) -> Problem:
+    def _problem(self, images: Tensor, labels: Tensor, inputs: BatchInputs) -> Problem:
+        """The batch, checked, with the attack's own radius where the call gives none."""
+        name, given = type(self).__name__, {key for key, value in inputs.items() if value is not None}
         targeted, localized = self.criterion.sign < 0, self.criterion.localized
-        if targeted and targets is None:
-            raise ValueError(f"{type(self).__name__} has a targeted criterion: pass targets=(B, H, W) class indices")
-        if not targeted and not localized and targets is not None:
+        if targeted and "targets" not in given:
+            raise ValueError(f"{name} has a targeted criterion: pass targets=(B, H, W) class indices")
+        if not targeted and not localized and "targets" in given:
             raise ValueError(f"targets have no effect on {self.criterion!r}; use criterion=Targeted(...)")
-        if localized and keep_mask is None:
-            raise ValueError(f"{type(self).__name__} has a localised criterion: pass keep_mask=(B, H, W) bool")
-        if not localized and keep_mask is not None:
+        if localized and "keep_mask" not in given:
+            raise ValueError(f"{name} has a localised criterion: pass keep_mask=(B, H, W) bool")
+        if not localized and "keep_mask" in given:
             raise ValueError(f"keep_mask has no effect on {self.criterion!r}; use criterion=Localized(...)")
-        if self.minimal_norm and eps is not None and not self.accepts_initial_eps:
-            raise ValueError(f"{type(self).__name__} searches for the smallest norm; eps={eps} would have no effect")
-        problem = make_problem(
-            images,
-            labels,
-            valid_mask=valid_mask,
-            ignore_index=ignore_index,
-            targets=targets,
-            perturbable_mask=perturbable_mask,
-            start=start,
-            eps=self.default_eps if eps is None else eps,
-            sample_ids=sample_ids,
-            norm=self.norm,
-            keep_mask=keep_mask,
-        )
+        if self.minimal_norm and "eps" in given and not self.accepts_initial_eps:
+            raise ValueError(f"{name} searches for the smallest norm; eps={inputs['eps']} would have no effect")
+        if "eps" not in given:
+            inputs = {**inputs, "eps": self.default_eps}
+        problem = make_problem(images, labels, norm=self.norm, **inputs)
         if not self.minimal_norm:
-            problem.required_eps(type(self).__name__)
+            problem.required_eps(name)
         return problem
+
+    def judging_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
+        """The network on which the result is judged; by default as it is."""
+        del problem
+        return oracle
 
     def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
         """One last forward over the whole batch; a second where it contradicts the loop about a success."""
+        oracle = self.judging_oracle(oracle, problem)
         delta = tracker.best.delta
         logits = oracle.logits(delta, differentiable=False)
         check_classes(problem, logits.shape[1])
@@ -265,7 +233,7 @@ class Attack(abc.ABC):
             norm=length.masked_fill(~success, torch.inf) if self.minimal_norm else length,
             apsr=apsr,
             kept_share=kept_share,
-            prediction=logits.argmax(1),
+            prediction=self.criterion.predict(logits),
             first_success=tracker.first_success,
             num_forwards=oracle.counter.forwards,
             num_backwards=oracle.counter.backwards,
@@ -273,8 +241,9 @@ class Attack(abc.ABC):
 
     def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
         """A perturbation of the images `rows` of the batch, whose own problem this is, judged by its logits."""
-        num_broken, success = self.criterion.outcome(self.criterion.broken(logits, problem), problem)
-        return Iterate(step, rows, delta, logits, num_broken, success, norm(delta, self.norm))
+        broken = self.criterion.broken(logits, problem)
+        num_broken, success = self.criterion.outcome(broken, problem)
+        return Iterate(step, rows, delta, logits, broken, num_broken, success, norm(delta, self.norm))
 
 
 def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:

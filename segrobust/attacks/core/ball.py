@@ -1,26 +1,31 @@
-"""What fixed-budget gradient attacks share: a ball, where they start in it, and the pixel loss that they climb."""
+"""What fixed-budget gradient attacks share: a ball, where they start in it, what they climb, and how they step."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import check_attack_fields
+from segrobust.attacks.core.attack import Attack, check_attack_fields
 from segrobust.attacks.core.criteria import Criterion, Untargeted
 from segrobust.attacks.core.loop import IterativeAttack, State
-from segrobust.attacks.core.losses import CrossEntropy, PixelLoss, Pixels, check_loss
+from segrobust.attacks.core.losses import PixelLoss, Pixels, check_loss
 from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.random_start import random_start
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional.lengths import Length
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, per_image
 from segrobust.functional.projections import project
+from segrobust.functional.steps import steepest_ascent
 
 
 @dataclass(frozen=True, kw_only=True)
 class BallAttack(IterativeAttack[State]):
-    """A fixed-budget attack that stays inside a ball.
+    """A fixed-budget attack that climbs a sum of pixel losses inside a ball, by projected steps.
+
+    What is climbed is the field `loss` of most attacks. By default a step is that of steepest ascent, without memory:
+    `delta <- project(delta + step * ascent(gradient))`, the sign of the gradient in l_inf and in l2 the gradient over
+    its norm.
 
     Args:
         eps: radius, image units; None if every call gives its own.
@@ -39,6 +44,9 @@ class BallAttack(IterativeAttack[State]):
         @property
         def seed(self) -> int: ...  # noqa: D102
 
+        @property
+        def loss(self) -> PixelLoss: ...  # noqa: D102
+
     eps: Length | None = None
     norm: NormName = "linf"
     criterion: Criterion = field(default_factory=Untargeted)
@@ -47,11 +55,20 @@ class BallAttack(IterativeAttack[State]):
         check_attack_fields(self.norms, self.norm, self.eps, self.num_steps)
         if self.seed and not self.random_start:
             raise ValueError(f"seed={self.seed} has no effect without random_start=True")
+        if self.has_field("loss"):
+            check_loss(self.loss)
 
     @property
-    def default_eps(self) -> float | None:
-        """The field `eps`."""
-        return self.eps
+    def start_seed(self) -> int | None:
+        """The field `seed`."""
+        return self.seed if self.has_field("seed") else None
+
+    def with_start_seed(self, seed: int) -> Attack:
+        """The same attack with another `seed`, and with a random start if that is a choice."""
+        changes: dict[str, Any] = {"seed": seed}
+        if self.has_field("random_start"):
+            changes["random_start"] = True
+        return replace(self, **changes)
 
     def first(self, problem: Problem) -> Tensor:
         """The warm start projected into the ball, a random point of it, or zero: `(B, C, H, W)`."""
@@ -60,6 +77,24 @@ class BallAttack(IterativeAttack[State]):
         if self.random_start:
             return self.project(problem, random_start(problem, self.radius(problem), self.norm, self.seed))
         return torch.zeros_like(problem.images)
+
+    def pixel_losses(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """The loss of every pixel: `(B, H, W)`; that of void ones does not count."""
+        del state
+        return self.loss(Pixels.of(problem, iterate, self.criterion, self.num_steps))
+
+    def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
+        """Sum of the losses of the valid pixels: `(B,)`."""
+        return (self.pixel_losses(problem, iterate, state) * problem.valid_mask).sum((1, 2))
+
+    def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: State) -> Tensor:
+        """One projected step of steepest ascent."""
+        step = per_image(self.step_lengths(problem), gradient)
+        return self.project(problem, iterate.delta + step * steepest_ascent(gradient, self.norm))
+
+    def step_lengths(self, problem: Problem) -> Tensor:
+        """Length of a step of each image, in the units of the norm: `(B,)`; by default the radius."""
+        return self.radius(problem)
 
     def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
         """Nothing is left to win once all valid pixels are broken."""
@@ -72,26 +107,3 @@ class BallAttack(IterativeAttack[State]):
     def project(self, problem: Problem, delta: Tensor) -> Tensor:
         """A point of ball and box."""
         return project(delta, self.radius(problem), self.norm, problem.lower, problem.upper)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelLossAttack(BallAttack[State]):
-    """An attack inside a ball that climbs the sum of a pixel loss over the valid pixels.
-
-    Args:
-        eps: radius, image units; None if every call gives its own.
-        norm: one of the attack's norms.
-        loss: what is climbed, a `PixelLoss`.
-        criterion: what breaks a pixel and how many make a success.
-    """
-
-    loss: PixelLoss = field(default_factory=CrossEntropy)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
-
-    def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """Sum of the losses of the valid pixels: `(B,)`."""
-        pixels = Pixels.of(problem, iterate, self.criterion, self.num_steps)
-        return (self.loss(pixels) * pixels.valid).sum((1, 2))

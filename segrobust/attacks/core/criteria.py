@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.core.problem import Problem
-from segrobust.functional.margins import Sign, margin
+from segrobust.functional.margins import MIN_CLASSES, Sign, dlr, margin, must_win, smooth_margin
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion(abc.ABC):
-    """Maps logits to broken pixels, and their number to the success of an image.
+    """Maps logits to margins of pixels, to broken pixels, and their number to the success of an image.
+
+    Attacks and losses ask it for margins, and never which class competes with which. All margins are `(B, H, W)`, of
+    void pixels too, differentiable, and negative where a pixel is broken.
 
     Args:
         apsr: attack pixel success rate in (0, 1] that makes an attack a success: at most the share `1 - apsr` of the
@@ -59,9 +62,37 @@ class Criterion(abc.ABC):
     def reference(self, problem: Problem) -> Tensor:
         """Class that each pixel is pushed from (untargeted) or to (targeted): `(B, H, W)` int64."""
 
-    @abc.abstractmethod
+    def margins(self, logits: Tensor, problem: Problem) -> Tensor:
+        """Differences of logits of the reference class and its strongest competitor, times the sign."""
+        return self.signs(problem) * margin(logits, self.reference(problem))
+
+    def smooth_margins(self, logits: Tensor, problem: Problem, temperature: Tensor) -> Tensor:
+        """Margins against a smooth maximum of the competitors, of temperature `(B,)` in logits."""
+        return self.signs(problem) * smooth_margin(logits, self.reference(problem), temperature)
+
+    def ratios(
+        self, logits: Tensor, problem: Problem, *, tolerance: float = 0.0, full_denominator_gradient: bool = False
+    ) -> Tensor:
+        """Difference-of-logits ratios, see `segrobust.functional.margins.dlr`; an error where `has_ratios` is False."""
+        return dlr(
+            logits,
+            self.reference(problem),
+            sign=self.signs(problem),
+            tolerance=tolerance,
+            full_denominator_gradient=full_denominator_gradient,
+        )
+
+    def has_ratios(self, num_classes: int, problem: Problem) -> bool:
+        """Whether so many classes are enough for `ratios`."""
+        return num_classes >= MIN_CLASSES["dlr"][must_win(self.signs(problem))]
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Classes `(B, H, W)` int64; the lower one of a tie."""
+        return logits.argmax(1)
+
     def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """Valid pixels whose signed margin is strictly negative; a tie is not: `(B, K, H, W) -> (B, H, W)` bool."""
+        """Valid pixels whose margin is strictly negative; a tie is not: `(B, K, H, W) -> (B, H, W)` bool."""
+        return (self.margins(logits, problem) < 0) & problem.valid_mask
 
     def parts(self, problem: Problem) -> tuple[Part, ...]:
         """The valid pixels, in parts that must each be broken but for a share."""
@@ -100,7 +131,7 @@ class Untargeted(Criterion):
         return problem.labels
 
     def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """`z_y < max_c z_c` on valid pixels."""
+        """`z_y < max_c z_c` on valid pixels: what margins say, without the copy of the logits that they need."""
         own = logits.gather(1, problem.labels[:, None])[:, 0]
         return (own < logits.amax(1)) & problem.valid_mask
 
@@ -121,10 +152,6 @@ class Targeted(Criterion):
                 "criterion Targeted needs targets: pass targets=(B, H, W) int64 class indices to the attack"
             )
         return problem.targets
-
-    def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """`z_t > max_{c != t} z_c` on valid pixels."""
-        return (margin(logits, self.reference(problem)) > 0) & problem.valid_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +193,6 @@ class Localized(Criterion):
         if problem.targets is None:
             return problem.labels
         return problem.targets if self.targeted else problem.labels.where(~problem.required_keep_mask, problem.targets)
-
-    def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """Attacked pixels that are broken and pixels to keep that keep their class."""
-        lead = margin(logits, self.reference(problem))
-        return (self.signs(problem) * lead < 0) & problem.valid_mask
 
     def parts(self, problem: Problem) -> tuple[Part, ...]:
         """Pixels to attack and pixels to keep."""

@@ -2,15 +2,15 @@
 
 import abc
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from segrobust.attacks.core.attack import NAN_MESSAGE, Attack, Observer
+from segrobust.attacks.core.attack import NAN_MESSAGE, Attack
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_classes
-from segrobust.attacks.core.tracker import Iterate, Tracker
+from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 
 State = TypeVar("State")
 
@@ -18,10 +18,21 @@ State = TypeVar("State")
 class IterativeAttack(Attack, Generic[State]):
     """An attack that follows gradients for a number of steps.
 
+    What the loop does with each iterate, in this order:
+
+    1. judges it: which pixels are broken, which images are successes; the tracker keeps the best;
+    2. `done`: these images leave the batch, with their rows of every tensor of the state;
+    3. `observe`: the state is brought up to date with the iterate: multipliers, weights, radii that follow success;
+    4. `objective`: a number of each image, a function of logits and state;
+    5. the pullback: its gradient in the perturbation, by one backward pass through the network;
+    6. `update`: the next perturbation, from that gradient.
+
     N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
     forward to judge the result.
 
-    A state is a dataclass of numbers, and of tensors that all have the image first.
+    A state is a dataclass of numbers, and of tensors and lists that all have the image first. `observe` returns
+    the state to go on with (`dataclasses.replace`) and leaves the given one as it is; `update` assigns to fields of the
+    state; `objective` and `done` change nothing. No method writes into a tensor of the state.
 
     Every iterative attack has `num_steps`, its number of gradient steps N.
     """
@@ -36,20 +47,28 @@ class IterativeAttack(Attack, Generic[State]):
         """N + 1 forwards and N backwards."""
         return self.num_steps + 1, self.num_steps
 
+    @property
+    def step_budget(self) -> int | None:
+        """The field `num_steps`."""
+        return self.num_steps if self.has_field("num_steps") else None
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same attack with another `num_steps`."""
+        changes: dict[str, Any] = {"num_steps": steps}
+        return replace(self, **changes)
+
     @abc.abstractmethod
     def init(self, problem: Problem) -> tuple[Tensor, State]:
         """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
 
-    def prepare(self, oracle: GradientOracle, problem: Problem, state: State) -> None:
-        """Completes the first state by what the network says; most attacks ask nothing before their first iterate."""
-        del oracle, problem, state
+    def observe(self, problem: Problem, iterate: Iterate, state: State) -> State:
+        """The state brought up to date with a judged iterate, whose logits are detached; by default as it is."""
+        del problem, iterate
+        return state
 
     @abc.abstractmethod
     def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`.
-
-        Called once per iterate, so it is also where multipliers and the like advance in `state`.
-        """
+        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`; changes nothing."""
 
     @abc.abstractmethod
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: State) -> Tensor:
@@ -60,82 +79,140 @@ class IterativeAttack(Attack, Generic[State]):
         del problem, iterate, state
         return None
 
-    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """Runs the loop on all images and tracks the best iterate of each."""
-        tracker = Tracker(problem.images, self.minimal_norm)
-        rows = problem.num_valid.cpu().nonzero()[:, 0]  # an image without a valid pixel cannot be attacked
-        if len(rows) == 0:
-            return tracker
-        if len(rows) < problem.batch_size:
-            problem, oracle = problem.select(rows), oracle.select(rows)
-        delta, state = self.init(problem)
-        self.prepare(oracle, problem, state)
-        rows = rows.to(delta.device)
-        poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
-        for step in range(self.num_steps + 1):
-            logits = oracle.logits(delta, differentiable=step < self.num_steps)
-            if step == 0:
-                check_classes(problem, logits.shape[1])
-            iterate = self.iterate(problem, step, rows, delta, logits)
-            poisoned |= logits.sum().isnan()
-            if step == 0 and poisoned.item():  # asked once more at the end: until then nothing waits for the device
-                raise FloatingPointError(NAN_MESSAGE)
-            tracker.update(iterate)
-            if observer is not None:
-                observer(iterate)
-            if step == self.num_steps:
-                break
-            unfinished = self._unfinished(problem, iterate, state)
-            if unfinished is not None:
-                if len(unfinished) == 0:
-                    break
-                oracle, problem = oracle.select(unfinished), problem.select(unfinished)
-                state, iterate = select_rows(state, unfinished), select_rows(iterate, unfinished)
-                rows = iterate.rows
-            delta = self._step(oracle, problem, iterate, state)
-            del logits, iterate  # of full size, and not needed while the next ones are made
-        if poisoned.item():
-            raise FloatingPointError(NAN_MESSAGE)
-        return tracker
+    def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, State]:
+        """`init`, and what an attack asks the network before its first iterate: most ask nothing."""
+        del oracle
+        return self.init(problem)
 
-    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
-        """The perturbation after N steps: N forward and N backward passes, nothing judged."""
-        delta, state = self.init(problem)
-        self.prepare(oracle, problem, state)
-        for step in range(self.num_steps):
-            logits = oracle.logits(delta)
-            if step == 0:
-                check_classes(problem, logits.shape[1])
-            iterate = self.iterate(problem, step, torch.arange(problem.batch_size, device=delta.device), delta, logits)
-            delta = self._step(oracle, problem, iterate, state)
-            del logits, iterate
-        return delta
-
-    def _step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """Gradient of the objective through the network, and the update with it."""
+    def step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> tuple[Tensor, State]:
+        """From a judged iterate to the next perturbation: `observe`, `objective`, pullback, `update`."""
+        state = self.observe(problem, iterate, state)
+        # The logits are a leaf: the objective is differentiated down to them, and the oracle takes it from there.
         leaf = iterate.logits.requires_grad_()
         with torch.enable_grad():
             objective = self.objective(problem, iterate, state)
         (cotangent,) = torch.autograd.grad(objective.sum(), leaf)
-        leaf.requires_grad_(False)
+        leaf.requires_grad_(False)  # observers and trackers hold these logits too
         gradient = oracle.pullback(cotangent)
         del cotangent  # as large as the logits
-        return self.update(problem, iterate, gradient, state)
+        return self.update(problem, iterate, gradient, state), state
 
-    def _unfinished(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
-        """Indices of the images that go on when some do not; None when all go on."""
-        done = self.done(problem, iterate, state)
-        if problem.stop_on_success:
-            done = iterate.success if done is None else done | iterate.success
-        if done is None or not done.any():
-            return None
-        return (~done).cpu().nonzero()[:, 0]
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """Runs the loop on all images and tracks the best iterate of each."""
+        return run_loop(self, oracle, problem, observer, num_steps=self.num_steps)
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """The perturbation after N steps: N forward and N backward passes, nothing judged."""
+        delta, state = self.begin(oracle, problem)
+        rows = torch.arange(problem.batch_size, device=delta.device)
+        for step in range(self.num_steps):
+            logits = oracle.logits(delta)
+            if step == 0:
+                check_classes(problem, logits.shape[1])
+            iterate = self.iterate(problem, step, rows, delta, logits)
+            delta, state = self.step(oracle, problem, iterate, state)
+            del logits, iterate
+        return delta
+
+
+class Stepwise(Protocol[State]):
+    """What the loop asks of an attack: any that goes from one judged perturbation to the next."""
+
+    @property
+    def minimal_norm(self) -> bool: ...  # noqa: D102
+
+    def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, State]:
+        """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
+        ...
+
+    def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
+        """See `Attack.iterate`."""
+        ...
+
+    def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
+        """See `IterativeAttack.done`."""
+        ...
+
+    def step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> tuple[Tensor, State]:
+        """The next perturbation, inside box and ball, and the state that belongs to it."""
+        ...
+
+
+def run_loop(
+    attack: Stepwise[State],
+    oracle: GradientOracle,
+    problem: Problem,
+    observer: Observer | None,
+    *,
+    num_steps: int,
+    differentiable: bool = True,
+) -> Tracker:
+    """Judges the first perturbation and that after each step, drops finished images, and tracks the best of each.
+
+    Args:
+        attack: what takes the steps.
+        oracle: the network as the attack sees it.
+        problem: the batch.
+        observer: called with every judged iterate.
+        num_steps: steps at most; one more perturbation is judged.
+        differentiable: whether steps ask the oracle for a pullback.
+
+    Raises:
+        FloatingPointError: the network returned NaN.
+        ValueError: labels that the network does not know.
+    """
+    tracker = Tracker(problem.images, attack.minimal_norm, observer)
+    rows = problem.num_valid.cpu().nonzero()[:, 0]  # an image without a valid pixel cannot be attacked
+    if len(rows) == 0:
+        return tracker
+    if len(rows) < problem.batch_size:
+        problem, oracle = problem.select(rows), oracle.select(rows)
+    delta, state = attack.begin(oracle, problem)
+    rows = rows.to(delta.device)
+    poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
+    for step in range(num_steps + 1):
+        # After the last perturbation no step follows: its pass needs no graph.
+        logits = oracle.logits(delta, differentiable=differentiable and step < num_steps)
+        if step == 0:
+            check_classes(problem, logits.shape[1])
+        iterate = attack.iterate(problem, step, rows, delta, logits)
+        # NaN compares false everywhere, so that images would count as unbroken, that is, as robust.
+        poisoned |= logits.sum().isnan()
+        if step == 0 and poisoned.item():  # asked once more at the end: until then nothing waits for the device
+            raise FloatingPointError(NAN_MESSAGE)
+        tracker.update(iterate)
+        if step == num_steps:
+            break
+        unfinished = _unfinished(problem, iterate, attack.done(problem, iterate, state))
+        if unfinished is not None:
+            if len(unfinished) == 0:
+                break
+            # The pass of this iterate is still to be pulled back: the selected oracle does so for its rows alone.
+            oracle, problem = oracle.select(unfinished), problem.select(unfinished)
+            state, iterate = select_rows(state, unfinished), select_rows(iterate, unfinished)
+            rows = iterate.rows
+        delta, state = attack.step(oracle, problem, iterate, state)
+        del logits, iterate  # of full size, and not needed while the next ones are made
+    if poisoned.item():
+        raise FloatingPointError(NAN_MESSAGE)
+    return tracker
+
+
+def _unfinished(problem: Problem, iterate: Iterate, done: Tensor | None) -> Tensor | None:
+    """Indices of the images that go on when some do not; None when all go on."""
+    if problem.stop_on_success:
+        done = iterate.success if done is None else done | iterate.success
+    if done is None or not done.any():
+        return None
+    return (~done).cpu().nonzero()[:, 0]
 
 
 def select_rows(value: Any, rows: Tensor) -> Any:
-    """The rows of a tensor, or of every tensor in a dataclass."""
+    """The rows of a tensor or list, or of every tensor and list in a dataclass."""
     if isinstance(value, Tensor):
         return value[rows.to(value.device)] if value.dim() else value
+    if isinstance(value, list):
+        return [value[i] for i in rows.tolist()]
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: select_rows(getattr(value, f.name), rows) for f in fields(value) if f.init})
     return value

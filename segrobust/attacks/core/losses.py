@@ -7,6 +7,7 @@ pixels out names another one for it, its `tracked` loss (Croce, Singh and Hein, 
 
 import abc
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -18,7 +19,7 @@ from segrobust.attacks.core.problem import Problem
 from segrobust.attacks.core.tracker import Iterate
 from segrobust.functional import pixel_losses
 from segrobust.functional.logistic import sigmoid
-from segrobust.functional.margins import Sign, dlr, margin, must_win, require_classes, select_by_sign
+from segrobust.functional.margins import Sign, select_by_sign
 
 
 @dataclass(frozen=True)
@@ -27,31 +28,37 @@ class Pixels:
 
     Attributes:
         logits: `(B, K, H, W)`.
-        reference: `(B, H, W)` int64, class that a pixel is pushed from (untargeted) or to (targeted).
-        sign: 1 where the reference class must lose, -1 where it must win; one for all pixels, or `(B, H, W)`.
-        valid: `(B, H, W)` bool, pixels that count.
+        problem: the batch.
+        criterion: what breaks a pixel.
         broken: `(B, H, W)` bool, valid pixels that are broken.
         progress: share of the attack's steps that are done, in [0, 1).
     """
 
     logits: Tensor
-    reference: Tensor
-    sign: Sign
-    valid: Tensor
+    problem: Problem
+    criterion: Criterion
     broken: Tensor
     progress: float
 
     @classmethod
     def of(cls, problem: Problem, iterate: Iterate, criterion: Criterion, num_steps: int) -> "Pixels":
         """The pixels of an iterate of an attack that takes `num_steps` steps."""
-        return cls(
-            logits=iterate.logits,
-            reference=criterion.reference(problem),
-            sign=criterion.signs(problem),
-            valid=problem.valid_mask,
-            broken=criterion.broken(iterate.logits.detach(), problem),
-            progress=iterate.step / num_steps,
-        )
+        return cls(iterate.logits, problem, criterion, iterate.broken, progress=iterate.step / num_steps)
+
+    @property
+    def valid(self) -> Tensor:
+        """Pixels that count: `(B, H, W)` bool."""
+        return self.problem.valid_mask
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Class that a pixel is pushed from (untargeted) or to (targeted): `(B, H, W)` int64."""
+        return self.criterion.reference(self.problem)
+
+    @cached_property
+    def sign(self) -> Sign:
+        """1 where the reference class must lose, -1 where it must win; one for all pixels, or `(B, H, W)`."""
+        return self.criterion.signs(self.problem)
 
 
 class PixelLoss(abc.ABC):
@@ -82,7 +89,7 @@ class Margin(PixelLoss):
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """See `PixelLoss`."""
-        return -pixels.sign * margin(pixels.logits, pixels.reference)
+        return -pixels.criterion.margins(pixels.logits, pixels.problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +98,7 @@ class DLR(PixelLoss):
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """See `PixelLoss`."""
-        require_classes("dlr", pixels.logits.shape[1], targeted=must_win(pixels.sign))
-        return -dlr(pixels.logits, pixels.reference, sign=pixels.sign)
+        return -pixels.criterion.ratios(pixels.logits, pixels.problem)
 
 
 @dataclass(frozen=True, kw_only=True)

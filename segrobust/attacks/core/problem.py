@@ -3,12 +3,41 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from segrobust.functional.norms import NormName
+
+
+class BatchInputs(TypedDict, total=False):
+    """What a call may say of its batch besides images and labels, by keyword; None counts as left out.
+
+    Attributes:
+        valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
+        ignore_index: label of void pixels, which count for nothing; 255 by default.
+        targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and count
+            for nothing.
+        perturbable_mask: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
+        start: `(B, C, H, W)` perturbation to start from; clipped to the box.
+        eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
+            `LagrangianFMN`, where its own radius starts.
+        sample_ids: `(B,)` integers by which, with the attack's seed, all random numbers of an image are drawn; by
+            default its position in the batch. The same image at another position then gets another random start: pass
+            true ids, such as positions in the data set, for results that do not depend on the batch.
+        keep_mask: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or
+            without targets their label. All other valid pixels are attacked.
+    """
+
+    valid_mask: Tensor | None
+    ignore_index: int
+    targets: Tensor | None
+    perturbable_mask: Tensor | None
+    start: Tensor | None
+    eps: float | Tensor | None
+    sample_ids: Sequence[int] | Tensor | None
+    keep_mask: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,11 @@ class Problem:
         return self.valid_mask.sum((1, 2))
 
     @property
+    def start_or_zero(self) -> Tensor:
+        """The perturbation to start from, zero where the call gave none: `(B, C, H, W)`."""
+        return torch.zeros_like(self.images) if self.start is None else self.start
+
+    @property
     def batch_size(self) -> int:
         """Number of images B."""
         return self.images.shape[0]
@@ -80,28 +114,25 @@ class Problem:
         return self.eps
 
 
-def make_problem(
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: NormName,
-    valid_mask: Tensor | None = None,
-    ignore_index: int = 255,
-    targets: Tensor | None = None,
-    perturbable_mask: Tensor | None = None,
-    start: Tensor | None = None,
-    eps: float | Tensor | None = None,
-    sample_ids: Sequence[int] | Tensor | None = None,
-    keep_mask: Tensor | None = None,
-) -> Problem:
+def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Unpack[BatchInputs]) -> Problem:
     """Checks the arguments of an attack, and takes them out of inference mode and of any graph.
 
-    See `Attack.__call__` for the arguments.
+    Args:
+        images: `(B, C, H, W)` in [0, 1].
+        labels: `(B, H, W)` int64 ground truth.
+        norm: in which `eps` is measured.
+        **inputs: see `BatchInputs`.
 
     Raises:
-        TypeError: a tensor of the wrong type.
-        ValueError: a wrong shape or a value outside its range; the message names it and the mend.
+        TypeError: a tensor of the wrong type, or an input that there is not.
+        ValueError: a wrong shape or a value outside its range; the message names it and says how to fix it.
     """
+    known = BatchInputs.__annotations__
+    if unknown := inputs.keys() - known.keys():
+        raise TypeError(f"a call takes no {', '.join(sorted(unknown))}; it takes {', '.join(known)}")
+    ignore_index, valid_mask, targets = inputs.get("ignore_index", 255), inputs.get("valid_mask"), inputs.get("targets")
+    perturbable_mask, keep_mask = inputs.get("perturbable_mask"), inputs.get("keep_mask")
+    start, eps, sample_ids = inputs.get("start"), inputs.get("eps"), inputs.get("sample_ids")
     check_images(images)
     _check_devices(
         images,

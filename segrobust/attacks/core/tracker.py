@@ -1,5 +1,6 @@
 """Best perturbation so far, compared in one place."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -15,7 +16,8 @@ class Iterate:
         rows: `(B',)` int64, ascending positions of these images in the tracker's batch.
         delta: `(B', C, H, W)`.
         logits: `(B', K, H, W)` at `delta`.
-        num_broken: `(B',)` int64, broken valid pixels.
+        broken: `(B', H, W)` bool, valid pixels that are broken.
+        num_broken: `(B',)` int64, their number.
         success: `(B',)` bool.
         norm: `(B',)` norm of `delta`.
     """
@@ -24,9 +26,14 @@ class Iterate:
     rows: Tensor
     delta: Tensor
     logits: Tensor
+    broken: Tensor
     num_broken: Tensor
     success: Tensor
     norm: Tensor
+
+
+Observer = Callable[[Iterate], None]
+"""Called with each judged iterate of an attack; must not change it."""
 
 
 @dataclass
@@ -90,10 +97,12 @@ class Tracker:
     Args:
         images: `(B, C, H, W)`, for shapes.
         minimal_norm: which of the two orders.
+        observer: called with each iterate.
     """
 
     images: Tensor
     minimal_norm: bool
+    observer: Observer | None = None
     best: Candidates = field(init=False)
     runner_up: Candidates = field(init=False)
     first_success: Tensor = field(init=False)
@@ -112,6 +121,8 @@ class Tracker:
         self.first_success[rows] = torch.where(first, iterate.step, self.first_success[rows])
         self.num_judged[rows] += 1
         self.offer(iterate.rows, Candidates(iterate.delta, iterate.num_broken, iterate.success, iterate.norm))
+        if self.observer is not None:
+            self.observer(iterate)
 
     def offer(self, rows: Tensor, new: Candidates) -> None:
         """Ranks one new candidate for each image of `rows` (int64, ascending) against the two that it has."""

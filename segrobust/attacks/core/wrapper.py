@@ -1,21 +1,32 @@
 """What attacks that contain another one share."""
 
-from dataclasses import dataclass
+import abc
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.criteria import Criterion
+from segrobust.attacks.core.oracle import GradientOracle
+from segrobust.attacks.core.problem import Problem
+from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.functional.norms import NormName
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Attack):
-    """An attack around another one, whose norm and criterion it has.
+    """An attack around another one, whose traits it has but for those that it says itself.
 
     Args:
         attack: the attack inside.
     """
 
     attack: Attack
+
+    @property
+    def minimal_norm(self) -> bool:
+        """The kind of the attack inside."""
+        return self.attack.minimal_norm
 
     @property
     def norm(self) -> NormName:
@@ -31,3 +42,38 @@ class Wrapper(Attack):
     def default_eps(self) -> float | None:
         """The radius of the attack inside."""
         return self.attack.default_eps
+
+    @property
+    def step_budget(self) -> int | None:
+        """That of the attack inside."""
+        return self.attack.step_budget
+
+    def with_step_budget(self, steps: int) -> Attack:
+        """The same wrapper around an attack with other steps."""
+        return replace(self, attack=self.attack.with_step_budget(steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleWrapper(Wrapper):
+    """An attack as it is, on another view of the network.
+
+    Args:
+        attack: any attack.
+    """
+
+    @property
+    def max_passes(self) -> tuple[float, float]:
+        """Those of the attack inside."""
+        return self.attack.max_passes
+
+    @abc.abstractmethod
+    def searching_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
+        """The network as the attack inside sees it."""
+
+    def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
+        """The attack inside, on what it sees."""
+        return self.attack.run(self.searching_oracle(oracle, problem), problem, observer)
+
+    def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
+        """That of the attack inside, on what it sees."""
+        return self.attack.last_iterate(self.searching_oracle(oracle, problem), problem)

@@ -119,7 +119,7 @@ class Targets(abc.ABC):
         """The target maps of a batch; void pixels of the labels are left to the attack, which leaves them out.
 
         Raises:
-            ValueError: a class or a file that does not fit the data; the message names the mend.
+            ValueError: a class or a file that does not fit the data; the message says how to fix it.
         """
 
     def __call__(

@@ -4,8 +4,6 @@ Source: Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017; the arch
 are the first ones of its `objectInfo150.txt`, colours those of the benchmark's development kit.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,15 +35,15 @@ class ADE20K(PairedFiles):
     """ADE20K with 150 classes; 0 in the masks, pixels of no class, becomes void and k becomes class k - 1.
 
     Args:
-        root: Folder that holds `ADEChallengeData2016`, or that folder itself; the environment variable SEGROBUST_ADE20K
+        root: folder that holds `ADEChallengeData2016`, or that folder itself; the environment variable SEGROBUST_ADE20K
             when None.
-        split: Which images: 20210 to train on, 2000 to validate.
+        split: which images: 20210 to train on, 2000 to validate.
         size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes, which
             differ, when None.
-        transform: Applied to every sample that is read; nothing when None.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: No root, another layout, another split, or files that are missing or do not fit together.
+        ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class ADE20K(PairedFiles):
         """0 to void, k to k - 1.
 
         Raises:
-            DataFault: A value above 150.
+            DataFault: a value above 150.
         """
         return _TABLE.map(raw)
 

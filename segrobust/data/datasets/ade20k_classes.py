@@ -1,7 +1,5 @@
 """Names and colours of the 150 classes of the scene parsing benchmark, in the order of the labels 1..150."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from segrobust.label_space import Color

@@ -4,8 +4,6 @@ Sources: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009 (t
 Cipolla, "SegNet", 2017 (the 11 classes and the folders `train`, `trainannot`, `val`, `valannot`).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final, Literal
 
@@ -55,14 +53,14 @@ class CamVid(PairedFiles):
     """CamVid frames with masks of 11 classes; void, 11 in the files, becomes 255.
 
     Args:
-        root: Folder that holds `train`, `trainannot`, `val` and `valannot`; the environment variable SEGROBUST_CAMVID
+        root: folder that holds `train`, `trainannot`, `val` and `valannot`; the environment variable SEGROBUST_CAMVID
             when None.
-        split: Which of the two.
+        split: which of the two.
         size: `(H, W)` that every frame is resized to (bilinear with antialiasing; masks nearest), 360x480 when None.
-        transform: Applied to every sample that is read; nothing when None.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: No root, another layout, or a pair of files that does not fit together.
+        ValueError: no root, another layout, or a pair of files that does not fit together.
     """
 
     def __init__(

@@ -4,8 +4,6 @@ Sources: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009 (t
 Badrinarayanan, Kendall, Cipolla, "SegNet", 2017 (the split and the 11 classes).
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
@@ -76,15 +74,15 @@ class CamVid32(PairedFiles):
     The split is SegNet's: 367 frames to train on, 101 to validate, 233 to test.
 
     Args:
-        root: Folder that holds `701_StillsRaw_full` and `LabeledApproved_full`; the environment variable
+        root: folder that holds `701_StillsRaw_full` and `LabeledApproved_full`; the environment variable
             SEGROBUST_CAMVID32 when None.
-        split: Which frames.
+        split: which frames.
         size: `(H, W)` that every frame is resized to (bilinear with antialiasing; masks nearest), 720x960 when None.
-        transform: Applied to every sample that is read; nothing when None.
-        reduced: Whether classes are merged to the 11 of `CamVid`, so that networks for these can be evaluated.
+        transform: applied to every sample that is read; nothing when None.
+        reduced: whether classes are merged to the 11 of `CamVid`, so that networks for these can be evaluated.
 
     Raises:
-        ValueError: No root, another layout, another split, or files that are missing or do not fit together.
+        ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
     def __init__(

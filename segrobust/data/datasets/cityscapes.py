@@ -4,8 +4,6 @@ Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understa
 `cityscapesscripts/helpers/labels.py`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,13 +94,13 @@ class Cityscapes(PairedFiles):
     Masks are the `*_gtFine_labelIds.png` of the archive, else `*_gtFine_labelTrainIds.png`.
 
     Args:
-        root: Folder that holds `leftImg8bit` and `gtFine`; the environment variable SEGROBUST_CITYSCAPES when None.
-        split: Which images; those of `test` have no public masks.
+        root: folder that holds `leftImg8bit` and `gtFine`; the environment variable SEGROBUST_CITYSCAPES when None.
+        split: which images; those of `test` have no public masks.
         size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest), 1024x2048 when None.
-        transform: Applied to every sample that is read; nothing when None.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: No root, another layout, another split, or files that are missing or do not fit together.
+        ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
     def __init__(
@@ -132,7 +130,7 @@ class Cityscapes(PairedFiles):
         """From ids or train ids to classes, void as 255.
 
         Raises:
-            DataFault: A value that Cityscapes does not have.
+            DataFault: a value that Cityscapes does not have.
         """
         return self._table.map(raw)
 
@@ -153,7 +151,7 @@ def _masks(root: Path, split: str) -> tuple[str, Mapping[str, Path]]:
 
 
 def _of_all_cities(root: Path, below: str, ending: str, what: str) -> dict[str, Path]:
-    """Files by sample name; cities without such a file are left to the pairing to tell."""
+    """Files by sample name; cities without such a file are reported by the pairing."""
     files: dict[str, Path] = {}
     for entry in sorted(os.scandir(root / below), key=lambda entry: entry.name):
         city = root / below / entry.name

@@ -1,7 +1,5 @@
 """Anyone's images and masks in two folders, with the classes named in a file beside them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +28,14 @@ class Folder(PairedFiles):
     do not please; `ignore_index`, where void is not 255; and `void_color`, where void is not black in masks in colours.
 
     Args:
-        root: Folder that holds `images`, `masks` and `classes.yaml`.
-        split: Name of a folder below `images` and `masks`.
+        root: folder that holds `images`, `masks` and `classes.yaml`.
+        split: name of a folder below `images` and `masks`.
         size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes when
             None, which takes batches of one where they differ.
-        transform: Applied to every sample that is read; nothing when None.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: A folder or file is missing, files have no partner, a pair does not fit together, or the file of
+        ValueError: a folder or file is missing, files have no partner, a pair does not fit together, or the file of
             classes is not of that form.
     """
 

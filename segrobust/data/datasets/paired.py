@@ -1,7 +1,5 @@
 """Data sets that are files: images, and masks of the same names."""
 
-from __future__ import annotations
-
 import abc
 from pathlib import Path
 
@@ -18,10 +16,10 @@ class PairedFiles(SegmentationDataset, abc.ABC):
     """Image and mask files, read on demand and checked against the label space.
 
     Args:
-        label_space: Meaning of the mask values.
-        pairs: The files, from `pair_files` or `checked_pairs`.
+        label_space: meaning of the mask values.
+        pairs: the files, from `pair_files` or `checked_pairs`.
         size: `(H, W)` that every sample is resized to; native sizes when None.
-        transform: Applied to every sample that is read; nothing when None.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
         ValueError: `size` is not two positive integers, or there is no pair.
@@ -41,7 +39,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         self.size = None if size is None else (size[0], size[1])
 
     def map_labels(self, raw: Pixels) -> Pixels:
-        """Turn the values of a mask file, `(H, W)`, into labels; the same values unless a data set maps them."""
+        """Turns the values of a mask file, `(H, W)`, into labels; the same values unless a data set maps them."""
         return raw
 
     def read_labels(self, path: Path) -> Pixels:
@@ -49,10 +47,10 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         return self.map_labels(read_mask(path))
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
-        """Read one sample before the transform.
+        """Reads one sample before the transform.
 
         Raises:
-            DataFault: A file cannot be decoded, or its mask holds values outside the label space.
+            DataFault: a file cannot be decoded, or its mask holds values outside the label space.
         """
         labels = self.load_labels(index)
         return self.load_image(index), labels
@@ -61,7 +59,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         """The image alone, `(H, W, 3)`.
 
         Raises:
-            DataFault: The file cannot be decoded.
+            DataFault: the file cannot be decoded.
         """
         return read_image(self.pairs[index].image, self.size)
 
@@ -69,7 +67,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         """The labels alone, `(H, W)`.
 
         Raises:
-            DataFault: The file cannot be decoded, is of another size, or holds values outside the label space.
+            DataFault: the file cannot be decoded, is of another size, or holds values outside the label space.
         """
         pair = self.pairs[index]
         try:

@@ -1,7 +1,5 @@
 """Drawn street scenes: a data set without files, for demonstrations, tests and benchmarks."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np
@@ -24,11 +22,11 @@ class SyntheticScenes(SegmentationDataset):
     processors or releases of numpy and Pillow may round a few pixels differently.
 
     Args:
-        num_scenes: Number of samples.
-        split: Which stream of scenes.
+        num_scenes: number of samples.
+        split: which stream of scenes.
         size: `(H, W)`, both at least 32.
-        seed: Chooses another world of scenes.
-        transform: Applied to every sample that is read; nothing when None.
+        seed: chooses another world of scenes.
+        transform: applied to every sample that is read; nothing when None.
 
     Raises:
         ValueError: `num_scenes` below 1, a negative seed, another split, or a size that is too small.
@@ -56,7 +54,7 @@ class SyntheticScenes(SegmentationDataset):
         self.seed = seed
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
-        """Draw scene `index`: `(H, W, 3)` and `(H, W)`, uint8."""
+        """Draws scene `index`: `(H, W, 3)` and `(H, W)`, uint8."""
         rng = np.random.default_rng([self.seed, _SPLITS.index(self.split), index])
         return render_scene(rng, *self.size)
 

@@ -4,8 +4,6 @@ Sources: Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retro
 "Semantic Contours from Inverse Detectors", ICCV 2011 (SBD, archive `benchmark.tgz`).
 """
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
@@ -81,16 +79,16 @@ class PascalVOC(PairedFiles):
     else from the PNGs that are passed around as `SegmentationClassAug`, beside `SegmentationClass`.
 
     Args:
-        root: Folder that holds `VOCdevkit`, or `VOCdevkit`, or `VOC2012` itself; the environment variable SEGROBUST_VOC
+        root: folder that holds `VOCdevkit`, or `VOCdevkit`, or `VOC2012` itself; the environment variable SEGROBUST_VOC
             when None.
-        split: Which images.
+        split: which images.
         size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes, which
             differ, when None.
-        transform: Applied to every sample that is read; nothing when None.
-        sbd: Folder that holds `benchmark_RELEASE`, or `benchmark_RELEASE` itself; for `train_aug` alone.
+        transform: applied to every sample that is read; nothing when None.
+        sbd: folder that holds `benchmark_RELEASE`, or `benchmark_RELEASE` itself; for `train_aug` alone.
 
     Raises:
-        ValueError: No root, another layout, another split, `sbd` with another split, a list that names files outside
+        ValueError: no root, another layout, another split, `sbd` with another split, a list that names files outside
             the data set, or files that are missing or do not fit together.
     """
 

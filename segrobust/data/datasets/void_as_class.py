@@ -4,8 +4,6 @@ Source: the released code of Croce, Singh and Hein, "Towards Reliable Evaluation
 Segmentation Models", ECCV 2024: what has no label is background in Pascal VOC, and class 0 of 151 in ADE20K.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from segrobust.data.segmentation_dataset import Pixels, SegmentationDataset
@@ -17,15 +15,15 @@ _COLOR = (0, 0, 0)
 class VoidAsClass(SegmentationDataset):
     """Another data set whose void pixels belong to a class; none is left out.
 
-    A class of that name takes them where there is one. Where there is none, it comes before the others, whose indices
+    A class of that name takes them where there is one. Otherwise a new class comes before the others, whose indices
     grow by one.
 
     Args:
-        dataset: The other data set, with its transform.
-        name: Of the class.
+        dataset: the other data set, with its transform.
+        name: of the class.
 
     Raises:
-        ValueError: The data set is at fault.
+        ValueError: the data set is at fault.
     """
 
     def __init__(self, dataset: SegmentationDataset, name: str = "background") -> None:
@@ -45,7 +43,7 @@ class VoidAsClass(SegmentationDataset):
         return self.dataset.sequences
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
-        """Read one sample, transformed as in the other data set: `(H, W, 3), (H, W)`."""
+        """Reads one sample, transformed as in the other data set: `(H, W, 3), (H, W)`."""
         void = self.dataset.label_space.ignore_index
         image, mask = self.dataset.load(index)
         if self.dataset.transform is not None:

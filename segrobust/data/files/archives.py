@@ -1,7 +1,5 @@
 """Published archives that may be fetched without an account: checked by their digests, unpacked below one folder."""
 
-from __future__ import annotations
-
 import hashlib
 import stat
 import tarfile
@@ -24,10 +22,10 @@ class Archive:
     """A file of a data set's publisher.
 
     Attributes:
-        url: Where it is.
-        algorithm: Of the digest.
-        digest: In hex, as publishers and their loaders state it.
-        terms: What its users agree to.
+        url: where it is.
+        algorithm: of the digest.
+        digest: in hex, as publishers and their loaders state it.
+        terms: what its users agree to.
     """
 
     url: str
@@ -68,19 +66,19 @@ ARCHIVES: Final[dict[str, Archive]] = {
 def fetch(
     archive: Archive, folder: Path, advance: Callable[[int, int | None], None] = lambda done, total: None
 ) -> Path:
-    """Load an archive into a folder, unless it is there, and compare its digest.
+    """Loads an archive into a folder, unless it is there, and compares its digest.
 
     Args:
-        archive: What to load.
-        folder: Made where it is missing.
-        advance: Called with the bytes so far, and all bytes where the server tells.
+        archive: what to load.
+        folder: made where it is missing.
+        advance: called with the bytes so far, and all bytes where the server states them.
 
     Returns:
         The file.
 
     Raises:
-        DataFault: The digest differs; what was loaded is removed.
-        OSError: The server cannot be reached, or the disk is full.
+        DataFault: the digest differs; what was loaded is removed.
+        OSError: the server cannot be reached, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / archive.name
@@ -109,10 +107,10 @@ def fetch(
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a tar or zip archive below a folder.
+    """Unpacks a tar or zip archive below a folder.
 
     Raises:
-        DataFault: The archive is damaged, or a member would be written outside of the folder, is a link that leads
+        DataFault: the archive is damaged, or a member would be written outside of the folder, is a link that leads
             there, or is a device. Nothing is unpacked from a zip archive with such a member; a tar archive is unpacked
             up to it.
     """
@@ -129,7 +127,7 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def _require_inside(members: Iterable[zipfile.ZipInfo], path: Path) -> None:
-    """Zip members by their names as stored: `extractall` would quietly rename those that lead outside."""
+    """Takes zip members by their names as stored: `extractall` would quietly rename those that lead outside."""
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:

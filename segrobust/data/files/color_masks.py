@@ -1,7 +1,5 @@
 """Masks whose classes are colours."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ class ColorTable:
     """From colours to labels.
 
     Args:
-        labels: Label of every colour that may occur, void included; each label in 0..255.
+        labels: label of every colour that may occur, void included; each label in 0..255.
     """
 
     def __init__(self, labels: Mapping[Color, int]) -> None:
@@ -31,7 +29,7 @@ class ColorTable:
         """Labels of an RGB mask, `(H, W)`.
 
         Raises:
-            DataFault: The file cannot be read, or holds a colour that is not in the table.
+            DataFault: the file cannot be read, or holds a colour that is not in the table.
         """
         codes = _code(read_colors(path))
         places = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)

@@ -1,7 +1,5 @@
 """What is wrong with data on disk, and the choice between stopping at the first fault and gathering all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,8 +14,8 @@ class DataFault(ValueError):
     """A fault of files on disk, with its kind.
 
     Args:
-        message: The file, what it holds, what is allowed, and how to mend it.
-        kind: What is wrong, in a word.
+        message: the file, what it holds, what is allowed, and how to fix it.
+        kind: what is wrong, in a word.
     """
 
     def __init__(self, message: str, *, kind: FaultKind = "unreadable") -> None:  # processes raise it anew by its text
@@ -43,7 +41,7 @@ def gathered_faults() -> Iterator[list[DataFault]]:
 
 
 def found(fault: DataFault) -> None:
-    """Raise a fault that a data set can do without, or list it within `gathered_faults`."""
+    """Raises a fault that a data set can do without, or lists it within `gathered_faults`."""
     faults = _GATHERED.get()
     if faults is None:
         raise fault

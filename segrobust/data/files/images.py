@@ -1,7 +1,5 @@
 """Image and mask files: header checks before any decoding, reading, resizing. Pillow is the codec."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 import zlib
@@ -33,7 +31,7 @@ def image_size(path: Path) -> Size:
     """`(H, W)` of an image by its header; nothing is decoded.
 
     Raises:
-        DataFault: The header cannot be read, states too many pixels, or more than 8 bits per channel.
+        DataFault: the header cannot be read, states too many pixels, or more than 8 bits per channel.
     """
     with _opened(path) as header:
         if header.mode[0] in "IF":
@@ -47,7 +45,7 @@ def mask_size(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Size:
     """`(H, W)` of a mask by its header; nothing is decoded.
 
     Raises:
-        DataFault: The header cannot be read, states too many pixels, or another mode.
+        DataFault: the header cannot be read, states too many pixels, or another mode.
     """
     with _opened(path) as header:
         _check_mask_mode(header, path, modes)
@@ -58,21 +56,21 @@ def is_turned(path: Path) -> bool:
     """Whether an image asks viewers to turn or mirror it (EXIF orientation); it is read as it is stored.
 
     Raises:
-        DataFault: The header cannot be read.
+        DataFault: the header cannot be read.
     """
     with _opened(path) as header:
         return bool(header.getexif().get(_ORIENTATION_TAG, 1) != 1)
 
 
 def read_image(path: Path, size: Size | None = None) -> Pixels:
-    """Decode an image as RGB, `(H, W, 3)`.
+    """Decodes an image as RGB, `(H, W, 3)`.
 
     Args:
-        path: A file of 8 bits per channel; grey and palette images become RGB, an alpha channel is dropped.
+        path: a file of 8 bits per channel; grey and palette images become RGB, an alpha channel is dropped.
         size: `(H, W)` to resize to, bilinear with antialiasing; the file's own size when None.
 
     Raises:
-        DataFault: The file cannot be decoded, or is too large.
+        DataFault: the file cannot be decoded, or is too large.
     """
     with _opened(path) as image:
         pixels = image.convert("RGB")
@@ -80,13 +78,13 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
 
 
 def read_mask(path: Path) -> Pixels:
-    """Decode the label indices of a mask, `(H, W)`; a palette is not applied.
+    """Decodes the label indices of a mask, `(H, W)`; a palette is not applied.
 
     Args:
-        path: A PNG of one 8-bit channel, grey or palette.
+        path: a PNG of one 8-bit channel, grey or palette.
 
     Raises:
-        DataFault: The file cannot be decoded, is too large, or is not of that kind.
+        DataFault: the file cannot be decoded, is too large, or is not of that kind.
     """
     with _opened(path) as mask:
         _check_mask_mode(mask, path, INDEX_MODES)
@@ -94,10 +92,10 @@ def read_mask(path: Path) -> Pixels:
 
 
 def read_colors(path: Path) -> Pixels:
-    """Decode a mask whose classes are colours, `(H, W, 3)`.
+    """Decodes a mask whose classes are colours, `(H, W, 3)`.
 
     Raises:
-        DataFault: The file cannot be decoded, is too large, or is not RGB.
+        DataFault: the file cannot be decoded, is too large, or is not RGB.
     """
     with _opened(path) as mask:
         _check_mask_mode(mask, path, COLOR_MODES)
@@ -108,28 +106,28 @@ def mask_mode(path: Path) -> str:
     """Pillow's mode of a mask, by its header.
 
     Raises:
-        DataFault: The header cannot be read.
+        DataFault: the header cannot be read.
     """
     with _opened(path) as mask:
         return mask.mode
 
 
 def resize_image(image: Pixels, size: Size | None) -> Pixels:
-    """Resize `(H, W, 3)` to `size`, bilinear with antialiasing; unchanged when None."""
+    """Resizes `(H, W, 3)` to `size`, bilinear with antialiasing; unchanged when None."""
     if size is None or image.shape[:2] == tuple(size):
         return image
     return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
 def resize_labels(labels: Pixels, size: Size | None) -> Pixels:
-    """Resize `(H, W)` to `size`, nearest neighbour at pixel centres; unchanged when None."""
+    """Resizes `(H, W)` to `size`, nearest neighbour at pixel centres; unchanged when None."""
     if size is None or labels.shape == tuple(size):
         return labels
     return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST), dtype=np.uint8)
 
 
 def check_size(size: Size | None) -> None:
-    """Refuse a size that is not two positive integers.
+    """Refuses a size that is not two positive integers.
 
     Raises:
         ValueError: `size` is not `(H, W)` with both at least 1.
@@ -152,7 +150,7 @@ def _check_mask_mode(mask: Image.Image, path: Path, modes: frozenset[MaskMode]) 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open lazily; Pillow's complaints, its size limit included, become a fault that names the file."""
+    """Opens lazily; Pillow's complaints, its size limit included, become a fault that names the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

@@ -1,7 +1,5 @@
 """From the values of published mask files to class indices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,8 +12,8 @@ class LabelTable:
     """Maps every value that a mask file may hold to a label, and refuses others.
 
     Args:
-        labels: Label in 0..255 for each allowed value in 0..255.
-        meaning: What the values are, for the message.
+        labels: label in 0..255 for each allowed value in 0..255.
+        meaning: what the values are, for the message.
     """
 
     def __init__(self, labels: Mapping[int, int], meaning: str) -> None:
@@ -30,7 +28,7 @@ class LabelTable:
         """Labels of raw values, `(H, W) -> (H, W)`.
 
         Raises:
-            DataFault: A value that the table does not have.
+            DataFault: a value that the table does not have.
         """
         known = self._known[raw]
         if not known.all():

@@ -1,7 +1,5 @@
 """Which files belong to a data set: listing folders, reading lists of names, pairing images with masks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -42,13 +40,13 @@ def pair_files(
     Nothing is decoded.
 
     Args:
-        image_folder: Folder of images.
-        mask_folder: Folder of PNG masks.
-        root: Folder of the data set, which no symbolic link may leave.
+        image_folder: folder of images.
+        mask_folder: folder of PNG masks.
+        root: folder of the data set, which no symbolic link may leave.
         modes: Pillow modes that a mask may have.
 
     Raises:
-        DataFault: A folder is missing or empty, files have no partner, two files share a name, a name or link is not
+        DataFault: a folder is missing or empty, files have no partner, two files share a name, a name or link is not
             allowed, or a pair fails in its headers: see `checked_pairs`.
     """
     images = list_files(image_folder, IMAGE_SUFFIXES, "images", root=root)
@@ -60,14 +58,14 @@ def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path,
     """Files of a folder by sample name: the file name without suffix and without `ending`. Hidden files are left out.
 
     Args:
-        folder: Searched without its sub-folders.
-        suffixes: Allowed suffixes, in lower case.
-        what: What the files are, for messages.
-        root: Folder of the data set, which no symbolic link may leave.
-        ending: Files whose names end otherwise are left out.
+        folder: searched without its sub-folders.
+        suffixes: allowed suffixes, in lower case.
+        what: what the files are, for messages.
+        root: folder of the data set, which no symbolic link may leave.
+        ending: files whose names end otherwise are left out.
 
     Raises:
-        DataFault: The folder is missing or has no such file, two files have one name, a name is not printable, or a
+        DataFault: the folder is missing or has no such file, two files have one name, a name is not printable, or a
             symbolic link leads out of the root.
     """
     if not folder.is_dir():
@@ -103,13 +101,13 @@ def match(
     """Name, image and mask of every sample, sorted by name.
 
     Args:
-        images: Files by sample name.
-        masks: Files by sample name.
-        masks_where: Where masks were looked for, for the message.
-        images_where: Where images were looked for.
+        images: files by sample name.
+        masks: files by sample name.
+        masks_where: where masks were looked for, for the message.
+        images_where: where images were looked for.
 
     Raises:
-        DataFault: A file has no partner.
+        DataFault: a file has no partner.
     """
     lonely = [
         _names(stems, what)
@@ -132,7 +130,7 @@ def chosen(files: Mapping[str, Path], names: Iterable[str], what: str, listed_in
     """The files that a list names.
 
     Raises:
-        DataFault: A name without a file.
+        DataFault: a name without a file.
     """
     names = list(names)
     absent = [name for name in names if name not in files]
@@ -147,7 +145,7 @@ def checked_pairs(
     """Pairs whose headers have been read. A mask that is no image file (`.mat`) is taken at its image's size.
 
     Raises:
-        DataFault: A header that cannot be read, too many pixels, more than 8 bits per channel, a mask of another mode,
+        DataFault: a header that cannot be read, too many pixels, more than 8 bits per channel, a mask of another mode,
             or sizes that differ.
     """
     pairs = []
@@ -172,11 +170,11 @@ def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
     """Names of samples, one a line, from a list such as `ImageSets/Segmentation/val.txt`. Blank lines are left out.
 
     Args:
-        path: The list.
-        root: Folder of the data set, which no symbolic link may leave.
+        path: the list.
+        root: folder of the data set, which no symbolic link may leave.
 
     Raises:
-        DataFault: The list is missing, too long or not text, names a file outside its folder, or a name twice.
+        DataFault: the list is missing, too long or not text, names a file outside its folder, or a name twice.
     """
     if not path.is_file():
         raise DataFault(f"the list of names is missing: {path}", kind="layout")

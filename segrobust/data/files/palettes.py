@@ -1,7 +1,5 @@
 """Colours of classes."""
 
-from __future__ import annotations
-
 from segrobust.label_space import Color
 
 

@@ -4,8 +4,6 @@ Names come from file systems, archives and text files that somebody else wrote. 
 a file lies below the root of its data set, unless the user says that links may lead elsewhere.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +19,7 @@ def find_root(root: str | Path | None, variable: str, what: str) -> Path:
     """The folder of a data set: an argument, else an environment variable.
 
     Raises:
-        ValueError: Neither is given.
+        ValueError: neither is given.
     """
     value = os.environ.get(variable) if root is None else root
     if not value:
@@ -30,15 +28,15 @@ def find_root(root: str | Path | None, variable: str, what: str) -> Path:
 
 
 def require_folders(root: Path, folders: Iterable[str], layout: str) -> None:
-    """Refuse a root that lacks a folder of a published layout.
+    """Refuses a root that lacks a folder of a published layout.
 
     Args:
-        root: Folder of the data set.
-        folders: Paths below it that must be folders, without links that lead out of the root.
-        layout: What is expected, and which archives hold it.
+        root: folder of the data set.
+        folders: paths below it that must be folders, without links that lead out of the root.
+        layout: what is expected, and which archives hold it.
 
     Raises:
-        DataFault: A folder is missing; the message says what was looked for, what is there, and `layout`.
+        DataFault: a folder is missing; the message says what was looked for, what is there, and `layout`.
     """
     missing = []
     for folder in folders:
@@ -52,10 +50,10 @@ def require_folders(root: Path, folders: Iterable[str], layout: str) -> None:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse a sample name that is not one printable part of a path.
+    """Refuses a sample name that is not one printable part of a path.
 
     Raises:
-        DataFault: An empty name, a path, `..`, or characters that cannot be printed.
+        DataFault: an empty name, a path, `..`, or characters that cannot be printed.
     """
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise DataFault(
@@ -66,10 +64,10 @@ def check_name(name: str, where: str) -> None:
 
 
 def check_links(path: Path, root: Path) -> None:
-    """Refuse a path below the root of a data set that a symbolic link, its last part or one before, leads out of it.
+    """Refuses a path below the root of a data set that a symbolic link, its last part or one before, leads out of it.
 
     Raises:
-        DataFault: One does, and the environment variable SEGROBUST_FOLLOW_LINKS is not 1.
+        DataFault: one does, and the environment variable SEGROBUST_FOLLOW_LINKS is not 1.
     """
     if os.environ.get(FOLLOW_LINKS) == "1":
         return

@@ -1,7 +1,5 @@
 """Sky, skyline and ground, computed for all pixels at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -29,7 +27,7 @@ class Plate:
     depth: Array
 
     @classmethod
-    def empty(cls, height: int, width: int) -> Plate:
+    def empty(cls, height: int, width: int) -> "Plate":
         """All sky, without a colour yet."""
         return cls(
             color=np.zeros((3, height, width), dtype=np.float32),
@@ -91,12 +89,12 @@ def paint_ground(plate: Plate, camera: Camera, light: Light, street: Street, sun
     """Road with markings, verges, walks and what lies behind them, by the world position of every pixel.
 
     Args:
-        plate: Painted below the horizon.
-        camera: The view.
-        light: The sun's colours.
-        street: Widths and materials.
-        sunny: Share of the sun that reaches each pixel, `(H, W)`.
-        rng: Grain and stains.
+        plate: painted below the horizon.
+        camera: the view.
+        light: the sun's colours.
+        street: widths and materials.
+        sunny: share of the sun that reaches each pixel, `(H, W)`.
+        rng: grain and stains.
     """
     top = int(camera.center[1]) + 1
     rows = np.arange(top, camera.height) + 0.5 - camera.center[1]

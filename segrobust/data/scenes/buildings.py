@@ -1,7 +1,5 @@
 """Houses along the street: boxes with a facade towards the road and an end wall towards the camera."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

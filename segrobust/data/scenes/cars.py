@@ -1,7 +1,5 @@
 """Cars as boxes with a cabin, drawn face by face."""
 
-from __future__ import annotations
-
 from typing import Final, Literal, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where things stand: random positions along the street that leave each other room."""
 
-from __future__ import annotations
-
 from segrobust.data.scenes.cars import draw_car
 from segrobust.data.scenes.objects import Thing, draw_lamp, draw_pedestrian, draw_sign, draw_signpost, draw_tree
 from segrobust.data.scenes.world import Label, Rng, Side, Street

@@ -1,7 +1,5 @@
 """What stands and moves in the street: cars, trees, lamps, signs, people. Drawn with Pillow, far ones first."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +60,7 @@ class Brush:
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """An object with its foot at (x, z): `length` metres deep, `height` tall, drawn by `draw`."""
+    """An object with its foot at `(x, z)`: `length` metres deep, `height` tall, drawn by `draw`."""
 
     x: float
     z: float
@@ -70,13 +68,13 @@ class Thing:
     length: float
     height: float
     label: Label
-    draw: Callable[[Brush, Rng, Thing], None]
+    draw: "Callable[[Brush, Rng, Thing], None]"
 
 
 def paint_things(
     image: Image.Image, labels: Image.Image, camera: Camera, light: Light, things: Sequence[Thing], rng: Rng
 ) -> None:
-    """Draw from far to near, so that the nearer one hides the farther one."""
+    """Draws from far to near, so that the nearer one hides the farther one."""
     color, mask = ImageDraw.Draw(image), ImageDraw.Draw(labels)
     for thing in sorted(things, key=lambda thing: -thing.z):
         brush = Brush(color=color, labels=mask, camera=camera, light=light, z=thing.z, label=thing.label)

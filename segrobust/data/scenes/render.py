@@ -1,7 +1,5 @@
 """From random numbers to a picture and its mask."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +16,7 @@ _NEAR = 1.5
 
 
 def render_scene(rng: Rng, height: int, width: int) -> tuple[Labels, Labels]:
-    """Draw one scene; everything random comes from `rng`.
+    """Draws one scene; everything random comes from `rng`.
 
     Returns:
         RGB `(height, width, 3)` and labels `(height, width)`, both uint8; void is 255.
@@ -75,7 +73,7 @@ def _blob(x: float, z: float, across: float, along: float) -> list[tuple[float, 
 
 
 def _add_air(plate: Plate, light: Light) -> None:
-    """Fade what is far into the colour of the horizon."""
+    """Fades what is far into the colour of the horizon."""
     clear = np.exp(plate.depth * np.float32(-light.fog))
     horizon = planes(light.horizon)
     np.subtract(plate.color, horizon, out=plate.color)

@@ -3,8 +3,6 @@
 World axes in metres: X to the right, Y up from the ground, Z along the viewing direction. Colours are RGB in [0, 1].
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
@@ -68,7 +66,7 @@ class Camera:
     elevation: float
 
     @classmethod
-    def draw(cls, rng: Rng, height: int, width: int) -> Camera:
+    def draw(cls, rng: Rng, height: int, width: int) -> "Camera":
         """A random mounting, from a car's windscreen to a bus."""
         return cls(
             height=height,
@@ -105,7 +103,7 @@ class Light:
     night: float
 
     @classmethod
-    def draw(cls, rng: Rng) -> Light:
+    def draw(cls, rng: Rng) -> "Light":
         """Noon, overcast, a low sun or dusk, each with its own spread."""
         zenith, horizon, sun, ambient, reach, night = _MOODS[rng.choice(len(_MOODS), p=_MOOD_SHARES)]
         tint = rng.uniform(0.94, 1.06, 3).astype(np.float32)
@@ -148,7 +146,7 @@ class Side:
     green: bool
 
     @classmethod
-    def draw(cls, rng: Rng, sign: int, kerb: float) -> Side:
+    def draw(cls, rng: Rng, sign: int, kerb: float) -> "Side":
         """A walk of 2 to 5 m, a verge on every third side, buildings behind."""
         verge = rng.uniform(0.8, 2.0) if rng.random() < 0.35 else 0.0
         walk = rng.uniform(2.0, 5.0)
@@ -169,7 +167,7 @@ class Street:
     crossing: float | None
 
     @classmethod
-    def draw(cls, rng: Rng) -> Street:
+    def draw(cls, rng: Rng) -> "Street":
         """Two to four lanes; the camera drives on the right."""
         lane = rng.uniform(2.8, 3.6)
         grey = rng.uniform(0.24, 0.46)

@@ -1,7 +1,5 @@
 """What single samples hold, faults included."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,13 +22,13 @@ class Observation:
     """What one sample holds, as it is read and before its transform; parts that cannot be read are None.
 
     Attributes:
-        index: Position in the data set.
+        index: position in the data set.
         size: `(H, W)`.
-        counts: Pixels of every class, and of void at the end: `(K + 1,)`.
-        digest: Of the image's pixels.
-        dark: Whether the image is near-black.
-        turned: Whether the file asks viewers to turn the image.
-        faults: Kind and message of what went wrong.
+        counts: pixels of every class, and of void at the end: `(K + 1,)`.
+        digest: of the image's pixels.
+        dark: whether the image is near-black.
+        turned: whether the file asks viewers to turn the image.
+        faults: kind and message of what went wrong.
     """
 
     index: int
@@ -43,12 +41,12 @@ class Observation:
 
 
 def observe(dataset: SegmentationDataset, indices: Sequence[int], num_workers: int = 0) -> Iterator[Observation]:
-    """Read samples and say what they hold.
+    """Reads samples and reports what they hold.
 
     Args:
-        dataset: Read before its transform.
-        indices: Positions.
-        num_workers: Loading processes; 0 reads in this one.
+        dataset: read before its transform.
+        indices: positions.
+        num_workers: loading processes; 0 reads in this one.
     """
     yield from DataLoader(_Observed(dataset, indices), batch_size=None, num_workers=num_workers)
 
@@ -107,7 +105,7 @@ def _fault(error: ValueError | OSError) -> tuple[str, str]:
 
 
 def _count(dataset: SegmentationDataset, labels: Pixels) -> tuple[npt.NDArray[np.int64], str]:
-    """Pixels of every class and of void, and a word on others."""
+    """Pixels of every class and of void, and a message about other values."""
     space = dataset.label_space
     if labels.dtype != np.uint8:
         return np.zeros(space.num_classes + 1, dtype=np.int64), f"labels must be uint8, got {labels.dtype}"

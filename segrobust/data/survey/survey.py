@@ -1,6 +1,4 @@
-"""Reads a whole data set and tells what is in it and what is wrong with it. Nothing ends at the first fault."""
-
-from __future__ import annotations
+"""Reads a whole data set and reports what is in it and what is wrong with it. It does not stop at the first fault."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,9 +22,9 @@ class Finding:
     """Something about some samples.
 
     Attributes:
-        kind: In a word, such as "unreadable" or "duplicate".
-        severity: A fault spoils numbers or ends a run; a warning may be as it should be.
-        message: What, where, and how to mend it.
+        kind: in a word, such as "unreadable" or "duplicate".
+        severity: a fault spoils numbers or ends a run; a warning may be as it should be.
+        message: what, where, and how to fix it.
     """
 
     kind: str
@@ -39,18 +37,18 @@ class Survey:
     """What a data set holds.
 
     Attributes:
-        split: What it is for: train, val, test.
-        description: Its own line about itself; empty where it could not be made.
-        example: Image and mask file of its first sample; empty where it has no files.
-        num_images: Samples of the data set.
-        num_read: Samples that were read.
-        sizes: How many images have a size, `(height, width)`.
-        classes: Names of the classes.
-        class_pixels: Pixels of each class.
-        class_images: Images in which each class occurs.
-        void_pixels: Pixels that are void.
-        findings: Faults first.
-        digests: Names of samples by the digest of their pixels, for duplicates between splits.
+        split: what it is for: train, val, test.
+        description: its own line about itself; empty where it could not be made.
+        example: image and mask file of its first sample; empty where it has no files.
+        num_images: samples of the data set.
+        num_read: samples that were read.
+        sizes: how many images have a size, `(height, width)`.
+        classes: names of the classes.
+        class_pixels: pixels of each class.
+        class_images: images in which each class occurs.
+        void_pixels: pixels that are void.
+        findings: faults first.
+        digests: names of samples by the digest of their pixels, for duplicates between splits.
     """
 
     split: str
@@ -99,15 +97,15 @@ def survey(
     num_workers: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> Survey:
-    """Read a data set.
+    """Reads a data set.
 
     Args:
-        dataset: Read before its transform.
-        split: What it is for.
-        faults: What `gathered_faults` listed while it was made.
-        max_images: Read so many samples, spread evenly; all when None.
-        num_workers: Loading processes; 0 reads in this one.
-        advance: Called after every sample.
+        dataset: read before its transform.
+        split: what it is for.
+        faults: what `gathered_faults` listed while it was made.
+        max_images: read so many samples, spread evenly; all when None.
+        num_workers: loading processes; 0 reads in this one.
+        advance: called after every sample.
 
     Raises:
         ValueError: `max_images` below 1.

@@ -1,7 +1,5 @@
 """A picture of a few samples: image, mask laid over it, and a legend of the classes that occur."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,11 +21,11 @@ def draw_samples(dataset: SegmentationDataset, indices: Sequence[int]) -> Figure
     """Samples as a network gets them, after their transform; random transforms are drawn with seed 0.
 
     Args:
-        dataset: Read at these positions.
-        indices: At least one.
+        dataset: read at these positions.
+        indices: at least one.
 
     Raises:
-        ValueError: A sample cannot be read.
+        ValueError: a sample cannot be read.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)

@@ -1,4 +1,23 @@
-"""Checks that protect from false robustness: of the network, of the attacks on it, and of the records."""
+"""Checks that protect from false robustness: of the network, of the attacks on it, and of the records.
+
+| check | of | what it finds |
+|---|---|---|
+| `deterministic` | network | outputs that change from call to call |
+| `logits` | network | probabilities in the place of logits |
+| `gradient` | network | gradients that are zero or not finite |
+| `no optimisation inside` | network | a network that computes gradients while it predicts |
+| `unquantised input` | network | inputs that are rounded |
+| `eps = 0` | network | predictions that change without a perturbation |
+| `unbounded attack` | network | images that no perturbation breaks |
+| `clean` | records | a network that predicts one class, or hardly anything right |
+| `square` | records | a black-box attack that breaks more than attacks with gradients |
+| `monotone` | records | a larger radius that breaks less |
+| `censored` | records | a minimal-norm attack that fails where others succeed |
+| `agreement` | records | minimal norms and fixed budgets that contradict each other |
+| `minimal norms` | records | minimal-norm attacks whose norms differ by a factor of 2 on most images |
+| `steps doubled` | attacks | attacks that gain by twice the steps |
+| `black box` | attacks | Square, run for this check, that breaks more than attacks with gradients |
+"""
 
 from segrobust.evaluation.checks.attack_checks import check_attacks
 from segrobust.evaluation.checks.check import Check, Status, worst_status

@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
-from typing import Any, Final, cast
+from dataclasses import replace
+from typing import Final
 
 import torch
 from torch import nn
 
 from segrobust.attacks import Attack, Square
-from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.evaluation.checks.check import Check, Status, graded, make_check, unmeasured, worst_of
 from segrobust.evaluation.checks.record_checks import check_black_box, is_black_box
 from segrobust.evaluation.dataset import SampleSource
@@ -22,9 +21,6 @@ from segrobust.metrics import geometric_mean_ratio
 
 NUM_QUERIES: Final = 500
 """Of the black-box attack, for each image."""
-
-_STEPS: Final = ("num_steps", "num_passes")
-"""Fields that hold the number of steps of an attack."""
 
 _NORM_FALLS: Final = (0.05, 0.2)
 """Fall of the geometric mean of the norms with twice the steps: warn, fail."""
@@ -90,12 +86,7 @@ def check_attacks(
 
 def double_steps(attack: Attack) -> Attack | None:
     """The attack with twice the steps, or that of a wrapper with what it contains so; None where neither has any."""
-    names = {field.name for field in fields(cast(Any, attack))}
-    for name in _STEPS:
-        if name in names:
-            return cast(Attack, replace(cast(Any, attack), **{name: 2 * getattr(attack, name)}))
-    inside = double_steps(attack.attack) if isinstance(attack, Wrapper) else None
-    return None if inside is None else cast(Attack, replace(cast(Any, attack), attack=inside))
+    return None if attack.step_budget is None else attack.with_step_budget(2 * attack.step_budget)
 
 
 def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -> Iterator[Check]:

@@ -23,7 +23,7 @@ _SEED_STRIDE = 2**32
 
 
 @dataclass(frozen=True)
-class Batch:
+class LoadedBatch:
     """Samples of one size on their device."""
 
     samples: tuple[LoadedSample, ...]
@@ -39,11 +39,11 @@ class Batch:
         """Objects and boundaries of the labels."""
         return find_regions(self.problem.labels, self.problem.valid_mask)
 
-    def part(self, rows: Sequence[int]) -> "Batch":
+    def part(self, rows: Sequence[int]) -> "LoadedBatch":
         """Some of the images."""
         if len(rows) == len(self.samples):
             return self
-        return Batch(tuple(self.samples[row] for row in rows), self.problem.select(torch.tensor(rows)))
+        return LoadedBatch(tuple(self.samples[row] for row in rows), self.problem.select(torch.tensor(rows)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,13 @@ class Measurer:
     seed: int
     ignore_index: int
 
-    def batch(self, samples: tuple[LoadedSample, ...]) -> Batch:
+    def batch(self, samples: tuple[LoadedSample, ...]) -> LoadedBatch:
         """Samples of one size, checked and on their device."""
         with attackable(self.network):
             images = torch.stack([sample.image for sample in samples]).to(self.device, self.dtype)
-            return Batch(samples, batch_problem(images, self._masks(samples), self.ignore_index))
+            return LoadedBatch(samples, batch_problem(images, self._masks(samples), self.ignore_index))
 
-    def clean(self, batch: Batch) -> list[Record]:
+    def clean(self, batch: LoadedBatch) -> list[Record]:
         """Records of the images as they are."""
         batch = self._aimed(batch)
         started = time.perf_counter()
@@ -83,7 +83,7 @@ class Measurer:
             result, num_classes = judge(self.network, batch.problem, zero, self.plan.criterion, "linf")
         return self._to_records(batch, result, num_classes, None, CLEAN, None, result.apsr, started)
 
-    def attack(self, batch: Batch, unit: Unit, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
+    def attack(self, batch: LoadedBatch, unit: Unit, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
         """Records of one call of an attack, by-products included, and the adversarial images `(B, C, H, W)`.
 
         Args:
@@ -118,7 +118,7 @@ class Measurer:
     def _masks(self, samples: Sequence[LoadedSample]) -> Tensor:
         return torch.stack([sample.mask for sample in samples]).to(self.device)
 
-    def _aimed(self, batch: Batch) -> Batch:
+    def _aimed(self, batch: LoadedBatch) -> LoadedBatch:
         """The batch with what its pixels are to become; no pixel is valid of an image that has none to attack."""
         if self.plan.targets is None:
             return batch
@@ -127,9 +127,9 @@ class Measurer:
             maps = target_maps(
                 self.plan.targets, self.network, self.dataset, batch.ids, images, masks, self.ignore_index
             )
-            return Batch(batch.samples, batch_problem(images, masks, self.ignore_index, maps))
+            return LoadedBatch(batch.samples, batch_problem(images, masks, self.ignore_index, maps))
 
-    def _project(self, batch: Batch, job: Job, result: AttackResult, eps: float) -> AttackResult:
+    def _project(self, batch: LoadedBatch, job: Job, result: AttackResult, eps: float) -> AttackResult:
         """What a minimal-norm perturbation does when it is projected into the ball of radius `eps`."""
         with attackable(self.network):
             problem = batch.problem
@@ -140,7 +140,7 @@ class Measurer:
 
     def _to_records(
         self,
-        batch: Batch,
+        batch: LoadedBatch,
         result: AttackResult,
         num_classes: int,
         job: Job | None,

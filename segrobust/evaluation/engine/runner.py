@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, name_of
-from segrobust.evaluation.engine.measure import Batch, Measurer
+from segrobust.evaluation.engine.measure import LoadedBatch, Measurer
 from segrobust.evaluation.engine.work import WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import Plan, Unit
@@ -182,7 +182,7 @@ class _Engine:
             return True
         return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, unit)
 
-    def _attempt(self, batch: Batch, unit: Measurement) -> Iterator[Record]:
+    def _attempt(self, batch: LoadedBatch, unit: Measurement) -> Iterator[Record]:
         """One measurement of a batch; of smaller batches where it does not fit in memory or where one image raises."""
         size = len(batch.samples)
         if size > self.limit:
@@ -208,14 +208,14 @@ class _Engine:
             torch.cuda.empty_cache()
         yield from self._attempt_parts(batch, unit, step)
 
-    def _measure(self, batch: Batch, unit: Measurement) -> tuple[list[Record], Tensor | None]:
+    def _measure(self, batch: LoadedBatch, unit: Measurement) -> tuple[list[Record], Tensor | None]:
         """Records, and the adversarial images of an attack."""
         if unit == "clean":
             return self.measurer.clean(batch), None
         clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
         return self.measurer.attack(batch, unit, clean)
 
-    def _attempt_parts(self, batch: Batch, unit: Measurement, step: int) -> Iterator[Record]:
+    def _attempt_parts(self, batch: LoadedBatch, unit: Measurement, step: int) -> Iterator[Record]:
         """One measurement of a batch, `step` images at a time."""
         for start in range(0, len(batch.samples), step):
             yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), unit)

@@ -17,7 +17,7 @@ from segrobust.label_space import LabelSpace
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, weights_digest
 
 MANIFEST_SCHEMA: Final = 2
-"""Version of the format; 2 added `asr_only` and the norm of each attack."""
+"""Version of the format."""
 
 _WRAPPERS: Final = (Normalized, FullResolution, SlidingWindow)
 """Modules around a network whose settings change what it predicts."""
@@ -169,13 +169,10 @@ class Manifest:
             ValueError: it is no manifest of this schema.
         """
         data = json.loads(path.read_bytes())
-        if not isinstance(data, dict) or data.get("schema") not in range(1, MANIFEST_SCHEMA + 1):
-            raise ValueError(f"{path} is no manifest of schema 1 to {MANIFEST_SCHEMA}; use another run directory")
-        missing = {"asr_only"} if data["schema"] == 1 else set()
-        if set(data) != {field.name for field in fields(cls)} - missing:
+        if not isinstance(data, dict) or data.get("schema") != MANIFEST_SCHEMA:
+            raise ValueError(f"{path} is no manifest of schema {MANIFEST_SCHEMA}; use another run directory")
+        if set(data) != {field.name for field in fields(cls)}:
             raise ValueError(f"{path} is damaged: its fields are {sorted(data)}; use another run directory")
-        if data["schema"] == 1:
-            data = _from_schema_1(data)
         return cls(**_typed(data))
 
 
@@ -188,17 +185,6 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
         "attacks": _typed_entries(data["attacks"]),
         "planned": _typed_entries(data["planned"]),
     }
-
-
-def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds what schema 1 lacks; an attack's norm stands in its repr unless it is l_inf."""
-
-    def with_norm(entry: Mapping[str, Any]) -> dict[str, Any]:
-        named = [norm for norm in ("l2", "l1") if f"norm='{norm}'" in entry["attack"]]
-        return {**entry, "norm_name": named[0] if named else "linf"}
-
-    entries = {name: [with_norm(entry) for entry in data[name]] for name in ("attacks", "planned")}
-    return {**data, **entries, "asr_only": False, "schema": MANIFEST_SCHEMA}
 
 
 def _typed_entries(entries: list[dict[str, Any]]) -> tuple[AttackEntry, ...]:

@@ -18,8 +18,7 @@ from segrobust.metrics import Tally
 from segrobust.metrics.norm_statistics import ROUNDING
 
 SCHEMA: Final = 2
-"""Version of the records' format. Later versions of the package read all earlier ones; 2 added `sequence`, `boundary`
-and `objects`."""
+"""Version of the records' format."""
 
 Kind = Literal["clean", "minimal-norm", "by-product", "fixed-budget"]
 Key = tuple[int, str, Radius | None]
@@ -50,9 +49,9 @@ class Record:
         fp: false positives.
         fn: false negatives.
         boundary: valid pixels near borders between classes, and those of them that are right; see
-            `segrobust.metrics.regions`. None in records of schema 1.
-        objects: tallies of small, medium and large objects: objects, objects found, pixels, pixels right. None in
-            records of schema 1.
+            `segrobust.metrics.regions`. None where they were not counted.
+        objects: tallies of small, medium and large objects: objects, objects found, pixels, pixels right. None where
+            they were not counted.
         first_success: first successful iterate of the attack, -1 if there was none.
         num_forwards: forward passes spent on this image for this record.
         num_backwards: backward passes.
@@ -111,12 +110,10 @@ class Record:
         """
         data = json.loads(line)
         schema = data.get("schema") if isinstance(data, dict) else type(data).__name__
-        if schema not in range(1, SCHEMA + 1):
+        if schema != SCHEMA:
             raise ValueError(
-                f"this version reads records of schema 1 to {SCHEMA}, got {schema!r}; install the one that wrote it"
+                f"this version reads records of schema {SCHEMA}, got {schema!r}; install the one that wrote it"
             )
-        if schema == 1:
-            data = {**data, "sequence": data.get("sample_name"), "boundary": None, "objects": None}
         if set(data) != set(cls.__dataclass_fields__):
             raise ValueError(
                 f"fields differ from those of a record: {sorted(set(data) ^ set(cls.__dataclass_fields__))}"

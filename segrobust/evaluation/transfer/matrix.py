@@ -32,7 +32,7 @@ _SAME: Final = ("data", "image_size", "ignore_index", "criterion")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TransferCell:
     """What one network scores on the images of a row; shares in [0, 1].
 
     Attributes:
@@ -68,7 +68,7 @@ class Row:
     norm_name: NormName | None
     eps: Radius | None
     num_images: int
-    cells: tuple[Cell | None, ...]
+    cells: tuple[TransferCell | None, ...]
 
     @property
     def label(self) -> str:
@@ -212,7 +212,7 @@ class _Source:
             cells=tuple(self._cell(weights, chosen.get(weights, [])) for weights in order),
         )
 
-    def _cell(self, weights: str, records: Sequence[Record]) -> Cell | None:
+    def _cell(self, weights: str, records: Sequence[Record]) -> TransferCell | None:
         if not records:
             return None
         counts = ConfusionCounts(
@@ -221,7 +221,7 @@ class _Source:
             fn=torch.tensor([record.fn for record in records]),
         )
         scores = segmentation_scores(counts)
-        return Cell(
+        return TransferCell(
             miou=scores.miou,
             accuracy=scores.accuracy,
             asr=sum(record.success for record in records) / len(records),
@@ -239,6 +239,6 @@ def _require_comparable(first: _Source, other: _Source) -> None:
             )
 
 
-def _cell_text(cell: Cell) -> Text:
+def _cell_text(cell: TransferCell) -> Text:
     shares = " ".join(f"{percent(share):>5}" for share in (cell.miou, cell.accuracy, cell.asr))
     return Text(f"{shares}{'*' if cell.is_source else ' '}", "bold" if cell.is_source else "")

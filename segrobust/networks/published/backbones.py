@@ -1,7 +1,5 @@
 """Weights of classifiers as initial weights of segmentation networks, such as robust ImageNet models (PIR-AT)."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -42,10 +40,10 @@ class BackboneReport:
     """What came from a file of backbone weights, and what did not.
 
     Attributes:
-        loaded: Names of the weights that were loaded, as in the network's backbone.
-        left_out: Names of what the file holds besides: the classifier, a normalisation, entries beside the weights.
-        initial: Names of the weights of the backbone that no classifier has, which keep their initialisation.
-        resized: Names of the position embeddings that were interpolated to the network's grid.
+        loaded: names of the weights that were loaded, as in the network's backbone.
+        left_out: names of what the file holds besides: the classifier, a normalisation, entries beside the weights.
+        initial: names of the weights of the backbone that no classifier has, which keep their initialisation.
+        resized: names of the position embeddings that were interpolated to the network's grid.
     """
 
     loaded: tuple[str, ...]
@@ -55,7 +53,7 @@ class BackboneReport:
 
 
 def load_backbone(network: nn.Module, path: str | os.PathLike[str], *, sha256: str | None = None) -> BackboneReport:
-    """Copy the weights of a classifier's checkpoint into a backbone, all or nothing.
+    """Copies the weights of a classifier's checkpoint into a backbone, all or nothing.
 
     The network is one of a published format, wrapped or not, whose backbone is found; or a backbone itself, such as a
     ResNet-50, ConvNeXt or ViT of timm or torchvision. The file is that of a classifier in the names of timm and
@@ -67,16 +65,16 @@ def load_backbone(network: nn.Module, path: str | os.PathLike[str], *, sha256: s
     classifier and for norms that only a segmentation network has.
 
     Args:
-        network: Takes the weights, in place, on its device.
-        path: The file.
-        sha256: Its SHA-256, or the first digits of it; not compared if None.
+        network: takes the weights, in place, on its device.
+        path: the file.
+        sha256: its SHA-256, or the first digits of it; not compared if None.
 
     Returns:
         What was loaded, left out, and left as it was.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: It is no checkpoint, has another hash, or holds the weights of another backbone.
+        OSError: the file cannot be opened.
+        ValueError: it is no checkpoint, has another hash, or holds the weights of another backbone.
     """
     path = Path(path)
     if sha256 is not None:

@@ -4,8 +4,6 @@ Clean figures are mIoU in percent over the whole validation set, as their source
 zoo, the tables of SEA (ECCV 2024) and of DDC-AT (ICCV 2021). They hold for the protocol that is named.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,14 +46,14 @@ class PublishedCheckpoint:
     """A file that its authors offer for download.
 
     Attributes:
-        name: By which it is loaded.
-        architecture: Of the network.
-        dataset: On which it was trained.
-        protocol: What images the clean figure is for.
-        url: Where the file lies, or the archive that holds it.
-        arguments: Of the architecture, besides `num_classes`.
-        member: Path inside the archive; None where the file itself is offered.
-        sha256: The first digits of the SHA-256 that its publisher states; None where none is stated.
+        name: by which it is loaded.
+        architecture: of the network.
+        dataset: on which it was trained.
+        protocol: what images the clean figure is for.
+        url: where the file lies, or the archive that holds it.
+        arguments: of the architecture, besides `num_classes`.
+        member: path inside the archive; None where the file itself is offered.
+        sha256: the first digits of the SHA-256 that its publisher states; None where none is stated.
         clean_miou: mIoU of unattacked images, in percent; None where the source at hand prints none.
     """
 
@@ -75,7 +73,7 @@ class PublishedCheckpoint:
         return _NUM_CLASSES[self.dataset]
 
     def build(self, checkpoint: str | os.PathLike[str] | None = None) -> PublishedNetwork:
-        """Make the network, with the weights of a file of the right hash if one is given."""
+        """Makes the network, with the weights of a file of the right hash if one is given."""
         sha256 = self.sha256 if checkpoint is not None else None
         make: type = self.architecture
         network: PublishedNetwork = make(self.num_classes, **self.arguments, checkpoint=checkpoint, sha256=sha256)
@@ -83,19 +81,19 @@ class PublishedCheckpoint:
 
 
 def load_published(name: str, path: str | os.PathLike[str]) -> PublishedNetwork:
-    """Make a published network from a file that was downloaded before.
+    """Makes a published network from a file that was downloaded before.
 
     Args:
-        name: Of `CHECKPOINTS`.
-        path: The file. Its SHA-256 is compared as far as its publisher states it.
+        name: of `CHECKPOINTS`.
+        path: the file. Its SHA-256 is compared as far as its publisher states it.
 
     Returns:
-        The network in evaluation mode: images (B, 3, H, W) in [0, 1] -> float32 logits (B, K, H, W). Its attribute
+        The network in evaluation mode: images `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, K, H, W)`. Its attribute
         `left_out` names what the file held besides.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: An unknown name; or a file that is no checkpoint, has another hash, or does not fit.
+        OSError: the file cannot be opened.
+        ValueError: an unknown name; or a file that is no checkpoint, has another hash, or does not fit.
     """
     entry = {checkpoint.name: checkpoint for checkpoint in CHECKPOINTS}.get(name)
     if entry is None:
@@ -105,7 +103,7 @@ def load_published(name: str, path: str | os.PathLike[str]) -> PublishedNetwork:
 
 
 def checkpoint_table() -> str:
-    """Write `CHECKPOINTS` as a table in Markdown."""
+    """Writes `CHECKPOINTS` as a table in Markdown."""
     rows = [
         "| name | architecture | data | protocol of the clean figure | clean mIoU | SHA-256 | file |",
         "|---|---|---|---|---|---|---|",

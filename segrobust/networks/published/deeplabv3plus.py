@@ -3,8 +3,6 @@
 Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV 2018.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 
@@ -21,21 +19,21 @@ _DILATIONS = (12, 24, 36)
 class MMSegDeepLabV3Plus(MMSegNetwork):
     """DeepLabV3+ R50-D8 or R101-D8 in the format of mmsegmentation, at images of any size.
 
-    (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W)
+    `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`
 
     Args:
-        num_classes: Of the checkpoint.
-        depth: Of the ResNet, 50 or 101.
+        num_classes: of the checkpoint.
+        depth: of the ResNet, 50 or 101.
         stem: `deep` (ResNetV1c, files named `r50-d8`), or `plain` (`r50b-d8`).
-        width: Channels behind the stem.
-        channels: Of the head.
-        low_channels: To which the head projects the first stage.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        width: channels behind the stem.
+        channels: of the head.
+        low_channels: to which the head projects the first stage.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: It holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: it holds something else, or has another hash.
     """
 
     def __init__(

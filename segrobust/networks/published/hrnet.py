@@ -3,8 +3,6 @@
 Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import cast
@@ -25,18 +23,18 @@ _EXPANSION = 4
 class MMSegFCNHRNet(MMSegNetwork):
     """FCN-HRNetV2 in the format of mmsegmentation, at images of any size.
 
-    (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W)
+    `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`
 
     Args:
-        num_classes: Of the checkpoint.
-        widths: Channels of the four resolutions; W48 by default.
-        stem_width: Channels of the stem, and inner channels of the first stage.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        num_classes: of the checkpoint.
+        widths: channels of the four resolutions; W48 by default.
+        stem_width: channels of the stem, and inner channels of the first stage.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: It holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: it holds something else, or has another hash.
     """
 
     def __init__(
@@ -58,11 +56,11 @@ class MMSegFCNHRNet(MMSegNetwork):
 
 
 class HRNet(nn.Module):
-    """Four resolutions side by side: (B, 3, H, W) -> maps of `widths` channels at strides 4, 8, 16 and 32.
+    """Four resolutions side by side: `(B, 3, H, W)` -> maps of `widths` channels at strides 4, 8, 16 and 32.
 
     Args:
-        widths: Channels of the four resolutions.
-        stem_width: Channels of the stem, and inner channels of the first stage.
+        widths: channels of the four resolutions.
+        stem_width: channels of the stem, and inner channels of the first stage.
     """
 
     def __init__(self, widths: Sequence[int], stem_width: int) -> None:
@@ -86,7 +84,7 @@ class HRNet(nn.Module):
         self.stage4 = nn.Sequential(*(_Exchange(widths) for _ in range(_NUM_MODULES[2])))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the maps of the four resolutions, the finest first."""
+        """Gives the maps of the four resolutions, the finest first."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer1(self.relu(self.bn2(self.conv2(features))))
         maps = [features]
@@ -129,7 +127,7 @@ class _Exchange(nn.Module):
 
 
 def _bridge(widths: Sequence[int], *, source: int, target: int) -> nn.Module:
-    """Make what carries a map to another resolution: a projection upwards, strided convolutions downwards."""
+    """Makes what carries a map to another resolution: a projection upwards, strided convolutions downwards."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -144,7 +142,7 @@ def _strided(in_channels: int, out_channels: int, *, relu: bool, stride: int = 2
 
 
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-    """Make what adapts the maps of one stage to the next, which has one resolution more."""
+    """Makes what adapts the maps of one stage to the next, which has one resolution more."""
     layers: list[nn.Module] = [
         nn.Identity() if old == new else _strided(old, new, relu=True, stride=1)
         for old, new in zip(before, after, strict=False)

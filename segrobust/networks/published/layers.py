@@ -1,7 +1,5 @@
 """Pieces that several published architectures share, under the names that their checkpoints use."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch
@@ -18,7 +16,7 @@ def conv_norm_relu(
     groups: int = 1,
     norm_name: str = "bn",
 ) -> nn.Sequential:
-    """Make `conv`, batch normalisation under `norm_name`, ReLU: (B, in, H, W) -> (B, out, H, W)."""
+    """Makes `conv`, batch normalisation under `norm_name`, ReLU: `(B, in, H, W) -> (B, out, H, W)`."""
     padding = dilation * (kernel_size // 2)
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=False
@@ -27,7 +25,7 @@ def conv_norm_relu(
 
 
 def separable_conv(in_channels: int, out_channels: int, *, dilation: int = 1) -> nn.Sequential:
-    """Make a 3x3 convolution channel by channel and a 1x1 convolution, each with normalisation and ReLU."""
+    """Makes a 3x3 convolution channel by channel and a 1x1 convolution, each with normalisation and ReLU."""
     depthwise = conv_norm_relu(in_channels, in_channels, 3, dilation=dilation, groups=in_channels)
     return nn.Sequential(
         OrderedDict(depthwise_conv=depthwise, pointwise_conv=conv_norm_relu(in_channels, out_channels))
@@ -35,14 +33,14 @@ def separable_conv(in_channels: int, out_channels: int, *, dilation: int = 1) ->
 
 
 def resize(features: Tensor, like: Tensor, *, align_corners: bool = False) -> Tensor:
-    """Interpolate bilinearly to the height and width of `like`."""
+    """Interpolates bilinearly to the height and width of `like`."""
     return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
 class PyramidPooling(nn.ModuleList):
     """Averages over coarse grids, each projected, resized and put behind the features (Zhao et al., CVPR 2017).
 
-    (B, C, H, W) -> (B, C + 4 * channels, H, W)
+    `(B, C, H, W) -> (B, C + 4 * channels, H, W)`
     """
 
     scales = (1, 2, 3, 6)
@@ -54,5 +52,5 @@ class PyramidPooling(nn.ModuleList):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give the features and their pooled versions, in this order."""
+        """Gives the features and their pooled versions, in this order."""
         return torch.cat([features, *(resize(pool(features), features) for pool in self)], dim=1)

@@ -5,8 +5,6 @@ ImageNet's statistics times 255, and resizes logits bilinearly without aligned c
 synchronised in training only, and has the same weights.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import ClassVar
@@ -25,11 +23,11 @@ class MMSegNetwork(PublishedNetwork):
     """A backbone and a head in the format of mmsegmentation.
 
     Args:
-        backbone: Maps normalised images to one map per stage.
-        decode_head: Maps these to logits.
-        num_classes: Number of logits of a pixel.
-        checkpoint: See `PublishedNetwork`.
-        sha256: See `PublishedNetwork`; the names of mmsegmentation's files end with the first eight digits.
+        backbone: maps normalised images to one map per stage.
+        decode_head: maps these to logits.
+        num_classes: number of logits of a pixel.
+        checkpoint: see `PublishedNetwork`.
+        sha256: see `PublishedNetwork`; the names of mmsegmentation's files end with the first eight digits.
     """
 
     format: ClassVar[Format] = MMSEG

@@ -3,8 +3,6 @@
 Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 
@@ -18,20 +16,20 @@ from segrobust.networks.published.resnet import Depth, DilatedResNet, Stem
 class MMSegPSPNet(MMSegNetwork):
     """PSPNet R50-D8 or R101-D8 in the format of mmsegmentation, at images of any size.
 
-    (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W)
+    `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`
 
     Args:
-        num_classes: Of the checkpoint.
-        depth: Of the ResNet, 50 or 101.
+        num_classes: of the checkpoint.
+        depth: of the ResNet, 50 or 101.
         stem: `deep` (ResNetV1c, files named `r50-d8`), or `plain` (`r50b-d8`).
-        width: Channels behind the stem.
-        channels: Of the head.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        width: channels behind the stem.
+        channels: of the head.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: It holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: it holds something else, or has another hash.
     """
 
     def __init__(

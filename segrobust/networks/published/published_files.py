@@ -1,7 +1,5 @@
 """Reads the tensors of published files, whatever objects lie beside them, and compares hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 import re
@@ -34,14 +32,14 @@ _REFUSED = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueEr
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Give the weights of a published file by name, and the names of the entries beside them.
+    """Gives the weights of a published file by name, and the names of the entries beside them.
 
     A prefix `module.` that all names share is dropped. Objects beside the weights, such as those that training
     frameworks keep in `meta`, are neither imported nor run: torch's weights-only unpickler puts an empty object there.
 
     Raises:
-        OSError: The file cannot be opened.
-        ValueError: It is no checkpoint, needs code to be read, or holds something unknown beside the weights.
+        OSError: the file cannot be opened.
+        ValueError: it is no checkpoint, needs code to be read, or holds something unknown beside the weights.
     """
     content = _read_content(path)
     container = next((name for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
@@ -64,7 +62,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
 
 
 def verify_sha256(path: Path, expected: str) -> None:
-    """Raise ValueError unless the SHA-256 of a file begins with these hexadecimal digits, eight at least."""
+    """Raises ValueError unless the SHA-256 of a file begins with these hexadecimal digits, eight at least."""
     if not re.fullmatch("[0-9a-f]{8,64}", expected.lower()):
         raise ValueError(f"sha256 must be 8 to 64 hexadecimal digits, got {expected!r}")
     with path.open("rb") as file:
@@ -77,7 +75,7 @@ def verify_sha256(path: Path, expected: str) -> None:
 
 
 def _read_content(path: Path) -> dict[str, Any]:
-    """Read a file by `read_content`; where that refuses it for the code it names, read the tensors alone."""
+    """Reads a file by `read_content`; where that refuses it for the code it names, reads the tensors alone."""
     try:
         return read_content(path)
     except ValueError:
@@ -102,10 +100,10 @@ class _Nothing:
 
 
 def _read_beside_objects(path: Path) -> dict[str, Any] | None:
-    """Read a pickle of torch, each class and function that it names replaced by `_Nothing`.
+    """Reads a pickle of torch, each class and function that it names replaced by `_Nothing`.
 
     The unpickler stays torch's own, which imports nothing, and which refuses modules that reach the system (`os`,
-    `sys`) whatever is allowed. One name is told at a time, because old files cannot be searched for all.
+    `sys`) whatever is allowed. One name is reported at a time, because old files cannot be searched for all.
 
     Returns:
         The entries, or None where the file cannot be read in this way.

@@ -1,7 +1,5 @@
 """What all networks of published formats share: their preprocessing, their file format, the strict loading."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,9 +24,9 @@ class Format:
     """A convention for the names in checkpoints.
 
     Attributes:
-        name: Of the code that writes such files.
-        ignored: Prefixes of weights that are knowingly left out, and why.
-        renamed: Prefixes in the file by those of the network.
+        name: of the code that writes such files.
+        ignored: prefixes of weights that are knowingly left out, and why.
+        renamed: prefixes in the file by those of the network.
     """
 
     name: str
@@ -40,7 +38,7 @@ class Format:
         return name.startswith(tuple(self.ignored))
 
     def rename(self, name: str) -> str:
-        """Give the network's name of a weight of a file."""
+        """Gives the network's name of a weight of a file."""
         for theirs, ours in self.renamed.items():
             if name.startswith(theirs):
                 return ours + name.removeprefix(theirs)
@@ -48,22 +46,22 @@ class Format:
 
 
 class PublishedNetwork(nn.Module):
-    """A network of a published format: images (B, 3, H, W) in [0, 1] -> float32 logits (B, K, H, W).
+    """A network of a published format: images `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, K, H, W)`.
 
     The preprocessing of the format is inside. Loading is strict: every weight of the file is loaded or belongs to what
     the format knowingly leaves out (`format.ignored`), and every weight of the network comes from the file. Only the
     counters of batch normalisation, which no prediction depends on, may be absent.
 
     Args:
-        core: Maps preprocessed images to logits, under the names of the format.
-        num_classes: Number of logits of a pixel.
-        normalized: The format subtracts ImageNet's mean and divides by its standard deviation.
-        checkpoint: File of the weights; none if None.
-        sha256: The SHA-256 of the file, or its first digits; not compared if None.
+        core: maps preprocessed images to logits, under the names of the format.
+        num_classes: number of logits of a pixel.
+        normalized: the format subtracts ImageNet's mean and divides by its standard deviation.
+        checkpoint: file of the weights; none if None.
+        sha256: the SHA-256 of the file, or its first digits; not compared if None.
 
     Attributes:
-        record: The number of classes, and whether the weights came with the network.
-        left_out: What the file held besides the network's weights: names of weights, and of entries beside them.
+        record: the number of classes, and whether the weights came with the network.
+        left_out: what the file held besides the network's weights: names of weights, and of entries beside them.
     """
 
     format: ClassVar[Format]
@@ -105,7 +103,7 @@ class PublishedNetwork(nn.Module):
         return core
 
     def backbone_state(self) -> dict[str, Tensor]:
-        """Give the backbone's weights, not copied, by their names in a checkpoint of the backbone alone."""
+        """Gives the backbone's weights, not copied, by their names in a checkpoint of the backbone alone."""
         state = self.core.state_dict(keep_vars=True)
         return {
             theirs + name.removeprefix(ours): weight
@@ -115,7 +113,7 @@ class PublishedNetwork(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits at the resolution of the images."""
+        """Gives logits at the resolution of the images."""
         logits: Tensor = self.network(images)
         return logits
 
@@ -140,7 +138,7 @@ class PublishedNetwork(nn.Module):
 
 
 def compare(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
-    """Describe how the weights of a file, under the network's names, differ from a network's; empty where they fit."""
+    """Describes how the weights of a file, under the network's names, differ from a network's; empty where they fit."""
     faults = {
         "missing": [name for name in own if name not in stored and not name.endswith(_COUNTER)],
         "unexpected": [name for name in stored if name not in own],

@@ -1,6 +1,4 @@
-"""Tells from the names and shapes of weights which architecture they are of, for messages about the wrong one."""
-
-from __future__ import annotations
+"""Recognises an architecture by the names and shapes of its weights, for messages about the wrong one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,7 +77,7 @@ _SIGNATURES = (
 
 
 def recognise(weights: _Weights) -> str | None:
-    """Give the likely architecture as one would write it, such as `MMSegPSPNet(num_classes=21, depth=50, ...)`."""
+    """Gives the likely architecture as one would write it, such as `MMSegPSPNet(num_classes=21, depth=50, ...)`."""
     for signature in _SIGNATURES:
         if any(signature.contains in name for name in weights):
             return _write(signature, weights)

@@ -4,8 +4,6 @@ Sources: He et al., CVPR 2016; He et al., "Bag of tricks", CVPR 2019 (the deep s
 (dilation in place of strides).
 """
 
-from __future__ import annotations
-
 import itertools
 from typing import Final, Literal, TypeAlias
 
@@ -22,19 +20,19 @@ _EXPANSION: Final = 4
 
 
 def check_depth(depth: int) -> None:
-    """Raise ValueError unless there is a ResNet of this depth here."""
+    """Raises ValueError unless there is a ResNet of this depth here."""
     if depth not in _BLOCKS:
         raise ValueError(f"depth must be one of {tuple(_BLOCKS)}, got {depth}")
 
 
 def check_stem(stem: str) -> None:
-    """Raise ValueError unless it is one of the two stems."""
+    """Raises ValueError unless it is one of the two stems."""
     if stem not in ("deep", "plain"):
         raise ValueError(f"stem must be 'deep' (three 3x3 convolutions) or 'plain' (one of 7x7), got {stem!r}")
 
 
 def deep_stem(inner: int, out: int) -> list[nn.Module]:
-    """Make the three 3x3 convolutions before the pooling, the first with stride 2, each with its norm and ReLU."""
+    """Makes the three 3x3 convolutions before the pooling, the first with stride 2, each with its norm and ReLU."""
     widths = (3, inner, inner, out)
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(itertools.pairwise(widths)):
@@ -44,23 +42,23 @@ def deep_stem(inner: int, out: int) -> list[nn.Module]:
 
 
 def plain_stem(out: int) -> list[nn.Module]:
-    """Make the 7x7 convolution before the pooling, its norm and ReLU."""
+    """Makes the 7x7 convolution before the pooling, its norm and ReLU."""
     return [nn.Conv2d(3, out, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
 
 
 def stem_pooling() -> nn.Module:
-    """Make the pooling that halves the resolution behind a stem."""
+    """Makes the pooling that halves the resolution behind a stem."""
     return nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def residual_stages(depth: int, in_channels: int, width: int, *, contract: bool) -> list[nn.Sequential]:
-    """Make the four stages, of 4, 8, 16 and 32 times `width` channels at strides 4, 8, 8, 8.
+    """Makes the four stages, of 4, 8, 16 and 32 times `width` channels at strides 4, 8, 8, 8.
 
     Args:
-        depth: Of the ResNet.
-        in_channels: What the stem gives.
-        width: Inner channels of the first stage.
-        contract: The first block of a dilated stage has half of its dilation (mmsegmentation, torchvision); else all
+        depth: of the ResNet.
+        in_channels: what the stem gives.
+        width: inner channels of the first stage.
+        contract: the first block of a dilated stage has half of its dilation (mmsegmentation, torchvision); else all
             blocks are alike (hszhao/semseg).
     """
     stages = []
@@ -81,12 +79,12 @@ def residual_stages(depth: int, in_channels: int, width: int, *, contract: bool)
 class DilatedResNet(nn.Module):
     """ResNet of mmsegmentation with stride 8: "V1c" with a deep stem, or as torchvision's with a plain one.
 
-    (B, 3, H, W) -> four maps of 4, 8, 16 and 32 times `width` channels at strides 4, 8, 8, 8.
+    `(B, 3, H, W)` -> four maps of 4, 8, 16 and 32 times `width` channels at strides 4, 8, 8, 8.
 
     Args:
         depth: 50 or 101.
         stem: `deep`, or `plain`.
-        width: Channels behind the stem.
+        width: channels behind the stem.
     """
 
     def __init__(self, depth: Depth = 50, *, stem: Stem = "deep", width: int = 64) -> None:
@@ -102,7 +100,7 @@ class DilatedResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = residual_stages(depth, width, width, contract=True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Give the features of all stages."""
+        """Gives the features of all stages."""
         features = self.stem(images) if self._deep else self.relu(self.bn1(self.conv1(images)))
         features = self.maxpool(features)
         outputs = []

@@ -6,8 +6,6 @@ normalisation and ReLU, and the stages are joined from the finest to the coarses
 Source: Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", NeurIPS 2021.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, cast
@@ -38,19 +36,19 @@ _EPS: Final = 1e-6
 class MMSegSegFormer(MMSegNetwork):
     """SegFormer in the format of mmsegmentation, at images of any size.
 
-    (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W)
+    `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`
 
     Args:
-        num_classes: Of the checkpoint.
-        variant: Of the Mix Transformer, `b0` to `b5`.
-        width: Channels of the first stage; those of the variant if None.
-        channels: Of the head.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        num_classes: of the checkpoint.
+        variant: of the Mix Transformer, `b0` to `b5`.
+        width: channels of the first stage; those of the variant if None.
+        channels: of the head.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: An unknown variant; or a checkpoint that holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: an unknown variant; or a checkpoint that holds something else, or has another hash.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class MMSegSegFormer(MMSegNetwork):
 
 
 class _MixTransformer(nn.Module):
-    """(B, 3, H, W) -> maps of `widths` channels at strides 4, 8, 16 and 32."""
+    """`(B, 3, H, W)` -> maps of `widths` channels at strides 4, 8, 16 and 32."""
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
         super().__init__()
@@ -104,7 +102,7 @@ class _MixTransformer(nn.Module):
 
 
 class _PatchEmbedding(nn.Module):
-    """Overlapping patches: a map -> tokens (B, N, C) and their grid."""
+    """Overlapping patches: a map -> tokens `(B, N, C)` and their grid."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -181,10 +179,10 @@ class _SegFormerHead(nn.Module):
 
 
 def _to_tokens(features: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h w, C)."""
+    """`(B, C, h, w) -> (B, h * w, C)`."""
     return features.flatten(2).transpose(1, 2)
 
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h w, C) -> (B, C, h, w)."""
+    """`(B, h * w, C) -> (B, C, h, w)`."""
     return tokens.transpose(1, 2).reshape(len(tokens), -1, *size)

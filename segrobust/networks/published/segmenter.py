@@ -6,8 +6,6 @@ Sources: Strudel et al., "Segmenter: Transformer for Semantic Segmentation", ICC
 2024.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import ClassVar, Final
@@ -26,22 +24,22 @@ _HEAD_WIDTH: Final = 64
 class PIRATSegmenter(PublishedNetwork):
     """Segmenter ViT-S/16 with a mask transformer in the format of nmndeep/Robust-Segmentation, at images of any size.
 
-    (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W). Images are padded by zeros at the bottom and at the
-    right to multiples of 16, and position embeddings are interpolated bilinearly, as in the original.
+    `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`. Images are padded by zeros at the bottom and
+    at the right to multiples of 16, and position embeddings are interpolated bilinearly, as in the original.
 
     Args:
-        num_classes: Of the checkpoint; 151 for ADE20K, where class 0 is what has no label.
-        image_size: For which the position embeddings are stored, in pixels.
-        width: Channels of tokens, a multiple of 64.
-        depth: Blocks of the encoder.
-        decoder_depth: Blocks of the mask transformer.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        num_classes: of the checkpoint; 151 for ADE20K, where class 0 is what has no label.
+        image_size: for which the position embeddings are stored, in pixels.
+        width: channels of tokens, a multiple of 64.
+        depth: blocks of the encoder.
+        decoder_depth: blocks of the mask transformer.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: A width that is no multiple of 64, a size that is none of 16; or a checkpoint that holds something
-            else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: a width that is no multiple of 64, an image size that is no multiple of 16; or a checkpoint that
+            holds something else, or has another hash.
     """
 
     format: ClassVar[Format] = Format(
@@ -87,7 +85,7 @@ class _Segmenter(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """ViT: (B, 3, H, W) -> tokens of the patches (B, N, C)."""
+    """ViT: `(B, 3, H, W)` -> tokens of the patches `(B, N, C)`."""
 
     def __init__(self, grid: int, width: int, depth: int) -> None:
         super().__init__()
@@ -107,7 +105,7 @@ class _Encoder(nn.Module):
 
 
 class _MaskTransformer(nn.Module):
-    """Tokens of patches and classes attend to each other; their products are the masks: (B, N, C) -> (B, K, h, w)."""
+    """Tokens of patches and classes attend to each other; their products are the masks: `(B, N, C) -> (B, K, h, w)`."""
 
     def __init__(self, num_classes: int, width: int, depth: int) -> None:
         super().__init__()
@@ -130,7 +128,7 @@ class _MaskTransformer(nn.Module):
 
 
 def resize_positions(embedding: Tensor, grid: int, size: tuple[int, int]) -> Tensor:
-    """Interpolate the position embeddings of patches: (1, 1 + grid * grid, C) -> (1, 1 + h * w, C); the first stays."""
+    """Interpolates position embeddings, all but the first: `(1, 1 + grid * grid, C) -> (1, 1 + h * w, C)`."""
     if size == (grid, grid):
         return embedding
     patches = embedding[:, 1:].transpose(1, 2).reshape(1, -1, grid, grid)

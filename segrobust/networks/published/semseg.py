@@ -9,8 +9,6 @@ Semantic Image Segmentation", 2017; Xu et al., "Dynamic Divide-and-Conquer Adver
 Segmentation", ICCV 2021 (DDC-AT); Croce, Singh and Hein, ECCV 2024 (PIR-AT).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import ClassVar, Final
@@ -56,21 +54,21 @@ class _SemsegNetwork(PublishedNetwork):
 
 
 class SemsegPSPNet(_SemsegNetwork):
-    """PSPNet in the format of hszhao/semseg: (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W).
+    """PSPNet in the format of hszhao/semseg: `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`.
 
     Args:
-        num_classes: Of the checkpoint.
-        depth: Of the ResNet, 50 or 101.
+        num_classes: of the checkpoint.
+        depth: of the ResNet, 50 or 101.
         stem: `deep` (hszhao/semseg, DDC-AT), or `plain` (PIR-AT).
-        normalized: Subtract ImageNet's mean and divide by its standard deviation: yes for DDC-AT, no for PIR-AT.
-        width: Inner channels of the first stage.
-        channels: Of the head.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        normalized: subtract ImageNet's mean and divide by its standard deviation: yes for DDC-AT, no for PIR-AT.
+        width: inner channels of the first stage.
+        channels: of the head.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: It holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: it holds something else, or has another hash.
     """
 
     def __init__(
@@ -90,21 +88,21 @@ class SemsegPSPNet(_SemsegNetwork):
 
 
 class SemsegDeepLabV3(_SemsegNetwork):
-    """DeepLabV3 in the format of hszhao/semseg: (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W).
+    """DeepLabV3 in the format of hszhao/semseg: `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`.
 
     Args:
-        num_classes: Of the checkpoint.
-        depth: Of the ResNet, 50 or 101.
+        num_classes: of the checkpoint.
+        depth: of the ResNet, 50 or 101.
         stem: `deep`, or `plain`.
-        normalized: Subtract ImageNet's mean and divide by its standard deviation.
-        width: Inner channels of the first stage.
-        channels: Of the head.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        normalized: subtract ImageNet's mean and divide by its standard deviation.
+        width: inner channels of the first stage.
+        channels: of the head.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: It holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: it holds something else, or has another hash.
     """
 
     def __init__(
@@ -161,7 +159,7 @@ class _DeepLabV3(_Backbone):
 
 
 class _PyramidPooling(nn.Module):
-    """(B, C, h, w) -> (B, 2 C, h, w)."""
+    """`(B, C, h, w) -> (B, 2 * C, h, w)`."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -177,7 +175,7 @@ class _PyramidPooling(nn.Module):
 
 
 class _ASPP(nn.Module):
-    """Context at five scales: (B, C, h, w) -> (B, 5 * channels, h, w)."""
+    """Context at five scales: `(B, C, h, w) -> (B, 5 * channels, h, w)`."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()

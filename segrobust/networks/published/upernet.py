@@ -7,8 +7,6 @@ ECCV 2024; Xiao et al., "Unified Perceptual Parsing", ECCV 2018; Liu et al., "A 
 Singh, Croce and Hein, "Revisiting Adversarial Training for ImageNet", NeurIPS 2023 (the stem).
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -30,21 +28,21 @@ _EPS: Final = 1e-6
 class PIRATUPerNet(PublishedNetwork):
     """UPerNet-ConvNeXt-T or -S with ConvStem in the format of nmndeep/Robust-Segmentation, at images of any size.
 
-    (B, 3, H, W) in [0, 1] -> float32 logits (B, num_classes, H, W)
+    `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`
 
     Args:
-        num_classes: Of the checkpoint: 21 for Pascal VOC; 151 for ADE20K, where class 0 is what has no label.
-        variant: Of ConvNeXt, `tiny` or `small`.
-        width: Channels of the first stage.
-        channels: Of the head.
-        drop_path: Rate of stochastic depth in the last block, in training only; SEA's code has 0.4 for `tiny`, 0.3 for
+        num_classes: of the checkpoint: 21 for Pascal VOC; 151 for ADE20K, where class 0 is what has no label.
+        variant: of ConvNeXt, `tiny` or `small`.
+        width: channels of the first stage.
+        channels: of the head.
+        drop_path: rate of stochastic depth in the last block, in training only; SEA's code has 0.4 for `tiny`, 0.3 for
             `small`.
-        checkpoint: File of the weights; none if None.
-        sha256: Its SHA-256, or the first digits; not compared if None.
+        checkpoint: file of the weights; none if None.
+        sha256: its SHA-256, or the first digits; not compared if None.
 
     Raises:
-        OSError: The checkpoint cannot be opened.
-        ValueError: An unknown variant; or a checkpoint that holds something else, or has another hash.
+        OSError: the checkpoint cannot be opened.
+        ValueError: an unknown variant; or a checkpoint that holds something else, or has another hash.
     """
 
     format: ClassVar[Format] = Format(
@@ -84,7 +82,7 @@ class _UPerNet(nn.Module):
 
 
 class _ConvNeXt(nn.Module):
-    """(B, 3, H, W) -> normalised maps of `widths` channels at strides 4, 8, 16 and 32."""
+    """`(B, 3, H, W)` -> normalised maps of `widths` channels at strides 4, 8, 16 and 32."""
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], drop_path: float) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
 """One case per architecture: the reference, small and full-size arguments of both sides, the container of its files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -4,8 +4,6 @@ Nothing here uses `segrobust`. A `Reference` makes a weight, random, when a func
 gives both the logits and the state dict that the original code would have written.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Parts of the networks against the same parts of timm, torchvision and transformers, with the weights of these."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

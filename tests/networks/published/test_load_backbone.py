@@ -1,7 +1,5 @@
 """Classifiers' weights as initial weights: what fits, what is left out, and what is refused."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pytest

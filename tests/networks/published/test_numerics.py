@@ -1,7 +1,5 @@
 """Logits and gradients of networks loaded from files in the original format, against the references."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from networks.published.cases import CASES

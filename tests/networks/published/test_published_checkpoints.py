@@ -1,7 +1,5 @@
 """The table of checkpoints: names, hashes, and networks by name."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import replace

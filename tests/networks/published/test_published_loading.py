@@ -1,7 +1,5 @@
 """Files of published formats, key for key: what is loaded, what is left out, what is refused."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

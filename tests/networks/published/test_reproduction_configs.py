@@ -1,7 +1,5 @@
 """Configurations of published figures: complete but for the download, which is the file that the table names."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -75,7 +75,7 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class PagePanel:
     """One image under one attack."""
 
     key: str
@@ -136,7 +136,7 @@ class Page:
     plots: tuple[Plot, ...] = ()
     class_plots: tuple[Plot, ...] = ()
     tables: Mapping[str, tuple[Table, ...]] = field(default_factory=dict)
-    panels: tuple[Panel, ...] = ()
+    panels: tuple[PagePanel, ...] = ()
     panels_note: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     commands: tuple[str, ...] = ()

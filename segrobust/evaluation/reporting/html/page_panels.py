@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from segrobust.evaluation.reporting.figures.panel_files import PANEL_SCHEMA, TILES
 from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
-from segrobust.evaluation.reporting.html.page import Panel, View
+from segrobust.evaluation.reporting.html.page import PagePanel, View
 from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.run_files import RunFiles
 
@@ -25,7 +25,7 @@ _VIEWS: Final = {
 _SMOOTH: Final = {"clean", "adversarial"}
 
 
-def choose_panels(run: RunFiles, room: int) -> tuple[tuple[Panel, ...], int]:
+def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]:
     """The worst image, the median one and random ones, first under the first attack, then under the others.
 
     Args:
@@ -66,11 +66,11 @@ def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int
     return sorted(found, key=lambda entry: entry[0])
 
 
-def _panel(folder: Path, info: Mapping[str, Any], why: str) -> Panel:
+def _panel(folder: Path, info: Mapping[str, Any], why: str) -> PagePanel:
     budget = "" if info["eps"] == "min" else f" at eps {radius_text(info['eps'], info['norm_name'])}"
     norm = norm_text(float(info["norm"]), info["norm_name"])
     shares = f"broken pixels {percent(float(info['apsr']))} % (clean {percent(float(info['clean_apsr']))} %)"
-    return Panel(
+    return PagePanel(
         key=folder.name,
         why=why,
         image=f"{info['sample_id']}: {info['sample_name']}",

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from segrobust.evaluation import Report, read_records
+from segrobust.evaluation.reporting import palette
 
 STANDARD = "camvid_standard"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#7F4F24")
-"""Okabe and Ito, 2008, with brown for their yellow; one for each recipe. Networks that no recipe trained are black."""
+COLORS = (*palette.COLORS, "#999999", "#7F4F24")
+"""One for each recipe. Networks that no recipe trained are black."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from segrobust.callbacks.image_loggers import send_images
+from segrobust.callbacks.log_keys import BY_PRODUCT, LogKey
 from segrobust.callbacks.measurement import Measurement
-
-_COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito, 2008; black is the clean score."""
+from segrobust.evaluation.reporting.palette import BLACK, COLORS
 
 _CURVES: Final = 6
 FILE: Final = "robustness_history.png"
@@ -69,11 +68,11 @@ def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path 
 
 
 def _draw_scores(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement]) -> None:
-    keys = [key for key in history[-1].values if "miou@" in key or key.endswith("/clean_miou")]
-    clean = [key for key in keys if key.endswith("/clean_miou")]
+    keys = [key for key in history[-1].values if LogKey.parse(key).metric == "miou"]
+    clean = [key for key in keys if LogKey.parse(key).kind == "clean_"]
     attacked = [key for key in keys if key not in clean]
-    honest = [key for key in attacked if "by_product" not in key] or attacked
-    for key, color in ((clean[0], "black"), *zip(honest[:_CURVES], _COLORS, strict=False)):
+    honest = [key for key in attacked if LogKey.parse(key).kind != BY_PRODUCT] or attacked
+    for key, color in ((clean[0], BLACK), *zip(honest[:_CURVES], COLORS, strict=False)):
         values = [measurement.values.get(key, math.nan) for measurement in history]
         axes.plot(epochs, values, "o-", color=color, label=_label(key), markersize=4, linewidth=1.6)
     axes.set_ylim(bottom=0)
@@ -82,14 +81,14 @@ def _draw_scores(axes: Axes, epochs: Sequence[int], history: Sequence[Measuremen
 
 
 def _draw_norms(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement]) -> None:
-    attacks = list(history[-1].norms)[: len(_COLORS)]
+    attacks = list(history[-1].norms)[: len(COLORS)]
     finite = [v for m in history for norms in m.norms.values() for v in norms if 0 < v < math.inf]
     if not attacks or not finite:
         axes.set_title("no minimal-norm attack" if not attacks else "no image was broken", loc="left", fontsize=11)
         return
     top = 1.3 * max(finite)
     bottom = 0.8 * min(finite)
-    for attack, color in zip(attacks, _COLORS, strict=False):
+    for attack, color in zip(attacks, COLORS, strict=False):
         seen = [(e, m.norms[attack]) for e, m in zip(epochs, history, strict=True) if m.norms.get(attack)]
         at = [epoch for epoch, _ in seen]
         rows = np.array(
@@ -109,9 +108,8 @@ def _draw_norms(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement
 
 
 def _label(key: str) -> str:
-    """`val/pgd/miou@4` as "pgd at 4/255"."""
-    _, attack, number = key.split("/", 2)
-    if number == "clean_miou":
+    """`val/pgd/miou_at_4` as "pgd at 4/255"."""
+    found = LogKey.parse(key)
+    if found.kind == "clean_":
         return "clean"
-    kind, eps = number.split("@")
-    return f"{attack} at {eps}/255" + (", by-product" if "by_product" in kind else "")
+    return f"{found.source} at {found.radius}/255" + (", by-product" if found.kind == BY_PRODUCT else "")

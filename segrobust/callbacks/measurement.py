@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Self
 
+from segrobust.callbacks.log_keys import BY_PRODUCT, CLEAN_SUBSET, at_radius
+from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, Metric, Place, in_place, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
-from segrobust.evaluation.numbers.summary import MinimalNormSummary, NormLine, Scores, Summary
-from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan
+from segrobust.evaluation.numbers.summary import MinimalNormSummary, NormLine, Numbers, Summary
 from segrobust.evaluation.run.records import Record
-from segrobust.functional.norms import NormName
-
-FAILED_CHECKS: Final = "failed_checks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +43,27 @@ class Measurement:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The inverse of `to_state`."""
         norms = {attack: tuple(values) for attack, values in state.get("norms", {}).items()}
-        return cls(**{**state, "failed_checks": tuple(state.get("failed_checks", ())), "norms": norms})
+        values = {
+            key.replace("@", "_at_"): value for key, value in state["values"].items()
+        }  # as checkpoints once had it
+        return cls(
+            **{**state, "values": values, "failed_checks": tuple(state.get("failed_checks", ())), "norms": norms}
+        )
 
 
 def log_values(summary: Summary, prefix: str) -> dict[str, float]:
     """Numbers of a summary by log key, all finite; shares in percent, norms in image units, e a radius in 1/255.
 
+    Metrics are those that `segrobust.evaluation.numbers.metrics` has in the places `log ...`.
+
     - `<prefix>/robust_subset/clean_miou`, `clean_acc`, `clean_apsr`: the same images before any attack.
-    - `<prefix>/<minimal-norm attack>/asr`, `asr@<e>`: images broken at any norm, and within e (exact).
+    - `<prefix>/<minimal-norm attack>/asr`, `asr_at_<e>`: images broken at any norm, and within e (exact).
       `/median_norm`, `/mean_norm_capped`: of min(norm, cap), so that they stay finite where the attack failed; see
-      `segrobust.evaluation.numbers.summarize.CAPS`. `/by_product_miou@<e>`, `by_product_acc@<e>`,
-      `by_product_apsr@<e>`: of the perturbations clipped to e, which flatter the network.
-    - `<prefix>/smallest_<norm>/asr`, `asr@<e>`, `median_norm`, `mean_norm_capped`: the same of the smallest norm that
-      any of several minimal-norm attacks of that norm finds, per image.
-    - `<prefix>/<fixed-budget attack>/miou@<e>` (mIoU^D), `acc@<e>`, `apsr@<e>`, `asr@<e>`.
+      `segrobust.evaluation.numbers.metric_inputs.CAPS`. `/by_product_miou_at_<e>`, `by_product_acc_at_<e>`,
+      `by_product_apsr_at_<e>`: of the perturbations projected into the ball, which flatter the network.
+    - `<prefix>/smallest_<norm>/asr`, `asr_at_<e>`, `median_norm`, `mean_norm_capped`: the same of the smallest norm
+      that any of several minimal-norm attacks of that norm finds, per image.
+    - `<prefix>/<fixed-budget attack>/miou_at_<e>` (mIoU^D), `acc_at_<e>`, `apsr_at_<e>`, `asr_at_<e>`.
     - `<prefix>/worst_<norm>/...`: the same of the worst of several fixed-budget attacks of that norm, per image.
 
     Args:
@@ -72,17 +77,15 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
         raise ValueError(
             f"none of the {len(summary.flagged)} images evaluated has a valid pixel: check the masks and ignore_index"
         )
-    clean = summary.clean
-    values = {"clean_miou": clean.miou, "clean_acc": clean.accuracy, "clean_apsr": clean.mean_apsr}
-    named = {f"robust_subset/{name}": 100 * value for name, value in values.items()}
+    named = {f"{CLEAN_SUBSET}{name}": value for name, value in _logged(METRICS, "log clean", summary.clean)}
     for name, entry in _named_norms(summary):
         named |= {f"{name}/{number}": value for number, value in _norm_values(entry)}
     groups = [(fixed.attack, fixed.scores) for fixed in summary.fixed_budget]
     groups += [(f"worst_{worst.norm_name}", worst.scores) for worst in summary.worst_case]
     for attack, at_radii in groups:
         for scores in at_radii:
-            named |= {f"{attack}/{name}": value for name, value in _radius_values(scores, "")}
-            named[f"{attack}/asr@{eps_label(scores.eps)}"] = 100 * scores.asr
+            logged = _logged(METRICS, "log attack", scores)
+            named |= {f"{attack}/{at_radius(name, scores.eps)}": value for name, value in logged}
     return {f"{prefix}/{name}": value for name, value in named.items()}
 
 
@@ -95,55 +98,10 @@ def sorted_norms(records: Iterable[Record], summary: Summary) -> dict[str, tuple
     }
 
 
-def log_keys(plan: Plan, prefix: str) -> tuple[str, ...]:
-    """Keys that `log_values` gives for a plan.
-
-    Raises:
-        ValueError: the name of an attack is one of those that are taken.
-    """
-    names = [f"robust_subset/{name}" for name in ("clean_miou", "clean_acc", "clean_apsr")]
-    for job in plan.jobs:
-        if job.attack.minimal_norm:
-            names += _norm_names(plan, job.name, job.attack.norm)
-            names += _radius_names(f"{job.name}/by_product_", job.radii, ("miou", "acc", "apsr"))
-        else:
-            names += _radius_names(f"{job.name}/", job.radii, ("miou", "acc", "apsr", "asr"))
-    for norm_name, _ in _rivals(plan, minimal_norm=True):
-        names += _norm_names(plan, f"smallest_{norm_name}", norm_name)
-    for norm_name, rivals in _rivals(plan):
-        names += _radius_names(f"worst_{norm_name}/", _union(rivals), ("miou", "acc", "apsr", "asr"))
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two results would be logged as {twice[0]!r}; give the attack of that name another one")
-    return tuple(f"{prefix}/{name}" for name in names)
-
-
-def default_monitor(plan: Plan) -> str:
-    """Key by which checkpoints are chosen where none is named.
-
-    The worst-case mIoU at the middle radius if several fixed-budget attacks share a norm, else that of the first
-    fixed-budget attack, else the capped mean of the smallest norms if several minimal-norm attacks share a norm, else
-    that of the first attack.
-    """
-    rivals = _rivals(plan)
-    if rivals:
-        return f"val/worst_{rivals[0][0]}/miou@{eps_label(_middle(_union(rivals[0][1])))}"
-    fixed = [job for job in plan.jobs if not job.attack.minimal_norm]
-    if fixed:
-        return f"val/{fixed[0].name}/miou@{eps_label(_middle(fixed[0].radii))}"
-    minimal = _rivals(plan, minimal_norm=True)
-    name = f"smallest_{minimal[0][0]}" if minimal else plan.jobs[0].name
-    return f"val/{name}/mean_norm_capped"
-
-
-def higher_is_better(key: str) -> bool:
-    """Whether a larger number under this log key means a more robust network."""
-    return not key.rsplit("/", 1)[-1].split("@")[0].endswith(("asr", "apsr", FAILED_CHECKS))
-
-
-def eps_label(eps: float) -> str:
-    """A radius as log keys name it, in 1/255: `8 / 255 -> "8"`."""
-    return f"{255 * eps:.4g}"
+def _logged(metrics: Iterable[Metric[Any]], place: Place, numbers: Numbers) -> Iterator[tuple[str, float]]:
+    """Names and values of the metrics that are logged."""
+    for metric in in_place(metrics, place):
+        yield metric.log_name, written(metric.unit, numbers[metric.key])
 
 
 def _named_norms(summary: Summary) -> Iterator[tuple[str, NormLine]]:
@@ -154,52 +112,10 @@ def _named_norms(summary: Summary) -> Iterator[tuple[str, NormLine]]:
         yield minimal.attack, minimal
 
 
-def _norm_values(minimal: NormLine) -> Iterator[tuple[str, float]]:
-    yield "asr", 100 * minimal.norms.asr
-    yield "median_norm", minimal.median_capped
-    yield "mean_norm_capped", minimal.norms.mean_capped
-    for eps, share in zip(minimal.norms.eps, minimal.norms.asr_at, strict=True):
-        yield f"asr@{eps_label(eps)}", 100 * share
-    for scores in minimal.by_products if isinstance(minimal, MinimalNormSummary) else ():
-        yield from _radius_values(scores, "by_product_")
-
-
-def _radius_values(scores: Scores, kind: str) -> Iterator[tuple[str, float]]:
-    for name, share in (("miou", scores.miou), ("acc", scores.accuracy), ("apsr", scores.mean_apsr)):
-        yield f"{kind}{name}@{eps_label(scores.eps)}", 100 * share
-
-
-def _radius_names(start: str, radii: Iterable[float], names: tuple[str, ...]) -> list[str]:
-    return [f"{start}{name}@{eps_label(eps)}" for eps in radii for name in names]
-
-
-def _norm_names(plan: Plan, name: str, norm_name: NormName) -> list[str]:
-    radii = [f"asr@{eps_label(eps)}" for eps in _asr_radii(plan, norm_name)]
-    return [f"{name}/{number}" for number in ("asr", "median_norm", "mean_norm_capped", *radii)]
-
-
-def _rivals(plan: Plan, *, minimal_norm: bool = False) -> list[tuple[NormName, list[Job]]]:
-    """Fixed-budget attacks, or minimal-norm ones, that share a norm with another one, by norm."""
-    by_norm: dict[NormName, list[Job]] = {}
-    for job in plan.jobs:
-        if job.attack.minimal_norm == minimal_norm:
-            by_norm.setdefault(job.attack.norm, []).append(job)
-    return [
-        (norm_name, jobs)
-        for norm_name, jobs in sorted(by_norm.items(), key=lambda pair: (pair[0] != "linf", pair[0]))
-        if len(jobs) > 1
-    ]
-
-
-def _asr_radii(plan: Plan, norm_name: NormName) -> tuple[float, ...]:
-    """Radii at which the success of a minimal-norm attack is told, as `segrobust.evaluation.numbers.summarize` does."""
-    radii = _union([job for job in plan.jobs if job.attack.norm == norm_name])
-    return radii or (STANDARD_EPS if norm_name == "linf" else ())
-
-
-def _union(jobs: Iterable[Job]) -> tuple[float, ...]:
-    return tuple(sorted({eps for job in jobs for eps in job.radii}))
-
-
-def _middle(radii: tuple[float, ...]) -> float:
-    return sorted(radii)[len(radii) // 2]
+def _norm_values(entry: NormLine) -> Iterator[tuple[str, float]]:
+    yield from _logged(NORM_METRICS, "log attack", entry)
+    for eps, share in zip(entry.eps, entry.asr_at, strict=True):
+        yield at_radius("asr", eps), written("%", share)
+    for scores in entry.by_products if isinstance(entry, MinimalNormSummary) else ():
+        for name, value in _logged(METRICS, "log by-product", scores):
+            yield at_radius(f"{BY_PRODUCT}{name}", scores.eps), value

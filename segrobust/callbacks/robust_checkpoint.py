@@ -13,7 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from segrobust.callbacks.access import callbacks_of, is_dry_run
-from segrobust.callbacks.measurement import Measurement, default_monitor, higher_is_better
+from segrobust.callbacks.log_keys import default_monitor, higher_is_better, unknown_monitor
+from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
 from segrobust.tasks.log_directory import log_directory
 
@@ -111,10 +112,7 @@ class RobustCheckpoint(Checkpoint):
         self._key = self.monitor or default_monitor(sources[0].plan)
         self._source = next((source for source in sources if self._key in source.keys), None)
         if self._source is None:
-            known = "\n  ".join(key for source in sources for key in source.keys)
-            raise ValueError(
-                f"monitor={self._key!r} is not measured by any RobustnessEvaluation; these are:\n  {known}"
-            )
+            raise ValueError(unknown_monitor(self._key, [key for source in sources for key in source.keys]))
         shared = self.dirpath or (log_directory(trainer) or Path(trainer.default_root_dir)) / "checkpoints"
         self._folder = trainer.strategy.broadcast(shared)
 

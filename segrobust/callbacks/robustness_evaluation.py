@@ -15,7 +15,8 @@ from segrobust.callbacks.access import Entry, NetworkPlace, SampleView, evaluate
 from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
-from segrobust.callbacks.measurement import FAILED_CHECKS, Measurement, log_keys, log_values, sorted_norms
+from segrobust.callbacks.log_keys import FAILED_CHECKS, log_keys
+from segrobust.callbacks.measurement import Measurement, log_values, sorted_norms
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.trainer_progress import ProgressLines
 from segrobust.callbacks.wandb_runs import define_summaries

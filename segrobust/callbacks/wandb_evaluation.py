@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from PIL import Image
 
-from segrobust.callbacks.measurement import eps_label, log_values
+from segrobust.callbacks.log_keys import CLEAN_SUBSET, at_radius
+from segrobust.callbacks.measurement import log_values
 from segrobust.callbacks.wandb_runs import best_of, is_offline, require_login
-from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.numbers.metrics import METRICS, in_place, written
+from segrobust.evaluation.numbers.summary import Numbers, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.format import norm_source, norm_text, radius_text
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
@@ -26,9 +28,11 @@ PREFIX: Final = "eval"
 
 MAX_PANELS: Final = 12
 
+_RESULTS: Final = in_place(METRICS, "results")
 RESULT_COLUMNS: Final = (
     *("attack", "kind", "norm", "eps", "images"),
-    *("mIoU^D", "aAcc", "APSR", "ASR", "median norm", "bound", "checks"),
+    *(metric.label for metric in _RESULTS),
+    *("median norm", "bound", "checks"),
 )
 CHECK_COLUMNS: Final = ("check", "status", "attacks", "detail", "meaning", "mend")
 
@@ -76,8 +80,8 @@ def log_evaluation(directory: RunDirectory, options: WandbOptions) -> str:
     """Logs what the files of a finished run hold: numbers, tables, panels, and the report as an artifact.
 
     Keys as `segrobust.callbacks.measurement.log_values` names them, under `eval`; `eval/clean/*` are the images before
-    any attack, `eval/any_<norm>/asr@<e>` the images broken by anything. Shares in percent, norms in image units. The id
-    of the run depends on what was evaluated alone: a later call for the same directory updates the same run.
+    any attack, `eval/any_<norm>/asr_at_<e>` the images broken by anything. Shares in percent, norms in image units. The
+    id of the run depends on what was evaluated alone: a later call for the same directory updates the same run.
 
     Args:
         directory: of the run.
@@ -143,40 +147,40 @@ def evaluation_values(summary: Summary) -> dict[str, float]:
         ValueError: no image has a valid pixel.
     """
     values = {
-        key.replace(f"{PREFIX}/robust_subset/clean_", f"{PREFIX}/clean/"): value
+        key.replace(f"{PREFIX}/{CLEAN_SUBSET}", f"{PREFIX}/clean/"): value
         for key, value in log_values(summary, PREFIX).items()
     }
     for entry in summary.any_attack:
         for eps, asr in zip(entry.eps, entry.asr, strict=True):
-            values[f"{PREFIX}/any_{entry.norm_name}/asr@{eps_label(eps)}"] = 100 * asr
+            values[f"{PREFIX}/any_{entry.norm_name}/{at_radius('asr', eps)}"] = written("%", asr)
     return values
 
 
 def result_rows(files: RunFiles) -> list[Row]:
     """One row per attack and radius, as `RESULT_COLUMNS` says; shares in percent, norms as people read them."""
     summary = files.summary
-    rows = [] if summary.clean is None else [_score_row(("clean", "clean", "", ""), summary.clean, "")]
+    rows = [] if summary.clean is None else [_row(("clean", "clean", "", ""), summary.clean)]
     for entry in (entry for entries in norm_lines(summary).values() for entry in entries):
-        norms, kind = entry.norms, "smallest norm" if isinstance(entry, SmallestNormSummary) else "minimal-norm"
-        start: Row = [norm_source(entry), kind, entry.norm_name, "min", norms.num_images, None, None]
-        found: Row = [100 * entry.mean_apsr, 100 * norms.asr, norm_text(norms.median, entry.norm_name)]
-        rows.append([*start, *found, entry.bound, _status(files, *entry.digests)])
+        kind = "smallest norm" if isinstance(entry, SmallestNormSummary) else "minimal-norm"
+        names, median = (norm_source(entry), kind, entry.norm_name, "min"), norm_text(entry["median"], entry.norm_name)
+        rows.append(_row(names, entry, _status(files, *entry.digests), median=median))
     for line in score_lines(summary):
         kind, status = "fixed-budget" if line.scope == "attack" else line.scope, _status(files, *line.digests)
         for scores in line.scores:
             names = (line.label, kind, line.norm_name, radius_text(scores.eps, line.norm_name))
-            rows.append(_score_row(names, scores, status))
+            rows.append(_row(names, scores, status))
     for rates in summary.any_attack:
         name, status = f"any of {len(rates.attacks)} attacks", _status(files)
         for eps, asr in zip(rates.eps, rates.asr, strict=True):
-            start = [name, "any attack", rates.norm_name, radius_text(eps, rates.norm_name), rates.num_images]
-            rows.append([*start, None, None, None, 100 * asr, None, rates.bound, status])
+            numbers = Numbers(num_images=rates.num_images, values={"asr": asr}, intervals={}, bound=rates.bound)
+            rows.append(_row((name, "any attack", rates.norm_name, radius_text(eps, rates.norm_name)), numbers, status))
     return rows
 
 
-def _score_row(names: tuple[str, str, str, str], scores: Scores, status: str) -> Row:
-    shares = [100 * share for share in (scores.miou, scores.accuracy, scores.mean_apsr, scores.asr)]
-    return [*names, scores.num_images, *shares, None, scores.bound, status]
+def _row(names: tuple[str, str, str, str], numbers: Numbers, status: str = "", *, median: str | None = None) -> Row:
+    """A row; metrics that the numbers do not hold are left empty."""
+    values = (written(m.unit, numbers[m.key]) if m.key in numbers.values else None for m in _RESULTS)
+    return [*names, numbers.num_images, *values, median, numbers.bound, status]
 
 
 def _status(files: RunFiles, *digests: str) -> str:

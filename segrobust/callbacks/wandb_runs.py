@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from segrobust.callbacks.measurement import higher_is_better
+from segrobust.callbacks.log_keys import higher_is_better
 
 
 def require_wandb_login(loggers: Iterable[Logger]) -> None:

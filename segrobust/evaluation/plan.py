@@ -1,6 +1,7 @@
 """What is to be measured: attacks with names, their radii, and four plans that are ready for use."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +38,7 @@ class Job:
     """One attack under a name that people read.
 
     Args:
-        name: not empty; letters, digits, `_`, `-` and `.`, because logs use it as a part of their keys.
+        name: not empty; letters a to z, digits, `_`, `-` and `.`, because logs use it as a part of their keys.
         attack: the attack.
         eps: radii, image units. Fixed-budget attacks: the radii to attack at; empty for the attack's own field `eps`.
             Minimal-norm attacks (l_inf or l2): the radii of by-products, which project the perturbation found into
@@ -56,9 +57,9 @@ class Job:
     targets: Targets | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or not all(c.isalnum() or c in "_-." for c in self.name) or self.name == "clean":
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) or self.name == "clean":
             raise ValueError(
-                f"a job's name has letters, digits, '_', '-' and '.', and is not 'clean'; got {self.name!r}"
+                f"a job's name has letters a to z, digits, '_', '-' and '.', and is not 'clean'; got {self.name!r}"
             )
         for radius in self.eps:
             check_eps(radius, self.attack.norm)

@@ -11,6 +11,11 @@ DUAL: dict[NormName, NormName] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """Dual norms: `|<g, delta>| <= ||g||_dual ||delta||`."""
 
 
+def norm_order(name: NormName) -> tuple[bool, str]:
+    """Key to sort norms by, l_inf first."""
+    return name != "linf", name
+
+
 def norm(delta: Tensor, name: NormName) -> Tensor:
     """Norm of each perturbation of a batch.
 

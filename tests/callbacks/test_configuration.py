@@ -22,7 +22,7 @@ init_args:
 """
 CHECKPOINT = """
 class_path: segrobust.callbacks.RobustCheckpoint
-init_args: {monitor: val/pgd/miou@4, save_top_k: 3, dirpath: kept}
+init_args: {monitor: val/pgd/miou_at_4, save_top_k: 3, dirpath: kept}
 """
 
 
@@ -57,7 +57,7 @@ def test_without_attacks_an_evaluation_has_those_of_the_preset():
 def test_a_checkpoint_is_made_from_yaml():
     checkpoint = read(CHECKPOINT)
     assert isinstance(checkpoint, RobustCheckpoint)
-    assert (checkpoint.monitor, checkpoint.save_top_k, str(checkpoint.dirpath)) == ("val/pgd/miou@4", 3, "kept")
+    assert (checkpoint.monitor, checkpoint.save_top_k, str(checkpoint.dirpath)) == ("val/pgd/miou_at_4", 3, "kept")
 
 
 @pytest.mark.parametrize("mistake", ["every_n_epoch: 5", "attacks: 3"])

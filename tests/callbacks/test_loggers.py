@@ -57,14 +57,14 @@ def test_an_offline_wandb_run_holds_numbers_best_values_and_panels(tmp_path, no_
         if record.metric.name:
             metrics[record.metric.name] = record.metric
 
-    rows = [row for row in history if "val/pgd/miou@4" in row]
+    rows = [row for row in history if "val/pgd/miou_at_4" in row]
     assert [row["trainer/global_step"] for row in rows] == [m.step - 1 for m in evaluation.history]
     for measurement, row in zip(evaluation.history, rows, strict=True):
         assert {key: row[key] for key in evaluation.keys} == pytest.approx(dict(measurement.values), rel=1e-6)
-    for key, end in (("val/pgd/miou@4", max), ("val/pgd/apsr@4", min)):
+    for key, end in (("val/pgd/miou_at_4", max), ("val/pgd/apsr_at_4", min)):
         values = [measurement.values[key] for measurement in evaluation.history]
         assert best[key] == {end.__name__: pytest.approx(end(values), rel=1e-6)}
-    assert metrics["val/pgd/miou@4"].step_metric == "trainer/global_step"
+    assert metrics["val/pgd/miou_at_4"].step_metric == "trainer/global_step"
 
     drawn = [row for row in history if "val/pgd/panels/count" in row]
     assert [row["trainer/global_step"] for row in drawn] == [row["trainer/global_step"] for row in rows]

@@ -34,16 +34,16 @@ def fit(root: Path, *callbacks: Any, ckpt_path: str | None = None, **settings: A
 
 
 def test_keeps_the_best_of_the_epochs_that_were_evaluated(tmp_path):
-    evaluation, checkpoint = make_callbacks(tmp_path, save_top_k=2, monitor="val/fgsm/miou@4")
+    evaluation, checkpoint = make_callbacks(tmp_path, save_top_k=2, monitor="val/fgsm/miou_at_4")
     fit(tmp_path, evaluation, checkpoint, max_epochs=7)
 
     assert [measurement.epoch for measurement in evaluation.history] == [1, 3, 5, 6]
-    by_value = sorted(evaluation.history, key=lambda m: -m.values["val/fgsm/miou@4"])
+    by_value = sorted(evaluation.history, key=lambda m: -m.values["val/fgsm/miou_at_4"])
     assert [(kept.epoch, kept.step) for kept in checkpoint.checkpoints] == [(m.epoch, m.step) for m in by_value[:2]]
     assert sorted(map(str, (tmp_path / "kept").iterdir())) == sorted(kept.path for kept in checkpoint.checkpoints)
     assert checkpoint.best_model_path.endswith(
-        f"epoch=00{by_value[0].epoch}-step=0000{by_value[0].step:02d}-val_fgsm_miou@4="
-        f"{by_value[0].values['val/fgsm/miou@4']:.4g}-images=2.ckpt"
+        f"epoch=00{by_value[0].epoch}-step=0000{by_value[0].step:02d}-val_fgsm_miou_at_4="
+        f"{by_value[0].values['val/fgsm/miou_at_4']:.4g}-images=2.ckpt"
     )
 
 
@@ -80,8 +80,8 @@ def test_a_resumed_training_goes_on_with_history_and_best(tmp_path):
 @pytest.mark.parametrize(
     ("attacks", "monitor"),
     [
-        ({"pgd": PGD(num_steps=1), "fgsm": FGSM()}, "val/worst_linf/miou@4"),
-        ({"alma": AlmaProx(num_steps=1), "fgsm": FGSM()}, "val/fgsm/miou@4"),
+        ({"pgd": PGD(num_steps=1), "fgsm": FGSM()}, "val/worst_linf/miou_at_4"),
+        ({"alma": AlmaProx(num_steps=1), "fgsm": FGSM()}, "val/fgsm/miou_at_4"),
         ({"alma": AlmaProx(num_steps=1)}, "val/alma/mean_norm_capped"),
     ],
 )
@@ -104,9 +104,9 @@ def test_best_first_knows_which_way_is_better():
 
 
 def test_a_success_rate_is_better_when_smaller(tmp_path):
-    evaluation, checkpoint = make_callbacks(tmp_path, monitor="val/fgsm/apsr@4", save_top_k=-1)
+    evaluation, checkpoint = make_callbacks(tmp_path, monitor="val/fgsm/apsr_at_4", save_top_k=-1)
     fit(tmp_path, evaluation, checkpoint, max_epochs=4)
-    assert checkpoint.best_model_score == min(m.values["val/fgsm/apsr@4"] for m in evaluation.history)
+    assert checkpoint.best_model_score == min(m.values["val/fgsm/apsr_at_4"] for m in evaluation.history)
     assert checkpoint.checkpoints[0].value < checkpoint.checkpoints[1].value
 
 
@@ -135,21 +135,27 @@ class Spoils(RobustnessEvaluation):
         super().on_validation_epoch_end(trainer, pl_module)
         state = self.state_dict()
         for measurement in state["history"]:
-            measurement["values"]["val/fgsm/miou@4"] = math.nan
+            measurement["values"]["val/fgsm/miou_at_4"] = math.nan
         self.load_state_dict(state)
 
 
 def test_a_value_that_is_not_finite_is_refused(tmp_path):
-    checkpoint = RobustCheckpoint(dirpath=tmp_path, monitor="val/fgsm/miou@4")
-    with pytest.warns(UserWarning, match=r"val/fgsm/miou@4 is nan in epoch 0: nothing is saved"):
+    checkpoint = RobustCheckpoint(dirpath=tmp_path, monitor="val/fgsm/miou_at_4")
+    with pytest.warns(UserWarning, match=r"val/fgsm/miou_at_4 is nan in epoch 0: nothing is saved"):
         fit(tmp_path, Spoils({"fgsm": FGSM()}, max_images=1, panels=0), checkpoint)
     assert checkpoint.checkpoints == ()
     assert not list(tmp_path.glob("*.ckpt"))
 
 
 def test_an_unknown_key_is_refused_before_training_with_those_that_there_are(tmp_path):
-    evaluation, checkpoint = make_callbacks(tmp_path, monitor="val/pgd/miou@4")
-    with pytest.raises(ValueError, match=r"'val/pgd/miou@4' is not measured(.|\n)*val/fgsm/miou@4"):
+    evaluation, checkpoint = make_callbacks(tmp_path, monitor="val/pgd/miou_at_4")
+    with pytest.raises(ValueError, match=r"'val/pgd/miou_at_4' is not measured(.|\n)*val/fgsm/miou_at_4"):
+        fit(tmp_path, evaluation, checkpoint)
+
+
+def test_a_key_of_the_old_spelling_is_told_the_new_one(tmp_path):
+    evaluation, checkpoint = make_callbacks(tmp_path, monitor="val/fgsm/miou@4")
+    with pytest.raises(ValueError, match=r"'val/fgsm/miou@4' is now spelled 'val/fgsm/miou_at_4'"):
         fit(tmp_path, evaluation, checkpoint)
 
 
@@ -160,7 +166,7 @@ def test_an_evaluation_is_needed(tmp_path):
 
 def test_says_when_nothing_was_measured(tmp_path):
     evaluation, checkpoint = make_callbacks(tmp_path)
-    with pytest.warns(UserWarning, match=r"saved nothing: val/fgsm/miou@4 was never measured"):
+    with pytest.warns(UserWarning, match=r"saved nothing: val/fgsm/miou_at_4 was never measured"):
         fit(tmp_path, evaluation, checkpoint, max_epochs=1, limit_val_batches=0)
 
 
@@ -168,7 +174,7 @@ def test_best_can_be_tested_by_name(tmp_path):
     evaluation, checkpoint = make_callbacks(tmp_path)
     trainer = fit(tmp_path, evaluation, checkpoint, max_epochs=2)
     trainer.test(make_task(), loader(TinyScenes()), ckpt_path="best", verbose=False)
-    assert trainer.callback_metrics["test/fgsm/miou@4"] == pytest.approx(checkpoint.best_model_score)
+    assert trainer.callback_metrics["test/fgsm/miou_at_4"] == pytest.approx(checkpoint.best_model_score)
 
 
 @pytest.mark.parametrize("save_top_k", [0, -2])
@@ -197,7 +203,7 @@ def test_a_network_whose_checks_fail_is_not_kept(tmp_path, is_on):
     evaluation, checkpoint = make_callbacks(tmp_path)
     trainer = make_trainer(tmp_path, evaluation, checkpoint, max_epochs=2)
     if is_on:
-        with pytest.warns(UserWarning, match=r"val/fgsm/miou@4 = .* is not trusted, and nothing is saved.*gradient"):
+        with pytest.warns(UserWarning, match=r"val/fgsm/miou_at_4 = .* is not trusted, and nothing is saved.*gradient"):
             trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
         assert checkpoint.checkpoints == ()
     else:

@@ -67,7 +67,7 @@ def test_gives_in_every_stage_what_the_engine_gives(tmp_path, stage, precision):
     assert without_time(read_records(folder)) == without_time(by_hand)
     prefix = "test" if stage == "test" else "val"
     for eps, label in ((2 / 255, "2"), (8 / 255, "8")):
-        logged = trainer.callback_metrics[f"{prefix}/pgd/miou@{label}"].item()
+        logged = trainer.callback_metrics[f"{prefix}/pgd/miou_at_{label}"].item()
         assert logged == pytest.approx(slow_miou(by_hand, "pgd", eps), rel=1e-6)
     assert set(trainer.callback_metrics) >= {key.replace("val/", f"{prefix}/", 1) for key in evaluation.keys}
 
@@ -97,8 +97,8 @@ def test_serves_a_project_that_knows_nothing_of_it(tmp_path):
     trainer = make_trainer(tmp_path, evaluation, by_function)
     trainer.fit(OtherProject(), loader(TinyPairs()), loader(TinyPairs()))
     values = evaluation.history[0].values
-    assert by_function.history[0].values["val/same/apsr@8"] == values["val/pgd/apsr@8"]
-    assert values["val/pgd/apsr@8"] > values["val/robust_subset/clean_apsr"]
+    assert by_function.history[0].values["val/same/apsr_at_8"] == values["val/pgd/apsr_at_8"]
+    assert values["val/pgd/apsr_at_8"] > values["val/robust_subset/clean_apsr"]
 
 
 def test_training_is_bit_equal_with_and_without_it(tmp_path):
@@ -145,7 +145,7 @@ def test_leaves_weights_buffers_gradients_modes_and_random_states_alone(tmp_path
     trainer = make_trainer(tmp_path, watch, num_sanity_val_steps=1)
     loaders = [loader(RestlessScenes())] * (2 if stage == "fit" else 1)
     getattr(trainer, stage)(make_task(), *loaders)
-    assert "val/pgd/miou@4" in trainer.callback_metrics
+    assert "val/pgd/miou_at_4" in trainer.callback_metrics
 
 
 @pytest.mark.parametrize(
@@ -325,6 +325,6 @@ def test_validate_reads_its_own_data_after_fit(tmp_path):
     trainer, task = make_trainer(tmp_path, evaluation), make_task()
     trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
     trainer.validate(task, loader(TinyScenes(6, seed=1)), verbose=False)
-    first = trainer.callback_metrics["val/fgsm/miou@4"].item()
-    assert first != pytest.approx(evaluation.history[0].values["val/fgsm/miou@4"])
+    first = trainer.callback_metrics["val/fgsm/miou_at_4"].item()
+    assert first != pytest.approx(evaluation.history[0].values["val/fgsm/miou_at_4"])
     assert len(evaluation.history) == 1

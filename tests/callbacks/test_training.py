@@ -185,7 +185,11 @@ def test_the_history_is_drawn_beside_the_evaluations(tmp_path):
 
 
 def measurement(epoch: int, miou: float, norms: tuple[float, ...]) -> Measurement:
-    values = {"val/robust_subset/clean_miou": 60.0 + epoch, "val/pgd/miou@4": miou, "val/fmn/by_product_miou@4": 70.0}
+    values = {
+        "val/robust_subset/clean_miou": 60.0 + epoch,
+        "val/pgd/miou_at_4": miou,
+        "val/fmn/by_product_miou_at_4": 70.0,
+    }
     return Measurement(epoch=epoch, step=10 * epoch, num_images=len(norms), values=values, norms={"fmn": norms})
 
 

@@ -102,18 +102,18 @@ def test_the_summary_holds_every_number_in_its_sense(directory, no_account):
     pgd = next(entry for entry in summary["fixed_budget"] if entry["attack"] == "pgd")["scores"][0]
     worst = summary["worst_case"][0]["scores"][1]
     expected = {
-        "eval/clean/miou": ("max", 100 * summary["clean"]["miou"]),
-        "eval/clean/acc": ("max", 100 * summary["clean"]["accuracy"]),
-        "eval/clean/apsr": ("min", 100 * summary["clean"]["mean_apsr"]),
-        "eval/alma/asr": ("min", 100 * alma["norms"]["asr"]),
-        "eval/alma/median_norm": ("max", alma["median_capped"]),
-        "eval/alma/by_product_miou@16": ("max", 100 * alma["by_products"][0]["miou"]),
-        "eval/pgd/miou@16": ("max", 100 * pgd["miou"]),
-        "eval/pgd/acc@16": ("max", 100 * pgd["accuracy"]),
-        "eval/pgd/apsr@16": ("min", 100 * pgd["mean_apsr"]),
-        "eval/pgd/asr@16": ("min", 100 * pgd["asr"]),
-        "eval/worst_linf/miou@64": ("max", 100 * worst["miou"]),
-        "eval/any_linf/asr@64": ("min", 100 * summary["any_attack"][0]["asr"][1]),
+        "eval/clean/miou": ("max", summary["clean"]["values"]["miou"]),
+        "eval/clean/acc": ("max", summary["clean"]["values"]["accuracy"]),
+        "eval/clean/apsr": ("min", summary["clean"]["values"]["mean_apsr"]),
+        "eval/alma/asr": ("min", alma["values"]["asr"]),
+        "eval/alma/median_norm": ("max", alma["values"]["median_capped"]),
+        "eval/alma/by_product_miou_at_16": ("max", alma["by_products"][0]["values"]["miou"]),
+        "eval/pgd/miou_at_16": ("max", pgd["values"]["miou"]),
+        "eval/pgd/acc_at_16": ("max", pgd["values"]["accuracy"]),
+        "eval/pgd/apsr_at_16": ("min", pgd["values"]["mean_apsr"]),
+        "eval/pgd/asr_at_16": ("min", pgd["values"]["asr"]),
+        "eval/worst_linf/miou_at_64": ("max", worst["values"]["miou"]),
+        "eval/any_linf/asr_at_64": ("min", summary["any_attack"][0]["asr"][1]),
     }
     for key, (sense, value) in expected.items():
         assert logged.summary[key] == {sense: pytest.approx(value)}, key
@@ -151,7 +151,7 @@ def test_tables_stand_beside_the_checks(directory, no_account):
     statuses = {row["attack"]: row["checks"] for row in kinds["fixed-budget"]}
     assert statuses["pgd"] == "fail"
     assert statuses["fgsm"] != "fail"
-    assert kinds["fixed-budget"][0]["mIoU^D"] == pytest.approx(logged.history["eval/pgd/miou@16"])
+    assert kinds["fixed-budget"][0]["mIoU^D"] == pytest.approx(logged.history["eval/pgd/miou_at_16"])
     assert kinds["fixed-budget"][0]["eps"] == "16/255"
     columns, rows = logged.table("eval/checks/table")
     assert columns == [*CHECK_COLUMNS]

@@ -36,7 +36,7 @@ def main(folder: Path, devices: int) -> None:
     torch.set_num_threads(1)
     attacks = {"pgd": PGD(num_steps=3, random_start=True), "alma": AlmaProx(num_steps=10)}
     evaluation = RobustnessEvaluation(attacks, max_images=None, batch_size=1, panels=2, every_n_epochs=1)
-    checkpoint = RobustCheckpoint(monitor="val/pgd/miou@4", save_top_k=2)
+    checkpoint = RobustCheckpoint(monitor="val/pgd/miou_at_4", save_top_k=2)
     trainer = make_trainer(
         folder,
         evaluation,

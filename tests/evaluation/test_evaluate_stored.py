@@ -417,6 +417,9 @@ class TestTransfer:
             assert cell.accuracy == pytest.approx((tp.sum() / (tp + fn).sum()).item())
             assert cell.asr == sum(r.success for r in chosen) / 4
             assert cell.is_source is (seed == 0)
+        written = matrix.to_dict()
+        assert written["rows"][3]["cells"][0]["miou"] == 100 * row.cells[0].miou
+        assert written["units"] == {"miou": "%", "accuracy": "%", "asr": "%"}
         assert "alma minimal norm" in str(matrix)
 
     def test_the_own_column_needs_no_result_and_counts_kept_images_alone(self, run):

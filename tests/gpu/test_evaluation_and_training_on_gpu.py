@@ -62,7 +62,7 @@ def test_every_recipe_trains_and_is_attacked_in_every_precision(tmp_path, recipe
     task, trainer = train(tmp_path, recipe, evaluation, precision=precision, **GPU)
     values = trainer.callback_metrics
     assert values["val/minimal/median_norm"].isfinite()
-    assert 0 <= values["val/pgd/acc@4"] < 100
+    assert 0 <= values["val/pgd/acc_at_4"] < 100
     weights = task.state_dict()
     assert all(value.isfinite().all() for value in weights.values())
     assert any(not torch.equal(weights[name].cpu(), start[name]) for name in start)

@@ -7,7 +7,7 @@ import torch
 
 from segrobust.evaluation.numbers.summary import FoundBy
 from segrobust.evaluation.run.records import Record
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, norm_order
 from segrobust.metrics import geometric_mean_ratio
 
 
@@ -17,7 +17,7 @@ def minimal_norm_attacks(records: Iterable[Record]) -> dict[NormName, tuple[str,
     for record in records:
         if record.kind == "minimal-norm" and record.norm_name is not None and not record.flags:
             found[record.norm_name][record.digest] = None
-    return {name: tuple(found[name]) for name in sorted(found, key=lambda name: (name != "linf", name))}
+    return {name: tuple(found[name]) for name in sorted(found, key=norm_order)}
 
 
 def smallest_norms(records: Iterable[Record], digests: Collection[str]) -> list[Record]:

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
-
-import torch
 
 from segrobust.evaluation.numbers.bootstrap import Bootstrap
-from segrobust.evaluation.numbers.scores import mean_of, scores
+from segrobust.evaluation.numbers.metric_inputs import norms
+from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, mean_of
+from segrobust.evaluation.numbers.scores import compute, scores
 from segrobust.evaluation.numbers.smallest_norm import found_by, minimal_norm_attacks, smallest_norms
 from segrobust.evaluation.numbers.summary import (
     BOUND_BY_PRODUCT,
@@ -29,11 +28,8 @@ from segrobust.evaluation.numbers.summary import (
 from segrobust.evaluation.numbers.worst_case import within, worst_for_accuracy, worst_for_miou
 from segrobust.evaluation.plan import STANDARD_EPS
 from segrobust.evaluation.run.records import Kind, Record, merge_records
-from segrobust.functional.norms import NormName
-from segrobust.metrics import minimal_norm_statistics, quantiles
-
-CAPS: Final[dict[NormName, float]] = {"linf": 32 / 255, "l2": 32.0, "l1": 8192.0}
-"""Where norms are cut for means and medians of min(norm, cap): beyond these, images are plainly spoilt."""
+from segrobust.functional.norms import NormName, norm_order
+from segrobust.metrics import asr_at
 
 
 def summarize(
@@ -116,20 +112,18 @@ def _smallest_norms(counted: list[Record], bootstrap: Bootstrap) -> Iterable[Sma
 def _norm_summary(records: list[Record], cost: Cost, counted: list[Record], bootstrap: Bootstrap) -> NormSummary:
     """Statistics over one record of each image."""
     norm_name = records[0].norm_name or "linf"
-    norms = torch.tensor([record.norm for record in records], dtype=torch.float64)
-    cap = CAPS[norm_name]
-    (median_capped,) = quantiles(norms.clamp(max=cap), (0.5,))
-    ids, radii = [record.sample_id for record in records], _radii(counted, norm_name)
+    found, ids, radii = norms(records), [record.sample_id for record in records], _radii(counted, norm_name)
     return NormSummary(
         norm_name=norm_name,
-        norms=minimal_norm_statistics(norms, cap=cap, eps=radii),
-        median_band=bootstrap.of_median(ids, norms.tolist()),
-        asr_bands=tuple(
+        num_images=len(records),
+        values=compute(NORM_METRICS, records)[0],
+        intervals={"median": bootstrap.of_median(ids, found.values.tolist())},
+        cap=found.cap,
+        eps=radii,
+        asr_at=asr_at(found.values, radii),
+        asr_intervals=tuple(
             bootstrap.of_mean(ids, [float(record.breaks(norm_name, eps)) for record in records]) for eps in radii
         ),
-        median_capped=median_capped,
-        mean_apsr=mean_of([record.apsr for record in records]),
-        mean_clean_apsr=mean_of([record.clean_apsr for record in records]),
         cost=cost,
     )
 
@@ -147,7 +141,7 @@ def _fixed_budget(records: list[Record], bootstrap: Bootstrap) -> FixedBudgetSum
 
 def _worst_cases(groups: list[list[Record]], bootstrap: Bootstrap) -> Iterable[WorstCase]:
     """Worst cases over the attacks that share a norm."""
-    for norm_name in sorted({group[0].norm_name or "linf" for group in groups}):
+    for norm_name in sorted({group[0].norm_name or "linf" for group in groups}, key=norm_order):
         rivals = [group for group in groups if group[0].norm_name == norm_name]
         if len(rivals) < 2:
             continue
@@ -160,16 +154,18 @@ def _worst_cases(groups: list[list[Record]], bootstrap: Bootstrap) -> Iterable[W
 
 
 def _worst_case(records: list[Record], eps: float, bootstrap: Bootstrap) -> Scores:
-    """Scores of the choice that is worst for aAcc, with mIoU^D and the IoU of the choice that is worst for these."""
+    """Each metric of the choice that is worst for the goal that it names, and the IoU of that for mIoU^D."""
     candidates = within(records, eps)
-    pixels = scores(worst_for_accuracy(candidates), eps, BOUND_WORST, bootstrap)
-    classes = scores(worst_for_miou(candidates), eps, BOUND_WORST, bootstrap)
-    return replace(pixels, miou=classes.miou, miou_band=classes.miou_band, iou=classes.iou)
+    chosen = {"accuracy": worst_for_accuracy(candidates), "miou": worst_for_miou(candidates)}
+    found = {goal: scores(records, eps, BOUND_WORST, bootstrap) for goal, records in chosen.items()}
+    intervals = {m.key: found[m.worst_case].intervals[m.key] for m in METRICS if m.interval is not None}
+    values = {metric.key: found[metric.worst_case][metric.key] for metric in METRICS}
+    return replace(found["miou"], values=values, intervals=intervals)
 
 
 def _any_attack(counted: list[Record]) -> Iterable[AnyAttack]:
     """Images broken by anything, norm by norm."""
-    for norm_name in sorted({record.norm_name for record in counted if record.norm_name is not None}):
+    for norm_name in sorted({record.norm_name for record in counted if record.norm_name is not None}, key=norm_order):
         by_image: dict[int, list[Record]] = defaultdict(list)
         for record in counted:
             if record.norm_name == norm_name:

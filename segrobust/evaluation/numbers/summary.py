@@ -1,12 +1,13 @@
 """All numbers of an evaluation, and what each is a bound of."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from segrobust.evaluation.numbers.metrics import UNITS, in_units
 from segrobust.functional.norms import NormName
-from segrobust.metrics import MinimalNormStatistics
 
-SUMMARY_SCHEMA: Final = 2
+SUMMARY_SCHEMA: Final = 3
 
 Resampling = Literal["image", "sequence"]
 
@@ -30,81 +31,51 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorstImages:
-    """Means over the share `q` of images that score lowest, of mIoU and of accuracy, each by its own order.
-
-    Source: mIoU^(I^q), Wang et al., "Revisiting evaluation metrics for semantic segmentation", arXiv 2310.19252.
-    """
-
-    q: float
-    miou_image: float
-    accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectRecall:
-    """Objects of one size: how many, the share of them with at least half their pixels right, the share of pixels."""
-
-    size: str
-    num_objects: int
-    found: float
-    pixels: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuccessAt:
-    """Share of images in which at least `apsr` of the valid pixels are broken."""
-
-    apsr: float
-    asr: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """What a network scores over images at one radius; shares in [0, 1].
+class Numbers:
+    """Values of metrics over images; `numbers["asr"]` reads one.
 
     Attributes:
-        eps: radius, image units; 0 for clean images.
         num_images: images behind these numbers.
-        miou: mIoU^D, over the whole set.
-        miou_image: mIoU^I, mean over images.
-        accuracy: aAcc.
-        mean_class_accuracy: mAcc.
-        mean_apsr: mean over images of the share of broken pixels.
-        mean_clean_apsr: the same for the same images without attack.
-        asr: share of images that meet the criterion of success.
-        asr_by_apsr: the same for other shares of broken pixels.
-        mean_class_apsr: class-balanced APSR: mean over images of the mean over their classes of the share of wrong
-            pixels.
-        worst_images: means over the images that score lowest.
-        boundary_accuracy: share of right pixels near borders between classes; nan where no record tells.
-        interior_accuracy: share of right pixels elsewhere.
-        objects: recall of small, medium and large objects; empty where no record tells.
-        miou_band: of `miou`.
-        accuracy_band: of `accuracy`.
-        iou: per class; nan for classes absent from the ground truth.
+        values: by the keys of `segrobust.evaluation.numbers.metrics`; shares in [0, 1], norms in image units, nan where
+            a record lacks what the metric needs.
+        intervals: of the metrics that have one.
         bound: what these numbers are a bound of.
     """
 
-    eps: float
     num_images: int
-    miou: float
-    miou_image: float
-    accuracy: float
-    mean_class_accuracy: float
-    mean_apsr: float
-    mean_clean_apsr: float
-    asr: float
-    asr_by_apsr: tuple[SuccessAt, ...]
-    mean_class_apsr: float
-    worst_images: tuple[WorstImages, ...]
-    boundary_accuracy: float
-    interior_accuracy: float
-    objects: tuple[ObjectRecall, ...]
-    miou_band: Interval
-    accuracy_band: Interval
-    iou: tuple[float, ...]
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
     bound: str
+
+    def __getitem__(self, key: str) -> float:
+        if key not in self.values:
+            raise KeyError(f"no metric {key!r}; there are {', '.join(self.values)}")
+        return self.values[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(Numbers):
+    """How a network classifies images at one radius.
+
+    Attributes:
+        eps: radius, image units; 0 for clean images.
+        objects: how many objects are behind the metrics that count objects.
+        iou: per class; nan for classes absent from the ground truth.
+    """
+
+    eps: float
+    objects: Mapping[str, int]
+    iou: tuple[float, ...]
+
+    @property
+    def miou(self) -> float:
+        """mIoU^D, over the whole set."""
+        return self["miou"]
+
+    @property
+    def accuracy(self) -> float:
+        """Pixel accuracy, aAcc."""
+        return self["accuracy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,28 +88,23 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormSummary:
-    """Minimal norms over images, of one attack or the smallest of several.
+class NormSummary(Numbers):
+    """Minimal norms over images, of one attack or the smallest of several; failures are counted as inf.
 
     Attributes:
         norm_name: the norm.
-        norms: statistics of the norms; failures are counted as inf.
-        median_band: of the median.
-        asr_bands: of the success rates at the radii of `norms`.
-        median_capped: median of min(norm, cap).
-        mean_apsr: mean share of broken pixels at the perturbations found, failures included.
-        mean_clean_apsr: the same without attack.
+        cap: where norms are cut for the metrics that stay finite.
+        eps: radii.
+        asr_at: share of images broken within each of these radii.
+        asr_intervals: of these shares.
         cost: of one call; of several attacks together, of one call of each.
-        bound: what the norms are a bound of.
     """
 
     norm_name: NormName
-    norms: MinimalNormStatistics
-    median_band: Interval
-    asr_bands: tuple[Interval, ...]
-    median_capped: float
-    mean_apsr: float
-    mean_clean_apsr: float
+    cap: float
+    eps: tuple[float, ...]
+    asr_at: tuple[float, ...]
+    asr_intervals: tuple[Interval, ...]
     cost: Cost
     bound: str = BOUND_NORM
 
@@ -229,7 +195,7 @@ class FixedBudgetSummary:
 class WorstCase:
     """Per image the worst of several fixed-budget attacks of one norm; see `segrobust.evaluation.numbers.worst_case`.
 
-    The choice that is worst for `miou` and `iou` is another one than that for the other scores.
+    The choice that is worst for `iou`, and for metrics with `worst_case="miou"`, is another than that for the others.
     """
 
     norm_name: NormName
@@ -298,6 +264,6 @@ class Summary:
     asr_only: bool = False
     schema: int = SUMMARY_SCHEMA
 
-    def to_dict(self) -> dict[str, object]:
-        """Nested dictionaries and lists, for JSON."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, for JSON: numbers in their units, which `units` names by key."""
+        return {**in_units(asdict(self)), "units": dict(UNITS)}

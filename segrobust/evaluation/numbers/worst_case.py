@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from segrobust.evaluation.run.records import Record
 
 Counts = npt.NDArray[np.int64]
+Goal = Literal["accuracy", "miou"]
+"""The score that a choice of one attack per image makes low."""
 
 RANDOM_STARTS = 8
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from segrobust.evaluation.numbers.metrics import METRICS, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Scores, Summary
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
@@ -16,18 +17,7 @@ from segrobust.evaluation.run.strict_json import replace_file
 
 Row = Sequence[object]
 
-_SCORES: Final = (
-    "miou",
-    "miou_image",
-    "accuracy",
-    "mean_class_accuracy",
-    "mean_apsr",
-    "mean_clean_apsr",
-    "mean_class_apsr",
-    "asr",
-    "boundary_accuracy",
-    "interior_accuracy",
-)
+_INTERVALS: Final = tuple(metric.key for metric in METRICS if metric.interval is not None)
 _NORMS: Final = (
     "sample_id",
     "sample_name",
@@ -44,13 +34,20 @@ _NORMS: Final = (
     "num_backwards",
     "seconds",
 )
+_RECORD_COLUMNS: Final = {
+    "norm": ("norm", "norm of the perturbation, image units; inf where the attack failed"),
+    "apsr": ("%", "share of the image's valid pixels that are broken"),
+    "clean_apsr": ("%", "the same without attack"),
+}
+"""Units and meanings of numbers per image."""
 
 
 def write_csv(directory: RunDirectory) -> tuple[Path, ...]:
-    """Writes `tables/scores.csv`, `tables/norms.csv` and `tables/classes.csv`; shares in [0, 1], norms in image units.
+    """Writes `scores.csv`, `norms.csv`, `classes.csv` and `columns.csv` to the folder `tables`.
 
     Scores: one row per attack, radius and scope. Norms: one row per image and minimal-norm attack, failures as `inf`.
-    Classes: one row per class, attack, radius and scope; a class absent from the ground truth has `nan`.
+    Classes: one row per class, attack, radius and scope; a class absent from the ground truth has `nan`. Columns: unit
+    and explanation of every column of numbers; shares are in percent, norms in image units.
 
     Returns:
         The files.
@@ -62,21 +59,39 @@ def write_csv(directory: RunDirectory) -> tuple[Path, ...]:
     run = read_run(directory)
     folder = directory.path / "tables"
     folder.mkdir(exist_ok=True)
-    tables = {"scores": _score_rows(run.summary), "norms": _norm_rows(run), "classes": _class_rows(run)}
+    tables = {
+        "scores": _score_rows(run.summary),
+        "norms": _norm_rows(run),
+        "classes": _class_rows(run),
+        "columns": _column_rows(),
+    }
     return tuple(_write(folder / f"{name}.csv", rows) for name, rows in tables.items())
 
 
 def _score_rows(summary: Summary) -> Iterable[Row]:
-    head = ("scope", "attack", "norm_name", "eps", "num_images", *_SCORES)
-    yield (*head, "miou_low", "miou_high", "accuracy_low", "accuracy_high", "bound")
+    bands = (f"{key}_{end}" for key in _INTERVALS for end in ("low", "high"))
+    yield "scope", "attack", "norm_name", "eps", "num_images", *(metric.key for metric in METRICS), *bands, "bound"
     for scope, attack, norm_name, scores in _all_scores(summary):
-        values = [getattr(scores, name) for name in _SCORES]
-        bands = (scores.miou_band.low, scores.miou_band.high, scores.accuracy_band.low, scores.accuracy_band.high)
-        yield scope, attack, norm_name, scores.eps, scores.num_images, *values, *bands, scores.bound
+        values = [written(metric.unit, scores[metric.key]) for metric in METRICS]
+        ends = (end for key in _INTERVALS for end in (scores.intervals[key].low, scores.intervals[key].high))
+        shares = (written("%", end) for end in ends)
+        yield scope, attack, norm_name, scores.eps, scores.num_images, *values, *shares, scores.bound
     for entry in summary.any_attack:
         for eps, asr in zip(entry.eps, entry.asr, strict=True):
-            values = [asr if name == "asr" else "" for name in _SCORES]
-            yield "any attack", "", entry.norm_name, eps, entry.num_images, *values, "", "", "", "", entry.bound
+            rates = [written(metric.unit, asr) if metric.key == "asr" else "" for metric in METRICS]
+            empty = [""] * 2 * len(_INTERVALS)
+            yield "any attack", "", entry.norm_name, eps, entry.num_images, *rates, *empty, entry.bound
+
+
+def _column_rows() -> Iterable[Row]:
+    yield "table", "column", "unit", "meaning"
+    for metric in METRICS:
+        yield "scores", metric.key, metric.unit, metric.explanation
+        for end in ("low", "high") if metric.interval is not None else ():
+            yield "scores", f"{metric.key}_{end}", metric.unit, f"{end} end of the 95 % bootstrap interval"
+    for column, (unit, meaning) in _RECORD_COLUMNS.items():
+        yield "norms", column, unit, meaning
+    yield "classes", "iou", "%", "IoU of the class; nan where it is absent from the ground truth"
 
 
 def _norm_rows(run: RunFiles) -> Iterable[Row]:
@@ -85,14 +100,16 @@ def _norm_rows(run: RunFiles) -> Iterable[Row]:
     for entry in run.summary.smallest_norm:
         records += [replace(record, attack=entry.label) for record in smallest_norms(run.records, entry.digests)]
     for record in records:
-        yield (*(getattr(record, name) for name in _NORMS), " ".join(record.flags))
+        values = {name: getattr(record, name) for name in _NORMS}
+        values |= {name: written(unit, values[name]) for name, (unit, _) in _RECORD_COLUMNS.items()}
+        yield (*values.values(), " ".join(record.flags))
 
 
 def _class_rows(run: RunFiles) -> Iterable[Row]:
     yield "scope", "attack", "norm_name", "eps", "class", "name", "iou", "bound"
     for scope, attack, norm_name, scores in _all_scores(run.summary):
         for index, (name, iou) in enumerate(zip(run.label_space.names, scores.iou, strict=True)):
-            yield scope, attack, norm_name, scores.eps, index, name, iou, scores.bound
+            yield scope, attack, norm_name, scores.eps, index, name, written("%", iou), scores.bound
 
 
 def _all_scores(summary: Summary) -> Iterable[tuple[str, str, str, Scores]]:

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from segrobust.evaluation.numbers.summary import NormLine, NormSummary, SmallestNormSummary
+from segrobust.evaluation.numbers.metrics import Metric, written
+from segrobust.evaluation.numbers.summary import NormLine, NormSummary, Scores, SmallestNormSummary
 from segrobust.functional.norms import NormName
 
 
@@ -21,13 +23,26 @@ def norm_text(value: float, norm_name: NormName) -> str:
 
 def percent(share: float) -> str:
     """A share in percent with one decimal, without the sign; "-" for nan."""
-    return "-" if math.isnan(share) else f"{share * 100:.1f}"
+    return "-" if math.isnan(share) else f"{written('%', share):.1f}"
+
+
+def value_text(metric: Metric[Any], numbers: NormSummary | Scores) -> str:
+    """The value of a metric in its unit, percent without the sign."""
+    value = numbers[metric.key]
+    if metric.unit == "norm" and isinstance(numbers, NormSummary):
+        return norm_text(value, numbers.norm_name)
+    return percent(value)
+
+
+def heading(metric: Metric[Any], scores: Scores | None = None) -> str:
+    """The label, with the number of objects behind the value if these are counted."""
+    return f"{metric.label} ({scores.objects[metric.key]})" if scores and metric.key in scores.objects else metric.label
 
 
 def median_and_quartiles(entry: NormSummary) -> str:
     """`1.18 (0.92-1.51)/255`; quartiles that were not reached are open."""
     unit, scale = ("/255", 255) if entry.norm_name == "linf" else ("", 1)
-    values = (entry.norms.median, entry.norms.lower_quartile, entry.norms.upper_quartile)
+    values = (entry["median"], entry["lower_quartile"], entry["upper_quartile"])
     if math.isinf(values[1]):
         return "not reached"
     median, lower, upper = ("?" if math.isinf(value) else f"{value * scale:.2f}" for value in values)
@@ -48,7 +63,7 @@ def norms_note(entries: Sequence[NormLine]) -> str:
     for entry in entries:
         if isinstance(entry, SmallestNormSummary):
             parts.append(
-                f"{norm_source(entry)} of {entry.norms.num_images} images that all were run on, equals counted for each"
+                f"{norm_source(entry)} of {entry.num_images} images that all were run on, equals counted for each"
             )
             for found in entry.found_by:
                 missed = f", and fails on {found.num_missed} images that another breaks" if found.num_missed else ""

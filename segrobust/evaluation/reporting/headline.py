@@ -55,13 +55,13 @@ def _broken_by_any(entry: AnyAttack) -> Sentence:
 
 
 def _median_norm(entry: NormLine) -> Sentence:
-    if math.isinf(entry.norms.median):
-        left = f"{percent(1 - entry.norms.asr)} % of {entry.norms.num_images} images withstood {_all_of(entry)}"
+    if math.isinf(entry["median"]):
+        left = f"{percent(1 - entry['asr'])} % of {entry.num_images} images withstood {_all_of(entry)}"
         return Sentence(text=left, bound="an upper bound: a stronger attack can only break more")
-    low, high = (norm_text(v, entry.norm_name) for v in (entry.norms.lower_quartile, entry.norms.upper_quartile))
+    low, high = (norm_text(v, entry.norm_name) for v in (entry["lower_quartile"], entry["upper_quartile"]))
     return Sentence(
-        text=f"Half of the {entry.norms.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
-        f"{norm_text(entry.norms.median, entry.norm_name)} or less (IQR {low} to {high}, {norm_source(entry)})",
+        text=f"Half of the {entry.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
+        f"{norm_text(entry['median'], entry.norm_name)} or less (IQR {low} to {high}, {norm_source(entry)})",
         bound="an upper bound on the smallest perturbations: a stronger attack can only find smaller ones",
     )
 

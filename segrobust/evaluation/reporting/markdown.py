@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
+from segrobust.evaluation.numbers.metrics import METRICS, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
-from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text
+from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text, value_text
 from segrobust.evaluation.reporting.headline import headline
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.functional.norms import norm_order
+
+_HEADLINE: Final = in_place(METRICS, "headline")
 
 
 def write_markdown(directory: RunDirectory) -> Path:
@@ -50,25 +55,23 @@ def _clean(summary: Summary) -> str:
     if summary.clean is None:
         return "No image with a valid pixel has been evaluated."
     clean = summary.clean
-    return (
-        f"Clean, {clean.num_images} images: mIoU^D {percent(clean.miou)} %, mIoU^I {percent(clean.miou_image)} %, "
-        f"aAcc {percent(clean.accuracy)} %, mAcc {percent(clean.mean_class_accuracy)} %."
-    )
+    values = (f"{metric.label} {value_text(metric, clean)} %" for metric in in_place(METRICS, "clean"))
+    return f"Clean, {clean.num_images} images: {', '.join(values)}."
 
 
 def _norms(summary: Summary) -> Iterable[str]:
     for norm_name, entries in norm_lines(summary).items():
-        radii = [f"ASR at {radius_text(eps, norm_name)}" for eps in entries[0].norms.eps]
+        radii = [f"ASR at {radius_text(eps, norm_name)}" for eps in entries[0].eps]
         head = [f"minimal norm ({norm_name})", "images", "ASR, %", "median (IQR)", *radii, "passes"]
         yield markdown_table(
             head,
             (
                 [
                     entry.label,
-                    str(entry.norms.num_images),
-                    percent(entry.norms.asr),
+                    str(entry.num_images),
+                    percent(entry["asr"]),
                     median_and_quartiles(entry),
-                    *map(percent, entry.norms.asr_at),
+                    *map(percent, entry.asr_at),
                     f"{entry.cost.num_forwards:.0f}+{entry.cost.num_backwards:.0f}",
                 ]
                 for entry in entries
@@ -78,16 +81,17 @@ def _norms(summary: Summary) -> Iterable[str]:
 
 
 def _scores(summary: Summary) -> Iterable[str]:
-    """Per norm a table of mIoU^D / aAcc by radius."""
+    """Per norm a table of the headline metrics by radius."""
     lines = score_lines(summary)
-    for norm_name in sorted({line.norm_name for line in lines}):
+    for norm_name in sorted({line.norm_name for line in lines}, key=norm_order):
         chosen = [line for line in lines if line.norm_name == norm_name]
         radii = sorted({scores.eps for line in chosen for scores in line.scores})
-        head = [f"mIoU^D / aAcc, % ({norm_name})", "images", *(radius_text(eps, norm_name) for eps in radii)]
+        labels = " / ".join(metric.label for metric in _HEADLINE)
+        head = [f"{labels}, % ({norm_name})", "images", *(radius_text(eps, norm_name) for eps in radii)]
         rows = []
         for line in chosen:
             known = {scores.eps: scores for scores in line.scores}
-            cells = [f"{percent(known[e].miou)} / {percent(known[e].accuracy)}" if e in known else "" for e in radii]
+            cells = [" / ".join(value_text(m, known[e]) for m in _HEADLINE) if e in known else "" for e in radii]
             rows.append([line.label, str(max(scores.num_images for scores in line.scores)), *cells])
         yield markdown_table(head, rows)
         yield "\n".join(f"*{scope}: {bound}*  " for scope, bound in {e.scope: e.bound for e in chosen}.items())

@@ -13,7 +13,7 @@ from segrobust.evaluation.numbers.summary import (
     Summary,
 )
 from segrobust.evaluation.reporting.format import radius_text
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, norm_order
 
 Scope = Literal["worst case", "attack", "by-product"]
 
@@ -132,7 +132,7 @@ def strongest(summary: Summary) -> tuple[Strongest, ...]:
     """
     found = []
     lines = score_lines(summary)
-    for norm_name in sorted({line.norm_name for line in lines}, key=lambda name: (name != "linf", name)):
+    for norm_name in sorted({line.norm_name for line in lines}, key=norm_order):
         pairs = [(scores, line) for line in lines if line.norm_name == norm_name for scores in line.scores]
         best = [
             min((pair for pair in pairs if pair[0].eps == eps), key=lambda pair: (-pair[0].num_images, pair[0].miou))
@@ -147,7 +147,7 @@ def strongest(summary: Summary) -> tuple[Strongest, ...]:
 def norm_lines(summary: Summary) -> dict[NormName, tuple[NormLine, ...]]:
     """Minimal norms by norm, l_inf first: the smallest of several attacks, where there is more than one, then each."""
     entries: tuple[NormLine, ...] = (*summary.smallest_norm, *summary.minimal_norm)
-    names = sorted({entry.norm_name for entry in entries}, key=lambda name: (name != "linf", name))
+    names = sorted({entry.norm_name for entry in entries}, key=norm_order)
     return {name: tuple(entry for entry in entries if entry.norm_name == name) for name in names}
 
 
@@ -162,9 +162,9 @@ def strongest_norms(summary: Summary) -> tuple[NormLine, ...]:
             lines,
             key=lambda entry: (
                 isinstance(entry, MinimalNormSummary),
-                -entry.norms.num_images,
-                entry.norms.median,
-                -entry.norms.asr,
+                -entry.num_images,
+                entry["median"],
+                -entry["asr"],
             ),
         )
         for lines in norm_lines(summary).values()

@@ -1,12 +1,14 @@
 """The numbers of an evaluation as text for a terminal."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from segrobust.evaluation.checks import Check
+from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, in_place
 from segrobust.evaluation.numbers.summary import (
     BOUND_ANY,
     BOUND_BY_PRODUCT,
@@ -18,11 +20,20 @@ from segrobust.evaluation.numbers.summary import (
     SmallestNormSummary,
     Summary,
 )
-from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text
+from segrobust.evaluation.reporting.format import (
+    heading,
+    median_and_quartiles,
+    norms_note,
+    percent,
+    radius_text,
+    value_text,
+)
 from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, norm_order
 
 _FLAGGED_SHOWN = 8
+_HEADLINE: Final = in_place(METRICS, "headline")
+_NORMS: Final = in_place(NORM_METRICS, "terminal")
 
 
 def summary_tables(summary: Summary, checks: Sequence[Check] = ()) -> RenderableType:
@@ -55,23 +66,17 @@ def _clean_line(summary: Summary) -> Text:
     if summary.clean is None:
         return Text("no image with a valid pixel has been evaluated")
     clean = summary.clean
-    line = Text("clean", style="bold")
-    line.append(
-        f"   mIoU^D {percent(clean.miou)}   aAcc {percent(clean.accuracy)}   mAcc {percent(clean.mean_class_accuracy)}"
-        f"   wrong pixels per image {percent(clean.mean_apsr)} %   ({clean.num_images} images)",
-        style="not bold",
-    )
-    return line
+    values = "   ".join(f"{m.label} {value_text(m, clean)}" for m in in_place(METRICS, "clean"))
+    return Text("clean", style="bold").append(f"   {values} %   ({clean.num_images} images)", style="not bold")
 
 
 def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
     """One table per norm: their radii differ."""
     for norm_name, entries in norm_lines(summary).items():
         table = _table(f"minimal norm ({norm_name})")
-        for heading in ("images", "ASR %", "median (IQR)", *_asr_headings(entries[0])):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("APSR % (clean)", "fwd+bwd", "s/image"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        others = (f"{metric.label} %" if metric.unit == "%" else metric.label for metric in _NORMS)
+        for name in ("images", "ASR %", "median (IQR)", *_asr_headings(entries[0]), *others, "fwd+bwd", "s/image"):
+            table.add_column(name, justify="right", no_wrap=True)
         for entry in entries:
             style = "bold" if isinstance(entry, SmallestNormSummary) else ""
             table.add_row(*_minimal_norm_row(entry), style=style)
@@ -81,19 +86,19 @@ def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
 
 def _asr_headings(entry: NormLine) -> list[str]:
     """The word once, then radii."""
-    labels = [radius_text(eps, entry.norm_name) for eps in entry.norms.eps]
+    labels = [radius_text(eps, entry.norm_name) for eps in entry.eps]
     return [f"ASR % at {labels[0]}", *labels[1:]] if labels else []
 
 
 def _minimal_norm_row(entry: NormLine) -> list[str]:
-    norms, cost = entry.norms, entry.cost
+    cost = entry.cost
     return [
         entry.label,
-        str(norms.num_images),
-        percent(norms.asr),
+        str(entry.num_images),
+        percent(entry["asr"]),
         median_and_quartiles(entry),
-        *(percent(share) for share in norms.asr_at),
-        f"{percent(entry.mean_apsr)} ({percent(entry.mean_clean_apsr)})",
+        *map(percent, entry.asr_at),
+        *(value_text(metric, entry) for metric in _NORMS),
         f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}",
         f"{cost.seconds:.3g}",
     ]
@@ -103,18 +108,19 @@ def _budget_tables(summary: Summary) -> Iterable[RenderableType]:
     """One table per norm: attacks, their worst case, and by-products of minimal-norm attacks."""
     names: set[NormName] = {entry.norm_name for entry in summary.fixed_budget}
     names |= {entry.norm_name for entry in summary.minimal_norm if entry.by_products}
-    for norm_name in sorted(names):
+    for norm_name in sorted(names, key=norm_order):
         attacks = [(e.attack, e.scores, e.cost) for e in summary.fixed_budget if e.norm_name == norm_name]
         worst = [entry.scores for entry in summary.worst_case if entry.norm_name == norm_name]
         by_products = [(e.attack, e.by_products) for e in summary.minimal_norm if e.norm_name == norm_name]
         eps = sorted({s.eps for line in (*(a[1] for a in attacks), *(b[1] for b in by_products)) for s in line})
+        labels = " ".join(metric.label for metric in _HEADLINE)
         table = _table(f"fixed budget ({norm_name})")
         table.add_column("images", justify="right", no_wrap=True)
         for index, radius in enumerate(eps):
             label = radius_text(radius, norm_name)
-            table.add_column(label if index else f"mIoU^D aAcc at {label}", justify="right", no_wrap=True)
-        for heading in ("fwd+bwd", "s/image"):
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(label if index else f"{labels} at {label}", justify="right", no_wrap=True)
+        for column in ("fwd+bwd", "s/image"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, line, cost in attacks:
             passes = f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}"
             table.add_row(name, *_score_cells(line, eps), passes, f"{cost.seconds:.3g}")
@@ -132,9 +138,9 @@ def _budget_tables(summary: Summary) -> Iterable[RenderableType]:
 
 
 def _score_cells(line: Sequence[Scores], eps: Sequence[float]) -> list[str]:
-    """Number of images, then mIoU^D and aAcc at each radius, empty where it was not measured."""
+    """Number of images, then the headline metrics at each radius, empty where they were not measured."""
     known = {scores.eps: scores for scores in line}
-    cells = [f"{percent(known[e].miou)} {percent(known[e].accuracy):>5}" if e in known else "" for e in eps]
+    cells = [" ".join(f"{value_text(m, known[e]):>5}" for m in _HEADLINE) if e in known else "" for e in eps]
     counts = sorted({scores.num_images for scores in line})
     return ["-".join(map(str, counts[:: max(len(counts) - 1, 1)])), *cells]
 
@@ -145,8 +151,8 @@ def _any_attack_lines(summary: Summary) -> Iterable[RenderableType]:
         if entry.eps and (len(entry.attacks) > 1 or summary.asr_only):
             rates = zip(entry.eps, entry.asr, strict=True)
             table = _table(f"broken by any attack ({entry.norm_name})")
-            for heading in ("images", *(f"ASR % at {radius_text(eps, entry.norm_name)}" for eps in entry.eps)):
-                table.add_column(heading, justify="right", no_wrap=True)
+            for column in ("images", *(f"ASR % at {radius_text(eps, entry.norm_name)}" for eps in entry.eps)):
+                table.add_column(column, justify="right", no_wrap=True)
             table.add_row(", ".join(entry.attacks), str(entry.num_images), *(percent(asr) for _, asr in rates))
             yield table
             yield _note(BOUND_ANY)
@@ -155,15 +161,12 @@ def _any_attack_lines(summary: Summary) -> Iterable[RenderableType]:
 def _where_table(summary: Summary) -> Iterable[RenderableType]:
     """Borders, sizes of objects and the worst images: clean, and at the radius of the headline."""
     attacked, line = strongest(summary)[0].headline
-    table = _table("where it breaks, %")
+    table, metrics = _table("where it breaks, %"), in_place(METRICS, "terminal")
     clean = summary.clean or attacked
-    sizes = [f"{entry.size} ({entry.num_objects})" for entry in clean.objects]
-    worst = [f"mIoU^I of worst {round(100 * entry.q)} %" for entry in clean.worst_images]
-    for heading in ("aAcc at borders", "inside", *(f"found: {size}" for size in sizes[:1]), *sizes[1:], *worst[1:2]):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in metrics:
+        table.add_column(heading(metric, clean), justify="right", no_wrap=True)
     for name, scores in (("clean", clean), (f"{line.label} at {radius_text(attacked.eps, line.norm_name)}", attacked)):
-        cells = (scores.boundary_accuracy, scores.interior_accuracy, *(entry.found for entry in scores.objects))
-        table.add_row(name, *map(percent, (*cells, *(entry.miou_image for entry in scores.worst_images[1:2]))))
+        table.add_row(name, *(value_text(metric, scores) for metric in metrics))
     yield table
     yield _note(f"{line.scope}: {line.bound}; objects with at least half of their pixels right are found")
 

@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from segrobust.evaluation.numbers.metrics import UNITS, in_units
 from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.reporting.format import percent, radius_text
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
@@ -23,7 +24,7 @@ from segrobust.evaluation.transfer.transfer_result import TargetNetwork
 from segrobust.functional.norms import NormName
 from segrobust.metrics import ConfusionCounts, segmentation_scores
 
-TRANSFER_SCHEMA: Final = 1
+TRANSFER_SCHEMA: Final = 2
 """Version of the format of `transfer.json`."""
 
 _WIDTH: Final = 10_000  # of the console: a table of many networks is not to be cut
@@ -97,8 +98,8 @@ class TransferMatrix:
     schema: int = TRANSFER_SCHEMA
 
     def to_dict(self) -> dict[str, object]:
-        """Nested dictionaries and lists, for JSON."""
-        return asdict(self)
+        """Nested dictionaries and lists, for JSON: shares in percent, as `units` says."""
+        return {**in_units(asdict(self)), "units": {key: UNITS[key] for key in ("miou", "accuracy", "asr")}}
 
     def renderable(self) -> RenderableType:
         """The table, for a console of `rich`."""

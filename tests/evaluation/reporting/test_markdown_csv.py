@@ -14,6 +14,12 @@ from segrobust.evaluation.reporting.html.report_page import write_html
 from segrobust.evaluation.reporting.markdown import escape, markdown_table, write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
 
+UNITLESS = {
+    *("scope", "attack", "norm_name", "eps", "num_images", "bound", "class", "name", "digest", "flags"),
+    *("sample_id", "sample_name", "sequence", "success", "first_success", "num_forwards", "num_backwards", "seconds"),
+}
+"""Names, counts, radii in image units, and seconds."""
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -33,21 +39,21 @@ def rows_of(path):
 
 def test_scores_have_a_row_per_attack_radius_and_scope(run):
     summary = read_run(run).summary
-    scores, _, _ = write_csv(run)
+    scores, *_ = write_csv(run)
     rows = rows_of(scores)
     keys = [(row["scope"], row["attack"], row["eps"]) for row in rows]
     assert len(set(keys)) == len(keys) == 1 + 2 + 2 + 2  # clean; pgd, by-products and any attack at two radii
     row = next(row for row in rows if (row["scope"], float(row["eps"])) == ("attack", 16 / 255))
     entry = summary.fixed_budget[0].scores[0]
-    assert float(row["miou"]) == entry.miou
-    assert float(row["miou_low"]) == entry.miou_band.low
+    assert float(row["miou"]) == 100 * entry.miou
+    assert float(row["miou_low"]) == 100 * entry.intervals["miou"].low
     assert row["bound"] == entry.bound
     rate = next(row for row in rows if (row["scope"], float(row["eps"])) == ("any attack", 64 / 255))
-    assert float(rate["asr"]) == summary.any_attack[0].asr[1]
+    assert float(rate["asr"]) == 100 * summary.any_attack[0].asr[1]
 
 
 def test_norms_have_a_row_per_image_with_failures_and_flags(run):
-    _, norms, _ = write_csv(run)
+    _, norms, *_ = write_csv(run)
     found = [r for r in read_run(run).records if r.kind == "minimal-norm"]
     rows = rows_of(norms)
     assert [row["sample_name"] for row in rows] == [f"{QUOTES}{r.sample_id}" for r in found]
@@ -64,7 +70,7 @@ def test_the_smallest_norms_of_several_attacks_are_rows_and_sentences(run):
     manifest = Manifest.read(run.manifest)
     entry = replace(manifest.attacks[0], name="fmn", digest="f", attack="FMN()")
     replace(manifest, attacks=(*manifest.attacks, entry)).write(run.manifest)
-    _, norms, _ = write_csv(run)
+    _, norms, *_ = write_csv(run)
     rows = [row for row in rows_of(norms) if row["attack"] == "smallest of 2 attacks"]
     expected = {r.sample_id: min(r.norm, o.norm) for r, o in zip(found, other, strict=True) if not r.flags}
     assert {int(row["sample_id"]): float(row["norm"]) for row in rows} == expected
@@ -82,10 +88,26 @@ def test_the_smallest_norms_of_several_attacks_are_rows_and_sentences(run):
 
 
 def test_classes_have_names(run):
-    _, _, classes = write_csv(run)
+    _, _, classes, _ = write_csv(run)
     rows = [row for row in rows_of(classes) if row["scope"] == "clean"]
     assert [row["name"] for row in rows] == [EVIL, "road <b>&</b> sky", "car", "pole"]
-    assert [float(row["iou"]) for row in rows] == list(read_run(run).summary.clean.iou)
+    assert [float(row["iou"]) for row in rows] == [100 * iou for iou in read_run(run).summary.clean.iou]
+
+
+def test_every_column_of_numbers_has_its_unit(run):
+    """Shares of the records and of the summary are in percent, and the table of columns says so."""
+    *tables, columns = write_csv(run)
+    units = {(row["table"], row["column"]): row["unit"] for row in rows_of(columns)}
+    for path in tables:
+        head = rows_of(path)[0]
+        named = {column for table, column in units if table == path.stem}
+        assert named == {*head} - UNITLESS
+        assert named
+    record = next(r for r in read_run(run).records if r.kind == "minimal-norm" and not r.flags)
+    row = next(row for row in rows_of(tables[1]) if row["sample_id"] == str(record.sample_id))
+    assert (units["norms", "apsr"], float(row["apsr"])) == ("%", 100 * record.apsr)
+    assert (units["norms", "norm"], float(row["norm"])) == ("norm", record.norm)
+    assert {unit for (table, _), unit in units.items() if table == "scores"} == {"%"}
 
 
 def test_files_are_functions_of_the_records(run):

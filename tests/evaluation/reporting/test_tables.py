@@ -34,9 +34,11 @@ def test_where_it_breaks_is_told_clean_and_attacked(run):
     summary = read_run(run).summary
     text = printed(summary)
     attacked, line = strongest(summary)[0].headline
-    assert row_of(text[text.index("where it breaks") :], "clean")[1] == f"{100 * summary.clean.boundary_accuracy:.1f}"
+    assert (
+        row_of(text[text.index("where it breaks") :], "clean")[1] == f"{100 * summary.clean['boundary_accuracy']:.1f}"
+    )
     assert f"{line.label} at 64/255" in text
-    assert f"{100 * attacked.interior_accuracy:.1f}" in text[text.index(f"{line.label} at 64/255") :]
+    assert f"{100 * attacked['interior_accuracy']:.1f}" in text[text.index(f"{line.label} at 64/255") :]
     assert all(len(row) <= 160 for row in text.splitlines())
 
 

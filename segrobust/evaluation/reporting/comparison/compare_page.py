@@ -13,10 +13,10 @@ from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun,
 from segrobust.evaluation.reporting.format import percent, radius_text
 from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.evaluation.reporting.html.page import Banner, Page, Plot
-from segrobust.evaluation.reporting.html.plots import DASHES, METRICS, Style, curve, norm_axis, norms_of, steps
+from segrobust.evaluation.reporting.html.plots import DASHES, MENU, Style, curve, norm_axis, norms_of, steps
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines, strongest
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, norm_order
 
 
 def build_comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Page:
@@ -102,9 +102,9 @@ def _series(compared_runs: Sequence[ComparedRun]) -> dict[str, object]:
             "best": [],
             "points": [],
         }
-        for name in sorted(names, key=lambda n: (n != "linf", n))
+        for name in sorted(names, key=norm_order)
     ]
-    return {"norms": norms, "classes": list(compared_runs[0].run.label_space.names), "metrics": METRICS}
+    return {"norms": norms, "classes": list(compared_runs[0].run.label_space.names), "metrics": MENU}
 
 
 def _curves(compared_runs: Sequence[ComparedRun], name: NormName) -> Iterable[dict[str, object]]:

@@ -8,12 +8,12 @@ import torch
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import NormLine, SmallestNormSummary
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
-from segrobust.evaluation.reporting.format import median_and_quartiles, percent, radius_text
+from segrobust.evaluation.reporting.format import median_and_quartiles, radius_text
 from segrobust.evaluation.reporting.headline import NORM_LABELS
-from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, rows_of
+from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, percent_cell, rows_of
 from segrobust.evaluation.reporting.html.page_text import facts
 from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import NormName, norm_order
 from segrobust.metrics import geometric_mean_ratio
 
 
@@ -21,7 +21,7 @@ def headline_table(compared_runs: Sequence[ComparedRun]) -> Table:
     """One row per run: clean scores, what is left by radius, median norms."""
     attacks = {_key(entry): _norm_name(entry) for c in reversed(compared_runs) for entry in _norm_lines(c)}
     found = {(e.norm_name, s.eps) for c in compared_runs for e in strongest(c.run.summary) for s in e.scores}
-    radii = sorted(found, key=lambda key: (key[0] != "linf", key))
+    radii = sorted(found, key=lambda key: (norm_order(key[0]), key[1]))
     heads = [f"mIoU^D at {radius_text(eps, name)}" for name, eps in radii]
     return Table(
         title="",
@@ -55,13 +55,13 @@ def _headline_row(
 ) -> tuple[Cell, ...]:
     clean = c.run.summary.clean
     left = {(e.norm_name, s.eps): s.miou for e in strongest(c.run.summary) for s in e.scores}
-    norms = {_key(e): number_cell(median_and_quartiles(e), e.norms.median) for e in _norm_lines(c)}
+    norms = {_key(e): number_cell(median_and_quartiles(e), e["median"]) for e in _norm_lines(c)}
     return (
         Cell(text=c.label, status=c.run.status_of() if c.run.checks else ""),
         Cell(text=str(c.run.summary.num_images)),
-        _percent(math.nan if clean is None else clean.miou),
-        _percent(math.nan if clean is None else clean.accuracy),
-        *(_percent(left.get(key, math.nan), strong=True) for key in radii),
+        percent_cell(math.nan if clean is None else clean.miou),
+        percent_cell(math.nan if clean is None else clean.accuracy),
+        *(percent_cell(left.get(key, math.nan), strong=True) for key in radii),
         *(norms.get(key, Cell(text="-")) for key in attacks),
     )
 
@@ -107,7 +107,7 @@ def class_tables(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
             (
                 Cell(text=name),
                 *(
-                    _percent(value, strong=strong)
+                    percent_cell(value, strong=strong)
                     for before, after in zip(clean, scores, strict=True)
                     for value, strong in (
                         (math.nan if before is None else before.iou[index], False),
@@ -144,7 +144,3 @@ def fact_table(compared_runs: Sequence[ComparedRun]) -> Table:
         texts = [column.get(label, "") for column in columns]
         rows.append((Cell(text=label), *(Cell(text=text, strong=len({*texts}) > 1) for text in texts)))
     return Table(title="", head=("", *(c.label for c in compared_runs)), rows=tuple(rows), prose=True)
-
-
-def _percent(share: float, *, strong: bool = False) -> Cell:
-    return number_cell(percent(share), share, strong=strong)

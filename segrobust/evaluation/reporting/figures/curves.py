@@ -3,20 +3,19 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from segrobust.evaluation.numbers.metrics import METRICS, Metric, in_place, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.palette import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName
-
-_COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito, 2008."""
 
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 _GREY: Final = "#555555"
@@ -51,10 +50,10 @@ def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName
         xs, ys = _steps(values, low, high)
         failed = sum(map(math.isinf, values))
         told = label if not failed else f"{label} ({failed} of {len(values)} not broken)"
-        color, width = (_style(index)[0], 2.0) if index >= 0 else (_COLORS[6], 3.2)
+        color, width = (_style(index)[0], 2.0) if index >= 0 else (BLACK, 3.2)
         axes.step([x * unit for x in xs], ys, where="post", color=color, label=told, linewidth=width)
     for index, budget in enumerate(budgets, start=len(entries) - combined):
-        xs, ys = [s.eps * unit for s in budget.scores], [100 * s.asr for s in budget.scores]
+        xs, ys = [s.eps * unit for s in budget.scores], [written("%", s["asr"]) for s in budget.scores]
         color, marker = _style(index)
         label = f"{budget.attack} at fixed eps"
         axes.plot(xs, ys, marker, color=color, label=label, clip_on=False, zorder=3)
@@ -67,7 +66,7 @@ def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName
 
 
 def score_curves(summary: Summary, norm_name: NormName) -> Figure:
-    """What is left at eps, mIoU^D and aAcc side by side; eps = 0 is the clean score.
+    """What is left at eps, the headline metrics side by side; eps = 0 is the clean score.
 
     Fixed-budget attacks are solid, their worst case is thick, by-products of minimal-norm attacks are dashed.
 
@@ -87,19 +86,22 @@ def score_curves(summary: Summary, norm_name: NormName) -> Figure:
     ]
     if not fixed and not dashed:
         raise ValueError(f"no scores at a radius in {norm_name} were recorded; there is nothing to draw")
+    drawn = [*([] if summary.clean is None else [summary.clean]), *(s for line in (*fixed, *dashed) for s in line[1])]
+    radii = {scores.eps * _unit(norm_name) for scores in drawn}
     figure = _figure(10.5)
-    both = figure.subplots(1, 2, sharex=True)
-    for axes, name, heading in zip(both, ("miou", "accuracy"), ("mIoU^D, %", "pixel accuracy aAcc, %"), strict=True):
-        _dress(axes, heading, norm_name)
+    metrics = in_place(METRICS, "headline")
+    plots = figure.subplots(1, len(metrics), sharex=True, squeeze=False)[0]
+    for axes, metric in zip(plots, metrics, strict=True):
+        _dress(axes, f"{metric.title}, %", norm_name)
         for index, (label, scores, line, width) in enumerate([*worst, *fixed, *dashed]):
-            xs, ys = _curve(summary, scores, name, norm_name)
-            color, marker = ("#000000", "") if (label, scores, line, width) in worst else _style(index)
+            xs, ys = _curve(summary, scores, metric, norm_name)
+            color, marker = (BLACK, "") if (label, scores, line, width) in worst else _style(index)
             axes.plot(xs, ys, line, color=color, marker=marker, markersize=5, label=label, linewidth=width)
         axes.set_xlim(left=0)
-        axes.set_xticks(sorted({x for _, s, _, _ in (*fixed, *dashed) for x in _curve(summary, s, name, norm_name)[0]}))
+        axes.set_xticks(sorted(radii))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    both[0].set_title(f"Left under attack (upper bound), {summary.num_images} images", loc="left", fontsize=11)
-    both[1].legend(frameon=False, loc="best", fontsize=9)
+    plots[0].set_title(f"Left under attack (upper bound), {summary.num_images} images", loc="left", fontsize=11)
+    plots[-1].legend(frameon=False, loc="best", fontsize=9)
     return figure
 
 
@@ -122,15 +124,15 @@ def _steps(norms: Sequence[float], low: float, high: float) -> tuple[list[float]
 
 
 def _curve(
-    summary: Summary, scores: Sequence[Scores], name: str, norm_name: NormName
+    summary: Summary, scores: Sequence[Scores], metric: Metric[Any], norm_name: NormName
 ) -> tuple[list[float], list[float]]:
     """Radii in the unit of the axis and scores in percent, the clean one first."""
     points = [*([] if summary.clean is None else [summary.clean]), *scores]
-    return [s.eps * _unit(norm_name) for s in points], [100 * float(getattr(s, name)) for s in points]
+    return [s.eps * _unit(norm_name) for s in points], [written(metric.unit, s[metric.key]) for s in points]
 
 
 def _style(index: int) -> tuple[str, str]:
-    return _COLORS[index % 6], _MARKERS[index % 7]
+    return COLORS[index % 6], _MARKERS[index % 7]
 
 
 def _unit(norm_name: NormName) -> float:

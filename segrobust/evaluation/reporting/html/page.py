@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from segrobust.evaluation.checks import Status
+from segrobust.evaluation.reporting.format import percent
 from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.label_space import Color
 
@@ -151,6 +152,11 @@ class Page:
 def number_cell(text: str, value: float, *, strong: bool = False) -> Cell:
     """A cell that sorts by its number, nan last."""
     return Cell(text=text, sort="" if math.isnan(value) else repr(float(value)), strong=strong)
+
+
+def percent_cell(share: float, *, strong: bool = False) -> Cell:
+    """A cell that shows a share in percent."""
+    return number_cell(percent(share), share, strong=strong)
 
 
 def rows_of(lines: Sequence[Sequence[str]]) -> tuple[tuple[Cell, ...], ...]:

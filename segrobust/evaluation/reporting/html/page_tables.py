@@ -2,34 +2,38 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from segrobust.evaluation.checks import Status
-from segrobust.evaluation.numbers.summary import BOUND_ANY, Cost, Scores, Summary
-from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text
+from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, Group, Metric, in_place
+from segrobust.evaluation.numbers.summary import BOUND_ANY, Cost, NormSummary, Scores, Summary
+from segrobust.evaluation.reporting.format import heading, median_and_quartiles, norms_note, radius_text, value_text
 from segrobust.evaluation.reporting.headline import NORM_LABELS
-from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, rows_of
+from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, percent_cell, rows_of
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
-from segrobust.functional.norms import NormName
+from segrobust.functional.norms import norm_order
 
-Row = tuple[Cell, ...]
+_HEADLINE: Final = in_place(METRICS, "headline")
 
 
 def norm_tables(run: RunFiles) -> Iterable[Table]:
     """Minimal-norm attacks, one table per norm."""
     for name, chosen in norm_lines(run.summary).items():
-        radii = [f"ASR at {radius_text(eps, name)}" for eps in chosen[0].norms.eps]
+        radii = [f"ASR at {radius_text(eps, name)}" for eps in chosen[0].eps]
+        others = [metric for metric in NORM_METRICS if "headline" not in metric.places]
+        labels = [f"{metric.label}, %" if metric.unit == "%" else metric.label for metric in others]
         yield Table(
             title=f"Minimal norms, {NORM_LABELS[name]}",
-            head=("attack", "images", "ASR, %", "median (IQR)", *radii, "APSR (clean), %", "passes", "s/image"),
+            head=("attack", "images", "ASR, %", "median (IQR)", *radii, *labels, "passes", "s/image"),
             rows=tuple(
                 (
                     _attack(run, entry.label, *entry.digests),
-                    Cell(text=str(entry.norms.num_images)),
-                    _percent(entry.norms.asr),
-                    number_cell(median_and_quartiles(entry), entry.norms.median, strong=True),
-                    *map(_percent, entry.norms.asr_at),
-                    Cell(text=f"{percent(entry.mean_apsr)} ({percent(entry.mean_clean_apsr)})"),
+                    Cell(text=str(entry.num_images)),
+                    percent_cell(entry["asr"]),
+                    number_cell(median_and_quartiles(entry), entry["median"], strong=True),
+                    *map(percent_cell, entry.asr_at),
+                    *(_value(metric, entry) for metric in others),
                     *_cost(entry.cost),
                 )
                 for entry in chosen
@@ -42,11 +46,11 @@ def score_tables(run: RunFiles) -> Iterable[Table]:
     """What is left at each radius, one table per norm: worst case, attacks, by-products."""
     lines = score_lines(run.summary)
     costs = {entry.digest: entry.cost for entry in run.summary.fixed_budget}
-    for name in sorted({line.norm_name for line in lines}, key=_norm_order):
+    for name in sorted({line.norm_name for line in lines}, key=norm_order):
         chosen = [line for line in lines if line.norm_name == name]
         radii = sorted({scores.eps for line in chosen for scores in line.scores})
         yield Table(
-            title=f"mIoU^D | aAcc at eps in %, {NORM_LABELS[name]}",
+            title=f"{' | '.join(metric.label for metric in _HEADLINE)} at eps in %, {NORM_LABELS[name]}",
             head=("attack", "images", *(radius_text(eps, name) for eps in radii), "passes", "s/image"),
             rows=tuple(
                 (
@@ -72,36 +76,38 @@ def any_attack_tables(summary: Summary) -> Iterable[Table]:
                     (
                         Cell(text=", ".join(entry.attacks)),
                         Cell(text=str(entry.num_images)),
-                        *map(_percent, entry.asr),
+                        *map(percent_cell, entry.asr),
                     ),
                 ),
                 note=BOUND_ANY,
             )
 
 
-def success_table(run: RunFiles) -> Iterable[Table]:
-    """Success rates for several shares of broken pixels."""
+def metric_tables(run: RunFiles) -> Iterable[Table]:
+    """All scores and success rates, one row per attack and radius."""
+    titles: dict[Group, tuple[str, str]] = {
+        "scores": ("Scores at eps in %", "upper bounds"),
+        "success": ("Success rates and shares of broken pixels in %", "lower bounds, of the clean APSR exact"),
+    }
     lines = score_lines(run.summary)
-    if not lines:
-        return
-    taus = [f"ASR at {round(100 * entry.apsr)} % broken" for entry in lines[0].scores[0].asr_by_apsr]
-    yield Table(
-        title="Success rates by share of broken pixels, %",
-        head=("attack", "eps", *taus, "mean APSR", "clean APSR", "class-balanced APSR"),
-        rows=tuple(
-            (
-                _line_cell(run, line),
-                number_cell(radius_text(scores.eps, line.norm_name), scores.eps),
-                *(_percent(entry.asr) for entry in scores.asr_by_apsr),
-                *map(_percent, (scores.mean_apsr, scores.mean_clean_apsr, scores.mean_class_apsr)),
-            )
+    for group, (title, note) in titles.items() if lines else ():
+        metrics = [metric for metric in METRICS if metric.group == group]
+        clean = [] if run.summary.clean is None else [(Cell(text="clean"), Cell(text=""), run.summary.clean)]
+        radii = [
+            (_line_cell(run, line), number_cell(radius_text(scores.eps, line.norm_name), scores.eps), scores)
             for line in lines
             for scores in line.scores
-        ),
-        note="an image counts as broken from the stated share of its valid pixels on; lower bounds",
-        sortable=True,
-        folded=True,
-    )
+        ]
+        yield Table(
+            title=title,
+            head=("attack", "eps", *(metric.label for metric in metrics)),
+            rows=tuple(
+                (name, eps, *(_value(metric, scores) for metric in metrics)) for name, eps, scores in (*clean, *radii)
+            ),
+            note=note,
+            sortable=True,
+            folded=True,
+        )
 
 
 def class_tables(run: RunFiles) -> Iterable[Table]:
@@ -118,9 +124,9 @@ def class_tables(run: RunFiles) -> Iterable[Table]:
             rows=tuple(
                 (
                     Cell(text=name),
-                    _percent(clean.iou[index]),
-                    *(_percent(scores.iou[index]) for scores in found.scores),
-                    _percent(clean.iou[index] - shown.iou[index], strong=True),
+                    percent_cell(clean.iou[index]),
+                    *(percent_cell(scores.iou[index]) for scores in found.scores),
+                    percent_cell(clean.iou[index] - shown.iou[index], strong=True),
                 )
                 for index, name in enumerate(run.label_space.names)
             ),
@@ -132,18 +138,24 @@ def class_tables(run: RunFiles) -> Iterable[Table]:
 def where_tables(run: RunFiles) -> Iterable[Table]:
     """Borders, sizes of objects, and the worst images, clean and under the strongest attack at each radius."""
     clean = run.summary.clean
-    if clean is None:
-        return
-    for found in strongest(run.summary):
-        sizes = [f"{entry.size} objects found ({entry.num_objects})" for entry in clean.objects]
-        worst = [f"mIoU^I of worst {round(100 * entry.q)} %" for entry in clean.worst_images]
+    titles: dict[Group, tuple[str, str]] = {
+        "regions": ("Borders and objects in %", " An object is found if at least half of its pixels are correct."),
+        "worst images": ("Worst images in %", ""),
+    }
+    for found in strongest(run.summary) if clean is not None else ():
         radii = [(f"eps {radius_text(scores.eps, found.norm_name)}", scores) for scores in found.scores]
-        yield Table(
-            title=f"Borders, objects and worst images in %, {NORM_LABELS[found.norm_name]}",
-            head=("", "aAcc near borders", "aAcc inside", *sizes, *worst),
-            rows=tuple(_where_row(name, scores) for name, scores in [("clean", clean), *radii]),
-            note=f"{found.note}. An object is found if at least half of its pixels are right.",
-        )
+        for group, (title, note) in titles.items():
+            metrics = [metric for metric in METRICS if metric.group == group]
+            yield Table(
+                title=f"{title}, {NORM_LABELS[found.norm_name]}",
+                head=("", *(heading(metric, clean) for metric in metrics)),
+                rows=tuple(
+                    (Cell(text=name), *(_value(metric, scores) for metric in metrics))
+                    for name, scores in [("clean", clean), *radii]
+                    if scores is not None
+                ),
+                note=f"{found.note}.{note}",
+            )
 
 
 def check_table(run: RunFiles) -> Iterable[Table]:
@@ -183,24 +195,18 @@ def fault_table(run: RunFiles) -> Iterable[Table]:
         )
 
 
-def _where_row(name: str, scores: Scores) -> Row:
-    return (
-        Cell(text=name),
-        _percent(scores.boundary_accuracy),
-        _percent(scores.interior_accuracy),
-        *(_percent(entry.found) for entry in scores.objects),
-        *(_percent(entry.miou_image) for entry in scores.worst_images),
-    )
-
-
 def _score_cells(line: Line, radii: Sequence[float]) -> Iterable[Cell]:
     known = {scores.eps: scores for scores in line.scores}
     for eps in radii:
         if eps in known:
-            text = f"{percent(known[eps].miou)} | {percent(known[eps].accuracy)}"
-            yield number_cell(text, known[eps].miou, strong=line.scope == "worst case")
+            text = " | ".join(value_text(metric, known[eps]) for metric in _HEADLINE)
+            yield number_cell(text, known[eps][_HEADLINE[0].key], strong=line.scope == "worst case")
         else:
             yield Cell(text="")
+
+
+def _value(metric: Metric[Any], numbers: NormSummary | Scores) -> Cell:
+    return number_cell(value_text(metric, numbers), numbers[metric.key])
 
 
 def _line_cell(run: RunFiles, line: Line) -> Cell:
@@ -213,10 +219,6 @@ def _attack(run: RunFiles, label: str, *digests: str) -> Cell:
     return Cell(text=label, status=status if run.checks else "")
 
 
-def _percent(share: float, *, strong: bool = False) -> Cell:
-    return number_cell(percent(share), share, strong=strong)
-
-
 def _cost(cost: Cost | None) -> tuple[Cell, Cell]:
     if cost is None:
         return Cell(text=""), Cell(text="")
@@ -225,7 +227,3 @@ def _cost(cost: Cost | None) -> tuple[Cell, Cell]:
         number_cell(f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}", passes),
         number_cell(f"{cost.seconds:.3g}", cost.seconds if math.isfinite(cost.seconds) else math.nan),
     )
-
-
-def _norm_order(name: NormName) -> tuple[bool, str]:
-    return name != "linf", name

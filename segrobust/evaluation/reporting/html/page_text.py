@@ -3,8 +3,14 @@
 from collections.abc import Iterable
 from typing import Final
 
+from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.run.manifest import Manifest
+
+_METRICS: Final = {
+    metric.docs_name: f"{metric.explanation[0].upper()}{metric.explanation[1:]}.".replace("`", "")
+    for metric in (*METRICS, *NORM_METRICS)
+}
 
 HOW_TO_READ: Final = (
     (
@@ -19,16 +25,7 @@ HOW_TO_READ: Final = (
         "The largest change of the image that is allowed: in l_inf of any channel of any pixel, in units of 1/255, one "
         "step of an 8-bit picture.",
     ),
-    (
-        "mIoU^D, mIoU^I, aAcc",
-        "mIoU^D: IoU from counts summed over the data set, averaged over classes that occur in its ground truth. "
-        "mIoU^I: mean over images of each image's mean IoU. aAcc: share of valid pixels that are right.",
-    ),
-    (
-        "APSR and ASR",
-        "APSR: share of an image's valid pixels that are wrong; pixels that are wrong without attack count, so the "
-        "clean share stands beside it. ASR: share of images that are broken, by the criterion in the provenance.",
-    ),
+    *_METRICS.items(),
     (
         "Minimal norm",
         "A failure counts as infinite in every quantile, and as the plateau of the curve; it is never dropped. "

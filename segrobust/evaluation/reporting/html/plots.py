@@ -5,30 +5,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from segrobust.evaluation.numbers.metrics import METRICS, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Interval, NormLine, Scores, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.headline import NORM_LABELS
+from segrobust.evaluation.reporting.palette import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.evaluation.run.records import Record
-from segrobust.functional.norms import NormName
-
-COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito, 2008, without yellow, which is too pale for a line, and black, which is the worst case."""
+from segrobust.functional.norms import NormName, norm_order
 
 SYMBOLS: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 DASHES: Final = ("solid", "longdash", "dashdot", "longdashdot")
-WORST_COLOR: Final = "#000000"
 
-METRICS: Final = {
-    "miou": "mIoU over the data set (mIoU^D)",
-    "miou_image": "mIoU, mean over images (mIoU^I)",
-    "accuracy": "pixel accuracy (aAcc)",
-    "mean_class_accuracy": "class accuracy (mAcc)",
-    "mean_apsr": "broken pixels (mean APSR)",
-    "boundary_accuracy": "accuracy near class borders",
-    "interior_accuracy": "accuracy inside classes",
-    "iou": "IoU of one class",
-}
+MENU: Final = {**{metric.key: metric.title for metric in METRICS}, "iou": "IoU of one class"}
+"""Titles of the scores that curves can show."""
+
 _MOST_STEPS: Final = 1500
 
 
@@ -66,7 +57,7 @@ def report_series(summary: Summary, records: Sequence[Record], classes: Sequence
                 if line.norm_name == name
             ],
             "best": [
-                curve(found.line, summary.clean, Style(WORST_COLOR, "circle-open"), found.line.label)
+                curve(found.line, summary.clean, Style(BLACK, "circle-open"), found.line.label)
                 for found in strongest(summary)
                 if found.norm_name == name
             ],
@@ -78,9 +69,9 @@ def report_series(summary: Summary, records: Sequence[Record], classes: Sequence
                 points(e.scores, name, styles[e.digest], e.attack) for e in summary.fixed_budget if e.norm_name == name
             ],
         }
-        for name in sorted(names, key=lambda name: (name != "linf", name))
+        for name in sorted(names, key=norm_order)
     ]
-    return {"norms": norms, "classes": list(classes), "metrics": METRICS}
+    return {"norms": norms, "classes": list(classes), "metrics": MENU}
 
 
 def norm_axis(name: NormName) -> dict[str, object]:
@@ -100,11 +91,12 @@ def curve(line: Line, clean: Scores | None, style: Style, label: str) -> dict[st
         "dash": "dot" if line.scope == "by-product" else style.dash,
         "x": [_scaled(entry.eps, line.norm_name) for entry in scores],
         "images": [entry.num_images for entry in scores],
-        "values": {name: [_percent(getattr(entry, name)) for entry in scores] for name in METRICS if name != "iou"},
+        "values": {m.key: [_percent(entry[m.key]) for entry in scores] for m in METRICS},
         "iou": [[_percent(value) for value in entry.iou] for entry in scores],
         "bands": {
-            "miou": [_band(entry.miou_band) for entry in scores],
-            "accuracy": [_band(entry.accuracy_band) for entry in scores],
+            metric.key: [_band(entry.intervals[metric.key]) for entry in scores]
+            for metric in METRICS
+            if metric.interval is not None
         },
     }
 
@@ -139,16 +131,16 @@ def points(scores: Sequence[Scores], name: NormName, style: Style, label: str) -
         "color": style.color,
         "symbol": style.symbol,
         "x": [_scaled(entry.eps, name) for entry in scores],
-        "y": [_percent(entry.asr) for entry in scores],
+        "y": [_percent(entry["asr"]) for entry in scores],
     }
 
 
 def _line_style(line: Line, styles: dict[str, Style]) -> Style:
-    return Style(WORST_COLOR, "circle-open") if line.scope == "worst case" else styles[line.digests[0]]
+    return Style(BLACK, "circle-open") if line.scope == "worst case" else styles[line.digests[0]]
 
 
 def _norm_style(entry: NormLine, styles: dict[str, Style]) -> Style:
-    return Style(WORST_COLOR, "") if isinstance(entry, SmallestNormSummary) else styles[entry.digest]
+    return Style(BLACK, "") if isinstance(entry, SmallestNormSummary) else styles[entry.digest]
 
 
 def _scaled(eps: float, name: NormName) -> float:
@@ -156,7 +148,7 @@ def _scaled(eps: float, name: NormName) -> float:
 
 
 def _percent(share: float) -> float | None:
-    return None if math.isnan(share) else round(100 * share, 3)
+    return None if math.isnan(share) else round(written("%", share), 3)
 
 
 def _band(interval: Interval) -> tuple[float | None, float | None]:

@@ -17,9 +17,9 @@ from segrobust.evaluation.reporting.html.page_tables import (
     check_table,
     class_tables,
     fault_table,
+    metric_tables,
     norm_tables,
     score_tables,
-    success_table,
     where_tables,
 )
 from segrobust.evaluation.reporting.html.page_text import HOW_TO_READ, commands, facts
@@ -74,7 +74,7 @@ def build_page(run: RunFiles, room: int) -> Page:
         plots=tuple(_plots(summary)),
         class_plots=_class_plots(summary),
         tables={
-            "attacks": (*norm_tables(run), *score_tables(run), *any_attack_tables(summary), *success_table(run)),
+            "attacks": (*norm_tables(run), *score_tables(run), *any_attack_tables(summary), *metric_tables(run)),
             "classes": tuple(class_tables(run)),
             "where": tuple(where_tables(run)),
             "checks": tuple(check_table(run)),
@@ -169,19 +169,19 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
         yield Stat(label="clean", value=f"{percent(clean.miou)} %", note=note)
     for found in strongest(summary)[:1]:
         scores, line = found.headline
-        band = f"{percent(scores.miou_band.low)} to {percent(scores.miou_band.high)} %"
+        interval = scores.intervals["miou"]
+        band = f"{percent(interval.low)} to {percent(interval.high)} %"
         yield Stat(
             label=f"left at {radius_text(scores.eps, line.norm_name)}",
             value=f"{percent(scores.miou)} %",
             note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %",
         )
     for entry in strongest_norms(summary):
-        norms = entry.norms
-        low, high = norm_text(norms.lower_quartile, entry.norm_name), norm_text(norms.upper_quartile, entry.norm_name)
+        low, high = (norm_text(entry[key], entry.norm_name) for key in ("lower_quartile", "upper_quartile"))
         yield Stat(
             label=f"median minimal norm, {NORM_LABELS[entry.norm_name]}",
-            value=norm_text(norms.median, entry.norm_name),
-            note=f"IQR {low} to {high}; {percent(norms.asr)} % of {norms.num_images} images are broken "
+            value=norm_text(entry["median"], entry.norm_name),
+            note=f"IQR {low} to {high}; {percent(entry['asr'])} % of {entry.num_images} images are broken "
             f"({norm_source(entry)})",
         )
     passed = sum(check.status == "ok" for check in run.checks)

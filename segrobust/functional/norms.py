@@ -12,7 +12,11 @@ DUAL: dict[NormName, NormName] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
 def norm_order(name: NormName) -> tuple[bool, str]:
-    """Key to sort norms by, l_inf first."""
+    """Key to sort norms by, l_inf first.
+
+    >>> sorted(("l1", "l2", "linf"), key=norm_order)
+    ['linf', 'l1', 'l2']
+    """
     return name != "linf", name
 
 

@@ -242,7 +242,7 @@ def test_weights_in_16_bits_are_refused(tmp_path):
         ({"batch_size": 0}, "batch_size is at least 1"),
         ({"panels": -1}, "panels at least 0"),
         ({"eps": (8.0,)}, "did you mean 8/255"),
-        ({"attacks": {"robust_subset/clean": FGSM()}}, "letters, digits"),
+        ({"attacks": {"robust_subset/clean": FGSM()}}, "letters a to z, digits"),
         ({"attacks": {"worst_linf": FGSM(), "pgd": PGD()}}, "would be logged as 'worst_linf/"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What every attack is: a frozen set of numbers that maps a network and a batch to a judged result."""
+"""The base class of attacks: a frozen set of numbers that maps a network and a batch to a result, judged by `_judge`."""
 
 import abc
 import math

@@ -78,7 +78,8 @@ class Metric(Generic[T]):
         places: where else it is shown.
         interval: from confusion counts summed over resampled images, `(R, 3, K)` with tp, fp and fn, to `(R,)` values;
             None for metrics without bootstrap interval.
-        worst_case: the worst of several attacks is chosen per image so that this becomes low.
+        worst_case: from which choice of attacks per image the worst case of this metric comes: that with the lowest
+            aAcc, or that with the lowest mIoU^D.
         count: objects behind the value, where these are neither images nor pixels.
     """
 
@@ -133,7 +134,7 @@ def _lowest(values: Tensor, percent: int) -> float:
     return values.sort().values[: math.ceil(percent / 100 * len(values))].mean().item()
 
 
-def _ious(confusion: ConfusionCounts) -> Tensor:
+def _iou_of_images(confusion: ConfusionCounts) -> Tensor:
     return iou_per_class(confusion).nanmean(1)
 
 
@@ -366,9 +367,9 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         places=frozenset({"terminal"}),
     ),
     *(metric for index in range(len(SIZES)) for metric in _objects(index)),
-    _worst_images("miou_image", "mIoU^I", _ious, 5),
-    _worst_images("miou_image", "mIoU^I", _ious, 10, "terminal"),
-    _worst_images("miou_image", "mIoU^I", _ious, 25),
+    _worst_images("miou_image", "mIoU^I", _iou_of_images, 5),
+    _worst_images("miou_image", "mIoU^I", _iou_of_images, 10, "terminal"),
+    _worst_images("miou_image", "mIoU^I", _iou_of_images, 25),
     *(_worst_images("accuracy", "aAcc", _accuracies, percent) for percent in (5, 10, 25)),
 )
 """Of the images at one radius, in the order of columns."""

@@ -1,4 +1,4 @@
-"""The base class of attacks: a frozen set of numbers that maps a network and a batch to a result, judged by `_judge`."""
+"""The base class of attacks: a frozen set of numbers that maps a network and a batch to a result, which it judges."""
 
 import abc
 import math

@@ -46,13 +46,8 @@ class MMSegFCNHRNet(MMSegNetwork):
         checkpoint: str | os.PathLike[str] | None = None,
         sha256: str | None = None,
     ) -> None:
-        super().__init__(
-            HRNet(widths, stem_width),
-            _FCNHead(num_classes, sum(widths)),
-            num_classes=num_classes,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
+        backbone, head = HRNet(widths, stem_width), _FCNHead(num_classes, sum(widths))
+        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
 
 
 class HRNet(nn.Module):

@@ -64,13 +64,9 @@ class MMSegSegFormer(MMSegNetwork):
         if variant not in _DEPTHS:
             raise ValueError(f"variant must be one of {', '.join(_DEPTHS)}, got {variant!r}")
         widths = tuple((width or _WIDTHS[variant]) * heads for heads in _HEADS)
-        super().__init__(
-            _MixTransformer(widths, _DEPTHS[variant]),
-            _SegFormerHead(num_classes, widths, channels),
-            num_classes=num_classes,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
+        backbone = _MixTransformer(widths, _DEPTHS[variant])
+        head = _SegFormerHead(num_classes, widths, channels)
+        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
 
 
 class _MixTransformer(nn.Module):

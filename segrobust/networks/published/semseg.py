@@ -18,16 +18,7 @@ from torch import Tensor, nn
 
 from segrobust.networks.published.layers import PyramidPooling, resize
 from segrobust.networks.published.published_network import Format, PublishedNetwork
-from segrobust.networks.published.resnet import (
-    Depth,
-    Stem,
-    check_depth,
-    check_stem,
-    deep_stem,
-    plain_stem,
-    residual_stages,
-    stem_pooling,
-)
+from segrobust.networks.published.resnet import Depth, Stem, residual_stages, stem_layers, stem_pooling
 
 SEMSEG: Final = Format(
     name="hszhao/semseg",
@@ -126,11 +117,8 @@ class _Backbone(nn.Module):
 
     def __init__(self, depth: Depth, stem: Stem, width: int) -> None:
         super().__init__()
-        check_depth(depth)
-        check_stem(stem)
         stem_width = 2 * width if stem == "deep" else width
-        layers = deep_stem(width, stem_width) if stem == "deep" else plain_stem(width)
-        self.layer0 = nn.Sequential(*layers, stem_pooling())
+        self.layer0 = nn.Sequential(*stem_layers(stem, width, stem_width), stem_pooling())
         self.layer1, self.layer2, self.layer3, self.layer4 = residual_stages(depth, stem_width, width, contract=False)
 
     def features(self, images: Tensor) -> Tensor:

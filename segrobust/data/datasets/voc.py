@@ -20,29 +20,11 @@ from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Pixels
 from segrobust.label_space import LabelSpace
 
-_NAMES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+_NAME_LIST = """
+background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
+pottedplant sheep sofa train tvmonitor
+"""
+_NAMES: Final = tuple(_NAME_LIST.split())
 
 PASCAL_VOC: Final = LabelSpace(names=_NAMES, palette=tuple(voc_color(index) for index in range(len(_NAMES))))
 

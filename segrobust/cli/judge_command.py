@@ -7,7 +7,7 @@ from typing import Final
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from segrobust.cli.console import say, stop
+from segrobust.cli.console import say, without_traceback
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.evaluation.transfer.judge import judge_run
 from segrobust.evaluation.transfer.judgement import Judgement
@@ -47,11 +47,9 @@ def judge_command(arguments: Sequence[str]) -> None:
         arguments: what follows `judge` on the command line.
     """
     cli = JudgeCLI(arguments)
-    try:
+    with without_traceback(ValueError, OSError, FloatingPointError):
         judgements, matrix = _judge(cli)
         files = write_transfer(matrix, Path(cli.config_init.output or cli.config_init.runs[0]))
-    except (ValueError, OSError, FloatingPointError) as error:
-        stop(error)
     for judgement in judgements:
         say(f"{judgement}\nrecords  {judgement.folder}\n")
     say(f"{matrix}\n")

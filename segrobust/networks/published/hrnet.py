@@ -155,5 +155,4 @@ class _FCNHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         joined = torch.cat([maps[0], *(resize(features, maps[0]) for features in maps[1:])], dim=1)
-        logits: Tensor = self.conv_seg(self.convs(joined))
-        return logits
+        return cast(Tensor, self.conv_seg(self.convs(joined)))

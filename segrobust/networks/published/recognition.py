@@ -26,7 +26,7 @@ _CLASSIFIERS = (
 
 def _resnet(weights: _Weights) -> dict[str, object]:
     depth = 101 if any("layer3.22." in name for name in weights) else 50
-    plain = any(name in weights for name in ("backbone.conv1.weight",)) or (
+    plain = "backbone.conv1.weight" in weights or (
         "layer0.0.weight" in weights and weights["layer0.0.weight"].shape[-1] == 7
     )
     return {"depth": depth, "stem": "plain" if plain else "deep"}
@@ -69,6 +69,12 @@ def recognise(weights: _Weights) -> str | None:
         if any(signature.contains in name for name in weights):
             return _write(signature, weights)
     return next((what for part, what in _OTHERS.items() if any(part in name for name in weights)), None)
+
+
+def likely_instead(weights: _Weights, otherwise: str = "") -> str:
+    """The end of a message about weights that do not fit: what they look like."""
+    likely = recognise(weights)
+    return f"; it looks like {likely}" if likely else otherwise
 
 
 def _write(signature: _Signature, weights: _Weights) -> str:

@@ -32,7 +32,6 @@ _COLORS: Final = {
 
 CAMVID: Final = LabelSpace(names=tuple(_COLORS), palette=tuple(_COLORS.values()))
 
-_ENVIRONMENT_VARIABLE = "SEGROBUST_CAMVID"
 _LAYOUT = (
     "CamVid in the layout of SegNet: train, trainannot, val and valannot, images beside index masks of the same "
     "names. The original 32 classes in colours are read by CamVid32"
@@ -63,7 +62,7 @@ class CamVid(PairedFiles):
     ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-        folder = find_root(root, _ENVIRONMENT_VARIABLE, "CamVid")
+        folder = find_root(root, "SEGROBUST_CAMVID", "CamVid")
         require_folders(folder, ("train", "trainannot", "val", "valannot"), _LAYOUT)
         super().__init__(
             label_space=CAMVID,

@@ -59,7 +59,6 @@ _TABLES: Final = {
         "the train ids 0..18 and 255 of Cityscapes (labelTrainIds)",
     ),
 }
-_ENVIRONMENT_VARIABLE = "SEGROBUST_CITYSCAPES"
 _LAYOUT = (
     "the archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder: "
     "leftImg8bit/<split>/<city> and gtFine/<split>/<city>. They are downloaded with an account of "
@@ -91,7 +90,7 @@ class Cityscapes(PairedFiles):
     ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f"split must be 'train' or 'val' (the masks of 'test' are not public), got {split!r}")
-        folder = find_root(root, _ENVIRONMENT_VARIABLE, "Cityscapes")
+        folder = find_root(root, "SEGROBUST_CITYSCAPES", "Cityscapes")
         require_folders(folder, (f"leftImg8bit/{split}", f"gtFine/{split}"), _LAYOUT)
         images = _of_all_cities(folder, f"leftImg8bit/{split}", "_leftImg8bit", "images")
         ending, masks = _masks(folder, split)

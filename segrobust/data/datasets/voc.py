@@ -30,7 +30,6 @@ PASCAL_VOC: Final = LabelSpace(names=_NAMES, palette=tuple(voc_color(index) for 
 
 VOCSplit: TypeAlias = Literal["train", "val", "trainval", "train_aug"]
 
-_ENVIRONMENT_VARIABLE = "SEGROBUST_VOC"
 _LAYOUT = (
     "the archive VOCtrainval_11-May-2012.tar, unpacked: VOCdevkit/VOC2012 with JPEGImages, SegmentationClass and "
     "ImageSets/Segmentation"
@@ -87,7 +86,7 @@ class PascalVOC(PairedFiles):
         if sbd is not None and split != "train_aug":
             raise ValueError(f"sbd=... adds masks to split='train_aug' and has no effect on {split!r}; leave it out")
         folder = _inside(
-            find_root(root, _ENVIRONMENT_VARIABLE, "PASCAL VOC 2012"), ("VOCdevkit/VOC2012", "VOC2012"), "JPEGImages"
+            find_root(root, "SEGROBUST_VOC", "PASCAL VOC 2012"), ("VOCdevkit/VOC2012", "VOC2012"), "JPEGImages"
         )
         require_folders(folder, ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"), _LAYOUT)
         pairs = _augmented(folder, sbd) if split == "train_aug" else _listed(folder, split)

@@ -9,15 +9,7 @@ from typing import Any, Final, Literal
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 
 from segrobust.cli.commands import program
 from segrobust.cli.console import say, stop, without_traceback
@@ -169,7 +161,7 @@ def _make(specification: dict[str, Any]) -> tuple[SegmentationDataset | None, li
 
 def _progress(amount: ProgressColumn) -> Progress:
     """A bar on stderr that vanishes at its end: what is done, `amount` of it, and the time that is left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, TextColumn("ETA"), TimeRemainingColumn())
+    columns = ("{task.description}", BarColumn(), amount, "ETA", TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 

@@ -10,8 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from segrobust.cli.console import say, without_traceback
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.evaluation.transfer.judge import judge_run
-from segrobust.evaluation.transfer.judgement import Judgement
-from segrobust.evaluation.transfer.matrix import TransferMatrix, transfer_matrix
+from segrobust.evaluation.transfer.matrix import transfer_matrix
 from segrobust.evaluation.transfer.matrix_plot import write_transfer
 
 MISMATCH: Final = 1
@@ -48,28 +47,23 @@ def judge_command(arguments: Sequence[str]) -> None:
     """
     cli = JudgeCLI(arguments)
     with without_traceback(ValueError, OSError, FloatingPointError):
-        judgements, matrix = _judge(cli)
-        files = write_transfer(matrix, Path(cli.config_init.output or cli.config_init.runs[0]))
+        options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
+        judgements = [
+            judge_run(
+                run,
+                network,
+                dataset,
+                name=options.name or cli.checkpoint.resolve().parent.name,
+                batch_size=options.batch_size,
+                device=options.device or default_device(),
+            )
+            for run in options.runs
+        ]
+        matrix = transfer_matrix(options.runs)
+        files = write_transfer(matrix, Path(options.output or options.runs[0]))
     for judgement in judgements:
         say(f"{judgement}\nrecords  {judgement.folder}\n")
     say(f"{matrix}\n")
     say("\n".join(f"transfer {path}" for path in files))
     if any(judgement.status == "fail" for judgement in judgements):
         sys.exit(MISMATCH)
-
-
-def _judge(cli: JudgeCLI) -> tuple[list[Judgement], TransferMatrix]:
-    """Judges all runs by the network of the task."""
-    options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
-    judgements = [
-        judge_run(
-            run,
-            network,
-            dataset,
-            name=options.name or cli.checkpoint.resolve().parent.name,
-            batch_size=options.batch_size,
-            device=options.device or default_device(),
-        )
-        for run in options.runs
-    ]
-    return judgements, transfer_matrix(options.runs)

@@ -24,12 +24,6 @@ class AveragedOracle:
         self.counter = draws[0].counter
         self._draws = draws
 
-    @classmethod
-    def of(cls, oracle: GradientOracle, num_draws: int, batch_size: int) -> "AveragedOracle":
-        """So many draws of one oracle of `batch_size` images."""
-        every = torch.arange(batch_size)
-        return cls(tuple(oracle.select(every) for _ in range(num_draws)))
-
     def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
         """See `GradientOracle`."""
         return _mean([draw.logits(delta, differentiable=differentiable) for draw in self._draws])
@@ -77,7 +71,8 @@ class EOT(OracleWrapper):
 
     def searching_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
         """Averages over draws."""
-        return AveragedOracle.of(oracle, self.num_draws, problem.batch_size)
+        every = torch.arange(problem.batch_size)
+        return AveragedOracle(tuple(oracle.select(every) for _ in range(self.num_draws)))
 
     def judging_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
         """Averages over as many."""

@@ -107,11 +107,9 @@ class FoolboxAttack:
 
     def repeat(self, times: int) -> "FoolboxAttack":
         """The best of several random starts."""
-        return (
-            self
-            if times == 1
-            else FoolboxAttack(Restarts(attack=self.attack, num_runs=times), ignore_index=self.ignore_index)
-        )
+        if times == 1:
+            return self
+        return FoolboxAttack(Restarts(attack=self.attack, num_runs=times), ignore_index=self.ignore_index)
 
     def __call__(
         self, model: Any, inputs: Any, criterion: Any, *, epsilons: Iterable[float | None] | float | None

@@ -11,14 +11,12 @@ class Command:
     """Where a command is, and what it is for.
 
     Args:
-        module: that holds it, below `segrobust.cli`.
-        function: its name there; called with the arguments of the command.
+        module: that holds it below `segrobust.cli`, as a function `<name>_command` of its arguments.
         summary: one line for `segrobust --help`.
         demo: what a bare command does, if it does anything.
     """
 
     module: str
-    function: str
     summary: str
     demo: str | None = None
 
@@ -26,31 +24,19 @@ class Command:
 COMMANDS: Final[dict[str, Command]] = {
     "evaluate": Command(
         module="evaluate_command",
-        function="evaluate_command",
         summary="attack a trained network and measure its robustness",
         demo="attacks the demo network on generated street scenes",
     ),
     "train": Command(
         module="train_command",
-        function="train_command",
         summary="train a network on clean or attacked images",
         demo="trains the demo network for a few minutes on attacked street scenes",
     ),
-    "report": Command(
-        module="report_command", function="report_command", summary="write the report of an evaluation again"
-    ),
-    "compare": Command(module="report_command", function="compare_command", summary="compare several evaluations"),
-    "judge": Command(
-        module="judge_command",
-        function="judge_command",
-        summary="evaluate stored adversarial images on another network",
-    ),
-    "data": Command(module="data_command", function="data_command", summary="check a data set, or download one"),
-    "configs": Command(
-        module="configs_command",
-        function="configs_command",
-        summary="list or copy shipped configurations",
-    ),
+    "report": Command(module="report_command", summary="write the report of an evaluation again"),
+    "compare": Command(module="report_command", summary="compare several evaluations"),
+    "judge": Command(module="judge_command", summary="evaluate stored adversarial images on another network"),
+    "data": Command(module="data_command", summary="check a data set, or download one"),
+    "configs": Command(module="configs_command", summary="list or copy shipped configurations"),
 }
 """All commands by name."""
 

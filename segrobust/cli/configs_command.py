@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from segrobust.cli.commands import program
-from segrobust.cli.console import stop
+from segrobust.cli.console import without_traceback
 from segrobust.shipped import PREFIX, shipped_files, shipped_path
 
 _KINDS: Final = {".png": "label map, for `LabelMap`", ".safetensors": "weights, for --checkpoint"}
@@ -63,7 +63,7 @@ def _copy(arguments: Sequence[str]) -> None:
     target_help = "file or folder to write; by default the same file name in this folder"
     parser.add_argument("target", metavar="TARGET", nargs="?", type=Path, default=Path(), help=target_help)
     options = parser.parse_args(list(arguments))
-    try:
+    with without_traceback(ValueError, OSError):
         source = shipped_path(options.name)
         target = options.target / source.name if options.target.is_dir() else options.target
         if target.exists():
@@ -71,6 +71,4 @@ def _copy(arguments: Sequence[str]) -> None:
         if not target.parent.is_dir():
             raise ValueError(f"there is no folder {target.parent}; make it, or give another TARGET")
         shutil.copyfile(source, target)
-    except (ValueError, OSError) as error:
-        stop(error)
     sys.stdout.write(f"{target}\n")

@@ -1,6 +1,8 @@
 """What commands print: lines as they are, and errors without a traceback."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from segrobust.cli.commands import program
@@ -16,3 +18,16 @@ def say(line: str) -> None:
 def stop(error: Exception) -> NoReturn:
     """Ends the process with the message of an error that the user can mend."""
     sys.exit(f"{program()}: error: {error}")
+
+
+@contextmanager
+def without_traceback(*errors: type[Exception]) -> Iterator[None]:
+    """Within it, errors that the user can mend end the process with their message alone.
+
+    Args:
+        errors: types of such errors.
+    """
+    try:
+        yield
+    except errors as error:
+        stop(error)

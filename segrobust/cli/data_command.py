@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 
 from segrobust.cli.commands import program
-from segrobust.cli.console import say, stop
+from segrobust.cli.console import say, stop, without_traceback
 from segrobust.cli.data_output import draw, print_findings, print_survey
 from segrobust.data import SegmentationDataModule, SegmentationDataset
 from segrobust.data.files.archives import ARCHIVES, fetch, unpack
@@ -45,10 +45,8 @@ def check_command(arguments: Sequence[str]) -> None:
     two splits; with --strict also if masks are empty, images near-black or doubled, or classes absent.
     """
     parser = _check_parser()
-    try:
+    with without_traceback(ValueError, OSError):
         options = parser.parse_args([*_with_configs(arguments)])
-    except (ValueError, OSError) as error:
-        stop(error)
     if options.data is None:
         parser.error("no data: pass --config FILE, or --data CLASS with --data.root and the like")
     for name in ("max_images", "samples"):
@@ -60,10 +58,8 @@ def check_command(arguments: Sequence[str]) -> None:
     specified = _datasets(options.data, options.split)
     if not specified:
         parser.error(f"the data module has no {options.split} data; choose another --split")
-    try:
+    with without_traceback(OSError):
         surveys, findings = _survey_all(specified, options)
-    except OSError as error:
-        stop(error)
     found = [*findings, *(finding for each in surveys for finding in each.findings)]
     wrong = [finding for finding in found if finding.severity == "fault" or options.strict]
     sys.exit(SPOILED if wrong else 0)
@@ -163,16 +159,15 @@ def _make(specification: dict[str, Any]) -> tuple[SegmentationDataset | None, li
     return made, faults
 
 
+def _progress(amount: ProgressColumn) -> Progress:
+    """A bar on stderr that vanishes at its end: what is done, `amount` of it, and the time that is left."""
+    columns = ("{task.description}", BarColumn(), amount, "ETA", TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
 def _survey_one(dataset: SegmentationDataset, name: str, faults: list[DataFault], options: Namespace) -> Survey:
-    """Reads one data set behind a progress bar on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    """Reads one data set behind a progress bar."""
+    with _progress(MofNCompleteColumn()) as progress:
         task = progress.add_task(f"reading {name}", total=min(len(dataset), options.max_images or len(dataset)))
         return survey(
             dataset,
@@ -196,20 +191,11 @@ def download_command(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     archive = ARCHIVES[options.name]
     say(f"{archive.url}\nterms    {archive.terms}")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with without_traceback(ValueError, OSError):
+        with _progress(DownloadColumn()) as progress:
             task = progress.add_task(archive.name, total=None)
             path = fetch(archive, options.root, lambda done, total: progress.update(task, completed=done, total=total))
         unpack(path, options.root)
-    except (ValueError, OSError) as error:
-        stop(error)
     say(f"data     {options.root}\narchive  {path}, which can be removed")
 
 

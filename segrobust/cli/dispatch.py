@@ -9,7 +9,7 @@ from typing import Final
 
 from segrobust import __version__
 from segrobust.cli.commands import COMMANDS
-from segrobust.cli.console import stop
+from segrobust.cli.console import stop, without_traceback
 from segrobust.shipped import resolve_arguments
 
 _OWN_SCRIPTS: Final = ("train", "evaluate")
@@ -48,16 +48,14 @@ def evaluate() -> None:
 def _run(name: str, arguments: Sequence[str]) -> None:
     """Imports a command and calls it; a demo is announced first, because the import takes seconds."""
     command = COMMANDS[name]
-    try:
+    with without_traceback(ValueError):
         given = arguments if name == "configs" else list(resolve_arguments(arguments))  # `configs` is about the names
-    except ValueError as error:
-        stop(error)
     if command.demo is not None and not given and _is_first_process():
         options = f"`segrobust {name} --help` lists what it can do for yours"
         sys.stderr.write(f"segrobust {__version__} {command.demo}; {options}\n")
         sys.stderr.flush()
     function: Callable[[Sequence[str]], None]
-    function = getattr(import_module(f"segrobust.cli.{command.module}"), command.function)
+    function = getattr(import_module(f"segrobust.cli.{command.module}"), f"{name}_command")
     function(given)
 
 

@@ -14,7 +14,7 @@ import segrobust
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, require_wandb
-from segrobust.cli.console import say, stop
+from segrobust.cli.console import say, without_traceback
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS
 from segrobust.evaluation import Distributed, Report
@@ -87,7 +87,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     """
     cli = EvaluateCLI(arguments)
     options = cli.config_init
-    try:
+    with without_traceback(ValueError, OSError, FloatingPointError, DistError):
         if options.wandb is not None:
             require_wandb(options.wandb)
         network, dataset = cli.load_network(), cli.load_data()
@@ -117,8 +117,6 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             report.print()
             if options.wandb is not None and report.directory is not None and not report.missing:
                 say(f"wandb    {log_evaluation(report.directory, options.wandb)}")
-    except (ValueError, OSError, FloatingPointError, DistError) as error:
-        stop(error)
     status = exit_status(report, strict=options.strict)
     if status:
         sys.exit(status)

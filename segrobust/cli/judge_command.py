@@ -8,7 +8,7 @@ from typing import Final
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.distributed import DistError
 
-from segrobust.cli.console import say, stop
+from segrobust.cli.console import say, without_traceback
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.evaluation import Distributed, TransferResult, evaluate_stored, transfer_matrix
 from segrobust.evaluation.transfer.matrix_plot import write_transfer
@@ -49,13 +49,11 @@ def judge_command(arguments: Sequence[str]) -> None:
         arguments: what follows `judge` on the command line.
     """
     cli = JudgeCLI(arguments)
-    try:
+    with without_traceback(ValueError, OSError, FloatingPointError, DistError):
         distributed = Distributed.from_environment()
         results = _evaluate(cli, distributed)
         if distributed.is_main or distributed.store is None:
             _show(cli, results)
-    except (ValueError, OSError, FloatingPointError, DistError) as error:
-        stop(error)
     status = exit_status(results)
     if status:
         sys.exit(status)

@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from segrobust.cli.commands import program
-from segrobust.cli.console import say, stop
+from segrobust.cli.console import say, without_traceback
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.report import write_report
 from segrobust.evaluation.run.run_directory import RunDirectory
@@ -19,10 +19,8 @@ def report_command(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(prog=program(), description=report_command.__doc__)
     parser.add_argument("run", type=Path, help=_RUN_HELP)
     options = parser.parse_args(list(arguments))
-    try:
+    with without_traceback(ValueError, OSError):
         write_report(RunDirectory(options.run)).print()
-    except (ValueError, OSError) as error:
-        stop(error)
 
 
 def compare_command(arguments: Sequence[str]) -> None:
@@ -36,8 +34,6 @@ def compare_command(arguments: Sequence[str]) -> None:
         help="compare even where images, data, thresholds or precision differ; the page says so",
     )
     options = parser.parse_args(list(arguments))
-    try:
+    with without_traceback(ValueError, OSError):
         page = compare_runs(options.runs, options.output, force=options.force)
-    except (ValueError, OSError) as error:
-        stop(error)
     say(f"report   {page}")

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import segrobust
 from segrobust.cli.commands import program
-from segrobust.cli.console import stop
+from segrobust.cli.console import without_traceback
 from segrobust.shipped import shipped_path
 
 DEMO_CONFIG: Final = str(shipped_path("demo.yaml"))
@@ -57,7 +57,5 @@ class SegRobustCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Makes what the settings name; what they name wrongly is told without a traceback."""
-        try:
+        with without_traceback(ValueError, OSError):
             super().instantiate_classes()
-        except (ValueError, OSError) as error:
-            stop(error)

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.console import stop
+from segrobust.cli.console import without_traceback
 from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
@@ -54,16 +54,12 @@ def train_command(arguments: Sequence[str]) -> None:
         arguments: what follows `train` on the command line; none for the demo.
     """
     cli = TrainCLI(arguments)
-    try:
+    with without_traceback(ValueError):
         require_wandb_login(cli.trainer.loggers)
-    except ValueError as error:
-        stop(error)
     last = _last_checkpoint(cli.config.run_dir)
     start = str(last) if cli.config.resume else None
-    try:
+    with without_traceback(ScheduleMismatchError, FloatingPointError):
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
-    except (ScheduleMismatchError, FloatingPointError) as error:
-        stop(error)
     logs = cli.trainer.log_dir  # all processes ask for it together
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS

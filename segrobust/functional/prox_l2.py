@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from segrobust.functional.norms import per_image
+from segrobust.functional.rows import row_sums, solve_rows
 
 MAX_PASSES = 100
 PATIENCE = 6  # passes after which every other one halves the bracket
 ACCURACY = {torch.float32: 3e-7, torch.float64: 1e-13}  # of the length
 FAR = 1e30  # larger than every value of the metric
-ROW = 256  # values that are added in their own type
 
 
 def prox_l2(
@@ -77,11 +77,7 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
         tensor([4.], dtype=torch.float64)
     """
     if pull.device.type == "cpu" and len(pull) > 1:  # each image takes its own number of passes
-        one = [
-            length_l2(reach[i], pull[i], metric[i], weight[i], None if guess is None else guess[i])
-            for i in (slice(row, row + 1) for row in range(len(pull)))
-        ]
-        return torch.cat(one)
+        return solve_rows(length_l2, (reach, pull, metric, weight), guess)
     weight = weight.double().cpu()
     slack, longest = torch.stack((_length(pull * reach.ne(0)), _length(reach))).cpu()
     low, high = torch.zeros_like(longest), longest
@@ -115,8 +111,5 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
 
 
 def _length(x: Tensor) -> Tensor:
-    """l2 norms of rows in float64: short pieces are added in their own type, the pieces' sums in float64."""
-    square = x * x
-    whole = x.shape[1] // ROW * ROW
-    pieces = square[:, :whole].view(len(x), whole // ROW, ROW).sum(2)
-    return (pieces.sum(1, dtype=torch.float64) + square[:, whole:].sum(1, dtype=torch.float64)).sqrt_()
+    """l2 norms of rows in float64."""
+    return row_sums(x * x).sqrt_()

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
+from segrobust.functional.rows import row_sums, solve_rows
+
 MAX_PASSES = 100
 PATIENCE = 8  # passes after which every other one halves the bracket
 FAR = 1e30  # larger than every value of p
 LARGE = 10_000  # from this number of values on, images are solved one by one on CPU
-ROW = 256  # values that are added in their own type
 SHRINK = 4  # the search goes on among the values right of the bracket's left end when they are this many times fewer
 
 
@@ -78,11 +79,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     """
     on_cpu = p.device.type == "cpu"
     if on_cpu and len(p) > 1 and p.shape[1] > LARGE:
-        one = [
-            threshold_linf(a[i], p[i], metric[i], weight[i], None if guess is None else guess[i])
-            for i in (slice(row, row + 1) for row in range(len(p)))
-        ]
-        return torch.cat(one)
+        return solve_rows(threshold_linf, (a, p, metric, weight), guess)
     shrinks = on_cpu and p.shape[1] > LARGE  # by the image's own size, so that its batch has no influence
     weight = weight.double().cpu()  # every decision below is made on the CPU, in float64
     weighted = metric * a
@@ -130,7 +127,7 @@ def _right_of(t: Tensor, p: Tensor, metric: Tensor, weighted: Tensor) -> tuple[T
     Here and below products take the place of selections, which are not vectorised on CPU.
     """
     active = torch.gt(p, _round_down(t, p.dtype).to(p.device)[:, None], out=torch.empty_like(p))
-    slope, total = torch.stack((_sum(metric * active), _sum(weighted * active))).cpu()
+    slope, total = torch.stack((row_sums(metric * active), row_sums(weighted * active))).cpu()
     return active, slope, total
 
 
@@ -143,16 +140,6 @@ def _smallest(p: Tensor, active: Tensor) -> Tensor:
 def _largest(p: Tensor, active: Tensor) -> Tensor:
     """Largest inactive p, 0 if there is none."""
     return torch.addcmul(p, p, active, value=-1).amax(1).double().cpu()
-
-
-def _sum(x: Tensor) -> Tensor:
-    """Sum over the second dimension in float64: short rows in their own type, the rows' sums in float64.
-
-    As exact as the float32 terms, at a fraction of the cost of converting them.
-    """
-    whole = x.shape[1] // ROW * ROW
-    rows = x[:, :whole].view(len(x), whole // ROW, ROW).sum(2)
-    return rows.sum(1, dtype=torch.float64) + x[:, whole:].sum(1, dtype=torch.float64)
 
 
 def _largest_jump(p: Tensor, a: Tensor, metric: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from segrobust.networks.adapters import FullResolution
 from segrobust.networks.gradient_check import check_differentiable
+from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.preprocessing import Preprocessing
 
 
@@ -73,16 +74,12 @@ class AdaptedNetwork(nn.Module):
         return repr(self.record)
 
 
-class TwoClasses(nn.Module):
+class TwoClasses(NetworkWrapper):
     """One sigmoid logit z of a pixel as the logits `(0, z)` of two classes, which have the same probabilities.
 
     Args:
         network: maps images to logits `(B, 1, H, W)`.
     """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Gives two logits for one: `(B, C, H, W) -> (B, 2, H, W)`."""

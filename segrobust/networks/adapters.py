@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segrobust.networks.network_wrapper import NetworkWrapper
+
 _USUAL_NAMES = ("out", "logits")
 """torchvision's dictionary and the output objects of transformers."""
 
@@ -13,7 +15,7 @@ _MAX_REDUCTION = 64
 """No segmentation head is coarser than this; a larger factor is a classifier's pooled output."""
 
 
-class FullResolution(nn.Module):
+class FullResolution(NetworkWrapper):
     """A network that takes images of any size and returns plain logits at their resolution.
 
     Images are padded at the bottom and at the right by their last row and column to multiples of `stride`; the output
@@ -34,14 +36,11 @@ class FullResolution(nn.Module):
     """
 
     def __init__(self, network: nn.Module, stride: int = 1, output: str | None = None) -> None:
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+        super().__init__(network)
         if not isinstance(stride, int) or isinstance(stride, bool):
             raise TypeError(f"stride must be an int, got {stride!r}")
         if stride < 1:
             raise ValueError(f"stride must be at least 1 (no padding), got {stride}")
-        super().__init__()
-        self.network = network
         self.stride = stride
         self.output = output
 
@@ -93,13 +92,13 @@ def _select_logits(result: object, output: str | None) -> Tensor:
         return _require_logits(result, "the output")
     entries = _entries(result)
     if output is None:
-        usual = "0" if isinstance(result, Sequence) else next((name for name in _USUAL_NAMES if name in entries), None)
-        if usual is None or usual not in entries:
+        usual = ("0",) if isinstance(result, Sequence) else _USUAL_NAMES
+        output = next((name for name in usual if name in entries), None)
+        if output is None:
             raise ValueError(
                 f"the network returns a {type(result).__name__} without {' or '.join(_USUAL_NAMES)}; it has "
                 f"{_listed(entries)}: name the logits by `output`"
             )
-        return _require_logits(entries[usual], f"entry {usual!r} of the output")
     if output not in entries:
         raise ValueError(
             f"output={output!r} is not in the network's {type(result).__name__}: it has {_listed(entries)}"

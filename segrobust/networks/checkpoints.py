@@ -93,9 +93,7 @@ def save_weights(
         tensors = {name: _halved(name, weight) for name, weight in tensors.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(
-            {name: weight.contiguous() for name, weight in tensors.items()}, temporary, metadata=dict(metadata or {})
-        )
+        save_file(tensors, temporary, metadata=dict(metadata or {}))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -177,12 +175,16 @@ def _check_architecture(path: Path, stored: Mapping[str, Tensor], own: Mapping[s
         "of another shape or kind (file for network)": differ,
     }
     if any(faults.values()):
-        listed = "; ".join(
-            f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-            for fault, names in faults.items()
-            if names
-        )
         raise ValueError(
             f"{path} holds the weights of another architecture "
-            f"({len(stored)} tensors, the network has {len(own)}): {listed}"
+            f"({len(stored)} tensors, the network has {len(own)}): {describe_faults(faults)}"
         )
+
+
+def describe_faults(faults: Mapping[str, Sequence[str]]) -> str:
+    """Lists weights that do not fit, by what is wrong with them, the first five of each; empty where all fit."""
+    return "; ".join(
+        f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        for fault, names in faults.items()
+        if names
+    )

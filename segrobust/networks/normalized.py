@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from segrobust.networks.network_wrapper import NetworkWrapper
+
 IMAGENET_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
 IMAGENET_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
-class Normalized(nn.Module):
+class Normalized(NetworkWrapper):
     """A network that takes images in [0, 1]: `network((images - mean) / std)`, channel by channel.
 
     Norms and radii of attacks are in image units, so the normalisation has to be inside what is attacked.
@@ -34,12 +36,9 @@ class Normalized(nn.Module):
     def __init__(
         self, network: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
     ) -> None:
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+        super().__init__(network)
         _check_statistics(mean, std)
         _check_single(network, mean, std)
-        super().__init__()
-        self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.normalized import IMAGENET_MEAN, IMAGENET_STD, Normalized
 
 _TOLERANCE = 5e-4
@@ -16,16 +17,12 @@ class NormalizationWarning(UserWarning):
     """A normalisation other than the recorded one is in force, because it was asked for."""
 
 
-class BlueFirst(nn.Module):
+class BlueFirst(NetworkWrapper):
     """A network whose images have their channels blue first, as OpenCV reads them, for images with red first.
 
     Args:
         network: maps images `(B, 3, H, W)`, blue first, to its output, which is handed on unchanged.
     """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, images: Tensor) -> object:
         """Gives the output of the network for images `(B, 3, H, W)`, red first."""

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from segrobust.networks.network_wrapper import NetworkWrapper
+
 Place: TypeAlias = tuple[int, slice, slice]
 """A window of a batch: image, rows and columns."""
 
 
-class SlidingWindow(nn.Module):
+class SlidingWindow(NetworkWrapper):
     """A network that sees an image through overlapping windows, whose logits are averaged where they overlap.
 
     Windows stand `stride` apart; the last one of each direction is shifted back inside, and an image smaller than a
@@ -53,10 +55,7 @@ class SlidingWindow(nn.Module):
         windows_per_pass: int = 1,
         recompute: bool = True,
     ) -> None:
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.window = _pair("window", window)
         usual = tuple(max(2 * side // 3, 1) for side in self.window)
         self.stride = usual if stride is None else _pair("stride", stride)

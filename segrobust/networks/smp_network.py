@@ -8,10 +8,10 @@ import segmentation_models_pytorch as smp
 import timm
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from segmentation_models_pytorch.encoders import encoders
-from torch import nn
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord, TwoClasses
 from segrobust.networks.checkpoints import load_weights
+from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
 from segrobust.networks.sources import find_source, read_json
 
@@ -69,12 +69,8 @@ class SMPNetwork(AdaptedNetwork):
         )
 
 
-class _FirstOutput(nn.Module):
+class _FirstOutput(NetworkWrapper):
     """The mask of a network that may give a label of the whole image besides."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, images: Any) -> Any:
         output = self.network(images)

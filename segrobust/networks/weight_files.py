@@ -33,7 +33,7 @@ def read_content(path: Path) -> dict[str, object]:
         raise ValueError(f"{path}: this file is an HTML page, not a checkpoint: the download failed")
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path} is a Git LFS pointer, not the checkpoint itself: run `git lfs pull`")
-    if _is_safetensors(path, head):
+    if is_safetensors(path):
         try:
             return dict(load_file(path))
         except SafetensorError as error:
@@ -82,13 +82,9 @@ def is_safetensors(path: Path) -> bool:
     Raises:
         OSError: the file cannot be opened.
     """
-    return _is_safetensors(path, _head(path))
+    return path.suffix == ".safetensors" or _head(path)[8:9] == b"{"
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(64)
-
-
-def _is_safetensors(path: Path, head: bytes) -> bool:
-    return path.suffix == ".safetensors" or head[8:9] == b"{"

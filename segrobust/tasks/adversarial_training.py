@@ -9,6 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from segrobust.attacks import Attack
+from segrobust.attacks.core.problem import BatchInputs
 from segrobust.functional.modes import attackable
 from segrobust.tasks.finite_loss import require_finite
 from segrobust.tasks.ramp import Ramp
@@ -112,7 +113,7 @@ class AdversarialTask(SegmentationTask):
         chosen = {name: values[num_clean:] for name, values in batch.items()}
         images = torch.cat((batch["image"][:num_clean], self.perturb(chosen)))
         losses = self.losses(batch, images, num_clean)
-        require_finite(losses.total, batch, self.place, images)
+        require_finite(losses.total, batch, self.trainer, self._folder, images)
         self._log_losses(losses, batch, num_clean)
         return losses.total
 
@@ -121,15 +122,17 @@ class AdversarialTask(SegmentationTask):
 
         Padding (`perturbable_mask` of the batch, see `segrobust.data.pad_collate`) is not written.
         """
-        return self.attack.perturb(
-            self.network,
-            batch["image"],
-            batch["mask"],
-            ignore_index=self.ignore_index,
-            perturbable_mask=batch.get("perturbable_mask"),
-            eps=self.eps(),
-            sample_ids=self.seeds(batch["sample_id"]),
-        )
+        inputs = self.attack_inputs(batch, self.eps())
+        return self.attack.perturb(self.network, batch["image"], batch["mask"], **inputs)
+
+    def attack_inputs(self, batch: dict[str, Tensor], eps: Tensor | float | None) -> BatchInputs:
+        """What the attack of a batch is told besides images and labels, the radius `eps` among it."""
+        return {
+            "ignore_index": self.ignore_index,
+            "perturbable_mask": batch.get("perturbable_mask"),
+            "eps": eps,
+            "sample_ids": self.seeds(batch["sample_id"]),
+        }
 
     def eps(self) -> float | None:
         """Radius of this step where it grows, image units; None for the attack's own."""

@@ -1,34 +1,17 @@
 """A training whose loss is not finite ends at once, and tells on what."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import save_file
 from torch import Tensor
 
 _SHOWN = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlace:
-    """Where a training stands.
-
-    Attributes:
-        folder: where its files go.
-        epoch: from 0.
-        step: optimiser steps taken.
-        rank: of the process.
-    """
-
-    folder: Path
-    epoch: int
-    step: int
-    rank: int
-
-
 def require_finite(
-    loss: Tensor, batch: dict[str, Tensor], place: TrainingPlace, attacked: Tensor | None = None
+    loss: Tensor, batch: dict[str, Tensor], trainer: Trainer, folder: Path, attacked: Tensor | None = None
 ) -> None:
     """Keeps the batch and raises where a loss is NaN or infinite.
 
@@ -37,7 +20,8 @@ def require_finite(
     Args:
         loss: `()`.
         batch: as it was loaded.
-        place: where the training stands.
+        trainer: knows epoch, step and process.
+        folder: where the file goes.
         attacked: `(B, C, H, W)`, the images that the network was trained on.
 
     Raises:
@@ -48,14 +32,14 @@ def require_finite(
     tensors = {name: batch[name] for name in ("image", "mask", "sample_id")}
     if attacked is not None:
         tensors["attacked"] = attacked
-    place.folder.mkdir(parents=True, exist_ok=True)
-    where = f"epoch={place.epoch:03d}-step={place.step:06d}-rank={place.rank}"
-    path = place.folder / f"not-finite-{where}.safetensors"
+    epoch, step = trainer.current_epoch, trainer.global_step
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"not-finite-epoch={epoch:03d}-step={step:06d}-rank={trainer.global_rank}.safetensors"
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     ids = batch["sample_id"].tolist()
     shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
     raise FloatingPointError(
-        f"the training loss is {loss.item()} in epoch {place.epoch}, step {place.step}; samples {shown}; the batch is "
+        f"the training loss is {loss.item()} in epoch {epoch}, step {step}; samples {shown}; the batch is "
         f"kept in {path}. Look at these images and masks; else lower the learning rate, clip gradients "
         "(gradient_clip_val), or train in float32"
     )

@@ -97,15 +97,7 @@ class MinimalNormTask(AdversarialTask):
         images, ids = batch["image"], batch["sample_id"]
         first = FIRST * self.largest_eps
         radii = torch.tensor([self._radii.get(key, first) for key in ids.tolist()]).to(images)
-        result = self.attack(
-            self.network,
-            images,
-            batch["mask"],
-            ignore_index=self.ignore_index,
-            perturbable_mask=batch.get("perturbable_mask"),
-            eps=radii,
-            sample_ids=self.seeds(ids),
-        )
+        result = self.attack(self.network, images, batch["mask"], **self.attack_inputs(batch, radii))
         next_radii = torch.where(result.success, result.norm, GROWTH * radii)
         next_radii = next_radii.clamp(LEAST * self.largest_eps, FARTHEST * self.largest_eps)
         self._found.append(torch.stack((ids.cpu().double(), next_radii.cpu().double()), 1))

@@ -34,16 +34,7 @@ class PublishedPIRATTask(AdversarialTask):
             perturbed[rows] = images[rows] + iterate.delta
             self._iterates.append(perturbed)
 
-        self.attack(
-            self.network,
-            images,
-            batch["mask"],
-            ignore_index=self.ignore_index,
-            perturbable_mask=batch.get("perturbable_mask"),
-            eps=self.eps(),
-            sample_ids=self.seeds(batch["sample_id"]),
-            observer=keep,
-        )
+        self.attack(self.network, images, batch["mask"], observer=keep, **self.attack_inputs(batch, self.eps()))
         return self._iterates.pop()
 
     def losses(self, batch: dict[str, Tensor], images: Tensor, num_clean: int) -> Losses:

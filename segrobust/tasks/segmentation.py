@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.scheduler.scheduler import Scheduler as TimmScheduler
 from torch import Tensor, nn
@@ -15,10 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 from segrobust.label_space import LabelSpace
 from segrobust.metrics import SegmentationConfusion
-from segrobust.networks import load_weights
+from segrobust.networks import load_backbone, load_weights
 from segrobust.networks.network_record import RECORD, make_record
-from segrobust.tasks.backbone import start_backbone
-from segrobust.tasks.finite_loss import TrainingPlace, require_finite
+from segrobust.tasks.finite_loss import require_finite
 from segrobust.tasks.learning_rates import check_scales, parameter_groups
 from segrobust.tasks.log_directory import log_directory
 from segrobust.tasks.resumption import ResumableTask
@@ -85,7 +85,7 @@ class SegmentationTask(ResumableTask):
         if initial_weights is not None:
             load_weights(network, initial_weights)
         if initial_backbone is not None:
-            start_backbone(network, initial_backbone)
+            rank_zero_info(f"{initial_backbone}: {load_backbone(network, initial_backbone)}")
         self.ignore_index = ignore_index
         self._make_optimizer = optimizer
         self._make_schedule = schedule
@@ -106,17 +106,9 @@ class SegmentationTask(ResumableTask):
         """Cross-entropy of a batch."""
         del batch_idx
         loss = self.loss(self(batch["image"]), batch["mask"])
-        require_finite(loss, batch, self.place)
+        require_finite(loss, batch, self.trainer, self._folder)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
-
-    @property
-    def place(self) -> TrainingPlace:
-        """Where the training stands."""
-        trainer = self.trainer
-        return TrainingPlace(
-            folder=self._folder, epoch=trainer.current_epoch, step=trainer.global_step, rank=trainer.global_rank
-        )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over valid pixels; 0 where there is none: `(B, K, H, W), (B, H, W) -> ()`."""

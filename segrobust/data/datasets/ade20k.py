@@ -19,7 +19,6 @@ from segrobust.label_space import LabelSpace
 ADE20K_150: Final = LabelSpace(names=NAMES, palette=COLORS)
 
 _FOLDERS: Final = {"train": "training", "val": "validation"}
-_ENVIRONMENT_VARIABLE = "SEGROBUST_ADE20K"
 _LAYOUT = (
     "the archive ADEChallengeData2016.zip, unpacked: ADEChallengeData2016/images and ADEChallengeData2016/annotations, "
     "each with training and validation. The full data set of 3688 objects (ADE20K_2021_17_01) has other files"
@@ -55,7 +54,7 @@ class ADE20K(PairedFiles):
     ) -> None:
         if split not in _FOLDERS:
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-        outer = find_root(root, _ENVIRONMENT_VARIABLE, "ADE20K")
+        outer = find_root(root, "SEGROBUST_ADE20K", "ADE20K")
         inner = outer / "ADEChallengeData2016"
         folder = inner if inner.is_dir() else outer
         images, masks = f"images/{_FOLDERS[split]}", f"annotations/{_FOLDERS[split]}"

@@ -16,36 +16,26 @@ from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Pixels
 from segrobust.label_space import LabelSpace
 
-CAMVID: Final = LabelSpace(
-    names=(
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign_symbol",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    palette=(
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
+_COLORS: Final = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign_symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
 
-_ENVIRONMENT_VARIABLE = "SEGROBUST_CAMVID"
+CAMVID: Final = LabelSpace(names=tuple(_COLORS), palette=tuple(_COLORS.values()))
+
+_LAYOUT = (
+    "CamVid in the layout of SegNet: train, trainannot, val and valannot, images beside index masks of the same "
+    "names. The original 32 classes in colours are read by CamVid32"
+)
 _RAW_VOID = 11
 
 
@@ -72,7 +62,8 @@ class CamVid(PairedFiles):
     ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-        folder = _find_root(root)
+        folder = find_root(root, "SEGROBUST_CAMVID", "CamVid")
+        require_folders(folder, ("train", "trainannot", "val", "valannot"), _LAYOUT)
         super().__init__(
             label_space=CAMVID,
             pairs=pair_files(folder / split, folder / f"{split}annot", root=folder),
@@ -93,14 +84,3 @@ class CamVid(PairedFiles):
     def describe(self) -> str:
         """One line such as "CamVid val, 101 images, 11 classes"."""
         return f"CamVid {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
-
-
-def _find_root(root: str | Path | None) -> Path:
-    folder = find_root(root, _ENVIRONMENT_VARIABLE, "CamVid")
-    require_folders(
-        folder,
-        ("train", "trainannot", "val", "valannot"),
-        "CamVid in the layout of SegNet: train, trainannot, val and valannot, images beside index masks of the same "
-        "names. The original 32 classes in colours are read by CamVid32",
-    )
-    return folder

@@ -61,7 +61,6 @@ CAMVID32: Final = LabelSpace(
 _VOID: Final = {(0, 0, 0): CAMVID32.ignore_index}
 _FINE: Final = ColorTable(_VOID | {color: label for label, (_, color, _) in enumerate(_CLASSES)})
 _COARSE: Final = ColorTable(_VOID | {color: CAMVID.names.index(name) for _, color, name in _CLASSES})
-_ENVIRONMENT_VARIABLE = "SEGROBUST_CAMVID32"
 _LAYOUT = (
     "the archives 701_StillsRaw_full.zip and LabeledApproved_full.zip, unpacked: 701_StillsRaw_full with frames, "
     "LabeledApproved_full with masks in colours of the same names and _L. Index masks of 11 classes are read by CamVid"
@@ -95,7 +94,7 @@ class CamVid32(PairedFiles):
     ) -> None:
         if split not in get_args(CamVid32Split):
             raise ValueError(f"split must be one of {', '.join(get_args(CamVid32Split))}, got {split!r}")
-        folder = find_root(root, _ENVIRONMENT_VARIABLE, "CamVid with 32 classes")
+        folder = find_root(root, "SEGROBUST_CAMVID32", "CamVid with 32 classes")
         frames, masks = folder / "701_StillsRaw_full", folder / "LabeledApproved_full"
         require_folders(folder, (frames.name, masks.name), _LAYOUT)
         files = match(

@@ -18,53 +18,32 @@ from segrobust.data.files.paths import check_links, check_name, find_root, requi
 from segrobust.data.segmentation_dataset import JointTransform, Pixels
 from segrobust.label_space import LabelSpace
 
-CITYSCAPES: Final = LabelSpace(
-    names=(
-        "road",
-        "sidewalk",
-        "building",
-        "wall",
-        "fence",
-        "pole",
-        "traffic light",
-        "traffic sign",
-        "vegetation",
-        "terrain",
-        "sky",
-        "person",
-        "rider",
-        "car",
-        "truck",
-        "bus",
-        "train",
-        "motorcycle",
-        "bicycle",
-    ),
-    palette=(
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (102, 102, 156),
-        (190, 153, 153),
-        (153, 153, 153),
-        (250, 170, 30),
-        (220, 220, 0),
-        (107, 142, 35),
-        (152, 251, 152),
-        (70, 130, 180),
-        (220, 20, 60),
-        (255, 0, 0),
-        (0, 0, 142),
-        (0, 0, 70),
-        (0, 60, 100),
-        (0, 80, 100),
-        (0, 0, 230),
-        (119, 11, 32),
-    ),
+_CLASSES: Final = (
+    (7, "road", (128, 64, 128)),
+    (8, "sidewalk", (244, 35, 232)),
+    (11, "building", (70, 70, 70)),
+    (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)),
+    (17, "pole", (153, 153, 153)),
+    (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)),
+    (21, "vegetation", (107, 142, 35)),
+    (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)),
+    (24, "person", (220, 20, 60)),
+    (25, "rider", (255, 0, 0)),
+    (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)),
+    (28, "bus", (0, 60, 100)),
+    (31, "train", (0, 80, 100)),
+    (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32)),
 )
+"""Id, name and colour of the classes that are evaluated, in the order of the train ids."""
 
-_EVALUATED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""The id of each class, in the order of the train ids."""
+CITYSCAPES: Final = LabelSpace(
+    names=tuple(name for _, name, _ in _CLASSES), palette=tuple(color for _, _, color in _CLASSES)
+)
 
 _VOID = CITYSCAPES.ignore_index
 _ENDINGS: Final = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
@@ -72,7 +51,7 @@ _TABLES: Final = {
     "_gtFine_labelIds": LabelTable(
         {255: _VOID}  # the id -1, as a byte
         | dict.fromkeys(range(34), _VOID)
-        | {raw: label for label, raw in enumerate(_EVALUATED_IDS)},
+        | {raw: label for label, (raw, _, _) in enumerate(_CLASSES)},
         "the ids 0..33 and -1 of Cityscapes (labelIds)",
     ),
     "_gtFine_labelTrainIds": LabelTable(
@@ -80,7 +59,6 @@ _TABLES: Final = {
         "the train ids 0..18 and 255 of Cityscapes (labelTrainIds)",
     ),
 }
-_ENVIRONMENT_VARIABLE = "SEGROBUST_CITYSCAPES"
 _LAYOUT = (
     "the archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder: "
     "leftImg8bit/<split>/<city> and gtFine/<split>/<city>. They are downloaded with an account of "
@@ -112,7 +90,7 @@ class Cityscapes(PairedFiles):
     ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f"split must be 'train' or 'val' (the masks of 'test' are not public), got {split!r}")
-        folder = find_root(root, _ENVIRONMENT_VARIABLE, "Cityscapes")
+        folder = find_root(root, "SEGROBUST_CITYSCAPES", "Cityscapes")
         require_folders(folder, (f"leftImg8bit/{split}", f"gtFine/{split}"), _LAYOUT)
         images = _of_all_cities(folder, f"leftImg8bit/{split}", "_leftImg8bit", "images")
         ending, masks = _masks(folder, split)

@@ -20,35 +20,16 @@ from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Pixels
 from segrobust.label_space import LabelSpace
 
-_NAMES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+_NAME_LIST = """
+background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
+pottedplant sheep sofa train tvmonitor
+"""
+_NAMES: Final = tuple(_NAME_LIST.split())
 
 PASCAL_VOC: Final = LabelSpace(names=_NAMES, palette=tuple(voc_color(index) for index in range(len(_NAMES))))
 
 VOCSplit: TypeAlias = Literal["train", "val", "trainval", "train_aug"]
 
-_ENVIRONMENT_VARIABLE = "SEGROBUST_VOC"
 _LAYOUT = (
     "the archive VOCtrainval_11-May-2012.tar, unpacked: VOCdevkit/VOC2012 with JPEGImages, SegmentationClass and "
     "ImageSets/Segmentation"
@@ -105,7 +86,7 @@ class PascalVOC(PairedFiles):
         if sbd is not None and split != "train_aug":
             raise ValueError(f"sbd=... adds masks to split='train_aug' and has no effect on {split!r}; leave it out")
         folder = _inside(
-            find_root(root, _ENVIRONMENT_VARIABLE, "PASCAL VOC 2012"), ("VOCdevkit/VOC2012", "VOC2012"), "JPEGImages"
+            find_root(root, "SEGROBUST_VOC", "PASCAL VOC 2012"), ("VOCdevkit/VOC2012", "VOC2012"), "JPEGImages"
         )
         require_folders(folder, ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"), _LAYOUT)
         pairs = _augmented(folder, sbd) if split == "train_aug" else _listed(folder, split)

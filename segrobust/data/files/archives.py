@@ -93,8 +93,7 @@ def fetch(
             while chunk := source.read(_CHUNK):
                 target.write(chunk)
                 done += len(chunk)
-                if advance is not None:
-                    advance(done, int(length) if length else None)
+                advance(done, int(length) if length else None)
         _require_digest(part, archive)
         part.rename(path)
     except urllib.error.URLError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segrobust.data.files.faults import DataFault
-from segrobust.data.files.images import read_colors
+from segrobust.data.files.images import COLOR_MODES, read_mask
 from segrobust.data.segmentation_dataset import Pixels
 from segrobust.label_space import Color
 
@@ -31,7 +31,7 @@ class ColorTable:
         Raises:
             DataFault: the file cannot be read, or holds a colour that is not in the table.
         """
-        codes = _code(read_colors(path))
+        codes = _code(read_mask(path, COLOR_MODES))
         places = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
         foreign = codes[self._codes[places] != codes]
         if len(foreign):

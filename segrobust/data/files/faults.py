@@ -48,6 +48,15 @@ def found(fault: DataFault) -> None:
     faults.append(fault)
 
 
+@contextmanager
+def left_out_at_fault() -> Iterator[None]:
+    """Within it, a fault ends what is done for one file, and is `found`: raised, or listed."""
+    try:
+        yield
+    except DataFault as fault:
+        found(fault)
+
+
 def gathering() -> bool:
     """Whether faults are listed and not raised."""
     return _GATHERED.get() is not None

@@ -77,28 +77,18 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
     return resize_image(np.array(pixels, dtype=np.uint8), size)
 
 
-def read_mask(path: Path) -> Pixels:
-    """Decodes the label indices of a mask, `(H, W)`; a palette is not applied.
+def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Pixels:
+    """Decodes a mask as it is stored: label indices `(H, W)`, to which no palette is applied, or colours `(H, W, 3)`.
 
     Args:
-        path: a PNG of one 8-bit channel, grey or palette.
+        path: a PNG of one 8-bit channel, grey or palette, or in RGB.
+        modes: Pillow modes that it may have: `INDEX_MODES` or `COLOR_MODES`.
 
     Raises:
-        DataFault: the file cannot be decoded, is too large, or is not of that kind.
+        DataFault: the file cannot be decoded, is too large, or is of another mode.
     """
     with _opened(path) as mask:
-        _check_mask_mode(mask, path, INDEX_MODES)
-        return np.array(mask, dtype=np.uint8)
-
-
-def read_colors(path: Path) -> Pixels:
-    """Decodes a mask whose classes are colours, `(H, W, 3)`.
-
-    Raises:
-        DataFault: the file cannot be decoded, is too large, or is not RGB.
-    """
-    with _opened(path) as mask:
-        _check_mask_mode(mask, path, COLOR_MODES)
+        _check_mask_mode(mask, path, modes)
         return np.array(mask, dtype=np.uint8)
 
 

@@ -19,9 +19,8 @@ class LabelTable:
     def __init__(self, labels: Mapping[int, int], meaning: str) -> None:
         self._table = np.zeros(256, dtype=np.uint8)
         self._known = np.zeros(256, dtype=bool)
-        for value, label in labels.items():
-            self._table[value] = label
-            self._known[value] = True
+        self._table[[*labels]] = [*labels.values()]
+        self._known[[*labels]] = True
         self._meaning = meaning
 
     def map(self, raw: Pixels) -> Pixels:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from segrobust.data.files.faults import DataFault, found, gathering
+from segrobust.data.files.faults import DataFault, found, gathering, left_out_at_fault
 from segrobust.data.files.images import (
     IMAGE_SUFFIXES,
     INDEX_MODES,
@@ -77,7 +77,7 @@ def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path,
         if path.suffix.lower() not in suffixes or entry.name.startswith(".") or not path.stem.endswith(ending):
             continue
         name = path.stem.removesuffix(ending)
-        try:
+        with left_out_at_fault():
             check_name(name, str(folder))
             if entry.is_symlink():
                 check_links(path, root)
@@ -85,10 +85,7 @@ def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path,
                 raise DataFault(
                     f"two files for one sample: {files[name]} and {path.name}; keep one of them", kind="unpaired"
                 )
-        except DataFault as fault:
-            found(fault)
-            continue
-        files[name] = path
+            files[name] = path
     if not files:
         endings = ", ".join(f"*{ending}{suffix}" if ending else suffix for suffix in sorted(suffixes))
         raise DataFault(f"no {what} in {folder}; looked for {endings}", kind="layout")
@@ -109,20 +106,13 @@ def match(
     Raises:
         DataFault: a file has no partner.
     """
-    lonely = [
-        _names(stems, what)
-        for what, stems in (
-            (f"images without a mask {masks_where}", images.keys() - masks.keys()),
-            (f"masks without an image {images_where}", masks.keys() - images.keys()),
-        )
-        if stems
-    ]
-    if lonely:
-        found(
-            DataFault(
-                f"{'; '.join(lonely)}. An image and its mask share their name, apart from the ending", kind="unpaired"
-            )
-        )
+    lonely = {
+        f"images without a mask {masks_where}": images.keys() - masks.keys(),
+        f"masks without an image {images_where}": masks.keys() - images.keys(),
+    }
+    if any(lonely.values()):
+        listed = "; ".join(_names(stems, what) for what, stems in lonely.items() if stems)
+        found(DataFault(f"{listed}. An image and its mask share their name, apart from the ending", kind="unpaired"))
     return [(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
 
 
@@ -150,7 +140,7 @@ def checked_pairs(
     """
     pairs = []
     for name, image, mask in files:
-        try:
+        with left_out_at_fault():
             size = image_size(image)
             labelled = mask_size(mask, modes) if mask.suffix.lower() in MASK_SUFFIXES else size
             if size != labelled:
@@ -159,10 +149,7 @@ def checked_pairs(
                     f"(width x height); a mask has one label per pixel of its image",
                     kind="size",
                 )
-        except DataFault as fault:
-            found(fault)
-            continue
-        pairs.append(Pair(name=name, image=image, mask=mask, size=size))
+            pairs.append(Pair(name=name, image=image, mask=mask, size=size))
     return tuple(pairs)
 
 
@@ -189,14 +176,11 @@ def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
         raise DataFault(f"{path} is not a list of names in UTF-8: {error}", kind="list") from error
     names: dict[str, None] = {}
     for name in filter(None, lines):
-        try:
+        with left_out_at_fault():
             check_name(name, str(path))
             if name in names:
                 raise DataFault(f"{path} names {name} twice", kind="list")
-        except DataFault as fault:
-            found(fault)
-            continue
-        names[name] = None
+            names[name] = None
     return tuple(names)
 
 

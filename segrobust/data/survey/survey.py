@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -147,24 +148,23 @@ def survey(
 
 def between_splits(surveys: Sequence[Survey]) -> Iterator[Finding]:
     """Images that are in two splits, and splits whose classes differ."""
-    for position, first in enumerate(surveys):
-        for second in surveys[position + 1 :]:
-            shared = first.digests.keys() & second.digests.keys()
-            if shared:
-                names = sorted(f"{first.digests[key][0]} = {second.digests[key][0]}" for key in shared)
-                yield Finding(
-                    kind="leak",
-                    severity="fault",
-                    message=f"{len(shared)} images of {first.split} are also in {second.split}: {_some(names)}. What a "
-                    f"network was trained on says nothing of how well it does",
-                )
-            if first.classes and second.classes and first.classes != second.classes:
-                yield Finding(
-                    kind="classes",
-                    severity="fault",
-                    message=f"the classes of {first.split} and {second.split} differ: {', '.join(first.classes[:6])} "
-                    f"against {', '.join(second.classes[:6])}",
-                )
+    for first, second in combinations(surveys, 2):
+        shared = first.digests.keys() & second.digests.keys()
+        if shared:
+            names = sorted(f"{first.digests[key][0]} = {second.digests[key][0]}" for key in shared)
+            yield Finding(
+                kind="leak",
+                severity="fault",
+                message=f"{len(shared)} images of {first.split} are also in {second.split}: {_some(names)}. What a "
+                f"network was trained on says nothing of how well it does",
+            )
+        if first.classes and second.classes and first.classes != second.classes:
+            yield Finding(
+                kind="classes",
+                severity="fault",
+                message=f"the classes of {first.split} and {second.split} differ: {', '.join(first.classes[:6])} "
+                f"against {', '.join(second.classes[:6])}",
+            )
 
 
 def _by_digest(dataset: SegmentationDataset, observations: Iterable[Observation]) -> dict[str, list[str]]:

@@ -58,6 +58,11 @@ def worst_of(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=_STATUSES.index, default="ok")
 
 
+def worst_finding(findings: Iterable[tuple[Status, str]]) -> tuple[Status, str]:
+    """The first of the worst of some findings, of which there is at least one."""
+    return max(findings, key=lambda finding: _STATUSES.index(finding[0]))
+
+
 def graded(value: float, *, warn: float, fail: float) -> Status:
     """`fail` above one limit, `warn` above the other, else ok."""
     if value > fail:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from segrobust.attacks import PGD, Attack, LagrangianFMN, Margin, Masked
-from segrobust.evaluation.checks.check import Check, Status, graded, make_check, unmeasured, worst_of
+from segrobust.evaluation.checks.check import Check, Status, graded, make_check, unmeasured, worst_finding, worst_of
 from segrobust.evaluation.checks.probes import Probe
 from segrobust.functional.margins import margin
 from segrobust.functional.pixel_losses import cross_entropy
@@ -36,11 +36,9 @@ def check_gradient(probes: Sequence[Probe]) -> Check:
     looked = [_look_at_gradient(probe) for probe in probes if len(probe.labelled)]
     if not looked:
         return unmeasured("gradient", _NO_VALID_PIXEL, mend=_CHOOSE_OTHERS)
-    status = worst_of(status for status, _ in looked)
     return make_check(
         "gradient",
-        status,
-        next(detail for found, detail in looked if found == status),
+        *worst_finding(looked),
         meaning="attacks go where the gradient points: where it is zero or no number they stand still, and the "
         "network looks robust",
         mend="replace what has no derivative by what has one (rounding, sign, argmax, a root at 0), and attack with "

@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from segrobust.evaluation.checks.check import Check, Status, make_check, worst_of
+from segrobust.evaluation.checks.check import Check, Status, make_check, worst_finding
 from segrobust.evaluation.checks.probes import Probe
 
 _SIMPLEX_TOLERANCE: Final = 1e-3
@@ -120,12 +120,9 @@ def check_unquantised(probes: Sequence[Probe]) -> Check:
     rounds its input shows nothing, on 8-bit images; or, as ever more values pass a threshold, growth by sqrt(10), or
     none. A straight-through gradient hides that from all checks of the gradient.
     """
-    looked = [found for probe in probes for found in _look_at_steps(probe)]
-    status = worst_of(found for found, _ in looked)
     return make_check(
         "unquantised input",
-        status,
-        next(detail for found, detail in looked if found == status),
+        *worst_finding(found for probe in probes for found in _look_at_steps(probe)),
         meaning="a rounded input changes in steps: small perturbations have no effect until they cross one, and a "
         "gradient that goes straight through says otherwise, so that radii and norms are off by up to half a step",
         mend="take the rounding out of the network and attack what follows it; where it belongs to the system, count "

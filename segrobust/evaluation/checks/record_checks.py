@@ -1,7 +1,7 @@
 """Checks of results: pure functions of the records, so that they can be made again from the files."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import isfinite, isinf
 from statistics import geometric_mean
@@ -50,7 +50,8 @@ def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tupl
     missing = sorted({r.attack for r in counted if r.digest != CLEAN and r.digest not in attacks})
     if missing:
         raise ValueError(f"attacks must hold the repr of every attack by its digest; it lacks {', '.join(missing)}")
-    fixed, minimal = (_by_attack(counted, kind) for kind in ("fixed-budget", "minimal-norm"))
+    of_kinds = ([r for r in counted if r.kind == kind] for kind in ("fixed-budget", "minimal-norm"))
+    fixed, minimal = (_grouped(group, lambda record: record.digest) for group in of_kinds)
     black = [r for r in counted if r.kind == "fixed-budget" and is_black_box(attacks[r.digest])]
     white = [r for r in counted if r.kind != "clean" and not is_black_box(attacks[r.digest])]
     return (
@@ -68,11 +69,10 @@ def is_black_box(attack: str) -> bool:
     return attack.startswith("Square(") or "attack=Square(" in attack
 
 
-def _by_attack(records: Iterable[Record], kind: str) -> list[Group]:
-    groups: dict[str, Group] = defaultdict(list)
+def _grouped(records: Iterable[Record], key: Callable[[Record], object]) -> list[Group]:
+    groups: dict[object, Group] = defaultdict(list)
     for record in records:
-        if record.kind == kind:
-            groups[record.digest].append(record)
+        groups[key(record)].append(record)
     return list(groups.values())
 
 
@@ -141,7 +141,7 @@ def check_black_box(black: Sequence[Record], white: Sequence[Record]) -> Iterato
         white: records of all others; an image's best result within the radius counts, of whatever kind.
     """
     leads = []
-    for group in _by_radius(black):
+    for group in _grouped(black, lambda record: (record.digest, record.eps)):
         best = [_most_broken(white, record) for record in group]
         pairs = [(record, apsr) for record, apsr in zip(group, best, strict=True) if apsr is not None]
         if pairs:
@@ -256,13 +256,6 @@ def check_minimal_norms(a: Group, b: Group) -> Iterator[Check]:
 def _is_rival(record: Record, like: Record) -> bool:
     """Whether a record is of another attack of the same norm."""
     return record.digest not in (CLEAN, like.digest) and record.norm_name == like.norm_name
-
-
-def _by_radius(records: Iterable[Record]) -> list[Group]:
-    groups: dict[tuple[object, ...], Group] = defaultdict(list)
-    for record in records:
-        groups[record.digest, record.eps].append(record)
-    return list(groups.values())
 
 
 def _reach(record: Record) -> float:

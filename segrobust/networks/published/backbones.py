@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
 from segrobust.networks.published.published_network import PublishedNetwork, compare
-from segrobust.networks.published.recognition import recognise
+from segrobust.networks.published.recognition import likely_instead
 from segrobust.networks.published.segmenter import resize_positions
 
 CLASSIFIERS: Final = ("fc.", "head.", "head_dist.", "classifier.", "last_linear.", "pre_logits.")
@@ -35,6 +35,9 @@ _TIMM_CONVNEXT: Final = (
 """timm's names of a ConvNeXt, by those of its authors."""
 
 
+_SHOWN = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackboneReport:
     """What came from a file of backbone weights, and what did not.
@@ -50,6 +53,18 @@ class BackboneReport:
     left_out: tuple[str, ...]
     initial: tuple[str, ...]
     resized: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.loaded)} weights loaded; left out of the file: {_listed(self.left_out)}; not in it, so as "
+            f"initialised: {_listed(self.initial)}; interpolated: {_listed(self.resized)}"
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    if not names:
+        return "none"
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def load_backbone(network: nn.Module, path: str | os.PathLike[str], *, sha256: str | None = None) -> BackboneReport:
@@ -84,14 +99,11 @@ def load_backbone(network: nn.Module, path: str | os.PathLike[str], *, sha256: s
     left_out = tuple(name for name, short in names.items() if short.startswith((*CLASSIFIERS, *_AROUND)))
     weights = {short: stored[name] for name, short in names.items() if name not in left_out}
     own, initial = _backbone(network)
-    attempts = [_fitted(own, weights, rename) for rename in (_as_it_is, _from_timm_convnext)]
+    attempts = [_fitted(own, weights, rename) for rename in (str, _from_timm_convnext)]  # as they are, or by timm
     fitted, resized, faults = min(attempts, key=lambda attempt: len(attempt[0].keys() ^ own.keys()))
     if faults:
-        likely = recognise(weights)
-        raise ValueError(
-            f"{path} does not fit the backbone of {type(network).__name__}: {faults}"
-            + (f"; it looks like {likely}" if likely else "")
-        )
+        backbone = f"the backbone of {type(network).__name__}"
+        raise ValueError(f"{path} does not fit {backbone}: {faults}{likely_instead(weights)}")
     with torch.no_grad():
         for name, weight in fitted.items():
             own[name].copy_(weight)
@@ -109,10 +121,6 @@ def _backbone(network: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
         state, new = inner.state_dict(keep_vars=True), CLASSIFIERS
     initial = [name for name in state if name.startswith(new)]
     return {name: weight for name, weight in state.items() if name not in initial}, initial
-
-
-def _as_it_is(name: str) -> str:
-    return name
 
 
 def _from_timm_convnext(name: str) -> str:

@@ -122,21 +122,23 @@ def checkpoint_table() -> str:
 def _mmseg(
     name: str,
     architecture: type[PublishedNetwork],
-    dataset: DatasetName,
     file: str,
     clean_miou: float | None,
     protocol: str | None = None,
     **arguments: object,
 ) -> PublishedCheckpoint:
-    """A file of mmsegmentation's zoo, given as `<folder>/<configuration>/<file>`; its name ends with the hash."""
+    """A file of mmsegmentation's zoo, `<configuration>_<date>_<time>-<first digits of the hash>`."""
+    configuration = file.rsplit("_", 2)[0]
+    folder = "hrnet" if architecture is MMSegFCNHRNet else configuration.split("_")[0]
+    dataset: DatasetName = "Cityscapes" if configuration.endswith("cityscapes") else "Pascal VOC 2012"
     return PublishedCheckpoint(
         name=f"mmseg_{name}",
         architecture=architecture,
         dataset=dataset,
         protocol=protocol or _WHOLE[dataset],
-        url=f"{_OPENMMLAB}/{file}",
+        url=f"{_OPENMMLAB}/{folder}/{configuration}/{file}.pth",
         arguments=arguments,
-        sha256=file.removesuffix(".pth").rsplit("-", 1)[1],
+        sha256=file.rsplit("-", 1)[1],
         clean_miou=clean_miou,
     )
 
@@ -180,64 +182,33 @@ CHECKPOINTS: Final[tuple[PublishedCheckpoint, ...]] = (
     _mmseg(
         "deeplabv3plus_r50_voc",
         MMSegDeepLabV3Plus,
-        "Pascal VOC 2012",
-        "deeplabv3plus/deeplabv3plus_r50-d8_512x512_40k_voc12aug/"
-        "deeplabv3plus_r50-d8_512x512_40k_voc12aug_20200613_161759-e1b43aa9.pth",
+        "deeplabv3plus_r50-d8_512x512_40k_voc12aug_20200613_161759-e1b43aa9",
         76.81,
     ),
     _mmseg(
         "deeplabv3plus_r101_voc",
         MMSegDeepLabV3Plus,
-        "Pascal VOC 2012",
-        "deeplabv3plus/deeplabv3plus_r101-d8_512x512_40k_voc12aug/"
-        "deeplabv3plus_r101-d8_512x512_40k_voc12aug_20200613_205333-faf03387.pth",
+        "deeplabv3plus_r101-d8_512x512_40k_voc12aug_20200613_205333-faf03387",
         78.62,
         depth=101,
     ),
     _mmseg(
         "deeplabv3plus_r50b_cityscapes",
         MMSegDeepLabV3Plus,
-        "Cityscapes",
-        "deeplabv3plus/deeplabv3plus_r50b-d8_512x1024_80k_cityscapes/"
-        "deeplabv3plus_r50b-d8_512x1024_80k_cityscapes_20201225_213645-a97e4e43.pth",
+        "deeplabv3plus_r50b-d8_512x1024_80k_cityscapes_20201225_213645-a97e4e43",
         80.28,
         stem="plain",
     ),
+    _mmseg("fcn_hr48_voc", MMSegFCNHRNet, "fcn_hr48_512x512_40k_voc12aug_20200613_222111-1b0f18bc", 76.24),
+    _mmseg("fcn_hr48_cityscapes", MMSegFCNHRNet, "fcn_hr48_512x1024_160k_cityscapes_20200602_190946-59b7973e", 80.65),
+    _mmseg("pspnet_r50_voc", MMSegPSPNet, "pspnet_r50-d8_512x512_40k_voc12aug_20200613_161222-ae9c1b8c", 77.29),
     _mmseg(
-        "fcn_hr48_voc",
-        MMSegFCNHRNet,
-        "Pascal VOC 2012",
-        "hrnet/fcn_hr48_512x512_40k_voc12aug/fcn_hr48_512x512_40k_voc12aug_20200613_222111-1b0f18bc.pth",
-        76.24,
-    ),
-    _mmseg(
-        "fcn_hr48_cityscapes",
-        MMSegFCNHRNet,
-        "Cityscapes",
-        "hrnet/fcn_hr48_512x1024_160k_cityscapes/fcn_hr48_512x1024_160k_cityscapes_20200602_190946-59b7973e.pth",
-        80.65,
-    ),
-    _mmseg(
-        "pspnet_r50_voc",
-        MMSegPSPNet,
-        "Pascal VOC 2012",
-        "pspnet/pspnet_r50-d8_512x512_40k_voc12aug/pspnet_r50-d8_512x512_40k_voc12aug_20200613_161222-ae9c1b8c.pth",
-        77.29,
-    ),
-    _mmseg(
-        "pspnet_r50_cityscapes",
-        MMSegPSPNet,
-        "Cityscapes",
-        "pspnet/pspnet_r50-d8_512x1024_40k_cityscapes/"
-        "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c.pth",
-        None,
+        "pspnet_r50_cityscapes", MMSegPSPNet, "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c", None
     ),
     _mmseg(
         "segformer_b0_cityscapes",
         MMSegSegFormer,
-        "Cityscapes",
-        "segformer/segformer_mit-b0_8x1_1024x1024_160k_cityscapes/"
-        "segformer_mit-b0_8x1_1024x1024_160k_cityscapes_20211208_101857-e7f88502.pth",
+        "segformer_mit-b0_8x1_1024x1024_160k_cityscapes_20211208_101857-e7f88502",
         76.54,
         _SLIDING,
         variant="b0",
@@ -245,9 +216,7 @@ CHECKPOINTS: Final[tuple[PublishedCheckpoint, ...]] = (
     _mmseg(
         "segformer_b3_cityscapes",
         MMSegSegFormer,
-        "Cityscapes",
-        "segformer/segformer_mit-b3_8x1_1024x1024_160k_cityscapes/"
-        "segformer_mit-b3_8x1_1024x1024_160k_cityscapes_20211206_224823-a8f8a177.pth",
+        "segformer_mit-b3_8x1_1024x1024_160k_cityscapes_20211206_224823-a8f8a177",
         81.94,
         _SLIDING,
         variant="b3",

@@ -49,13 +49,8 @@ class MMSegDeepLabV3Plus(MMSegNetwork):
         sha256: str | None = None,
     ) -> None:
         head = _SeparableASPPHead(num_classes, 4 * width, 32 * width, channels, low_channels)
-        super().__init__(
-            DilatedResNet(depth, stem=stem, width=width),
-            head,
-            num_classes=num_classes,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
+        backbone = DilatedResNet(depth, stem=stem, width=width)
+        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
 
 
 class _SeparableASPPHead(nn.Module):

@@ -46,13 +46,8 @@ class MMSegFCNHRNet(MMSegNetwork):
         checkpoint: str | os.PathLike[str] | None = None,
         sha256: str | None = None,
     ) -> None:
-        super().__init__(
-            HRNet(widths, stem_width),
-            _FCNHead(num_classes, sum(widths)),
-            num_classes=num_classes,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
+        backbone, head = HRNet(widths, stem_width), _FCNHead(num_classes, sum(widths))
+        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
 
 
 class HRNet(nn.Module):
@@ -160,5 +155,4 @@ class _FCNHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         joined = torch.cat([maps[0], *(resize(features, maps[0]) for features in maps[1:])], dim=1)
-        logits: Tensor = self.conv_seg(self.convs(joined))
-        return logits
+        return cast(Tensor, self.conv_seg(self.convs(joined)))

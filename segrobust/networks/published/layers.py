@@ -54,3 +54,22 @@ class PyramidPooling(nn.ModuleList):
     def forward(self, features: Tensor) -> Tensor:
         """Gives the features and their pooled versions, in this order."""
         return torch.cat([features, *(resize(pool(features), features) for pool in self)], dim=1)
+
+
+class EncoderDecoder(nn.Module):
+    """A backbone and a head, as mmsegmentation names them.
+
+    Args:
+        backbone: maps images to one map per stage.
+        decode_head: maps these to logits.
+    """
+
+    def __init__(self, backbone: nn.Module, decode_head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decode_head = decode_head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Gives the logits at the resolution of the head."""
+        logits: Tensor = self.decode_head(self.backbone(images))
+        return logits

@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
+from segrobust.networks.published.layers import EncoderDecoder
 from segrobust.networks.published.published_network import Format, PublishedNetwork
 
 MMSEG = Format(
@@ -42,21 +43,5 @@ class MMSegNetwork(PublishedNetwork):
         checkpoint: str | os.PathLike[str] | None,
         sha256: str | None,
     ) -> None:
-        super().__init__(
-            _EncoderDecoder(backbone, decode_head),
-            num_classes=num_classes,
-            normalized=True,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
-
-
-class _EncoderDecoder(nn.Module):
-    def __init__(self, backbone: nn.Module, decode_head: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.decode_head = decode_head
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.decode_head(self.backbone(images))
-        return logits
+        core = EncoderDecoder(backbone, decode_head)
+        super().__init__(core, normalized=True, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)

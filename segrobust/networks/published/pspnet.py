@@ -43,13 +43,9 @@ class MMSegPSPNet(MMSegNetwork):
         checkpoint: str | os.PathLike[str] | None = None,
         sha256: str | None = None,
     ) -> None:
-        super().__init__(
-            DilatedResNet(depth, stem=stem, width=width),
-            _PSPHead(num_classes, 32 * width, channels),
-            num_classes=num_classes,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
+        backbone = DilatedResNet(depth, stem=stem, width=width)
+        head = _PSPHead(num_classes, 32 * width, channels)
+        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
 
 
 class _PSPHead(nn.Module):

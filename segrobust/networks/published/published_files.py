@@ -5,7 +5,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -87,10 +87,6 @@ def _read_content(path: Path) -> dict[str, Any]:
 
 class _Nothing:
     """What stands in the place of an object of a class, or of a call, that a file names."""
-
-    def __new__(cls, *args: object, **settings: object) -> Self:
-        del args, settings
-        return super().__new__(cls)
 
     def __init__(self, *args: object, **settings: object) -> None:
         del args, settings

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from segrobust.networks.adapted import NetworkRecord
 from segrobust.networks.adapters import FullResolution
+from segrobust.networks.checkpoints import describe_faults
+from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
-from segrobust.networks.published.recognition import recognise
+from segrobust.networks.published.recognition import likely_instead
 
-_SHOWN = 5
 _COUNTER = ".num_batches_tracked"
 
 
@@ -32,10 +33,6 @@ class Format:
     name: str
     ignored: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
-
-    def is_ignored(self, name: str) -> bool:
-        """Whether a weight of a file is knowingly left out."""
-        return name.startswith(tuple(self.ignored))
 
     def rename(self, name: str) -> str:
         """Gives the network's name of a weight of a file."""
@@ -83,7 +80,7 @@ class PublishedNetwork(nn.Module):
         if sha256 is not None and checkpoint is None:
             raise ValueError("sha256 has no effect without a checkpoint; give both")
         full = FullResolution(core)
-        self.network: nn.Module = Normalized(full) if normalized else full
+        self.network: NetworkWrapper = Normalized(full) if normalized else full
         self.record = NetworkRecord(
             source=self.format.name if checkpoint is None else str(checkpoint),
             num_classes=num_classes,
@@ -96,11 +93,8 @@ class PublishedNetwork(nn.Module):
     @property
     def core(self) -> nn.Module:
         """The network without preprocessing, its weights named as in the format."""
-        full = self.network.network if isinstance(self.network, Normalized) else self.network
-        core = full.network
-        if not isinstance(core, nn.Module):
-            raise TypeError(f"the innermost network must be an nn.Module, got {type(core).__name__}")
-        return core
+        inner = self.network.network
+        return inner.network if isinstance(inner, FullResolution) else inner
 
     def backbone_state(self) -> dict[str, Tensor]:
         """Gives the backbone's weights, not copied, by their names in a checkpoint of the backbone alone."""
@@ -121,16 +115,13 @@ class PublishedNetwork(nn.Module):
         if sha256 is not None:
             verify_sha256(path, sha256)
         stored, beside = read_tensors(path)
-        ignored = tuple(name for name in stored if self.format.is_ignored(name))
+        ignored = tuple(name for name in stored if name.startswith(tuple(self.format.ignored)))
         weights = {self.format.rename(name): weight for name, weight in stored.items() if name not in ignored}
         own = self.core.state_dict()
         faults = compare(own, weights)
         if faults:
-            likely = recognise(stored)
-            raise ValueError(
-                f"{path} does not fit {type(self).__name__}: {faults}"
-                + (f"; it looks like {likely}" if likely else "; nor does it look like another format known here")
-            )
+            likely = likely_instead(stored, "; nor does it look like another format known here")
+            raise ValueError(f"{path} does not fit {type(self).__name__}: {faults}{likely}")
         with torch.no_grad():
             for name, weight in weights.items():
                 own[name].copy_(weight)
@@ -148,8 +139,4 @@ def compare(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
             if name in stored and stored[name].shape != weight.shape
         ],
     }
-    return "; ".join(
-        f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-        for fault, names in faults.items()
-        if names
-    )
+    return describe_faults(faults)

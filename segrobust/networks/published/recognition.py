@@ -14,13 +14,19 @@ class _Signature:
 
     contains: str
     architecture: str
-    classifier: str | None = None
     arguments: Callable[[_Weights], dict[str, object]] = lambda weights: {}
+
+
+_CLASSIFIERS = (
+    *("decode_head.conv_seg.weight", "decode_head.classifier.weight", "decoder.mask_norm.weight"),
+    *("cls.4.weight", "cls1.4.weight"),
+)
+"""Weights of the last layers, one value or more for each class."""
 
 
 def _resnet(weights: _Weights) -> dict[str, object]:
     depth = 101 if any("layer3.22." in name for name in weights) else 50
-    plain = any(name in weights for name in ("backbone.conv1.weight",)) or (
+    plain = "backbone.conv1.weight" in weights or (
         "layer0.0.weight" in weights and weights["layer0.0.weight"].shape[-1] == 7
     )
     return {"depth": depth, "stem": "plain" if plain else "deep"}
@@ -38,42 +44,23 @@ def _convnext(weights: _Weights) -> dict[str, object]:
 
 
 _SIGNATURES = (
-    _Signature(
-        contains="decode_head.sep_bottleneck.",
-        architecture="MMSegDeepLabV3Plus",
-        classifier="decode_head.conv_seg.weight",
-        arguments=_resnet,
-    ),
-    _Signature(
-        contains="backbone.stage4.",
-        architecture="MMSegFCNHRNet",
-        classifier="decode_head.conv_seg.weight",
-    ),
-    _Signature(
-        contains="backbone.layers.0.0.projection.bias",
-        architecture="MMSegSegFormer",
-        classifier="decode_head.conv_seg.weight",
-        arguments=_mit,
-    ),
-    _Signature(
-        contains="backbone.downsample_layers.",
-        architecture="PIRATUPerNet",
-        classifier="decode_head.classifier.weight",
-        arguments=_convnext,
-    ),
-    _Signature(
-        contains="decode_head.psp_modules.",
-        architecture="MMSegPSPNet",
-        classifier="decode_head.conv_seg.weight",
-        arguments=_resnet,
-    ),
-    _Signature(contains="decoder.cls_emb", architecture="PIRATSegmenter", classifier="decoder.mask_norm.weight"),
-    _Signature(contains="ppm.features.", architecture="SemsegPSPNet", classifier="cls.4.weight", arguments=_resnet),
-    _Signature(contains="aspp.convs.", architecture="SemsegDeepLabV3", classifier="cls.4.weight", arguments=_resnet),
-    _Signature(contains="stages.0.blocks.0.conv_dw.", architecture="a ConvNeXt classifier, see `load_backbone`"),
-    _Signature(contains="fc.weight", architecture="a classifier, see `load_backbone`"),
-    _Signature(contains="segformer.encoder.", architecture="SegFormer of transformers, which is another format"),
+    _Signature(contains="decode_head.sep_bottleneck.", architecture="MMSegDeepLabV3Plus", arguments=_resnet),
+    _Signature(contains="backbone.stage4.", architecture="MMSegFCNHRNet"),
+    _Signature(contains="backbone.layers.0.0.projection.bias", architecture="MMSegSegFormer", arguments=_mit),
+    _Signature(contains="backbone.downsample_layers.", architecture="PIRATUPerNet", arguments=_convnext),
+    _Signature(contains="decode_head.psp_modules.", architecture="MMSegPSPNet", arguments=_resnet),
+    _Signature(contains="decoder.cls_emb", architecture="PIRATSegmenter"),
+    _Signature(contains="ppm.features.", architecture="SemsegPSPNet", arguments=_resnet),
+    _Signature(contains="aspp.convs.", architecture="SemsegDeepLabV3", arguments=_resnet),
 )
+"""Architectures that this package has."""
+
+_OTHERS = {
+    "stages.0.blocks.0.conv_dw.": "a ConvNeXt classifier, see `load_backbone`",
+    "fc.weight": "a classifier, see `load_backbone`",
+    "segformer.encoder.": "SegFormer of transformers, which is another format",
+}
+"""What else a file may hold, by a name that it contains."""
 
 
 def recognise(weights: _Weights) -> str | None:
@@ -81,15 +68,17 @@ def recognise(weights: _Weights) -> str | None:
     for signature in _SIGNATURES:
         if any(signature.contains in name for name in weights):
             return _write(signature, weights)
-    return None
+    return next((what for part, what in _OTHERS.items() if any(part in name for name in weights)), None)
+
+
+def likely_instead(weights: _Weights, otherwise: str = "") -> str:
+    """The end of a message about weights that do not fit: what they look like."""
+    likely = recognise(weights)
+    return f"; it looks like {likely}" if likely else otherwise
 
 
 def _write(signature: _Signature, weights: _Weights) -> str:
-    arguments: dict[str, object] = {}
-    classifier = signature.classifier or ""
-    for name in (classifier, classifier.replace("cls.", "cls1.")):
-        if name in weights:
-            arguments["num_classes"] = len(weights[name])
-    arguments |= signature.arguments(weights)
+    classifier = next((weights[name] for name in _CLASSIFIERS if name in weights), None)
+    arguments = ({} if classifier is None else {"num_classes": len(classifier)}) | signature.arguments(weights)
     written = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     return f"{signature.architecture}({written})" if written else signature.architecture

@@ -19,31 +19,26 @@ _DILATIONS: Final = (1, 1, 2, 4)
 _EXPANSION: Final = 4
 
 
-def check_depth(depth: int) -> None:
-    """Raises ValueError unless there is a ResNet of this depth here."""
-    if depth not in _BLOCKS:
-        raise ValueError(f"depth must be one of {tuple(_BLOCKS)}, got {depth}")
+def stem_layers(stem: Stem, inner: int, out: int) -> list[nn.Module]:
+    """Makes what comes before the pooling and has stride 2: convolutions, each with its norm and ReLU.
 
+    Args:
+        stem: `deep`, three 3x3 convolutions, or `plain`, one of 7x7.
+        inner: channels between those of a deep stem.
+        out: channels behind the stem.
 
-def check_stem(stem: str) -> None:
-    """Raises ValueError unless it is one of the two stems."""
-    if stem not in ("deep", "plain"):
+    Raises:
+        ValueError: another stem.
+    """
+    if stem == "plain":
+        return [nn.Conv2d(3, out, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    if stem != "deep":
         raise ValueError(f"stem must be 'deep' (three 3x3 convolutions) or 'plain' (one of 7x7), got {stem!r}")
-
-
-def deep_stem(inner: int, out: int) -> list[nn.Module]:
-    """Makes the three 3x3 convolutions before the pooling, the first with stride 2, each with its norm and ReLU."""
-    widths = (3, inner, inner, out)
     layers: list[nn.Module] = []
-    for i, (before, after) in enumerate(itertools.pairwise(widths)):
+    for i, (before, after) in enumerate(itertools.pairwise((3, inner, inner, out))):
         conv = nn.Conv2d(before, after, 3, stride=2 if i == 0 else 1, padding=1, bias=False)
         layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
     return layers
-
-
-def plain_stem(out: int) -> list[nn.Module]:
-    """Makes the 7x7 convolution before the pooling, its norm and ReLU."""
-    return [nn.Conv2d(3, out, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
 
 
 def stem_pooling() -> nn.Module:
@@ -60,7 +55,12 @@ def residual_stages(depth: int, in_channels: int, width: int, *, contract: bool)
         width: inner channels of the first stage.
         contract: the first block of a dilated stage has half of its dilation (mmsegmentation, torchvision); else all
             blocks are alike (hszhao/semseg).
+
+    Raises:
+        ValueError: there is no ResNet of this depth here.
     """
+    if depth not in _BLOCKS:
+        raise ValueError(f"depth must be one of {tuple(_BLOCKS)}, got {depth}")
     stages = []
     for i, (blocks, stride, dilation) in enumerate(zip(_BLOCKS[depth], _STRIDES, _DILATIONS, strict=True)):
         planes = width * 2**i
@@ -89,13 +89,12 @@ class DilatedResNet(nn.Module):
 
     def __init__(self, depth: Depth = 50, *, stem: Stem = "deep", width: int = 64) -> None:
         super().__init__()
-        check_depth(depth)
-        check_stem(stem)
+        layers = stem_layers(stem, width // 2, width)
         self._deep = stem == "deep"
         if self._deep:
-            self.stem = nn.Sequential(*deep_stem(width // 2, width))
+            self.stem = nn.Sequential(*layers)
         else:
-            self.conv1, self.bn1, self.relu = plain_stem(width)
+            self.conv1, self.bn1, self.relu = layers
         self.maxpool = stem_pooling()
         self.layer1, self.layer2, self.layer3, self.layer4 = residual_stages(depth, width, width, contract=True)
 

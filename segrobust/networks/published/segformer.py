@@ -64,13 +64,9 @@ class MMSegSegFormer(MMSegNetwork):
         if variant not in _DEPTHS:
             raise ValueError(f"variant must be one of {', '.join(_DEPTHS)}, got {variant!r}")
         widths = tuple((width or _WIDTHS[variant]) * heads for heads in _HEADS)
-        super().__init__(
-            _MixTransformer(widths, _DEPTHS[variant]),
-            _SegFormerHead(num_classes, widths, channels),
-            num_classes=num_classes,
-            checkpoint=checkpoint,
-            sha256=sha256,
-        )
+        backbone = _MixTransformer(widths, _DEPTHS[variant])
+        head = _SegFormerHead(num_classes, widths, channels)
+        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
 
 
 class _MixTransformer(nn.Module):
@@ -91,12 +87,11 @@ class _MixTransformer(nn.Module):
         maps: list[Tensor] = []
         features = images
         for stage in self.layers:
-            if not isinstance(stage, nn.ModuleList) or not isinstance(stage[1], nn.ModuleList):
-                raise TypeError("a stage is an embedding, blocks and a norm")
-            tokens, size = stage[0](features)
-            for block in stage[1]:
+            embedding, blocks, norm = cast(nn.ModuleList, stage)
+            tokens, size = embedding(features)
+            for block in cast(nn.ModuleList, blocks):
                 tokens = block(tokens, size)
-            features = _to_map(stage[2](tokens), size)
+            features = _to_map(norm(tokens), size)
             maps.append(features)
         return maps
 
@@ -142,8 +137,7 @@ class _ReducedAttention(nn.Module):
         seen = tokens
         if self.reduction > 1:
             seen = self.norm(_to_tokens(self.sr(_to_map(tokens, size))))
-        attended: Tensor = self.attn(tokens, seen, seen, need_weights=False)[0]
-        return attended
+        return cast(Tensor, self.attn(tokens, seen, seen, need_weights=False)[0])
 
 
 class _MixFeedForward(nn.Module):
@@ -174,8 +168,7 @@ class _SegFormerHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         joined = [resize(conv(features), maps[0]) for conv, features in zip(self.convs, maps, strict=True)]
-        logits: Tensor = self.conv_seg(self.dropout(self.fusion_conv(torch.cat(joined, dim=1))))
-        return logits
+        return cast(Tensor, self.conv_seg(self.dropout(self.fusion_conv(torch.cat(joined, dim=1)))))
 
 
 def _to_tokens(features: Tensor) -> Tensor:

@@ -16,18 +16,9 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from segrobust.networks.published.layers import PyramidPooling, resize
+from segrobust.networks.published.layers import PyramidPooling, conv_norm_relu, resize
 from segrobust.networks.published.published_network import Format, PublishedNetwork
-from segrobust.networks.published.resnet import (
-    Depth,
-    Stem,
-    check_depth,
-    check_stem,
-    deep_stem,
-    plain_stem,
-    residual_stages,
-    stem_pooling,
-)
+from segrobust.networks.published.resnet import Depth, Stem, residual_stages, stem_layers, stem_pooling
 
 SEMSEG: Final = Format(
     name="hszhao/semseg",
@@ -40,7 +31,6 @@ SEMSEG: Final = Format(
     renamed={"cls1.": "cls."},
 )
 
-_BACKBONE: Final = {f"layer{i}.": f"layer{i}." for i in range(1, 5)}
 _ATROUS_RATES: Final = (6, 12, 18)
 
 
@@ -49,7 +39,7 @@ class _SemsegNetwork(PublishedNetwork):
     backbone_prefixes: ClassVar[Mapping[str, str]] = {
         **{f"layer0.{3 * i}.": f"conv{i + 1}." for i in range(3)},
         **{f"layer0.{3 * i + 1}.": f"bn{i + 1}." for i in range(3)},
-        **_BACKBONE,
+        **{f"layer{i}.": f"layer{i}." for i in range(1, 5)},
     }
 
 
@@ -126,11 +116,8 @@ class _Backbone(nn.Module):
 
     def __init__(self, depth: Depth, stem: Stem, width: int) -> None:
         super().__init__()
-        check_depth(depth)
-        check_stem(stem)
         stem_width = 2 * width if stem == "deep" else width
-        layers = deep_stem(width, stem_width) if stem == "deep" else plain_stem(width)
-        self.layer0 = nn.Sequential(*layers, stem_pooling())
+        self.layer0 = nn.Sequential(*stem_layers(stem, width, stem_width), stem_pooling())
         self.layer1, self.layer2, self.layer3, self.layer4 = residual_stages(depth, stem_width, width, contract=False)
 
     def features(self, images: Tensor) -> Tensor:
@@ -166,7 +153,7 @@ class _PyramidPooling(nn.Module):
         scales = PyramidPooling.scales
         channels = in_channels // len(scales)
         self.features = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), *_conv(in_channels, channels, 1)) for scale in scales
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), *conv_norm_relu(in_channels, channels)) for scale in scales
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -181,9 +168,9 @@ class _ASPP(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(
             [
-                nn.Sequential(*_conv(in_channels, channels, 1)),
-                *(nn.Sequential(*_conv(in_channels, channels, 3, dilation=rate)) for rate in _ATROUS_RATES),
-                nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv(in_channels, channels, 1)),
+                nn.Sequential(*conv_norm_relu(in_channels, channels)),
+                *(nn.Sequential(*conv_norm_relu(in_channels, channels, 3, dilation=rate)) for rate in _ATROUS_RATES),
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(in_channels, channels)),
             ]
         )
 
@@ -194,11 +181,5 @@ class _ASPP(nn.Module):
 
 def _classifier(in_channels: int, channels: int, num_classes: int, *, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(
-        *_conv(in_channels, channels, kernel_size), nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1)
+        *conv_norm_relu(in_channels, channels, kernel_size), nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1)
     )
-
-
-def _conv(in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1) -> list[nn.Module]:
-    padding = dilation * (kernel_size // 2)
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False)
-    return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]

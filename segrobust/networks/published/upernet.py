@@ -16,7 +16,7 @@ import torch
 from timm.layers import DropPath, LayerNorm2d
 from torch import Tensor, nn
 
-from segrobust.networks.published.layers import PyramidPooling, conv_norm_relu, resize
+from segrobust.networks.published.layers import EncoderDecoder, PyramidPooling, conv_norm_relu, resize
 from segrobust.networks.published.published_network import Format, PublishedNetwork
 
 Variant: TypeAlias = Literal["tiny", "small"]
@@ -66,19 +66,8 @@ class PIRATUPerNet(PublishedNetwork):
         if variant not in _DEPTHS:
             raise ValueError(f"variant must be one of {', '.join(_DEPTHS)}, got {variant!r}")
         widths = tuple(width * 2**i for i in range(4))
-        core = _UPerNet(_ConvNeXt(widths, _DEPTHS[variant], drop_path), _UPerHead(num_classes, widths, channels))
+        core = EncoderDecoder(_ConvNeXt(widths, _DEPTHS[variant], drop_path), _UPerHead(num_classes, widths, channels))
         super().__init__(core, normalized=False, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
-
-
-class _UPerNet(nn.Module):
-    def __init__(self, backbone: nn.Module, decode_head: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.decode_head = decode_head
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.decode_head(self.backbone(images))
-        return logits
 
 
 class _ConvNeXt(nn.Module):

@@ -1,4 +1,4 @@
-"""Backbones that start from a classifier, as robust ones do in PIR-AT (Croce, Singh and Hein, ECCV 2024)."""
+"""Backbones initialised from a classifier, such as a robust one in PIR-AT (Croce, Singh and Hein, ECCV 2024)."""
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -9,7 +9,7 @@ _SHOWN = 5
 
 
 def start_backbone(network: nn.Module, path: str) -> None:
-    """Loads a classifier's weights into the backbone of a network, and tells what of the file and of it was left out.
+    """Loads a classifier's weights into the backbone of a network, and logs which weights were not used.
 
     Args:
         network: see `segrobust.networks.load_backbone`.
@@ -17,7 +17,7 @@ def start_backbone(network: nn.Module, path: str) -> None:
 
     Raises:
         OSError: the file cannot be opened.
-        ValueError: it is no checkpoint, or that of another backbone.
+        ValueError: it is no checkpoint, or one of another backbone.
     """
     report = load_backbone(network, path)
     rank_zero_info(

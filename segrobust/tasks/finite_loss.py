@@ -1,4 +1,4 @@
-"""A training whose loss is not finite ends at once, and tells on what."""
+"""Ends a training whose loss is not finite, and saves the batch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ _SHOWN = 16
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlace:
-    """Where a training stands.
+    """The current position of a training.
 
     Attributes:
-        folder: where its files go.
+        folder: of its files.
         epoch: from 0.
         step: optimiser steps taken.
         rank: of the process.
@@ -30,14 +30,14 @@ class TrainingPlace:
 def require_finite(
     loss: Tensor, batch: dict[str, Tensor], place: TrainingPlace, attacked: Tensor | None = None
 ) -> None:
-    """Keeps the batch and raises where a loss is NaN or infinite.
+    """Saves the batch and raises if a loss is NaN or infinite.
 
-    The file is safetensors with `image`, `mask`, `sample_id` and, where given, `attacked`.
+    The file is safetensors with `image`, `mask`, `sample_id` and, if given, `attacked`.
 
     Args:
         loss: `()`.
-        batch: as it was loaded.
-        place: where the training stands.
+        batch: from the loader.
+        place: current position of the training.
         attacked: `(B, C, H, W)`, the images that the network was trained on.
 
     Raises:
@@ -56,6 +56,6 @@ def require_finite(
     shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
     raise FloatingPointError(
         f"the training loss is {loss.item()} in epoch {place.epoch}, step {place.step}; samples {shown}; the batch is "
-        f"kept in {path}. Look at these images and masks; else lower the learning rate, clip gradients "
+        f"saved in {path}. Check these images and masks; if they are correct, lower the learning rate, clip gradients "
         "(gradient_clip_val), or train in float32"
     )

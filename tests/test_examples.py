@@ -1,4 +1,4 @@
-"""The `>>>` examples in docstrings give what they show, and every public function of these packages has one."""
+"""The `>>>` examples in docstrings give what they show, and what people call first has one."""
 
 import doctest
 import importlib
@@ -8,6 +8,7 @@ import pkgutil
 import pytest
 import torch
 
+import segrobust.attacks
 import segrobust.functional
 import segrobust.metrics
 
@@ -15,16 +16,21 @@ PACKAGES = (segrobust.functional, segrobust.metrics)
 MODULES = [
     f"{package.__name__}.{found.name}" for package in PACKAGES for found in pkgutil.iter_modules(package.__path__)
 ]
+ATTACKS = {name: getattr(segrobust.attacks, name) for name in segrobust.attacks.__all__}
+CALLED_FIRST = ["PGD", "APGD", "AlmaProx", "LagrangianFMN", "MinimalNormSearch", "Masked", "pad_batch"]
+CALLED_FIRST += ["Untargeted", "Targeted", "Localized"]
+ATTACK_MODULES = sorted({ATTACKS[name].__module__ for name in ATTACKS if ">>> " in (ATTACKS[name].__doc__ or "")})
 
 
 def examples(module):
-    """Docstrings with examples of a module, which find the names of the module and `torch`."""
+    """Docstrings with examples of a module, which find its names, `torch` and, in attacks, all attacks."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    found = finder.find(module, module.__name__, extraglobs={"torch": torch})
+    names = {"torch": torch} | (ATTACKS if module.__name__.startswith("segrobust.attacks") else {})
+    found = finder.find(module, module.__name__, extraglobs=names)
     return [each for each in found if each.examples]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, *ATTACK_MODULES])
 def test_examples_give_what_they_show(name):
     runner = doctest.DocTestRunner(verbose=False)
     for each in examples(importlib.import_module(name)):
@@ -44,3 +50,8 @@ def public_functions():
 @pytest.mark.parametrize("function", list(public_functions()), ids=lambda function: function.__name__)
 def test_every_public_function_has_an_example(function):
     assert ">>> " in (function.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", CALLED_FIRST)
+def test_the_attacks_and_parts_that_people_call_first_have_an_example(name):
+    assert ">>> " in ATTACKS[name].__doc__

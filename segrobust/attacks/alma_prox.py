@@ -47,13 +47,13 @@ DEFAULTS: dict[NormName, dict[str, float]] = {
     "l1": {"initial_multiplier": 0.01, "initial_penalty": 0.1, "tolerance": 1e-3},
 }
 MULTIPLIER_BOUNDS = (1e-12, 1.0)
-MAX_GRADIENT = 1e18  # whose square is finite in float32; seen where a target is out of reach and logits tie
+MAX_GRADIENT = 1e18  # whose square is finite in float32; it occurs if a target is out of reach and logits tie
 MAX_PENALTY = 1e7  # keeps squared gradients finite in float32; 30 doublings from the default
 
 
 @dataclass
 class AlmaProxState:
-    """What ALMA-prox carries from step to step; the image comes first in every tensor."""
+    """State of ALMA-prox; the image comes first in every tensor."""
 
     multipliers: Tensor  # (B, H, W) mu
     penalties: Tensor  # (B, H, W) rho
@@ -70,24 +70,23 @@ class AlmaProxState:
 class AlmaProx(IterativeAttack[AlmaProxState]):
     """ALMA-prox, minimal-norm, l_inf, l2 or l1, untargeted or targeted (Rony et al., CVPR 2023).
 
-    Defaults are the paper's, which has l_inf only. In l2 and l1 every pixel pays for itself, and its multiplier swings
-    about the value that it needs unless the penalty is curved: it starts with a larger penalty parameter. Untargeted
-    DLR needs 3 classes and targeted DLR 4; with fewer the plain margin `z_y - max z` takes its place.
+    Defaults are the paper's, which has l_inf only. In l2 and l1 every pixel adds to the norm, and multipliers oscillate
+    about their optimum unless the penalty is curved enough, so the penalty parameter starts larger. Untargeted DLR
+    needs 3 classes and targeted DLR 4; with fewer, the plain margin `z_y - max z` replaces it.
 
     `AlmaProx(penalty_derivative="published", full_denominator_gradient=True)` follows the released code. By default two
-    things differ, each with a reason. The penalty's derivative is the true one: the published one is near zero for
-    barely violated constraints. The denominator of the DLR is held constant in the gradient of unbroken pixels:
-    otherwise an attack can lower the ratio for ever by growing it, and pixels stay unbroken at any norm (see
-    `segrobust.functional.margins.dlr`). In either form: the prox is exact; the
-    targeted constraint is `(-m + tolerance) / denominator`, feasible only where the target class wins (published:
-    `-(m + tolerance)`); multipliers and penalty parameters are float32, the latter at most 1e7; the last iterate is
-    judged too.
+    things differ. The derivative of the penalty is the true one: the published one is near zero for barely violated
+    constraints. The denominator of the DLR is held constant in the gradient of unbroken pixels: otherwise an attack can
+    lower the ratio without limit by increasing the denominator, and pixels stay unbroken at any norm (see
+    `segrobust.functional.margins.dlr`). In either form: the prox is exact; the targeted constraint is `(-m + tolerance)
+    / denominator`, feasible only where the target class wins (published: `-(m + tolerance)`); multipliers and penalty
+    parameters are float32, the latter at most 1e7; the last iterate is judged too.
 
     Args:
         num_steps: iterations.
         norm: `"linf"`, `"l2"` or `"l1"`.
-        criterion: what breaks a pixel and how many make a success.
-        step_size: first step size, image units: how far one value moves, whatever the norm.
+        criterion: when a pixel, and when an image, is broken.
+        step_size: first step size, image units: the change of one value, in every norm.
         final_step_ratio: step size at the end over the first one.
         initial_multiplier: multiplier of every pixel at the start; None for 1 in l_inf and 0.01 in l2 and l1.
         initial_penalty: penalty parameter of every pixel at the start; None for 0.01 in l_inf and 0.1 in l2 and l1.
@@ -99,12 +98,21 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         initial_scale: first scale of the constraints.
         scale_bounds: smallest and largest scale.
         scale_rate: relative change of the scale per step: down on success, up on failure.
-        tolerance: what a pixel's margin must be beyond zero to satisfy its constraint, in logits; None for 1e-4 in
-            l_inf and 1e-3 in l2 and l1.
-        discard: which pixels may be given up: none at first, growing to `1 - apsr` at the end ("growing"), that share
-            from the start ("constant"), or none ("never").
+        tolerance: margin in logits by which a pixel must be broken to satisfy its constraint; None for 1e-4 in l_inf
+            and 1e-3 in l2 and l1.
+        discard: share of the hardest pixels whose constraints are dropped: from 0 growing to `1 - apsr` at the end
+            ("growing"), `1 - apsr` from the start ("constant"), or none ("never").
         penalty_derivative: `"exact"`, or `"published"` for that of the released code.
-        full_denominator_gradient: whether the gradient of the DLR is that of the ratio as it stands.
+        full_denominator_gradient: whether the gradient of the DLR includes that of its denominator.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> result = AlmaProx(num_steps=80)(network, images, labels)
+        >>> result.success.tolist(), bool((result.norm < 0.1).all())
+        ([True, True], True)
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -186,7 +194,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
 
     def objective(self, problem: Problem, iterate: Iterate, state: AlmaProxState) -> Tensor:
         """Minus the penalty of the active constraints."""
-        # The penalty enters by its slope only, so that the published slope, no function's derivative, does too.
+        # The penalty enters by its slope only, because the published slope is not the derivative of any function.
         return -(state.slope * self._constraint(problem, iterate.logits, state.scale)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: AlmaProxState) -> Tensor:
@@ -227,14 +235,14 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         return scale[:, None, None] * value
 
     def _active(self, problem: Problem, step: int, constraints: Tensor) -> Tensor:
-        """Valid pixels less the hardest, of which more may be given up as the attack goes on."""
+        """Valid pixels without the hardest ones; how many are dropped depends on the step."""
         if self.discard == "never":
             return problem.valid_mask
         last = max(self.num_steps - 1, 1)
         reached = last if self.discard == "constant" else step
         active = torch.zeros_like(problem.valid_mask)
         for part in self.criterion.parts(problem):
-            # Floored once, in integers: rounded progress would count otherwise for the batch's bound than for an image.
+            # Floored once, in integers: with rounded progress, an image could differ from the bound of the batch.
             numerator, denominator = part.allowed.numerator * reached, part.allowed.denominator * last
             allowed = torch.div(part.pixels.sum((1, 2)) * numerator, denominator, rounding_mode="floor")
             bound = constraints[0].numel() * numerator // denominator

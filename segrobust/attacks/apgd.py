@@ -34,7 +34,7 @@ FIRST_WINDOW, LEAST_WINDOW, SHRINKAGE = 0.22, 0.06, 0.03  # of the windows betwe
 
 @dataclass
 class APGDState:
-    """What APGD carries from step to step; the image comes first in every tensor."""
+    """State of APGD; the image comes first in every tensor."""
 
     step: Tensor  # (B,) eta
     previous: Tensor  # (B, C, H, W) perturbation before the current one
@@ -53,20 +53,30 @@ class APGD(BallAttack[APGDState]):
     """APGD, fixed-budget, l_inf or l2, untargeted or targeted, with any pixel loss (Croce and Hein, ICML 2020).
 
     Starts with steps of twice the radius. At checkpoints, whose distance shrinks from 22 to 6 % of the steps, an image
-    halves its step and goes back to its largest loss, if at most three quarters of the steps since the last one raised
-    the loss, or if neither the largest loss nor the step has changed since. Progress is measured by the `tracked` loss
-    of the loss (SEA: masked losses drop as pixels break). Of all iterates the one that breaks most pixels is returned.
+    halves its step and returns to the point of its largest loss, if at most three quarters of the steps since the last
+    checkpoint raised the loss, or if neither the largest loss nor the step has changed since. Progress is measured by
+    the `tracked` loss of the loss (SEA: masked losses drop as pixels break). Of all iterates the one that breaks most
+    pixels is returned.
 
-    In the released code the first window compares its first step with an empty entry; here with the start.
+    The first window compares its first step with the start (released code: with an empty entry).
 
     Args:
         num_steps: gradient steps.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed, a `PixelLoss`.
+        loss: the `PixelLoss` to maximise.
         random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2).
         seed: of the random start, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> result = APGD(num_steps=10, eps=0.1)(network, images, labels)
+        >>> result.adv.shape, result.success.tolist()
+        (torch.Size([2, 3, 8, 8]), [True, True])
     """
 
     loss: PixelLoss = field(default_factory=CrossEntropy)
@@ -75,7 +85,7 @@ class APGD(BallAttack[APGDState]):
     seed: int = 0
 
     def init(self, problem: Problem) -> tuple[Tensor, APGDState]:
-        """Starts with the full step and nothing seen."""
+        """The first point and the full step."""
         delta = self.first(problem)
         eps = self.radius(problem)
         lowest = torch.full_like(eps, -torch.inf)
@@ -98,7 +108,7 @@ class APGD(BallAttack[APGDState]):
         return replace(state, last_loss=state.loss, loss=(self.loss.tracked(pixels) * pixels.valid).sum((1, 2)))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: APGDState) -> Tensor:
-        """Keeps the best point, looks at the progress at checkpoints, and takes a step with momentum."""
+        """Stores the best point, checks the progress at checkpoints, and takes a step with momentum."""
         self._keep_best(iterate, gradient, state)
         delta = iterate.delta
         window = checkpoints(self.num_steps).get(iterate.step)
@@ -137,7 +147,7 @@ class APGD(BallAttack[APGDState]):
 
 @functools.cache
 def checkpoints(num_steps: int) -> dict[int, int]:
-    """Steps at which progress is looked at, and the number of steps since the one before.
+    """Steps at which the progress is checked, and the number of steps since the check before.
 
     Windows begin at 22 % of the steps and shrink by 3 % of them each time, down to 6 %, rounded down, at least 1.
     """

@@ -1,9 +1,9 @@
-r"""Calibrated ALMA-prox: the augmented Lagrangian of ALMA-prox in the scale of each image, to go on from a warm start.
+r"""Calibrated ALMA-prox: the augmented Lagrangian of ALMA-prox in the scale of each image, for a warm start.
 
 ALMA-prox (Rony, Pesquet & Ben Ayed, CVPR 2023) moves a value by at most 1e-3 a step, which is coarse for networks that
 break at 1/255 and hopeless for those that break at 40/255; and it balances a norm of weight 1 against multipliers that
-start at 1 for each of 50 000 pixels. What a minimum looks like tells both scales: with P the penalty of the
-constraints, W the weight of the norm, t the norm, and ||.||* the dual norm,
+start at 1 for each of 50 000 pixels. The optimality conditions give both scales: with P the penalty of the constraints,
+W the weight of the norm, t the norm, and ||.||* the dual norm,
 
     -grad P = W v,  ||v||* = 1,  <v, delta> = ||delta||    and so    ||grad P||* = W.
 
@@ -16,7 +16,7 @@ Each step, with a falling from 0.2 to 0.02 as half a cosine:
 3. Forward step of length a r against the penalty in the metric of ALMA-prox, from a point carried on by half of the
    last movement; then the prox of the norm, with weight a r W.
 
-Penalty, constraints (DLR, without a tolerance), given-up pixels, multipliers and penalty parameters are those of
+Penalty, constraints (DLR, without a tolerance), dropped pixels, multipliers and penalty parameters are those of
 ALMA-prox; penalty parameters start at 1 instead of 0.01, so that multipliers move by a tenth per step rather than by
 thousandths.
 """
@@ -46,7 +46,7 @@ RMS_SMOOTHING = 0.5
 
 @dataclass
 class CalibratedAlmaProxState:
-    """What calibrated ALMA-prox carries from step to step; the image comes first in every tensor."""
+    """State of calibrated ALMA-prox; the image comes first in every tensor."""
 
     lagrangian: AlmaProxState
     previous: Tensor  # (B, C, H, W) perturbation before the current one
@@ -60,13 +60,13 @@ class CalibratedAlmaProxState:
 class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
     """ALMA-prox with steps, norm and multipliers in proportion to the image at hand, minimal-norm, l_inf or l2.
 
-    Meant to go on from another attack, as in `WarmStarted()`: pass `start=`. From zero it breaks images too, farther
-    out.
+    It is meant to continue from the result of another attack, as in `WarmStarted()`: pass `start=`. From zero it finds
+    larger norms.
 
     Args:
         num_steps: iterations.
         norm: `"linf"` or `"l2"`.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -80,7 +80,7 @@ class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
 
     @property
     def lagrangian(self) -> AlmaProx:
-        """Whose constraints, penalty and multipliers are used."""
+        """The ALMA-prox whose constraints, penalty and multipliers are used."""
         return AlmaProx(
             num_steps=self.num_steps,
             norm=self.norm,
@@ -131,7 +131,7 @@ class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
         return delta
 
     def done(self, problem: Problem, iterate: Iterate, state: CalibratedAlmaProxState) -> Tensor:
-        """Nothing is smaller than zero."""
+        """Images that are broken at norm 0."""
         return iterate.success & (iterate.norm == 0)
 
     def _calibrate(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: CalibratedAlmaProxState) -> None:

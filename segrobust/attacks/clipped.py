@@ -1,4 +1,4 @@
-"""A minimal-norm attack as a fixed-budget one: its perturbation, brought into the ball."""
+"""A minimal-norm attack as a fixed-budget one: its perturbation, projected into the ball."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -15,12 +15,12 @@ from segrobust.functional.projections import project
 class Clipped(Wrapper):
     """The result of a minimal-norm attack projected into the ball, fixed-budget (as in RSE, ECCV 2024).
 
-    A weak attack by itself: a perturbation that was found without a bound loses most of its effect by the clip where it
-    was larger. Costs one forward more than the attack inside.
+    This is a weak attack: a larger perturbation, found without a bound, loses most of its effect by the projection. It
+    costs one forward more than the attack inside.
 
     Args:
         attack: minimal-norm.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
     """
 
     minimal_norm: ClassVar[bool] = False
@@ -29,9 +29,7 @@ class Clipped(Wrapper):
 
     def __post_init__(self) -> None:
         if not self.attack.minimal_norm:
-            raise ValueError(
-                f"only results of minimal-norm attacks need a clip; {type(self.attack).__name__} has a ball"
-            )
+            raise ValueError(f"Clipped needs a minimal-norm attack; {type(self.attack).__name__} already has a radius")
         if self.eps is not None:
             check_eps(self.eps, self.norm)
 
@@ -42,14 +40,14 @@ class Clipped(Wrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside, and one forward."""
+        """The passes of the attack inside, and one forward."""
         forwards, backwards = self.attack.max_passes
         return forwards + 1, backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """The attack inside, then one pass over its clipped results."""
         eps = problem.required_eps(type(self).__name__)
-        inner = self.attack.run(oracle, replace(problem, eps=None), observer)  # searched for without a bound
+        inner = self.attack.run(oracle, replace(problem, eps=None), observer)  # the search is not bounded
         tracker = Tracker(problem.images, minimal_norm=False, observer=observer)
         tracker.num_judged += inner.num_judged
         rows = problem.num_valid.cpu().nonzero()[:, 0]

@@ -13,7 +13,7 @@ a value of r that has left the box has no gradient any more, and stays where it 
 | M_0     | `num_steps`  | iterations at most                                         |
 | r_m     | `walked`     | sum of the steps so far; `delta` is its part in the box    |
 | gamma   | `step_size`  | norm of a step, in the attack's norm (paper: 0.5 of 255)   |
-| T_m     | `unbroken`   | pixels that are still classified as they should not be     |
+| T_m     | `unbroken`   | pixels that are not broken yet     |
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ STEP_L2_PER_VALUE = 1e-3  # root mean square over the values of the valid pixels
 
 @dataclass
 class DAGState:
-    """What DAG carries from step to step; the image comes first."""
+    """State of DAG; the image comes first."""
 
     walked: Tensor  # (B, C, H, W) r
 
@@ -45,7 +45,7 @@ class DAGState:
 class DAG(IterativeAttack[DAGState]):
     """DAG, minimal-norm, l_inf or l2, untargeted or targeted (Xie et al., ICCV 2017): greedy, cheap, a loose bound.
 
-    The norm is in no objective: an image stops at its first success, and what it has walked until then is the norm.
+    The objective does not contain the norm: an image stops at its first success, with the norm of the steps until then.
 
     The released codes take gamma = 0.5, which is meant for images in 0..255; here it is in image units. Where they fail
     they return the clean image, of norm 0; here a failure is the iterate with most broken pixels and has norm inf.
@@ -57,7 +57,7 @@ class DAG(IterativeAttack[DAGState]):
             `1e-3 sqrt(n)` in l2, n the number of values of the valid pixels, a step of 1e-3 as root mean square; a
             third of it gives smaller norms on fragile networks, and 200 steps do not reach robust ones.
         norm: `"linf"` or `"l2"`, in which a step is measured, and the result.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -101,5 +101,5 @@ class DAG(IterativeAttack[DAGState]):
         return STEP_L2_PER_VALUE * num_values.sqrt() if self.norm == "l2" else torch.full_like(num_values, STEP_LINF)
 
     def done(self, problem: Problem, iterate: Iterate, state: DAGState) -> Tensor:
-        """The first success is the result."""
+        """Images that are broken: the first success is the result."""
         return iterate.success

@@ -16,7 +16,7 @@ alpha_k falls as half a cosine.
 | alpha      | `FIRST_STEP`, `LAST_STEP` | l2 length of a step, image units       |
 | gamma      | `gamma`                   | relative change of the norm            |
 | epsilon_0  | `initial_radius`          | first norm                             |
-| J          | `loss`                    | what the direction climbs              |
+| J          | `loss`                    | loss that the direction maximises      |
 """
 
 import math
@@ -41,7 +41,7 @@ FIRST_STEP, LAST_STEP = 1.0, 0.01
 
 @dataclass
 class DDNState:
-    """What DDN carries from step to step; the image comes first in every tensor."""
+    """State of DDN; the image comes first in every tensor."""
 
     radius: Tensor  # (B,) eps
 
@@ -50,21 +50,21 @@ class DDNState:
 class DDN(IterativeAttack[DDNState]):
     """DDN, minimal-norm, l2, untargeted or targeted (Rony et al., CVPR 2019).
 
-    The paper rounds every iterate to 8-bit values, by which perturbations below half a level vanish; here that is
-    asked for by `levels=256`. Where the gradient is zero the direction stays, and only the length changes (released: a
-    step along Gaussian noise that is not normalised). The radius is at most the diagonal of the box (released: the
-    distance to its farthest corner), and the last iterate is judged too.
+    The paper rounds every iterate to 8-bit values, which removes perturbations below half a level; `levels=256` does
+    so. If the gradient is zero, the direction stays, and only the length changes (released: a step along Gaussian noise
+    that is not normalised). The radius is at most the diagonal of the box (released: the distance to its farthest
+    corner), and the last iterate is judged too.
 
     Args:
         num_steps: iterations.
         gamma: relative change of the norm per iteration, in (0, 1).
-        initial_radius: norm of the first step's result, image units; a warm start's own norm takes its place.
+        initial_radius: norm of the first step's result, image units; replaced by the norm of a warm start.
         levels: number of values per channel that perturbed images may take, 256 for 8 bits; None for all. Values that
-            the perturbation leaves alone stay as they are, whether they are such a level or not.
-        loss: what the direction climbs, a `PixelLoss`; the published one is the cross-entropy of all valid pixels, and
-            `Masked()` leaves those out that are broken.
+            are not perturbed are not rounded.
+        loss: the `PixelLoss` that the direction maximises; the published one is the cross-entropy of all valid pixels,
+            and `Masked()` leaves those out that are broken.
         norm: `"l2"`.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -109,11 +109,11 @@ class DDN(IterativeAttack[DDNState]):
         return self._quantised(problem, delta.clamp(problem.lower, problem.upper))
 
     def done(self, problem: Problem, iterate: Iterate, state: DDNState) -> Tensor:
-        """Nothing is smaller than zero."""
+        """Images that are broken at norm 0."""
         return iterate.success & (iterate.norm == 0)
 
     def _quantised(self, problem: Problem, delta: Tensor) -> Tensor:
-        """The perturbation with which changed values are levels."""
+        """The perturbation rounded such that perturbed values are levels."""
         if self.levels is None:
             return delta
         rounded = ((problem.images + delta) * (self.levels - 1)).round_().div_(self.levels - 1) - problem.images

@@ -22,10 +22,10 @@ def run_in_turn(
     *,
     minimal_norm: bool,
 ) -> Tracker:
-    """Runs attacks one after the other and keeps the best of each image.
+    """Runs attacks one after the other, and tracks the best result of each image.
 
-    An image takes no part in further ones once nothing is left to win: all its valid pixels are broken within the
-    radius, or by a perturbation of norm 0; or, where the problem says so, it is a success.
+    An image is left out of further attacks if they cannot improve its result: all its valid pixels are broken within
+    the radius, or by a perturbation of norm 0; or, with `stop_on_success`, it is a success.
     """
     tracker = Tracker(problem.images, minimal_norm=minimal_norm)
     rows = problem.num_valid.cpu().nonzero()[:, 0]
@@ -43,7 +43,7 @@ def run_in_turn(
 
 
 def renumbered(observer: Observer | None, rows: torch.Tensor) -> Observer | None:
-    """An observer of some images of a batch, which is told their places in it."""
+    """An observer for some images of a batch, which gets their positions in the batch."""
     if observer is None:
         return None
 
@@ -56,8 +56,8 @@ def renumbered(observer: Observer | None, rows: torch.Tensor) -> Observer | None
 class Ensemble(Attack):
     """Several attacks of one norm, criterion and kind: per image the one that breaks most pixels, or by least norm.
 
-    An evaluation runs the members of a fixed-budget ensemble apart, so that it can also choose per image what is worst
-    for the mIoU of the data set.
+    An evaluation runs the members of a fixed-budget ensemble as separate attacks, so that it can also choose the worst
+    result per image for the mIoU of the data set.
     """
 
     @property
@@ -67,18 +67,18 @@ class Ensemble(Attack):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of all members."""
+        """The sum over all members."""
         forwards, backwards = zip(*(attack.max_passes for attack in self.members.values()), strict=True)
         return sum(forwards), sum(backwards)
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """All members, each on the images that are left to it."""
+        """Runs all members, each on the images that it may still improve."""
         return run_in_turn(self.members.values(), oracle, problem, observer, minimal_norm=self.minimal_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorstOf(Ensemble):
-    """The worst of any attacks that share norm, criterion, kind, and radius if they have one of their own.
+    """The worst of several attacks with the same norm, criterion, kind, and own radius if any.
 
     Args:
         attacks: at least two.
@@ -92,11 +92,11 @@ class WorstOf(Ensemble):
         for trait in ("minimal_norm", "norm", "criterion", "default_eps"):
             values = [getattr(attack, trait) for attack in self.attacks]
             if any(value != values[0] for value in values):
-                raise ValueError(f"attacks of an ensemble must share their {trait}, got {values}")
+                raise ValueError(f"attacks of an ensemble must have the same {trait}, got {values}")
 
     @property
     def members(self) -> Mapping[str, Attack]:
-        """The attacks, named by place and class."""
+        """The attacks, named by position and class."""
         return {f"{i}_{type(attack).__name__}": attack for i, attack in enumerate(self.attacks)}
 
     @property

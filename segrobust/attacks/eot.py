@@ -1,4 +1,4 @@
-"""Networks that draw random numbers when they predict: logits and gradients averaged over draws."""
+"""Attacks on randomised networks: logits and gradients averaged over draws."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,7 +14,7 @@ from segrobust.attacks.core.wrapper import OracleWrapper
 class AveragedOracle:
     """Mean logits, and their gradient, over draws of a random network; each draw is counted.
 
-    The graphs of all draws are kept between `logits` and `pullback`: memory grows with their number.
+    The graphs of all draws stay in memory between `logits` and `pullback`.
 
     Args:
         draws: oracles of the same images.
@@ -45,12 +45,13 @@ def _mean(values: list[Tensor]) -> Tensor:
 class EOT(OracleWrapper):
     """Any attack on the average over a network's randomness (expectation over transformation, Athalye et al. 2018).
 
-    Where a network adds noise or drops units when it predicts, a single gradient points anywhere, and a single
-    prediction says little. The attack inside sees logits averaged over draws, and the gradient of that average; the
-    result is judged on an average over as many draws, so the network under attack is the averaged one. Outermost among
-    wrappers. Costs `num_draws` times the passes of the attack inside, and holds the graphs of all draws at once.
+    If a network adds noise or drops units when it predicts, the gradient and the prediction of a single draw are
+    unreliable. The attack inside sees logits averaged over draws, and the gradient of that average. The result is
+    judged on an average over as many draws, so the attacked network is the averaged one. EOT must be the outermost
+    wrapper. It costs `num_draws` times the passes of the attack inside, and the graphs of all draws are in memory at
+    once.
 
-    The network draws its numbers from the global generators, as it does without attack: seed them to repeat a result.
+    The network draws from the global random generators, as without attack: seed them to repeat a result.
 
     Args:
         attack: any attack.
@@ -65,15 +66,15 @@ class EOT(OracleWrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside for every draw."""
+        """The passes of the attack inside for every draw."""
         forwards, backwards = self.attack.max_passes
         return self.num_draws * forwards, self.num_draws * backwards
 
     def searching_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
-        """Averages over draws."""
+        """The average over draws."""
         every = torch.arange(problem.batch_size)
         return AveragedOracle(tuple(oracle.select(every) for _ in range(self.num_draws)))
 
     def judging_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
-        """Averages over as many."""
+        """The average over as many draws."""
         return self.searching_oracle(oracle, problem)

@@ -16,13 +16,13 @@ class FGSM(BallAttack[None]):
     """FGSM, fixed-budget, l_inf (FGM for l2), untargeted or targeted (Goodfellow et al., ICLR 2015, section 4).
 
     `delta = eps * sign(gradient of the summed pixel losses at the clean image)`; l2: the normalised gradient. The clean
-    image is judged too, and returned where the step breaks no more pixels.
+    image is judged too, and returned if the step breaks no more pixels.
 
     Args:
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed; `Masked()` makes SegFGSM (Gu et al., ECCV 2022).
-        criterion: what breaks a pixel and how many make a success.
+        loss: the loss to maximise; `Masked()` makes SegFGSM (Gu et al., ECCV 2022).
+        criterion: when a pixel, and when an image, is broken.
     """
 
     num_steps: ClassVar[int] = 1
@@ -44,12 +44,12 @@ class RSFGSM(BallAttack[None]):
     attack of fast adversarial training.
 
     Args:
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         norm: `"linf"`.
-        loss: what is climbed, a `PixelLoss`.
+        loss: the `PixelLoss` to maximise.
         step_ratio: step over radius.
         seed: of the random start, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)

@@ -47,7 +47,7 @@ LAST_GAMMA = 0.001
 
 @dataclass
 class FMNState:
-    """What FMN carries from step to step; the image comes first in every tensor."""
+    """State of FMN; the image comes first in every tensor."""
 
     radius: Tensor  # (B,) eps
     smallest: Tensor  # (B,) smallest norm of a success, inf before the first
@@ -60,17 +60,17 @@ class FMNState:
 class FMN(IterativeAttack[FMNState]):
     """FMN, minimal-norm, l_inf, l2 or l1, untargeted or targeted (Pintor et al., NeurIPS 2021).
 
-    The step is along the l2-normalised gradient whatever the norm; the norm enters by the ball.
+    The step follows the l2-normalised gradient for every norm; the norm determines the ball.
 
     By default F counts the pixels that are not broken yet; before the first success the radius exceeds ||delta|| by
     0.1 % or more; and the first step is a share of each image's first-order l2 distance, 1/2 in l_inf and 1/5 in l2 and
     l1. In published comparisons F counts all valid pixels, and the first step is 10 long in l_inf and 1 in l2 and l1:
-    `FMN(margin="mean", step_size=10.0)`. Then pixels that are broken long since go on pulling; F = 0 is where the mean
-    margin is zero, not where enough pixels are broken, and an image may come to rest there; and one length serves small
-    images and large, fragile networks and robust ones.
+    `FMN(margin="mean", step_size=10.0)`. Then broken pixels still contribute to the gradient; F = 0 means that the mean
+    margin is zero, not that enough pixels are broken, and an image may stop there; and one step length is used for
+    small and large images, for fragile and robust networks.
 
-    In either form the l2 projection leaves points of the ball where they are (released: a misplaced parenthesis puts
-    them on the sphere), and the last iterate is judged too.
+    In either form the l2 projection does not move points inside the ball (released: a misplaced parenthesis moves them
+    to the sphere), and the last iterate is judged too.
 
     Args:
         num_steps: iterations.
@@ -78,7 +78,7 @@ class FMN(IterativeAttack[FMNState]):
         gamma: relative change of the radius at the start, in (0, 1).
         margin: pixels that F counts: unbroken ones (`"masked"`) or all valid ones (`"mean"`).
         norm: `"linf"`, `"l2"` or `"l1"`.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -106,7 +106,7 @@ class FMN(IterativeAttack[FMNState]):
         return delta, FMNState(radius, smallest=torch.full_like(zero, torch.inf), total=zero, excess=zero, step=zero)
 
     def observe(self, problem: Problem, iterate: Iterate, state: FMNState) -> FMNState:
-        """The smallest norm of a success, and the values that the next radius and the first step are made from."""
+        """The smallest norm of a success, and the values for the next radius and the first step."""
         margins = self.criterion.margins(iterate.logits, problem)
         smaller = iterate.success & (iterate.norm < state.smallest)
         return replace(
@@ -132,7 +132,7 @@ class FMN(IterativeAttack[FMNState]):
         return project(moved, state.radius, self.norm, problem.lower, problem.upper)
 
     def done(self, problem: Problem, iterate: Iterate, state: FMNState) -> Tensor:
-        """Nothing is smaller than zero."""
+        """Images that are broken at norm 0."""
         return iterate.success & (iterate.norm == 0)
 
     def _counted(self, problem: Problem, iterate: Iterate) -> Tensor:
@@ -140,7 +140,7 @@ class FMN(IterativeAttack[FMNState]):
         return problem.valid_mask & ~iterate.broken if self.margin == "masked" else problem.valid_mask
 
     def _first_step(self, problem: Problem, iterate: Iterate, distance: Tensor) -> Tensor:
-        """alpha_0 of each image: `(B,)`; a warm start counts with the way that it has gone already."""
+        """alpha_0 of each image: `(B,)`; the distance includes the norm of a warm start."""
         if self.step_size is not None:
             return torch.full_like(distance, self.step_size)
         reach = torch.minimum(norm(iterate.delta, "l2") + distance, norm(problem.upper - problem.lower, "l2"))

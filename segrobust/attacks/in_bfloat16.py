@@ -1,4 +1,4 @@
-"""Attacks whose search runs in bfloat16, and whose result does not."""
+"""Attacks whose search runs in bfloat16; the result is judged in full precision."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,7 +12,7 @@ from segrobust.attacks.core.wrapper import OracleWrapper
 
 
 class AutocastOracle:
-    """An oracle whose passes run under bfloat16 autocast; logits and gradients come in the precision of the images.
+    """An oracle whose passes run under bfloat16 autocast; logits and gradients have the precision of the images.
 
     Args:
         oracle: that of the network.
@@ -41,7 +41,7 @@ class InBFloat16(OracleWrapper):
     """Any attack with the passes of its search in bfloat16 (autocast), for training on hardware that is fast at it.
 
     The result is judged in full precision. bfloat16 has the range of float32, so gradients do not vanish as they do in
-    float16, but 8 bits of precision: minimal norms below 1/255 are not to be trusted to it.
+    float16, but only 8 bits of precision: do not use it for minimal norms below 1/255.
 
     Args:
         attack: any attack.

@@ -31,7 +31,7 @@ NOISE = 1e-3
 
 @dataclass
 class KLPGDState:
-    """What the attack compares with."""
+    """State of KL-PGD."""
 
     clean: Tensor | None = None  # (B, K, H, W) logarithms of the clean probabilities
 
@@ -40,17 +40,17 @@ class KLPGDState:
 class KLPGD(BallAttack[KLPGDState]):
     """PGD on `KL(p(x), p(x + delta))`, fixed-budget, l_inf, untargeted (TRADES, Zhang et al., ICML 2019).
 
-    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation). The labels serve to judge, not
-    to attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs one forward more
-    than PGD.
+    Starts from uniform noise of at most 0.001 (paper: normal noise of that deviation). Labels are used to judge, not to
+    attack. Of all iterates the one that breaks most pixels is returned (paper: the last). Costs one forward more than
+    PGD.
 
     Args:
         num_steps: gradient steps.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         step_size: step, image units.
         norm: `"linf"`.
         seed: of the first noise, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
@@ -65,16 +65,17 @@ class KLPGD(BallAttack[KLPGDState]):
         check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
         if self.criterion.sign < 0 or self.criterion.localized:
             raise ValueError(
-                "KLPGD leaves the clean prediction, and has no target nor pixels to keep; use PGD(criterion=Targeted())"
+                "KLPGD moves away from the clean prediction, and supports no targets or pixels to keep; "
+                "use PGD(criterion=Targeted())"
             )
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """One forward over the clean images, and those of its iterates."""
+        """One forward over the clean images, and the passes of the iterates."""
         return self.num_steps + 2, self.num_steps
 
     def init(self, problem: Problem) -> tuple[Tensor, KLPGDState]:
-        """The warm start, or little noise."""
+        """The warm start, or small noise."""
         if problem.start is not None:
             return self.project(problem, problem.start), KLPGDState()
         noise = random_start(problem, torch.full_like(self.radius(problem), NOISE), self.norm, self.seed)

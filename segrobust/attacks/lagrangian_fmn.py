@@ -16,9 +16,9 @@ scale, and c falling from 1 to 0 as half a cosine:
 2. g = gradient of sum_i u_i w_i (z_y - T log sum_{k != y} exp(z_k / T))_i / s, with w_i = sigmoid(4 v_i / s) held
    constant and T = s / 5; over its dual norm it is averaged: m <- (m + g / ||g||*) / 2.
 3. Radius. At the start it is the distance at which the linearised weighted margins reach zero, their sum over the dual
-   norm of g, or what the caller says. Until the first success it grows by 2 to 32 %, the more pixels are unbroken,
-   and with N passes at least by 1.5 / N of itself, or 0.5 / N where the caller knows it; after a success it is
-   (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below the smallest norm.
+   norm of g, or the radius that the caller gives. Until the first success it grows by 2 to 32 %, the more pixels are
+   unbroken, and with N passes at least by 1.5 / N of itself, or 0.5 / N where the caller knows it; after a success it
+   is (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below the smallest norm.
 4. Step of length a t along the steepest descent of m, into ball and box, with an inertia of 1/4.
 
 gamma falls from 0.25 to 0.01, a from 0.5 to 0.03.
@@ -44,7 +44,7 @@ from segrobust.functional.steps import steepest_ascent
 
 WEIGHT_RATE = 0.1
 MAX_WEIGHT = 20.0
-SHARPNESS = 4.0  # of the sigmoid that spares pixels far beyond their boundary
+SHARPNESS = 4.0  # of the sigmoid, which ignores pixels far beyond their boundary
 TEMPERATURE = 0.2  # of the smooth maximum over competitors, in mean absolute margins
 GRADIENT_MEMORY = 0.5
 INERTIA = 0.25
@@ -60,7 +60,7 @@ BELOW_BEST = 1e-3  # the radius stays that much below the smallest norm found
 
 @dataclass
 class LagrangianFMNState:
-    """What Lagrangian FMN carries from step to step; the image comes first in every tensor."""
+    """State of Lagrangian FMN; the image comes first in every tensor."""
 
     weights: Tensor  # (B, H, W) u
     pulls: Tensor  # (B, H, W) u w
@@ -77,13 +77,22 @@ class LagrangianFMNState:
 class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     """Lagrangian FMN, minimal-norm, l_inf or l2, untargeted or targeted: few passes, no step size to set.
 
-    The number of passes is the one thing to choose: 50 to watch robustness during training, 100 as a rule, 300 for the
-    smallest norms. All else follows from the scale of margins and gradients; see the module's text.
+    Only the number of passes has to be chosen: 50 for monitoring during training, 100 in general, 300 for the smallest
+    norms. Everything else follows from the scale of margins and gradients; see the module's docstring.
 
     Args:
         num_passes: (forwards + backwards) / 2 that an image may cost, judging included; at least 2.
         norm: `"linf"` or `"l2"`.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> result = LagrangianFMN(num_passes=20)(network, images, labels)
+        >>> result.success.tolist(), bool((result.norm < 0.1).all())
+        ([True, True], True)
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -169,13 +178,13 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         return self._project(problem, delta + torch.lerp(step, inertia, INERTIA), state)
 
     def done(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
-        """Nothing is smaller than zero."""
+        """Images that are broken at norm 0."""
         return iterate.success & (iterate.norm == 0)
 
     def _control_radius(
         self, problem: Problem, iterate: Iterate, state: LagrangianFMNState, dual_norm: Tensor, gamma: float
     ) -> None:
-        if iterate.step == 0:  # as told, or first-order distance; at least what a warm start needs
+        if iterate.step == 0:  # as given, or the first-order distance; at least the norm of a warm start
             reach = state.excess / dual_norm if problem.eps is None else problem.eps
             reach = torch.minimum(reach, norm(problem.upper - problem.lower, self.norm))
             state.radius = torch.maximum(reach, state.radius)

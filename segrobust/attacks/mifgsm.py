@@ -25,7 +25,7 @@ from segrobust.functional.norms import norm, per_image
 
 @dataclass
 class MIFGSMState:
-    """What MI-FGSM carries from step to step."""
+    """State of MI-FGSM."""
 
     momentum: Tensor  # (B, C, H, W) g
 
@@ -39,11 +39,11 @@ class MIFGSM(BallAttack[MIFGSMState]):
 
     Args:
         num_steps: gradient steps.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         decay: of the accumulated gradient, at least 0; 0 is the iterative FGSM without momentum.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed, a `PixelLoss`.
-        criterion: what breaks a pixel and how many make a success.
+        loss: the `PixelLoss` to maximise.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     random_start: ClassVar[bool] = False

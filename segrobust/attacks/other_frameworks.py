@@ -1,4 +1,4 @@
-"""Attacks behind the calls of other packages, for scripts that were written for AutoAttack or foolbox."""
+"""Attacks with the interfaces of AutoAttack and foolbox, for scripts written for these packages."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,9 +19,9 @@ NORMS: dict[str, NormName] = {"Linf": "linf", "L2": "l2", "L1": "l1"}
 
 
 class StandardEvaluation:
-    """An attack behind AutoAttack's call: `adversary.run_standard_evaluation(images, labels, bs=batch_size)`.
+    """An attack with the interface of AutoAttack: `adversary.run_standard_evaluation(images, labels, bs=batch_size)`.
 
-    Other than there, an image on which the attack fails comes back as attacked as it can be, not clean, since mIoU and
+    Unlike there, an image on which the attack fails is returned with its best perturbation, not clean, because mIoU and
     pixel accuracy count its pixels too.
 
     Args:
@@ -30,7 +30,7 @@ class StandardEvaluation:
         eps: radius, image units.
         attack: fixed-budget; None for SEA, the standard of segmentation.
         ignore_index: label of void pixels.
-        device: where batches are attacked; None for that of the model's weights.
+        device: of the attack; None for that of the model's weights.
 
     Raises:
         ValueError: a norm that is not the attack's, or a minimal-norm attack, for which `eps` is no bound.
@@ -58,16 +58,16 @@ class StandardEvaluation:
     def run_standard_evaluation(
         self, x_orig: Tensor, y_orig: Tensor, bs: int = 8, *, return_labels: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attacks all images; random numbers are drawn by the position among them, so that `bs` changes nothing.
+        """Attacks all images; random numbers depend on the position of an image, so that `bs` changes nothing.
 
         Args:
             x_orig: `(N, C, H, W)` in [0, 1].
             y_orig: `(N, H, W)` int64.
             bs: images at a time.
-            return_labels: whether predictions `(N, H, W)` are returned besides.
+            return_labels: whether predictions `(N, H, W)` are returned too.
 
         Returns:
-            The adversarial images `(N, C, H, W)`, where the images were.
+            The adversarial images `(N, C, H, W)`, on the device of the images.
         """
         weights = next(self.model.parameters(), x_orig)
         device = weights.device if self.device is None else self.device
@@ -83,12 +83,12 @@ class StandardEvaluation:
 
 
 class FoolboxAttack:
-    """An attack behind foolbox's call: `raw, clipped, success = attack(fmodel, images, labels, epsilons=epsilons)`.
+    """An attack with foolbox's interface: `raw, clipped, success = attack(fmodel, images, labels, epsilons=epsilons)`.
 
-    Inputs lie in the bounds of the model, and `epsilons` are in their units. A minimal-norm attack runs once, its raw
-    images are those of the smallest norm, and its clipped ones are judged at each epsilon, None among them for the raw
-    ones; a fixed-budget attack runs at each epsilon. Success is that of the attack's own criterion. As foolbox asks,
-    the network must be in evaluation mode.
+    Inputs lie in the bounds of the model, and `epsilons` are in their units. A minimal-norm attack runs once: its raw
+    images have the smallest norm, and its clipped images are judged at each epsilon (None for no clipping). A
+    fixed-budget attack runs at each epsilon. Success is decided by the attack's own criterion. As foolbox requires, the
+    network must be in evaluation mode.
 
     Args:
         attack: any attack but those of `Localized` criteria.
@@ -124,7 +124,7 @@ class FoolboxAttack:
 
         Returns:
             Raw and clipped images, lists of K tensors `(N, C, H, W)`, and success `(K, N)`; for a single epsilon
-            without the K. Tensors of the package that `inputs` are of.
+            without the K. Tensors are of the same package as `inputs`.
 
         Raises:
             ValueError: a criterion of another kind than the attack's, or None as the radius of a fixed-budget attack.

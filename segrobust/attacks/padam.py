@@ -30,7 +30,7 @@ FLOOR = 1e-8  # added to the root of v
 
 @dataclass
 class PAdamState:
-    """What Adam carries from step to step, each `(B, C, H, W)`."""
+    """State of Adam, each `(B, C, H, W)`."""
 
     mean: Tensor
     square: Tensor
@@ -42,19 +42,19 @@ class PAdam(BallAttack[PAdamState]):
     """PAdam, fixed-budget, l_inf, untargeted or targeted (Halmosi et al., ECCV 2024).
 
     Adam with AMSGrad from a random start, each step projected. `PAdam()` is PAdam-CE, `PAdam(loss=LogitCosine())` is
-    PAdam-Cos. The released code climbs the mean over the batch, whose gradient is as small as Adam's floor of 1e-8, so
-    that its result depends on the batch; here it is the sum over the valid pixels of an image. Of all iterates the one
-    that breaks most pixels is returned (released code: the last).
+    PAdam-Cos. The released code maximises the mean over the batch, whose gradient is as small as Adam's epsilon of
+    1e-8, so that its result depends on the batch; here the sum over the valid pixels of an image is maximised. Of all
+    iterates the one that breaks most pixels is returned (released code: the last).
 
     Args:
         num_steps: gradient steps.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         step_size: Adam's step, image units.
         norm: `"linf"`.
-        loss: what is climbed, a `PixelLoss`.
+        loss: the `PixelLoss` to maximise.
         random_start: start at a uniform point of the ball.
         seed: of the random start, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
@@ -70,7 +70,7 @@ class PAdam(BallAttack[PAdamState]):
         check_step_size(self.step_size, "the paper's is 2/255 = 0.00784")
 
     def init(self, problem: Problem) -> tuple[Tensor, PAdamState]:
-        """Starts without memory."""
+        """The first point; averages start at zero."""
         delta = self.first(problem)
         return delta, PAdamState(*(torch.zeros_like(delta) for _ in range(3)))
 

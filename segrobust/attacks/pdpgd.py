@@ -2,7 +2,7 @@ r"""PDPGD: proximal gradient steps of the perturbation against weights of pixels
 
 Source: A. Matyasko, L.-P. Chau, "PDPGD: Primal-Dual Proximal Gradient Descent Adversarial Attack", arXiv 2106.01538.
 For segmentation it is a baseline of J. Rony, J.-C. Pesquet, I. Ben Ayed, "Proximal Splitting Adversarial Attacks for
-Semantic Segmentation", CVPR 2023, whose released code is meant by "published" here.
+Semantic Segmentation", CVPR 2023, whose released code is called "published" here.
 
     minimise ||delta||_p / D^(1/p)   subject to   m_i(x + delta) < 0 for 99 % of the valid pixels i,
                                                   x + delta in [0, 1]
@@ -57,7 +57,7 @@ PROX_CHANGE = 1e-2  # published: of the l2 norm, below which the iteration stops
 
 @dataclass
 class PDPGDState:
-    """What PDPGD carries from step to step; the image comes first in every tensor."""
+    """State of PDPGD; the image comes first in every tensor."""
 
     log_weights: Tensor  # (B, H, W) over the norm's weight; -inf where void
     level: Tensor  # (B,) middle of the log-weights
@@ -82,8 +82,8 @@ class PDPGD(IterativeAttack[PDPGDState]):
     - margins are measured in their mean absolute value over the image, and the norm by that of an image of ones;
     - log-weights stay within 3 of a level, which rises by a step of theirs on failure and falls on success. Published
       bounds are +-27.6, so that a pixel that was broken for long takes as long to get its weight back;
-    - success, not each pixel's sign alone, thereby decides how strong the norm is: up to 1 % may stay unbroken. (The
-      released code has an option that leaves the hardest pixels out, off by default; it was of no use here.)
+    - thereby success, not only the sign of each pixel, decides the weight of the norm: up to 1 % may stay unbroken. (An
+        option of the released code that leaves out the hardest pixels, off by default, did not help.)
 
     In either form: step and prox have the same length, the averaged gradient is corrected for its bias and the squared
     one too; the norm's weight is averaged by itself rather than as one less the pixels' sum, so that float32 suffices
@@ -92,9 +92,9 @@ class PDPGD(IterativeAttack[PDPGDState]):
     Args:
         num_steps: gradient steps.
         norm: `"linf"`, `"l2"` or `"l1"`.
-        criterion: what breaks a pixel and how many make a success.
-        step_size: first step size, image units: how far one value moves, whatever the norm.
-        published: whether to do what the released code does.
+        criterion: when a pixel, and when an image, is broken.
+        step_size: first step size, image units: the change of one value, in every norm.
+        published: whether to follow the released code.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -150,7 +150,7 @@ class PDPGD(IterativeAttack[PDPGDState]):
         )
 
     def objective(self, problem: Problem, iterate: Iterate, state: PDPGDState) -> Tensor:
-        """Minus the weighted sum of `softplus(4 m_i / s)`, which enters by its slope."""
+        """Minus the weighted sum of `softplus(4 m_i / s)`, linearised by its slope."""
         return -(state.pulls * self.criterion.margins(iterate.logits, problem)).sum((1, 2))
 
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: PDPGDState) -> Tensor:
@@ -201,8 +201,8 @@ def prox_iterated(name: NormName, v: Tensor, metric: Tensor, weight: Tensor, low
 
         z <- clip(prox(z - H / h (z - v), weight / h), lower, upper)
 
-    from z = v, as long as the step before changed z by more than 1 % of its l2 norm. That stops far from the minimiser
-    of `segrobust.functional.prox.prox` where H is small beside h. Kept to reproduce published figures.
+    from z = v, as long as the step before changed z by more than 1 % of its l2 norm. This stops far from the minimiser
+    of `segrobust.functional.prox.prox` where H is much smaller than h. It is here to reproduce published results.
 
     Args as of that one.
 

@@ -1,4 +1,4 @@
-"""Projected gradient descent, the fixed-budget attack that others are measured by."""
+"""Projected gradient descent, the standard fixed-budget attack."""
 
 from dataclasses import dataclass, field
 
@@ -21,14 +21,23 @@ class PGD(BallAttack[None]):
 
     Args:
         num_steps: gradient steps.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         step_size: step, in the units of the norm; None for `step_ratio * eps`.
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"` or `"l2"`.
-        loss: what is climbed, a `PixelLoss`; `SegPGDLoss` and `CosPGDLoss` make those attacks.
+        loss: the `PixelLoss` to maximise; `SegPGDLoss` and `CosPGDLoss` make those attacks.
         random_start: start at a random point of the ball (uniform for l_inf; uniform direction and radius for l2).
         seed: of the random start, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> result = PGD(num_steps=10, eps=0.1)(network, images, labels)
+        >>> result.success.tolist(), bool((result.norm <= 0.1 + 1e-6).all())
+        ([True, True], True)
     """
 
     loss: PixelLoss = field(default_factory=CrossEntropy)

@@ -16,14 +16,14 @@ from segrobust.functional.projections import project
 class Polished(Wrapper):
     """Bisection of `clip(delta, -t, t)` over t, from the result of an l_inf attack; minimal-norm.
 
-    Only what was seen to succeed is kept, so the result is never worse than the attack's. Images that the attack does
-    not break cost nothing.
+    Only perturbations that succeed are returned, so the result is never worse than that of the attack. Images that the
+    attack does not break cost nothing.
 
     Args:
         attack: minimal-norm, or fixed-budget with a radius of its own; l_inf.
-        num_forwards: forwards for each image, judged ones.
-        smallest: smallest t that is looked at, as a share of the norm found; 0.95 suits minimal norms that are tight
-            already, smaller shares suit fixed-budget attacks.
+        num_forwards: judged forwards per image.
+        smallest: smallest t of the search, as a share of the norm found; use 0.95 for minimal norms that are nearly
+            tight, smaller shares for fixed-budget attacks.
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -44,12 +44,12 @@ class Polished(Wrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside, and the forwards of the bisection."""
+        """The passes of the attack inside, and the forwards of the bisection."""
         forwards, backwards = self.attack.max_passes
         return forwards + self.num_forwards, backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """The attack, then the bisection, all broken images together, each over its own radius."""
+        """The attack, then the bisection of all broken images together, each over its own radius."""
         inner = self.attack.run(oracle, problem, observer)
         tracker = Tracker(problem.images, minimal_norm=True, observer=observer)
         tracker.merge(torch.arange(problem.batch_size), inner)

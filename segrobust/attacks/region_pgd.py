@@ -1,4 +1,4 @@
-"""Region PGD: weights tell pixels that hold from pixels that have wavered and from pixels that were never right.
+"""Region PGD: weights for pixels that were never broken, that have been broken, and that were broken at the start.
 
 Source: "RP-PGD: Boosting Segmentation Robustness with a Region-and-Prototype Based Adversarial Attack", AAAI 2025, the
 region loss. Its prototype loss needs features of an inner layer, and is left out.
@@ -6,8 +6,8 @@ region loss. Its prototype loss needs features of an inner layer, and is left ou
 | paper | here                    | meaning                                                    |
 |-------|-------------------------|------------------------------------------------------------|
 | N, i  | `num_steps`, `step + 1` | iterations                                                 |
-| T     | not `ever`              | true region: pixels that have been right at every iterate  |
-| B     | `ever` and not `first`  | boundary region: right at first, broken at some iterate    |
+| T     | not `ever`              | true region: pixels that were correct at every iterate  |
+| B     | `ever` and not `first`  | boundary region: correct at first, broken at some iterate    |
 | F     | `first`                 | false region: broken at the first iterate                  |
 | alpha | `step_size`             | step                                                       |
 """
@@ -45,12 +45,12 @@ class RegionPGD(BallAttack[RegionPGDState]):
 
     Args:
         num_steps: gradient steps; the paper's tables have 3 to 100.
-        eps: radius, image units; None if every call gives its own. The paper's is 0.03.
+        eps: radius, image units; None if each call passes its own. The paper's is 0.03.
         step_size: step, image units.
         norm: `"linf"`.
         random_start: start at a random point of the ball.
         seed: of the random start, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     norms: ClassVar[tuple[NormName, ...]] = ("linf",)
@@ -66,7 +66,7 @@ class RegionPGD(BallAttack[RegionPGDState]):
         check_step_size(self.step_size, "the paper's is 0.01")
 
     def init(self, problem: Problem) -> tuple[Tensor, RegionPGDState]:
-        """See `BallAttack.first`; no pixel has been seen."""
+        """See `BallAttack.first`; no pixel is in a region yet."""
         unseen = torch.zeros_like(problem.valid_mask)
         return self.first(problem), RegionPGDState(first=unseen, ever=unseen)
 

@@ -12,7 +12,7 @@ from segrobust.attacks.ensemble import run_in_turn
 
 @dataclass(frozen=True, kw_only=True)
 class Restarts(Wrapper):
-    """Several runs of an attack: the first as it is, the others from random starts; the best counts.
+    """Several runs of an attack: the first unchanged, the others from random starts; the best counts.
 
     Args:
         attack: one that can start at random, such as `PGD`.
@@ -39,10 +39,10 @@ class Restarts(Wrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside in each run."""
+        """The passes of the attack inside in each run."""
         forwards, backwards = self.attack.max_passes
         return self.num_runs * forwards, self.num_runs * backwards
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """The runs in turn, each on the images that are left to it."""
+        """The runs in turn, each on the images that it may still improve."""
         return run_in_turn(self.runs, oracle, problem, observer, minimal_norm=self.minimal_norm)

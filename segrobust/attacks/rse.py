@@ -1,4 +1,4 @@
-"""The battery of RSE: many attacks, the worst of them per image.
+"""The attacks of RSE: the worst of many, per image.
 
 Source: L. Halmosi, B. Mohos, M. Jelasity, "Evaluating the Adversarial Robustness of Semantic Segmentation: Trying
 Harder Pays Off", ECCV 2024 (arXiv 2407.09150).
@@ -34,9 +34,9 @@ class RSE(Ensemble):
     image, and chooses among attacks once per batch; here, once per image.
 
     Args:
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         seed: of the random starts, together with the sample id; each member has its own.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = False

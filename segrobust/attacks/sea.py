@@ -1,4 +1,4 @@
-"""SEA, the ensemble by which robustness of segmentation networks is reported.
+"""SEA, the standard ensemble for the robustness of segmentation networks.
 
 Source: F. Croce, N. Singh, M. Hein, "Towards Reliable Evaluation and Fast Training of Robust Semantic Segmentation
 Models", ECCV 2024 (arXiv 2306.12941v2), sections 3 and 4.
@@ -26,17 +26,17 @@ class SEA(Ensemble):
     cross-entropy, Jensen-Shannon divergence. Per image the result that breaks most pixels; for the mIoU of a data set
     an evaluation chooses among the members as the paper does, greedily. By default 909 forwards and 900 backwards.
 
-    The paper balances classes by their pixels in the training set: give `class_pixels` for figures that are compared
-    with its tables. Other differences from the released code: void pixels count for nothing (there: as background, or
-    as wrong at the start), images are chosen one by one (there: misplaced in a last batch that is not full), and the
-    divergence has its closed form (there: NaN where a probability underflows).
+    The paper balances classes by their pixels in the training set: pass `class_pixels` for numbers that are compared
+    with its tables. Other differences from the released code: void pixels are ignored (there: counted as background, or
+    as wrong at the start), the choice is made per image (there: misplaced in a last batch that is not full), and the
+    divergence has its closed form (there: NaN if a probability underflows).
 
     Args:
         num_steps: gradient steps of each member; the paper uses 300.
-        eps: radius, image units; None if every call gives its own. The paper reports 4, 8 and 12/255.
+        eps: radius, image units; None if each call passes its own. The paper reports 4, 8 and 12/255.
         class_pixels: number, or share, of training pixels of each class; None for those of the attacked image itself.
         seed: of the random starts, together with the sample id; each member has its own.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = False

@@ -14,20 +14,20 @@ from segrobust.attacks.core.wrapper import Wrapper
 from segrobust.functional.lengths import Length
 from segrobust.functional.projections import project
 
-GROWTH = 4.0  # of a radius at which nothing has succeeded yet
+GROWTH = 4.0  # of the radius before the first success
 
 Bisection = Literal["log", "linear"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MinimalNormSearch(Wrapper):
-    """Smallest radius at which a fixed-budget attack succeeds, by bisection, for each image on its own.
+    """Smallest radius at which a fixed-budget attack succeeds, by bisection for each image.
 
     A round starts from the best perturbation so far, projected into the new ball, and an image leaves its round at its
-    first success. The radius of an image starts at `initial_eps` and is multiplied by 4 after each failure; a failure
-    at `max_eps` sends it back to twice the first. From the first success on it is the smallest norm found over a ratio
-    that starts at 2 and becomes its square root after each failure: bisection in log scale, except that no failure is
-    final, since a round that starts from a better perturbation may succeed where another failed.
+    first success. The radius of an image starts at `initial_eps` and is multiplied by 4 after each failure; after a
+    failure at `max_eps` it is twice the first. From the first success on it is the smallest norm found divided by a
+    ratio that starts at 2 and becomes its square root after each failure: bisection in log scale, except that no
+    failure is final, since a round that starts from a better perturbation may succeed where another failed.
 
     The baselines of Rony et al., CVPR 2023, bisect radii in linear scale from 0 and twice the largest, and start each
     round from the clean image: `bisection="linear", warm_start=False`, around MI-FGSM with 20 steps, `PGD(num_steps=40,
@@ -38,9 +38,19 @@ class MinimalNormSearch(Wrapper):
         num_rounds: calls of the attack.
         initial_eps: first radius, in the units of the norm; None for 4/255 in l_inf, and in l2 for the norm of a
             perturbation of 1/255 in every value; in linear scale for the largest radius.
-        max_eps: largest radius; an image that withstands it is a failure. None for the radius that holds the whole box.
+        max_eps: largest radius; an image that is not broken there is a failure. None for the radius that contains the
+            whole box.
         warm_start: whether rounds start from the best perturbation so far.
         bisection: `"log"`, or `"linear"`: the mean of the largest radius that failed and the smallest that did not.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> result = MinimalNormSearch(attack=PGD(num_steps=10), num_rounds=8)(network, images, labels)
+        >>> result.success.tolist(), bool((result.norm < 0.2).all())
+        ([True, True], True)
     """
 
     minimal_norm: ClassVar[bool] = True
@@ -70,7 +80,7 @@ class MinimalNormSearch(Wrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside in each round."""
+        """The passes of the attack inside in each round."""
         forwards, backwards = self.attack.max_passes
         return self.num_rounds * forwards, self.num_rounds * backwards
 
@@ -86,7 +96,7 @@ class MinimalNormSearch(Wrapper):
             start = self._start(problem, tracker, eps)
             inner = self.attack.run(oracle, replace(problem, eps=eps, start=start, stop_on_success=True), observer)
             tracker.merge(rows, inner)
-            # A success at norm 0 (the clean image is broken) leaves nothing to search: any positive radius serves.
+            # A success at norm 0 (the clean image is broken) cannot be improved: any positive radius will do.
             eps = radii.after(eps, inner.best.success, tracker.best.norm).clamp(1e-9, largest)
         return tracker
 
@@ -98,7 +108,7 @@ class MinimalNormSearch(Wrapper):
         return min(4 / 255 if self.norm == "linf" else size**0.5 / 255, largest)
 
     def _start(self, problem: Problem, tracker: Tracker, eps: Tensor) -> Tensor | None:
-        """Best perturbation so far inside the new ball; nothing before there is one."""
+        """Best perturbation so far, projected into the new ball; None before the first round."""
         known = tracker.best.num_broken >= 0
         if not self.warm_start or not known.any():
             return problem.start
@@ -106,14 +116,14 @@ class MinimalNormSearch(Wrapper):
 
 
 class _LinearRadii:
-    """Half way between the largest radius that failed and the smallest that did not."""
+    """The mean of the largest radius that failed and the smallest that did not."""
 
     def __init__(self, first: Tensor, largest: float) -> None:
         self._failed = torch.zeros_like(first)
         self._succeeded = torch.full_like(first, 2 * largest)
 
     def after(self, eps: Tensor, success: Tensor, smallest: Tensor) -> Tensor:
-        """Next radii, given what the last ones led to, and the smallest norms found: `(B,)` each."""
+        """Next radii, from the success at the last ones and the smallest norms found: `(B,)` each."""
         del smallest
         self._failed = torch.where(success, self._failed, torch.maximum(self._failed, eps))
         self._succeeded = torch.where(success, torch.minimum(self._succeeded, eps), self._succeeded)
@@ -121,7 +131,7 @@ class _LinearRadii:
 
 
 class _LogRadii:
-    """Ever larger until the first success, then below the smallest norm found."""
+    """Growing radii until the first success, then radii below the smallest norm found."""
 
     def __init__(self, first: Tensor, largest: float) -> None:
         self._first, self._largest = first, largest
@@ -129,7 +139,7 @@ class _LogRadii:
         self._found = torch.zeros_like(first, dtype=torch.bool)
 
     def after(self, eps: Tensor, success: Tensor, smallest: Tensor) -> Tensor:
-        """Next radii, given what the last ones led to, and the smallest norms found: `(B,)` each."""
+        """Next radii, from the success at the last ones and the smallest norms found: `(B,)` each."""
         self._ratio = torch.where(self._found & ~success, self._ratio.sqrt(), self._ratio)
         self._found = self._found | success
         grown = torch.where(eps < self._largest, GROWTH * eps, 2 * self._first)

@@ -1,4 +1,4 @@
-"""SegPGD: PGD whose weights move from unbroken pixels to all of them.
+"""SegPGD: PGD with weights that shift from unbroken pixels to all pixels.
 
 Source: J. Gu, H. Zhao, V. Tresp, P. Torr, "SegPGD: An Effective and Efficient Adversarial Attack for Evaluating and
 Boosting Segmentation Robustness", ECCV 2022 (arXiv 2207.12391), Algorithm 1.
@@ -20,20 +20,20 @@ from segrobust.attacks.pgd import PGD
 class SegPGD(PGD):
     """SegPGD, fixed-budget, l_inf or l2, untargeted or targeted (Gu et al., ECCV 2022).
 
-    PGD from a random start on the cross-entropy, whose broken pixels weigh `t / 2` and others `1 - t / 2`, t the share
-    of the steps that is done. Of all iterates the one that breaks most pixels is returned (paper: the last). The paper
-    attacks at 8/255 with steps of 0.01; here a step is `2.5 eps / num_steps` unless it is given.
+    PGD from a random start on the cross-entropy, with weight `t / 2` for broken pixels and `1 - t / 2` for others, t
+    the share of the steps so far. Of all iterates the one that breaks most pixels is returned (paper: the last). The
+    paper attacks at 8/255 with steps of 0.01; here a step is `2.5 eps / num_steps` unless it is given.
 
     Args:
         num_steps: gradient steps; the paper's tables have 3 to 100.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         step_size: step, in the units of the norm; None for `step_ratio * eps`.
         step_ratio: step over radius; None for `2.5 / num_steps`, at most 1.
         norm: `"linf"`, the paper's, or `"l2"`.
-        loss: what is climbed.
+        loss: the loss to maximise.
         random_start: start at a random point of the ball.
         seed: of the random start, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     loss: PixelLoss = field(default_factory=SegPGDLoss)

@@ -1,4 +1,4 @@
-"""Radii that shrink to the one that counts: where the ball is larger, the way to broken pixels is shorter.
+"""Fixed-budget attacks in stages of shrinking radius: larger balls make it easier to break pixels.
 
 Source: F. Croce, N. Singh, M. Hein, "Towards Reliable Evaluation and Fast Training of Robust Semantic Segmentation
 Models", ECCV 2024 (arXiv 2306.12941), section 3 ("red-eps").
@@ -23,10 +23,9 @@ from segrobust.functional.projections import project
 class ShrinkingRadius(Wrapper):
     """An attack run in stages of shrinking radius, fixed-budget (SEA's schedule, ECCV 2024).
 
-    The steps of the attack are divided among the stages. Each starts from the perturbation that broke most pixels in
-    the one before, projected into its own ball; only the last stage, whose radius is that of the call, counts.
-
-    Costs one forward more than the attack alone for every stage after the first.
+    The steps of the attack are divided among the stages. Each stage starts from the perturbation that broke most pixels
+    in the stage before, projected into its own ball. Only the last stage, whose radius is that of the call, counts.
+    Each stage after the first costs one additional forward.
 
     Args:
         attack: fixed-budget, with a number of steps.
@@ -55,7 +54,7 @@ class ShrinkingRadius(Wrapper):
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
-        """Steps of each stage; those that rounding leaves over go to the last."""
+        """Steps of each stage; the last one gets the remainder."""
         total = self.attack.step_budget
         assert total is not None, "checked at construction"
         early = [int(share * total + 1e-9) for share in self.shares[:-1]]
@@ -63,7 +62,7 @@ class ShrinkingRadius(Wrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside, and one forward for every stage after the first."""
+        """The passes of the attack inside, and one forward for every stage after the first."""
         forwards, backwards = self.attack.max_passes
         return forwards + len(self.factors) - 1, backwards
 

@@ -1,4 +1,4 @@
-"""The Square attack: random search with squares, which asks for logits alone.
+"""The Square attack: random search with squares, which uses logits alone.
 
 Source: M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient black-box adversarial
 attack via random search", ECCV 2020 (arXiv 1912.00049), section 3: Algorithm 1 (search), 2 (l_inf), 3 (l2).
@@ -6,8 +6,8 @@ attack via random search", ECCV 2020 (arXiv 1912.00049), section 3: Algorithm 1 
 | paper         | here             | meaning                                                            |
 |---------------|------------------|--------------------------------------------------------------------|
 | N             | `num_queries`    | queries of the network                                             |
-| x_hat - x, nu | `delta`          | perturbation that is kept                                          |
-| L             | minus `loss`     | what decides; here the sum over the valid pixels                   |
+| x_hat - x, nu | `delta`          | best perturbation so far                                           |
+| L             | minus `loss`     | minimised; here the sum over the valid pixels                      |
 | p             | `p_init`, halved | area of a square over that of the image                            |
 | h             | `side`           | side of a square, `round(sqrt(p H W))`                             |
 | rho           | `signs`          | one sign of each channel of a square                               |
@@ -44,7 +44,7 @@ Search = Generator[Tensor, Tensor, None]
 
 @dataclass
 class SquareState:
-    """What Square carries from query to query."""
+    """State of Square."""
 
     searches: list[Search]  # one for each image
 
@@ -53,25 +53,26 @@ class SquareState:
 class Square(Attack):
     """Square attack, fixed-budget, l_inf or l2, untargeted or targeted, without gradients (ECCV 2020).
 
-    A square of random place and sign is laid over the perturbation, and stays if the loss of the image grows. Squares
-    shrink over the attack. A network that this attack breaks and attacks with gradients do not only hides its gradient.
+    A square of random place and sign is added to the perturbation, and stays if the loss of the image grows. Squares
+    shrink over the attack. If this attack breaks a network that gradient attacks do not break, the gradient is masked.
 
-    Segmentation takes larger squares than classification: on two CamVid training images at 8/255, 1000 queries leave an
-    accuracy of 22 and 20 % on a standard network and 77 and 88 % on a robust one; with the paper's `p_init` 57 and
-    69 %, 89 and 89 %.
+    Segmentation needs larger squares than classification: on two CamVid training images at 8/255, the accuracy after
+    1000 queries is 22 and 20 % for a standard network and 77 and 88 % for a robust one; with the paper's `p_init` it is
+    57 and 69 %, 89 and 89 %.
 
-    Here the first query is the clean image (or the warm start, which replaces the random one too), so that a result is
-    never worse than that. The paper's random start comes second and is a try like any other (paper: it is kept in any
-    case). An image whose valid pixels are all broken stops. Costs at most `num_queries` forwards, no backwards.
+    The first query is the clean image (or the warm start, which replaces the random one too), so that the result is
+    never worse. The paper's random start is the second query, and must increase the loss like any other (paper: it is
+    always accepted). An image whose valid pixels are all broken stops. The attack costs at most `num_queries` forwards,
+    no backwards.
 
     Args:
         num_queries: forwards for each image, at least 2; must be given.
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         norm: `"linf"` or `"l2"`.
         p_init: first area of a square over that of the image, in (0, 1]; the paper's is 0.05 in l_inf and 0.1 in l2.
-        loss: whose value is increased, a `PixelLoss`.
-        seed: of all that is random, together with the sample id.
-        criterion: what breaks a pixel and how many make a success.
+        loss: the `PixelLoss` to maximise.
+        seed: of all random numbers, together with the sample id.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = False
@@ -116,24 +117,24 @@ class Square(Attack):
         return run_loop(self, oracle, problem, observer, num_steps=self._limit - 1, differentiable=False)
 
     def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, SquareState]:
-        """What the searches ask first."""
+        """The first query of each search."""
         searches = self._searches(problem)
         return torch.stack([next(search) for search in searches]), SquareState(searches)
 
     def done(self, problem: Problem, iterate: Iterate, state: SquareState) -> Tensor:
-        """Nothing is left to win once all valid pixels are broken."""
+        """Images whose valid pixels are all broken."""
         return iterate.num_broken == problem.num_valid
 
     def step(
         self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: SquareState
     ) -> tuple[Tensor, SquareState]:
-        """Tells each search the loss of its pixels, 0 of void ones, and takes what it asks next."""
+        """Sends each search the loss of its pixels, 0 for void ones, and takes its next query."""
         pixels = Pixels.of(problem, iterate, self.criterion, self._limit)
         losses = self.loss(pixels).masked_fill(~problem.valid_mask, 0)
         return torch.stack([search.send(loss) for search, loss in zip(state.searches, losses, strict=True)]), state
 
     def _searches(self, problem: Problem) -> list[Search]:
-        """One search for each image, which knows nothing of the others."""
+        """One independent search per image."""
         eps = problem.required_eps(type(self).__name__)
         searches = []
         for i, generator in enumerate(image_generators(problem, self.seed)):
@@ -157,7 +158,7 @@ class Square(Attack):
                 candidate = lay_square(delta, self._side(queries, *delta.shape[1:]), ball, dice)
             candidate = ball.project(candidate)
             tried = yield candidate
-            if (tried - loss).sum() > 0:  # differences first: in float32 the sums of a large image hide small ones
+            if (tried - loss).sum() > 0:  # differences first: float32 sums over a large image would lose small changes
                 delta, loss = candidate, tried
 
     def _side(self, queries: int, height: int, width: int) -> int:
@@ -170,7 +171,7 @@ class Square(Attack):
 
 @dataclass(frozen=True)
 class _Ball:
-    """Where the perturbation of one image may lie.
+    """The set of allowed perturbations of one image.
 
     Attributes:
         norm: of the ball.
@@ -185,7 +186,7 @@ class _Ball:
     upper: Tensor
 
     def project(self, delta: Tensor) -> Tensor:
-        """A point of ball and box."""
+        """The projection into ball and box."""
         return project(delta[None], self.eps, self.norm, self.lower[None], self.upper[None])[0]
 
 

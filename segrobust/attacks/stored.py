@@ -1,4 +1,4 @@
-"""A perturbation that exists already: nothing is searched for, one forward pass says what it does."""
+"""A given perturbation, evaluated by one forward pass without a search."""
 
 from dataclasses import dataclass, field, replace
 
@@ -14,17 +14,17 @@ from segrobust.functional.norms import NormName, norm
 
 @dataclass(frozen=True, kw_only=True)
 class Stored(Attack):
-    """Evaluates the perturbation `start` of the call, zero where there is none: one forward pass per image.
+    """Evaluates the perturbation `start` of the call, by default zero: one forward pass per image.
 
     To evaluate a stored adversarial image to the last bit, pass it as `images` and no `start`: `images + (adv -
     images)` may differ from `adv` by rounding.
 
     Args:
-        source: digest of the attack that made what is stored; `repr` then identifies it. Empty for none.
+        source: digest of the attack that made the perturbation, as part of the repr; empty if unknown.
         norm: of that attack.
-        minimal_norm: whether that attack minimises the norm; then `norm` of a failure is inf. Else a call needs its
-            radius `eps`, which is not checked.
-        criterion: what breaks a pixel, and how many make a success.
+        minimal_norm: whether that attack minimises the norm; then `norm` of a failure is inf. Else a call needs `eps`,
+            which is not checked.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     source: str = ""

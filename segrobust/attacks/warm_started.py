@@ -1,4 +1,4 @@
-"""An attack that goes on where another one has ended."""
+"""An attack that continues from the result of another one."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -17,10 +17,10 @@ from segrobust.attacks.lagrangian_fmn import LagrangianFMN
 class WarmStarted(Wrapper):
     """A minimal-norm attack from the result of another one; the smaller norm of both counts.
 
-    Costs what both cost. An image that the first breaks by no perturbation at all takes no part in the second.
+    It costs the passes of both. An image that is broken without perturbation is left out of the second.
 
     Args:
-        attack: the attack that is started.
+        attack: the attack that starts from it.
         first: the attack that finds the start; same norm and criterion.
     """
 
@@ -32,15 +32,15 @@ class WarmStarted(Wrapper):
     def __post_init__(self) -> None:
         for attack in (self.first, self.attack):
             if not attack.minimal_norm:
-                raise ValueError(f"a warm start joins minimal-norm attacks, {type(attack).__name__} has a fixed budget")
+                raise ValueError(f"WarmStarted needs minimal-norm attacks; {type(attack).__name__} is fixed-budget")
         for trait in ("norm", "criterion"):
             first, second = getattr(self.first, trait), getattr(self.attack, trait)
             if first != second:
-                raise ValueError(f"attacks of a warm start must share their {trait}, got {first!r} and {second!r}")
+                raise ValueError(f"the two attacks must have the same {trait}, got {first!r} and {second!r}")
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of both."""
+        """The sum over both."""
         forwards, backwards = zip(self.first.max_passes, self.attack.max_passes, strict=True)
         return sum(forwards), sum(backwards)
 

@@ -1,4 +1,4 @@
-"""Lightning callbacks: robustness while a network trains, checkpoints chosen by it, averaged weights, a guard."""
+"""Lightning callbacks: robustness during training, checkpoints selected by it, averaged weights, a guard."""
 
 from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.overfitting_guard import OverfittingGuard

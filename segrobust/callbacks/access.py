@@ -1,4 +1,4 @@
-"""Where the network and the samples are in a project that segrobust knows nothing about."""
+"""Finds the network and the samples in any Lightning project."""
 
 import operator
 from collections.abc import Callable, Mapping, Sized
@@ -23,8 +23,8 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
     """The network of a LightningModule.
 
     Raises:
-        ValueError: no attribute of that name (the message lists the modules that there are), or weights in 16 bits.
-        TypeError: what was found is not an `nn.Module`.
+        ValueError: no attribute of that name (the message lists the existing modules), or weights in 16 bits.
+        TypeError: the attribute is not an `nn.Module`.
     """
     if isinstance(place, str):
         try:
@@ -32,8 +32,8 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
         except AttributeError:
             children = ", ".join(repr(name) for name, _ in module.named_children()) or "none"
             raise ValueError(
-                f"{type(module).__name__} has no attribute {place!r}; its modules are {children}: name by "
-                "network=... the one that maps images in [0, 1] to logits"
+                f"{type(module).__name__} has no attribute {place!r}; its modules are {children}: "
+                "set network=... to the one that maps images in [0, 1] to logits"
             ) from None
     else:
         network = place(module)
@@ -49,12 +49,12 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
 
 
 class SampleView:
-    """The samples of any map-style data set as pairs of image and mask, under their positions in it.
+    """The samples of any map-style data set as pairs of image and mask, with the same positions.
 
-    Name, label space and fingerprint of the data set are handed on where it has them.
+    Name, label space and fingerprint of the data set are passed on if it has them.
 
     Args:
-        dataset: what is read.
+        dataset: the data set.
         image: where the image is in a sample.
         mask: where the mask is.
     """

@@ -1,4 +1,4 @@
-"""What one process of a training gives to the others: records of its share of the images, panels, checks."""
+"""The results of one process of a training: records of its share of the images, panels, checks."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from segrobust.evaluation.run.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class Share:
-    """What one process found."""
+    """The results of one process."""
 
     records: tuple[Record, ...]
     panels: tuple[Panel, ...]
@@ -31,13 +31,13 @@ def evaluate_share(
     checks: bool,
     advance: Callable[[Record], object],
 ) -> Share:
-    """Evaluates the fixed share of this process; it neither waits for others nor counts on their files.
+    """Evaluates the fixed share of this process, without waiting for others or reading their files.
 
     Args:
         session: what is evaluated.
-        path: run directory for records and panels, whose records are not made again; None to keep nothing.
+        path: run directory for records and panels, whose records are not made again; None to write no files.
         drawn: samples that get a panel.
-        checks: whether process 0 looks for false robustness, by a few passes on one image.
+        checks: whether process 0 checks for false robustness, by a few passes on one image.
         advance: called with every new record.
 
     Raises:
@@ -49,7 +49,7 @@ def evaluate_share(
     directory = RunDirectory(path)
     directory.claim(session.manifest)
     done, shown = session.recorded_share(path), [each for each in session.shared_samples if each in drawn]
-    # Adversarial images are kept for the panels alone: many evaluations of a training would fill the disk.
+    # Adversarial images are stored for the panels alone: many evaluations of a training would fill the disk.
     with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank) as writer:
         store = AdversarialStore(kept, shown)
         made = session.measure(session.share, Outputs(writer=writer, store=store), done=done, advance=advance)

@@ -1,4 +1,4 @@
-"""How robustness changed over a training, as a picture: what is left, and the distribution of minimal norms."""
+"""Robustness over a training, as a picture: scores under attack, and the distribution of minimal norms."""
 
 import io
 import math
@@ -23,15 +23,15 @@ FILE: Final = "robustness_history.png"
 
 
 def history_figure(history: Sequence[Measurement]) -> Figure:
-    """Clean and attacked mIoU^D over epochs, and beside it the minimal norms of the images attacked.
+    """Plots mIoU^D over epochs, clean and under attack, and the minimal norms of the attacked images.
 
-    Norms that were not reached (the attack failed) lie on the upper edge. Epochs are counted from 1.
+    Infinite norms (the attack failed) are drawn at the upper edge. Epochs are counted from 1.
 
     Args:
         history: measurements of one training, at least one.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no measurement.
     """
     if not history:
         raise ValueError("there is no measurement to draw")
@@ -53,7 +53,7 @@ def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path 
     """Writes the picture into the folder of the logs, and sends it as `<prefix>/robustness_history`; from process 0.
 
     Args:
-        trainer: whose loggers are served.
+        trainer: gives the loggers.
         history: measurements so far.
         folder: of the logs; nothing is written if None.
         prefix: first part of the key.
@@ -76,7 +76,7 @@ def _draw_scores(axes: Axes, epochs: Sequence[int], history: Sequence[Measuremen
         values = [measurement.values.get(key, math.nan) for measurement in history]
         axes.plot(epochs, values, "o-", color=color, label=_label(key), markersize=4, linewidth=1.6)
     axes.set_ylim(bottom=0)
-    axes.set_title("mIoU$^D$, %, of the images attacked", loc="left", fontsize=11)
+    axes.set_title("mIoU$^D$ of the attacked images, %", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -1,4 +1,4 @@
-"""Pictures sent to the loggers that take images."""
+"""Sends pictures to the loggers that accept images."""
 
 import io
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:
     """Sends panels as `<prefix>/<attack>/panels`, from process 0.
 
     Args:
-        trainer: whose loggers are served.
+        trainer: gives the loggers.
         panels: of all processes.
         prefix: first part of the keys.
     """
@@ -42,14 +42,14 @@ def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:
 
 
 def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Sequence[str] | None = None) -> None:
-    """Sends pictures from process 0, at the step where Lightning logs the numbers of this validation.
+    """Sends pictures from process 0, with the step at which Lightning logs the numbers of this validation.
 
-    To wandb by its logger, to others by `experiment.add_image` where they have it, as TensorBoard's do. Others get
-    none: the files are in the folder of the logs.
+    The wandb logger gets them by `log_image`, others by `experiment.add_image` if they have it, such as TensorBoard.
+    Other loggers get none: the files are in the folder of the logs.
 
     Args:
-        trainer: whose loggers are served.
-        key: what they are logged as; with names, wandb shows these below, and others get `<key>/<name>`.
+        trainer: gives the loggers.
+        key: log key; with names, wandb shows these as captions, and others get `<key>/<name>`.
         pngs: contents of PNG files.
         names: one per picture; None for a single one.
     """

@@ -1,6 +1,6 @@
-"""Names under which numbers are logged: `val/pgd/miou_at_4` is the mIoU^D under the attack `pgd` at 4/255.
+"""Keys of logged numbers: `val/pgd/miou_at_4` is the mIoU^D under the attack `pgd` at 4/255.
 
-They are made of letters, digits, `_`, `-`, `.` and `/`, which every logger keeps: MLflow refuses other characters, and
+They consist of letters, digits, `_`, `-`, `.` and `/`, which every logger keeps: MLflow refuses other characters, and
 Lightning's logger for it drops them.
 """
 
@@ -46,7 +46,7 @@ class LogKey:
 
     @classmethod
     def parse(cls, key: str) -> Self:
-        """The inverse of what this module makes.
+        """The parts of a key that this module makes.
 
         Raises:
             ValueError: no metric is logged under such a key.
@@ -81,7 +81,7 @@ def log_keys(plan: Plan, prefix: str) -> tuple[str, ...]:
     """Keys that `segrobust.callbacks.measurement.log_values` gives for a plan.
 
     Raises:
-        ValueError: the name of an attack is one of those that are taken.
+        ValueError: an attack has a reserved name.
     """
     names = [f"{CLEAN_SUBSET}{metric.log_name}" for metric in in_place(METRICS, "log clean")]
     for job in plan.jobs:
@@ -96,12 +96,12 @@ def log_keys(plan: Plan, prefix: str) -> tuple[str, ...]:
         names += _radius_names(f"worst_{norm_name}/", _union(rivals), "log attack")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"two results would be logged as {twice[0]!r}; give the attack of that name another one")
+        raise ValueError(f"two results would be logged as {twice[0]!r}; rename the attack")
     return tuple(f"{prefix}/{name}" for name in names)
 
 
 def default_monitor(plan: Plan) -> str:
-    """Key by which checkpoints are chosen where none is named.
+    """Default key for the selection of checkpoints.
 
     The worst-case mIoU at the middle radius if several fixed-budget attacks share a norm, else that of the first
     fixed-budget attack, else the capped mean of the smallest norms if several minimal-norm attacks share a norm, else
@@ -119,7 +119,7 @@ def default_monitor(plan: Plan) -> str:
 
 
 def unknown_monitor(key: str, known: Sequence[str]) -> str:
-    """What to say of a monitor that is not measured."""
+    """The error message for a monitor that is not measured."""
     renamed = key.replace("@", "_at_")
     if renamed in known:
         return f"monitor={key!r} is now spelled {renamed!r}, because some loggers drop the '@'"

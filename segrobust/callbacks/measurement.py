@@ -1,4 +1,4 @@
-"""The summary of one evaluation as the numbers that loggers and checkpoints see."""
+"""The summary of one evaluation as numbers for loggers and checkpoints."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,14 +13,14 @@ from segrobust.evaluation.run.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What one evaluation gave.
+    """The result of one evaluation.
 
     Attributes:
         epoch: of the training, from 0.
         step: optimiser steps that the network had taken.
         num_images: images that count; those without a valid pixel are left out.
         values: numbers by log key.
-        failed_checks: names of the checks that failed: the numbers are not to be trusted.
+        failed_checks: names of the checks that failed; if there are any, do not trust the numbers.
         norms: minimal norms of the images by attack, in ascending order, image units; inf where the attack failed.
     """
 
@@ -43,9 +43,7 @@ class Measurement:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The inverse of `to_state`."""
         norms = {attack: tuple(values) for attack, values in state.get("norms", {}).items()}
-        values = {
-            key.replace("@", "_at_"): value for key, value in state["values"].items()
-        }  # as checkpoints once had it
+        values = {key.replace("@", "_at_"): value for key, value in state["values"].items()}  # in older checkpoints
         return cls(
             **{**state, "values": values, "failed_checks": tuple(state.get("failed_checks", ())), "norms": norms}
         )
@@ -56,11 +54,11 @@ def log_values(summary: Summary, prefix: str) -> dict[str, float]:
 
     Metrics are those that `segrobust.evaluation.numbers.metrics` has in the places `log ...`.
 
-    - `<prefix>/robust_subset/clean_miou`, `clean_acc`, `clean_apsr`: the same images before any attack.
+    - `<prefix>/robust_subset/clean_miou`, `clean_acc`, `clean_apsr`: the same images without attack.
     - `<prefix>/<minimal-norm attack>/asr`, `asr_at_<e>`: images broken at any norm, and within e (exact).
       `/median_norm`, `/mean_norm_capped`: of min(norm, cap), so that they stay finite where the attack failed; see
       `segrobust.evaluation.numbers.metric_inputs.CAPS`. `/by_product_miou_at_<e>`, `by_product_acc_at_<e>`,
-      `by_product_apsr_at_<e>`: of the perturbations projected into the ball, which flatter the network.
+      `by_product_apsr_at_<e>`: of the perturbations projected into the ball, weak upper bounds.
     - `<prefix>/smallest_<norm>/asr`, `asr_at_<e>`, `median_norm`, `mean_norm_capped`: the same of the smallest norm
       that any of several minimal-norm attacks of that norm finds, per image.
     - `<prefix>/<fixed-budget attack>/miou_at_<e>` (mIoU^D), `acc_at_<e>`, `apsr_at_<e>`, `asr_at_<e>`.

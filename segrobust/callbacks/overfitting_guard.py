@@ -1,4 +1,4 @@
-"""A guard against networks that withstand the attack they are trained with, and no other."""
+"""A guard against catastrophic overfitting: robustness to the attack of the training alone."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -21,10 +21,10 @@ from segrobust.tasks import AdversarialTask
 Action = Literal["stop", "warn"]
 
 SLACK = 0.05
-"""Share of its value at the best epoch that the accuracy under the training attack may lose without having fallen."""
+"""Relative loss of the accuracy under the training attack, from the best epoch, that does not count as a drop."""
 
 CONFIRMED = 2
-"""Validations in a row that must look like overfitting: a young network loses what it has from one to the next."""
+"""Consecutive validations that must look like overfitting, because accuracies fluctuate early in a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,26 +45,27 @@ class Watched:
 class OverfittingGuard(Callback):
     """Stops adversarial training when catastrophic overfitting sets in (Wong, Rice and Kolter, ICLR 2020).
 
-    Training with one-step attacks can turn from one epoch to the next: the network withstands that step alone, and a
-    few smaller steps break it. After every validation of the training, a fixed subset of the validation images
-    undergoes the attack of the training and a stronger one. The alarm is raised where, in two validations in a row, the
-    accuracy under the stronger one has lost more than `drop` of its best value so far, while that under the training
-    attack has not fallen.
+    Training with one-step attacks can fail from one epoch to the next: the network becomes robust to that step alone,
+    and a few smaller steps break it. After every validation of the training, the training attack and a stronger one are
+    run on a fixed subset of the validation images. The alarm is raised if, in two consecutive validations, the accuracy
+    under the stronger attack is more than `drop` (relative) below its best value so far, while that under the training
+    attack has not dropped.
 
-    Logs `guard/training_attack_acc` and `guard/strong_attack_acc`, in percent. Process 0 looks, and tells the others.
+    Logs `guard/training_attack_acc` and `guard/strong_attack_acc`, in percent. Process 0 evaluates, and broadcasts the
+    result.
 
     Args:
         attack: the stronger attack; None for PGD with 10 steps and the radius of the training.
-        max_images: images to look at, chosen at random by the seed alone.
+        max_images: number of images, chosen at random by the seed alone.
         drop: share of the best accuracy, in (0, 1).
-        action: `"stop"` ends the training, `"warn"` goes on; both tell the last epoch before.
+        action: `"stop"` ends the training, `"warn"` only warns; both warnings name the best epoch.
         seed: of the choice of images and of random starts.
         image: where the image is in a sample, as in `RobustnessEvaluation`.
         mask: where the mask is.
 
     Attributes:
-        history: what was seen, kept in checkpoints.
-        alarm: epoch of the first alarm; None so far.
+        history: accuracies so far, stored in checkpoints.
+        alarm: epoch of the first alarm; None before one.
 
     Raises:
         ValueError: a setting outside of its range. At the start of `fit`: a task that is not adversarial, or whose
@@ -98,17 +99,17 @@ class OverfittingGuard(Callback):
         self._suspicions = 0  # in a row
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen, as plain Python."""
+        """History and alarm, as plain Python."""
         history = [asdict(watched) for watched in self.history]
         return {"history": history, "alarm": self.alarm, "suspicions": self._suspicions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what was seen."""
+        """Restores history and alarm."""
         self.history = [Watched(**watched) for watched in state_dict["history"]]
         self.alarm, self._suspicions = state_dict["alarm"], state_dict["suspicions"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks whether there is something to guard."""
+        """Checks that the task is adversarial and that there is an attack to run."""
         if not isinstance(pl_module, AdversarialTask):
             raise ValueError(
                 f"OverfittingGuard guards an AdversarialTask, got {type(pl_module).__name__}; leave it out"
@@ -117,7 +118,7 @@ class OverfittingGuard(Callback):
             raise ValueError(f"{pl_module.attack!r} has no radius: give the guard an attack, such as PGD(num_steps=10)")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks, and raises the alarm."""
+        """Evaluates both attacks, and raises the alarm."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or is_dry_run(trainer):
             return
         assert isinstance(pl_module, AdversarialTask)
@@ -151,7 +152,7 @@ class OverfittingGuard(Callback):
         return Watched(epoch=trainer.current_epoch, weak=weak, strong=strongest)
 
     def _accuracy(self, task: AdversarialTask, images: Tensor, labels: Tensor, attack: Attack, sample_id: int) -> float:
-        """Share of valid pixels that are right at the last iterate, which is what the network is trained on."""
+        """Share of valid pixels that are correct at the last iterate, on which the network is trained."""
         adv = attack.perturb(task.network, images, labels, ignore_index=task.ignore_index, sample_ids=[sample_id])
         with attackable(task.network), torch.no_grad():
             right: Tensor = task.network(adv).argmax(1) == labels
@@ -159,20 +160,20 @@ class OverfittingGuard(Callback):
 
     def _raise_alarm(self, trainer: Trainer, watched: Watched, best: Watched) -> None:
         self.alarm = watched.epoch
-        mend = (
-            "start at random points (RSFGSM), take more steps (PGD), let the radius grow (ramp), or lower the learning "
-            "rate; RobustCheckpoint keeps the best network before"
+        fix = (
+            "use a random start (RSFGSM), more steps (PGD), a growing radius (ramp), or a lower learning rate; "
+            "RobustCheckpoint saves the best network before it"
         )
         rank_zero_warn(
             f"catastrophic overfitting in epoch {watched.epoch}: accuracy {100 * watched.weak:.1f} % under the attack "
-            f"of the training, but {100 * watched.strong:.1f} % under a stronger one, which was "
+            f"of the training, but {100 * watched.strong:.1f} % under a stronger one, down from "
             f"{100 * best.strong:.1f} % in epoch {best.epoch}. "
-            f"{'The training stops. ' if self.action == 'stop' else ''}To avoid it, {mend}"
+            f"{'The training stops. ' if self.action == 'stop' else ''}To avoid it, {fix}"
         )
         if self.action == "stop":
             trainer.should_stop = True
 
 
 def is_overfitting(watched: Watched, best: Watched, drop: float) -> bool:
-    """Whether an epoch has lost what the best one had, under the stronger attack alone."""
+    """Whether the accuracy dropped since the best epoch, under the stronger attack alone."""
     return watched.strong < (1 - drop) * best.strong and watched.weak >= (1 - SLACK) * best.weak

@@ -1,4 +1,4 @@
-"""Checkpoints chosen by robustness, and only by values that are measured on the very weights they keep."""
+"""Checkpoints selected by robustness, measured on exactly the weights that are saved."""
 
 import math
 import os
@@ -30,15 +30,14 @@ class SavedCheckpoint:
 
 
 class RobustCheckpoint(Checkpoint):
-    """Keeps the most robust networks of a training, as measured by `RobustnessEvaluation`.
+    """Saves the most robust networks of a training, as measured by `RobustnessEvaluation`.
 
-    Lightning's `ModelCheckpoint` reads the last value ever logged: with a key that is logged every few epochs it fails
-    before the first one, and then gives every checkpoint between two evaluations the value of the earlier one. This
-    callback saves only right after an evaluation, waits for the first one, and never takes a value that is not finite
-    or that a failed check makes doubtful.
-    The file is written before the one that it replaces is removed.
+    Lightning's `ModelCheckpoint` reads the last value that was logged: with a key that is logged every few epochs, it
+    fails before the first evaluation, and then assigns the value of an evaluation to all checkpoints until the next
+    one. This callback saves right after an evaluation only, waits for the first one, and ignores values that are not
+    finite or whose checks failed. The file is written before the one that it replaces is removed.
 
-    Larger or smaller is better by what the key means: mIoU, accuracy and norms up, success rates down.
+    The key determines the direction: larger is better for mIoU, accuracy and norms, smaller for success rates.
 
     Args:
         monitor: a key that `RobustnessEvaluation` logs. None for the mIoU under the worst of several fixed-budget
@@ -46,16 +45,16 @@ class RobustCheckpoint(Checkpoint):
             smallest norms of several minimal-norm attacks, else that of the first attack.
         dirpath: folder of the files; None for `<save_dir>/<name>/<version>/checkpoints` of the first logger, or
             `checkpoints` in the trainer's `default_root_dir`.
-        filename: start of the files' names; epoch, step, monitored value and number of attacked images follow.
+        filename: start of the file names, followed by epoch, step, monitored value and number of attacked images.
         save_top_k: number of files to keep; -1 for all.
-        save_weights_only: leave out what is needed to resume the training.
+        save_weights_only: save without the states that are needed to resume the training.
 
     Attributes:
         checkpoints: the saved checkpoints, best first.
 
     Raises:
         ValueError: `save_top_k` that is neither -1 nor positive. At the start of `fit`: no `RobustnessEvaluation` among
-            the callbacks, or none that logs `monitor`; the message lists the keys that there are.
+            the callbacks, or none that logs `monitor`; the message lists the existing keys.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class RobustCheckpoint(Checkpoint):
         return {"checkpoints": [asdict(checkpoint) for checkpoint in self.checkpoints]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes over what an interrupted training saved."""
+        """Restores the list of saved checkpoints."""
         self.checkpoints = tuple(SavedCheckpoint(**checkpoint) for checkpoint in state_dict["checkpoints"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,7 +106,7 @@ class RobustCheckpoint(Checkpoint):
         sources = [callback for callback in callbacks_of(trainer) if isinstance(callback, RobustnessEvaluation)]
         if not sources:
             raise ValueError(
-                "RobustCheckpoint needs a RobustnessEvaluation among the callbacks: it keeps what that measures"
+                "RobustCheckpoint needs a RobustnessEvaluation among the callbacks, whose values it monitors"
             )
         self._key = self.monitor or default_monitor(sources[0].plan)
         self._source = next((source for source in sources if self._key in source.keys), None)
@@ -126,41 +125,39 @@ class RobustCheckpoint(Checkpoint):
         value = measurement.values[self._key]
         if measurement.failed_checks:
             rank_zero_warn(
-                f"{self._key} = {value:.4g} in epoch {measurement.epoch} is not trusted, and nothing is saved: failed "
-                f"checks: {', '.join(measurement.failed_checks)}"
+                f"no checkpoint is saved in epoch {measurement.epoch}: {self._key} = {value:.4g} is not reliable, "
+                f"because checks failed: {', '.join(measurement.failed_checks)}"
             )
         elif math.isfinite(value):
             self._offer(trainer, measurement, value)
         else:
             rank_zero_warn(
-                f"{self._key} is {value} in epoch {measurement.epoch}: nothing is saved, because such a value would "
-                "rank as the best or the worst of all without meaning it"
+                f"no checkpoint is saved in epoch {measurement.epoch}: {self._key} is {value}, which cannot be ranked"
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says so if nothing was ever measured, or nothing became better."""
+        """Warns if nothing was measured, or if the value never improved."""
         if self._source is not None and not self._source.history and not is_dry_run(trainer):
             rank_zero_warn(
                 f"RobustCheckpoint saved nothing: {self._key} was never measured, because no validation fell on an "
                 f"epoch that RobustnessEvaluation(every_n_epochs={self._source.every_n_epochs}) evaluates"
             )
         elif self._source is not None and self.checkpoints and len(self._source.history) > 2:
-            self._tell_no_progress()
+            self._warn_of_no_progress()
 
-    def _tell_no_progress(self) -> None:
-        """Says so if the first measurement of the training was never surpassed."""
+    def _warn_of_no_progress(self) -> None:
+        """Warns if the first measurement of the training was the best."""
         assert self._source is not None
         first, best = self._source.history[0], self.checkpoints[0]
         if best.step == first.step:
             later = [measurement.values[self._key] for measurement in self._source.history[1:]]
             rank_zero_warn(
-                f"{self._key} never became better than at its first evaluation, {best.value:.4g} in epoch "
-                f"{best.epoch}; later it was {min(later):.4g} to {max(later):.4g}: the training did not make the "
-                "network more robust"
+                f"{self._key} never improved on its first evaluation, {best.value:.4g} in epoch {best.epoch}; later "
+                f"it was {min(later):.4g} to {max(later):.4g}: the training did not make the network more robust"
             )
 
     def _offer(self, trainer: Trainer, measurement: Measurement, value: float) -> None:
-        """Saves a checkpoint if it ranks among the best, and then removes the one that it displaces."""
+        """Saves a checkpoint if it is among the best, and then removes the one that it replaces."""
         name = (
             f"{self.filename}-epoch={measurement.epoch:03d}-step={measurement.step:06d}-"
             f"{self._key.replace('/', '_')}={value:.4g}-images={measurement.num_images}.ckpt"
@@ -178,12 +175,12 @@ class RobustCheckpoint(Checkpoint):
                 trainer.strategy.remove_checkpoint(displaced.path)
 
     def _may_be_removed(self, trainer: Trainer, checkpoint: SavedCheckpoint) -> bool:
-        """Files in other folders, and the one that this training was resumed from, are not ours to remove."""
+        """Whether a file may be removed: not in other folders, and not the one that this training resumed from."""
         path = Path(checkpoint.path).absolute()
         resumed = trainer.ckpt_path is not None and Path(trainer.ckpt_path).absolute() == path
         return path.parent == self._folder.absolute() and not resumed
 
 
 def best_first(checkpoints: Iterable[SavedCheckpoint], *, higher_wins: bool) -> tuple[SavedCheckpoint, ...]:
-    """Checkpoints by their value, the earlier one first of equals."""
+    """Checkpoints sorted by value; ties go to the earlier one."""
     return tuple(sorted(checkpoints, key=lambda saved: (-saved.value if higher_wins else saved.value, saved.step)))

@@ -35,51 +35,50 @@ from segrobust.tasks.log_directory import log_directory
 
 
 class RobustnessEvaluation(Callback):
-    """Attacks a fixed subset of the validation images every few epochs, and logs what is left of the network.
+    """Attacks a fixed subset of the validation images every few epochs, and logs the robustness.
 
-    Serves any LightningModule: it is told where the network is and what a sample looks like. It runs the engine of
-    `segrobust.evaluation` at the end of validation epochs of `fit`, and in `validate` and `test`; the keys that it logs
-    are those of `segrobust.callbacks.measurement.log_values`. The attacked images are read from the data set of the
-    validation loaders, past loaders, samplers and batch hooks; all randomness is put back, so that a training with and
-    without this callback gives the same weights.
+    Works with any LightningModule: arguments give the place of the network and the format of a sample. It runs the
+    engine of `segrobust.evaluation` at the end of validation epochs of `fit`, and in `validate` and `test`;
+    `segrobust.callbacks.measurement.log_values` lists the logged keys. The attacked images are read directly from the
+    data set of the validation loaders, without loaders, samplers and batch hooks. The states of all random generators
+    are restored, so that a training with and without this callback gives the same weights.
 
-    The network is seen in evaluation mode and float32 whatever the precision of the training (networks whose weights
-    are in lower precision are refused). In distributed trainings each process attacks its share with the bare network,
-    records are gathered once, and all processes log the same numbers. Processes that finish early wait for the others:
-    give `DDPStrategy(timeout=...)` more than an evaluation takes.
+    The network is evaluated in evaluation mode and float32, whatever the precision of the training (weights in lower
+    precision are refused). In distributed trainings each process attacks its share with the unwrapped network, records
+    are gathered once, and all processes log the same numbers. Processes that finish early wait for the others, so set
+    `DDPStrategy(timeout=...)` to more than an evaluation takes.
 
-    Where there is a logger, files go to `<save_dir>/<name>/<version>/robustness/epoch=NNN-step=NNNNNN-<weights>`, a run
-    directory as `segrobust.evaluate` writes it: an evaluation that was killed goes on there, and `summarize_run` reads
-    it. It is named by the weights, so that records of a network that was trained anew from an earlier checkpoint never
-    mix with those of the first one. `robustness_history.png` beside them shows scores and norms over the
-    training.
+    With a logger, files go to `<save_dir>/<name>/<version>/robustness/epoch=NNN-step=NNNNNN-<weights>`, a run directory
+    as in `segrobust.evaluate`: an evaluation that was killed is resumed there, and `summarize_run` reads it. The name
+    contains a digest of the weights, so that records of a second training from an earlier checkpoint never mix with
+    those of the first. `robustness_history.png` beside them shows scores and norms over the training.
 
-    In the sanity check before training, and in `fast_dev_run`, one image undergoes two steps of each attack, and
-    nothing is logged.
+    In the sanity check before training, and in `fast_dev_run`, each attack takes two steps on one image, and nothing is
+    logged.
 
     Args:
-        attacks: attacks by the name that logs know them by; None for those of the preset `validation`.
-        every_n_epochs: epochs that are completed between two evaluations. An evaluation needs a validation: with
+        attacks: attacks by their name in log keys; None for those of the preset `validation`.
+        every_n_epochs: completed epochs between two evaluations. An evaluation needs a validation: with
             `check_val_every_n_epoch=2` and 3 here, epochs 4, 8, ... are evaluated.
         max_images: images to attack, chosen at random by the seed alone; None for all.
         eps: radii, image units, of fixed-budget attacks without radius of their own and of the by-products of
             minimal-norm attacks; None for the standard radii, or no by-products in norms other than l_inf.
-        network: where the network is that maps images in [0, 1] to logits `(B, K, H, W)`: dotted path of an attribute
+        network: place of the network, which maps images in [0, 1] to logits `(B, K, H, W)`: dotted path of an attribute
             of the LightningModule, or a function of it.
-        image: where the image `(C, H, W)` in [0, 1] is in a sample of the data set: key of a mapping, position in a
+        image: place of the image `(C, H, W)` in [0, 1] in a sample of the data set: key of a mapping, position in a
             tuple, or a function of the sample.
-        mask: where the mask `(H, W)` of integer classes is.
+        mask: place of the mask `(H, W)` of integer classes.
         ignore_index: label of void pixels; None for that of the label space of data set or datamodule, else 255.
         seed: of the choice of images, and of random starts.
         batch_size: images that are attacked together.
-        panels: attacked images to draw, always the same ones; fixed budgets at their largest radius. They go beside
-            the records, and to wandb and TensorBoard.
+        panels: number of attacked images to draw, always the same ones; fixed-budget attacks at their largest radius.
+            They are written beside the records, and sent to wandb and TensorBoard.
         run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says.
-        checks: also look for false robustness, by a few passes on one image and in the records; failed checks are
-            counted as `<prefix>/robust_subset/failed_checks`, told, and keep `RobustCheckpoint` from trusting them.
+        checks: also check for false robustness, by a few passes on one image and in the records. Failed checks are
+            counted in `<prefix>/robust_subset/failed_checks`, cause warnings, and stop `RobustCheckpoint` from saving.
 
     Attributes:
-        history: all measurements of this training, kept in checkpoints.
+        history: all measurements of this training, stored in checkpoints.
 
     Raises:
         ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`.
@@ -128,7 +127,7 @@ class RobustnessEvaluation(Callback):
 
     @property
     def state_key(self) -> str:
-        """Identifies what is measured: history of other attacks is not taken over from a checkpoint."""
+        """Identifies what is measured: the history of other attacks is not restored from a checkpoint."""
         return self._generate_state_key(
             attacks={job.name: (repr(job.attack), job.radii) for job in self.plan.jobs},
             max_images=self.max_images,
@@ -144,18 +143,18 @@ class RobustnessEvaluation(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the history of the training that goes on."""
+        """Restores the history of a training that is resumed."""
         self.history = [Measurement.from_state(state) for state in state_dict["history"]]
         self._epochs_at_last = state_dict["epochs_at_last"]
 
     def fresh(self, trainer: Trainer) -> Measurement | None:
-        """The measurement of the network as it is now; None if there is none of this very step."""
+        """The measurement of the current weights; None if there is none of this step."""
         if not self.history or (self.history[-1].epoch, self.history[-1].step) != _now(trainer):
             return None
         return self.history[-1]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks for the network, and whether the last epoch will be validated; tells wandb which values are good."""
+        """Finds the network, warns if the last epoch is not validated, and defines summaries in wandb."""
         find_network(pl_module, self.network)
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
@@ -167,7 +166,7 @@ class RobustnessEvaluation(Callback):
             )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attacks, if it is time to."""
+        """Attacks, if an evaluation is due."""
         if trainer.sanity_checking or is_dry_run(trainer):
             self._smoke_test(trainer, pl_module)
         elif trainer.state.fn != TrainerFn.FITTING:
@@ -198,7 +197,7 @@ class RobustnessEvaluation(Callback):
             )
 
     def _evaluate(self, trainer: Trainer, module: LightningModule, prefix: str) -> Measurement:
-        """Attacks and logs; all processes call it, and get the same measurement."""
+        """Attacks and logs. All processes call it, and get the same measurement."""
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
             session = self._session(trainer, module)
@@ -230,14 +229,14 @@ class RobustnessEvaluation(Callback):
         )
 
     def _failed_checks(self, shares: Sequence[Share], records: Sequence[Record]) -> tuple[Check, ...]:
-        """Checks of the network and of the records that failed; they are told."""
+        """Failed checks of the network and of the records, with a warning each."""
         if not self.checks:
             return ()
         reprs = {job.digest: repr(job.attack) for job in self.plan.jobs}
         found = (*(check for share in shares for check in share.checks), *check_records(records, reprs))
         failed = tuple(check for check in found if check.status == "fail")
         for check in failed:
-            rank_zero_warn(f"check {check.name} failed: {check.detail} {check.mend}")
+            rank_zero_warn(f"check {check.name} failed. {check.text}")
         return failed
 
     def _session(self, trainer: Trainer, module: LightningModule) -> Session:
@@ -266,7 +265,7 @@ class RobustnessEvaluation(Callback):
 
 
 def _run_directory(trainer: Trainer, session: Session) -> Path | None:
-    """Folder of the files of an evaluation; None where nothing is logged to a folder."""
+    """Folder of the files of an evaluation; None without a logger that has a folder."""
     folder, (epoch, step) = log_directory(trainer), _now(trainer)
     if folder is None:
         return None
@@ -274,7 +273,7 @@ def _run_directory(trainer: Trainer, session: Session) -> Path | None:
 
 
 def _gathered(trainer: Trainer, share: Share) -> list[Share]:
-    """What all processes made; the only time that they wait for each other."""
+    """The results of all processes; only here they wait for each other."""
     if trainer.world_size == 1:
         return [share]
     shares = [share] * trainer.world_size
@@ -287,7 +286,7 @@ def _now(trainer: Trainer) -> tuple[int, int]:
 
 
 def _completed_epochs(trainer: Trainer) -> int:
-    """Epochs of which all batches have been trained on; a validation in the middle of an epoch does not count it."""
+    """Completed epochs; a validation in the middle of an epoch does not count that epoch."""
     return trainer.current_epoch + int(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 

@@ -1,4 +1,4 @@
-"""A few steps of every attack on one image, so that a wrong setting fails in seconds and not after an epoch."""
+"""Two steps of every attack on one image, so that a wrong setting fails at once and not after an epoch."""
 
 import contextlib
 
@@ -13,17 +13,17 @@ _STEPS = 2
 
 
 class _EnoughError(Exception):
-    """Ends an attack before its time."""
+    """Ends an attack early."""
 
 
 def smoke_test(network: nn.Module, dataset: SampleSource, plan: Plan, *, sample_id: int, ignore_index: int) -> None:
-    """Runs two steps of every attack on one sample; raises what the evaluation would raise.
+    """Runs two steps of every attack on one sample, and raises the errors of an evaluation.
 
     Args:
         network: maps images in [0, 1] to logits.
         dataset: the samples.
         plan: the attacks.
-        sample_id: which sample.
+        sample_id: position of the sample.
         ignore_index: label of void pixels.
 
     Raises:
@@ -49,6 +49,6 @@ def smoke_test(network: nn.Module, dataset: SampleSource, plan: Plan, *, sample_
 
 
 def _stop_early(iterate: Iterate) -> None:
-    """An observer: iterates come out judged, so that two steps have been made when the third one does."""
+    """An observer that stops at the third iterate, after two steps."""
     if iterate.step >= _STEPS:
         raise _EnoughError

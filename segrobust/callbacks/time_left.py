@@ -1,4 +1,4 @@
-"""The time that a training still needs, in its progress bar."""
+"""The remaining time of a training, in its progress bar."""
 
 import time
 from typing import Any
@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class TimeLeft(Callback):
     """Shows `hours_left` of the whole training beside the bar of the epoch, validation and attacks included.
 
-    Measured from the optimiser steps since the start of this process; not shown before the first epoch has ended, as
-    validation may take more time than training.
+    It is computed from the optimiser steps since the start of this process, and not shown before the end of the first
+    epoch, because validation may take longer than training.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class TimeLeft(Callback):
         self._started, self._first_step, self._hours_per_step = time.monotonic(), trainer.global_step, None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures, once there is an epoch with its validation to measure."""
+        """Measures the time per step, once an epoch and its validation are complete."""
         done = trainer.global_step - self._first_step
         if done:
             self._hours_per_step = (time.monotonic() - self._started) / 3600 / done

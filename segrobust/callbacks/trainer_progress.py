@@ -1,4 +1,4 @@
-"""Progress of an evaluation, told through Lightning's progress bar."""
+"""Progress of an evaluation, printed through Lightning's progress bar."""
 
 import time
 from datetime import timedelta
@@ -14,13 +14,13 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressLines:
-    """Prints a line with the time left every ten seconds at most; nothing where progress bars are off.
+    """Prints a line with the time left, at most every ten seconds; nothing if progress bars are off.
 
-    The time left is an upper bound: from the passes spent so far and those that remain if no image finishes early.
+    The time left is an upper bound, computed from the passes so far and those that remain if no image finishes early.
 
     Args:
-        trainer: whose progress bar is printed through.
-        plan: what is measured.
+        trainer: gives the progress bar.
+        plan: the attacks.
         num_images: images of this process.
     """
 
@@ -54,7 +54,7 @@ class ProgressLines:
         return _clock(time.monotonic() - self._started)
 
     def _time_left(self, now: float) -> str:
-        """The time left, where the passes of the attacks are known (nan is not above 0)."""
+        """The time left, if the passes of the attacks are known (nan is not above 0)."""
         if not (self._passes_left > 0 and self._passes_done > 0):
             return ""
         return f", at most {_clock((now - self._started) / self._passes_done * self._passes_left)} left"

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation as a run of Weights & Biases."""
+"""The result of an evaluation as a run of Weights & Biases."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ RESULT_COLUMNS: Final = (
     *(metric.label for metric in _RESULTS),
     *("median norm", "bound", "checks"),
 )
-CHECK_COLUMNS: Final = ("check", "status", "attacks", "detail", "meaning", "mend")
+CHECK_COLUMNS: Final = ("check", "status", "attacks", "detail", "meaning", "fix")
 
 _UNCHECKED: Final = "not checked"
 _ARTIFACT_PARTS: Final = ("report.html", "summary.json", "summary.md", "tables", "records")
@@ -44,15 +44,15 @@ Row = list[str | float | int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class WandbOptions:
-    """Where an evaluation is logged to.
+    """The run of Weights & Biases to which an evaluation is logged.
 
     Args:
         project: of Weights & Biases.
         entity: user or team; None for the default one of the account.
-        name: of the run; None for one that wandb makes up.
+        name: of the run; None for one that wandb generates.
         group: of runs.
         tags: of the run.
-        mode: "online" or "offline"; None for what WANDB_MODE says, else online.
+        mode: "online" or "offline"; None for that of WANDB_MODE, else online.
     """
 
     project: str
@@ -64,7 +64,7 @@ class WandbOptions:
 
 
 def require_wandb(options: WandbOptions) -> None:
-    """Refuses an online run without credentials, before hours are spent on an evaluation.
+    """Refuses an online run without credentials, before an evaluation of hours.
 
     Raises:
         ValueError: wandb is not logged in on this machine, or the options contradict WANDB_MODE.
@@ -77,15 +77,15 @@ def require_wandb(options: WandbOptions) -> None:
 
 
 def log_evaluation(directory: RunDirectory, options: WandbOptions) -> str:
-    """Logs what the files of a finished run hold: numbers, tables, panels, and the report as an artifact.
+    """Logs the results of a finished run: numbers, tables, panels, and the report as an artifact.
 
-    Keys as `segrobust.callbacks.measurement.log_values` names them, under `eval`; `eval/clean/*` are the images before
-    any attack, `eval/any_<norm>/asr_at_<e>` the images broken by anything. Shares in percent, norms in image units. The
-    id of the run depends on what was evaluated alone: a later call for the same directory updates the same run.
+    Keys are those of `segrobust.callbacks.measurement.log_values`, under `eval`; `eval/clean/*` are scores without
+    attack, `eval/any_<norm>/asr_at_<e>` the images broken by any attack. Shares are in percent, norms in image units.
+    The id of the run depends only on what was evaluated: a later call for the same directory updates the same run.
 
     Args:
         directory: of the run.
-        options: where to.
+        options: of the run of Weights & Biases.
 
     Returns:
         The address of the run; of an offline run its folder, for `wandb sync`.
@@ -132,7 +132,7 @@ def _log(files: RunFiles, values: Mapping[str, float], options: WandbOptions) ->
 
 
 def run_id(manifest: Manifest) -> str:
-    """16 hex digits that depend on what a run directory holds results of, as far as it is locked."""
+    """16 hex digits that depend on the locked fields of a manifest."""
     locked = (
         *(manifest.weights, manifest.preprocessing, manifest.data, manifest.image_size, manifest.ignore_index),
         *(manifest.criterion, manifest.seed, manifest.precision),
@@ -184,12 +184,12 @@ def _row(names: tuple[str, str, str, str], numbers: Numbers, status: str = "", *
 
 
 def _status(files: RunFiles, *digests: str) -> str:
-    """What the checks say of some attacks; without any, of all."""
+    """The worst status of the checks of some attacks; of all if none are given."""
     return files.status_of(*digests) if files.checks else _UNCHECKED
 
 
 def _log_numbers(run: "wandb.Run", values: Mapping[str, float], status: str) -> None:
-    """Values, each summarised in its sense; a later call for the same run replaces the summary of the first."""
+    """Logs values, each summarised by its direction; a later call for the same run replaces the summary."""
     for key in values:
         run.define_metric(key, summary=best_of(key))
     run.log(dict(values))
@@ -203,7 +203,7 @@ def _media(files: RunFiles) -> dict[str, Any]:
 
     names = {entry.digest: entry.name for entry in files.manifest.attacks}
     checks = [
-        [c.name, c.status, ", ".join(names.get(digest, digest) for digest in c.attacks), c.detail, c.meaning, c.mend]
+        [c.name, c.status, ", ".join(names.get(digest, digest) for digest in c.attacks), c.detail, c.meaning, c.fix]
         for c in files.checks
     ]
     media: dict[str, Any] = {
@@ -217,13 +217,13 @@ def _media(files: RunFiles) -> dict[str, Any]:
 
 
 def _opened(path: Path) -> Image.Image:
-    """A picture in memory, so that the file is neither moved nor held open."""
+    """A picture in memory, so that wandb neither moves the file nor holds it open."""
     with Image.open(path) as image:
         return image.copy()
 
 
 def _artifact(files: RunFiles) -> "wandb.Artifact":
-    """The report and what it is made of, as far as it is there."""
+    """The report and the files from which it is made, as far as they exist."""
     import wandb
 
     manifest, path = files.manifest, files.directory.path

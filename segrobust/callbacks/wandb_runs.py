@@ -1,4 +1,4 @@
-"""What runs of Weights & Biases need besides Lightning's logger."""
+"""Login and summaries of Weights & Biases, which Lightning's logger lacks."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from segrobust.callbacks.log_keys import higher_is_better
 
 
 def require_wandb_login(loggers: Iterable[Logger]) -> None:
-    """Refuses to start where wandb would ask for an API key, or fail after minutes.
+    """Refuses to start if wandb would ask for an API key, or fail after minutes.
 
     To be called before `fit`: Lightning opens the run before the first hook of any callback.
 
@@ -28,26 +28,26 @@ def require_wandb_login(loggers: Iterable[Logger]) -> None:
         )
 
 
-def require_login(mend: str) -> None:
-    """Refuses to go on where wandb has no credentials; never asks for them.
+def require_login(fix: str) -> None:
+    """Raises if wandb has no credentials; never asks for them.
 
     Args:
-        mend: what to do instead of logging in.
+        fix: an alternative to logging in.
 
     Raises:
         ValueError: no credentials.
     """
     import wandb  # here, because it takes a second, and most runs have no such logger
 
-    # A login asks the server who is there, and waits for minutes where it cannot be reached.
+    # A login asks the server for the user, and waits for minutes if the server cannot be reached.
     if _has_key(wandb.setup().settings.base_url):
         return
     if not wandb.login(prompt=False, verify=False):
-        raise ValueError(f"wandb is not logged in on this machine: set WANDB_API_KEY or run `wandb login`, or {mend}")
+        raise ValueError(f"wandb is not logged in on this machine: set WANDB_API_KEY or run `wandb login`, or {fix}")
 
 
 def _has_key(server: str) -> bool:
-    """Whether the environment or the netrc file holds credentials for a server."""
+    """Whether the environment or the netrc file has credentials for a server."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     named = os.environ.get("NETRC")
@@ -61,10 +61,10 @@ def _has_key(server: str) -> bool:
 
 
 def define_summaries(loggers: Iterable[Logger], keys: Iterable[str]) -> None:
-    """Makes wandb's summary keep the most robust value of each key rather than the last one: process 0 alone.
+    """Makes the summary of wandb hold the most robust value of each key, not the last one; on process 0.
 
     Args:
-        loggers: of the trainer; those of wandb are told.
+        loggers: of the trainer; others than those of wandb are ignored.
         keys: log keys of a `RobustnessEvaluation`.
     """
     for logger in loggers:
@@ -74,21 +74,21 @@ def define_summaries(loggers: Iterable[Logger], keys: Iterable[str]) -> None:
 
 
 def best_of(key: str) -> str:
-    """Which of several values under a log key is that of the most robust network: "max" or "min"."""
+    """Whether the most robust network has the "max" or the "min" of a log key."""
     return "max" if higher_is_better(key) else "min"
 
 
 def is_offline(mode: str | None) -> bool:
-    """Whether a run of this mode talks to no server.
+    """Whether a run of this mode uses no server.
 
     Args:
-        mode: "online", "offline", "dryrun", "disabled"; None where nothing is set.
+        mode: "online", "offline", "dryrun", "disabled"; None if nothing is set.
     """
     disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes")
     return disabled or mode in ("offline", "dryrun", "disabled")
 
 
 def _is_online(logger: WandbLogger) -> bool:
-    """Whether the run that this logger will open talks to a server."""
+    """Whether the run of this logger uses a server."""
     modes = (logger._wandb_init.get("mode"), os.environ.get("WANDB_MODE"))
     return not (logger._offline or any(map(is_offline, modes)))

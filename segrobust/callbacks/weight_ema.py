@@ -1,4 +1,4 @@
-"""Averages of the weights over the steps of a training."""
+"""Moving averages of the weights over a training."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class WeightEMA(WeightAveraging):
-    """Exponential moving average of the weights, which is what is validated, attacked, kept and used at the end.
+    """Exponential moving average of the weights, which is validated, attacked, saved and used at the end.
 
     `average <- d * average + (1 - d) * weights` after each step, with `d = min(decay, (1 + n) / (10 + n))` after n
-    updates, so that a short training is not held back by its first weights (as timm's `ModelEmaV3` with warm-up).
+    updates, so that the first weights are soon forgotten in a short training (as in timm's `ModelEmaV3` with warm-up).
     Buffers of floating point are averaged too.
 
     The averages stay in the task until validation ends, so that callbacks that evaluate robustness see them, whatever
     their order; with Lightning's own `EMAWeightAveraging` that depends on it. Checkpoints hold the averages as
-    `state_dict`, and what is needed to go on beside them.
+    `state_dict`, and beside them what is needed to resume.
 
     Args:
         decay: d, in (0, 1).
@@ -33,7 +33,7 @@ class WeightEMA(WeightAveraging):
         super().__init__(avg_fn=self._average)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: other callbacks look at the averages here."""
+        """Does nothing: other callbacks evaluate the averages here."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives the task its own weights back."""

@@ -1,4 +1,4 @@
-"""Which commands there are, by name. Nothing heavy is imported here, so that `segrobust --help` answers at once."""
+"""The table of commands. Nothing heavy is imported here, so that `segrobust --help` is fast."""
 
 import sys
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Final
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Where a command is, and what it is for.
+    """The place of a command, and its summary.
 
     Args:
-        module: that holds it below `segrobust.cli`, as a function `<name>_command` of its arguments.
+        module: of the command, below `segrobust.cli`; its function is `<name>_command`, called with the arguments.
         summary: one line for `segrobust --help`.
-        demo: what a bare command does, if it does anything.
+        demo: what the command does without arguments, if it does anything.
     """
 
     module: str
@@ -32,7 +32,7 @@ COMMANDS: Final[dict[str, Command]] = {
         summary="train a network on clean or attacked images",
         demo="trains the demo network for a few minutes on attacked street scenes",
     ),
-    "report": Command(module="report_command", summary="write the report of an evaluation again"),
+    "report": Command(module="report_command", summary="rewrite the report of an evaluation"),
     "compare": Command(module="report_command", summary="compare several evaluations"),
     "judge": Command(module="judge_command", summary="evaluate stored adversarial images on another network"),
     "data": Command(module="data_command", summary="check a data set, or download one"),
@@ -42,7 +42,7 @@ COMMANDS: Final[dict[str, Command]] = {
 
 
 def program() -> str:
-    """What the user started, as usage and errors name it: `segrobust train`, `evaluate.py report`, `evaluate.py`."""
+    """The program name in usage and errors: `segrobust train`, `evaluate.py report`, `evaluate.py`."""
     path, *words = sys.argv
     name = "python -m segrobust" if Path(path).name == "__main__.py" else Path(path).name
     return f"{name} {words[0]}" if words and words[0] in COMMANDS else name

@@ -12,7 +12,7 @@ from segrobust.cli.console import without_traceback
 from segrobust.shipped import PREFIX, shipped_files, shipped_path
 
 _KINDS: Final = {".png": "label map, for `LabelMap`", ".safetensors": "weights, for --checkpoint"}
-"""What a file is that has no comment, by its suffix."""
+"""Descriptions of files without comments, by suffix."""
 
 
 def configs_command(arguments: Sequence[str]) -> None:
@@ -42,11 +42,11 @@ def _list(arguments: Sequence[str]) -> None:
         width = max(map(len, names))
         lines = (f"  {name:{width}}  {_first_comment(files[name])}".rstrip() for name in names)
         sys.stdout.write("\n".join((group, *lines)) + "\n\n")
-    sys.stdout.write(f"Each is used by `--config {PREFIX}NAME`, and copied by `{program()} copy NAME`.\n")
+    sys.stdout.write(f"Use one with `--config {PREFIX}NAME`; copy one with `{program()} copy NAME`.\n")
 
 
 def _group(name: str) -> str:
-    """`attack` for `attack/pgd.yaml`; what lies beside the groups belongs to the demo."""
+    """`attack` for `attack/pgd.yaml`; files outside of groups belong to the demo."""
     return name.split("/")[0] if "/" in name else "demo"
 
 
@@ -58,7 +58,7 @@ def _first_comment(path: Path) -> str:
 
 
 def _copy(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(prog=f"{program()} copy", description="Copy a shipped configuration, to change it.")
+    parser = ArgumentParser(prog=f"{program()} copy", description="Copy a shipped configuration in order to edit it.")
     parser.add_argument("name", metavar="NAME", help="as it is listed, such as attack/pgd.yaml")
     target_help = "file or folder to write; by default the same file name in this folder"
     parser.add_argument("target", metavar="TARGET", nargs="?", type=Path, default=Path(), help=target_help)

@@ -1,4 +1,4 @@
-"""`segrobust data`: looks at data before they are trained or evaluated on."""
+"""`segrobust data`: checks data sets before training or evaluation, and downloads published ones."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from segrobust.data.files.faults import DataFault, gathered_faults
 from segrobust.data.survey.survey import Finding, Survey, between_splits, survey
 
 SPOILED: Final = 1
-"""Exit status where something is wrong with the data."""
+"""Exit status if the data have faults."""
 
 _SPLITS: Final = ("train", "val", "test")
 
@@ -39,10 +39,10 @@ def data_command(arguments: Sequence[str]) -> None:
 
 
 def check_command(arguments: Sequence[str]) -> None:
-    """Reads data sets and tells what they hold and what is wrong with them.
+    """Reads data sets, and reports their contents and faults.
 
-    The exit status is 1 if a file cannot be read or paired, holds foreign labels or another size, or if an image is in
-    two splits; with --strict also if masks are empty, images near-black or doubled, or classes absent.
+    The exit status is 1 if a file cannot be read or paired, contains undefined labels or has a different size, or if an
+    image is in two splits; with --strict also for empty masks, nearly black or duplicate images, and absent classes.
     """
     parser = _check_parser()
     with without_traceback(ValueError, OSError):
@@ -52,7 +52,7 @@ def check_command(arguments: Sequence[str]) -> None:
     for name in ("max_images", "samples"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
-    for name in ("picture", "json"):  # told now, and not after hours of reading
+    for name in ("picture", "json"):  # reported before hours of reading
         if getattr(options, name) is not None and not getattr(options, name).parent.is_dir():
             parser.error(f"--{name}: there is no folder {getattr(options, name).parent}")
     specified = _datasets(options.data, options.split)
@@ -68,22 +68,22 @@ def check_command(arguments: Sequence[str]) -> None:
 def _check_parser() -> ArgumentParser:
     parser = ArgumentParser(prog=f"{program()} check", description=check_command.__doc__)
     add = parser.add_argument
-    add("--config", type=str, help="experiment file, or one of configs/data: its data, which later options change")
+    add("--config", type=str, help="experiment file, or one of configs/data; later options override its data settings")
     data_help = "a data set or data module by class path, such as PascalVOC, with --data.root and the like"
     add("--data", type=SegmentationDataset | SegmentationDataModule | None, default=None, help=data_help)
     add("--split", type=Literal["train", "val", "test", "all"], default="all", help="of a data module")
-    images_help = "read so many images of each split, spread evenly"
+    images_help = "number of images to read from each split, spread evenly"
     add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
     add("--num_workers", "--num-workers", type=int, default=0, help="loading processes")
     add("--picture", type=Path | None, default=None, help="draw samples with their masks into this PNG")
     add("--samples", type=int, default=3, help="samples per split in the picture")
-    add("--json", type=Path | None, default=None, help="write all that was found into this file")
-    add("--strict", action="store_true", help=f"exit with status {SPOILED} for warnings too")
+    add("--json", type=Path | None, default=None, help="write all findings into this file")
+    add("--strict", action="store_true", help=f"exit with status {SPOILED} on warnings too")
     return parser
 
 
 def _with_configs(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments, the data of each configuration file in the place of its name; other keys are left out.
+    """The arguments, with each configuration file replaced by its data; other keys are left out.
 
     Raises:
         ValueError: A file that is no YAML mapping with `data`, or `--config` without a file.
@@ -108,7 +108,7 @@ def _with_configs(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _datasets(data: Namespace, split: str) -> dict[str, dict[str, Any]]:
-    """Class path and arguments of each data set that is to be read, by what it is for."""
+    """Class path and arguments of each data set, by split."""
     given = data.as_dict()
     arguments = given["init_args"]
     if not {"train", "val", "test"} <= set(arguments):  # a data set
@@ -118,7 +118,7 @@ def _datasets(data: Namespace, split: str) -> dict[str, dict[str, Any]]:
 
 
 def _survey_all(specified: Mapping[str, dict[str, Any]], options: Namespace) -> tuple[list[Survey], list[Finding]]:
-    """Reads all data sets, prints, draws and writes what was found."""
+    """Reads all data sets; prints, draws and writes the findings."""
     surveys, pictures = [], {}
     for name, specification in specified.items():
         dataset, faults = _make(specification)
@@ -146,7 +146,7 @@ def _survey_all(specified: Mapping[str, dict[str, Any]], options: Namespace) -> 
 
 
 def _make(specification: dict[str, Any]) -> tuple[SegmentationDataset | None, list[DataFault]]:
-    """The data set without the files that are at fault, and the faults; None where nothing is left."""
+    """The data set without faulty files, and the faults; None if no file remains."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--dataset", type=SegmentationDataset)
     with gathered_faults() as faults:
@@ -180,14 +180,14 @@ def _survey_one(dataset: SegmentationDataset, name: str, faults: list[DataFault]
 
 
 def download_command(arguments: Sequence[str]) -> None:
-    """Loads a published archive, checks its digest, and unpacks it.
+    """Downloads a published archive, checks its digest, and unpacks it.
 
-    Cityscapes and CamVid are not among them: Cityscapes needs an account of cityscapes-dataset.com, and the publishers
-    of CamVid state no digest.
+    Cityscapes and CamVid are not available: Cityscapes needs an account at cityscapes-dataset.com, and CamVid is
+    published without a digest.
     """
     parser = ArgumentParser(prog=f"{program()} download", description=download_command.__doc__)
-    parser.add_argument("name", choices=sorted(ARCHIVES), help="which data set")
-    parser.add_argument("--root", type=Path, required=True, help="folder to load and to unpack into")
+    parser.add_argument("name", choices=sorted(ARCHIVES), help="name of the data set")
+    parser.add_argument("--root", type=Path, required=True, help="folder for the archive and its contents")
     options = parser.parse_args(list(arguments))
     archive = ARCHIVES[options.name]
     say(f"{archive.url}\nterms    {archive.terms}")
@@ -196,7 +196,7 @@ def download_command(arguments: Sequence[str]) -> None:
             task = progress.add_task(archive.name, total=None)
             path = fetch(archive, options.root, lambda done, total: progress.update(task, completed=done, total=total))
         unpack(path, options.root)
-    say(f"data     {options.root}\narchive  {path}, which can be removed")
+    say(f"data     {options.root}\narchive  {path} (can be deleted)")
 
 
 _COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"check": check_command, "download": download_command}

@@ -1,4 +1,4 @@
-"""What `evaluate.py data check` prints and draws."""
+"""Output of `segrobust data check`: text and pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,22 +18,22 @@ _SHOWN_CHARACTERS = 600
 
 
 def print_survey(found: Survey) -> None:
-    """What a data set holds, and what is wrong with it."""
-    tell(f"\n{found.split:8} {found.description or 'could not be made'}")
+    """Prints the contents of a data set."""
+    print_escaped(f"\n{found.split:8} {found.description or 'could not be made'}")
     for path in found.example:
-        tell(f"{'files' if path == found.example[0] else '':8} {path}")
+        print_escaped(f"{'files' if path == found.example[0] else '':8} {path}")
     if found.num_read < found.num_images:
-        tell(f"{'read':8} {found.num_read} of {found.num_images}")
+        print_escaped(f"{'read':8} {found.num_read} of {found.num_images}")
     if found.sizes:
         ordered = sorted(found.sizes, key=lambda size: (-found.sizes[size], size))
         shown = ", ".join(
             f"{height}x{width} ({found.sizes[height, width]})" for height, width in ordered[:_SHOWN_SIZES]
         )
         more = f", and {len(ordered) - _SHOWN_SIZES} more" if len(ordered) > _SHOWN_SIZES else ""
-        tell(f"{'sizes':8} {shown}{more}; height x width (images)")
+        print_escaped(f"{'sizes':8} {shown}{more}; height x width (images)")
     labelled = sum(found.class_pixels)
     if labelled + found.void_pixels:
-        tell(f"{'void':8} {100 * found.void_pixels / (labelled + found.void_pixels):.2f} % of the pixels")
+        print_escaped(f"{'void':8} {100 * found.void_pixels / (labelled + found.void_pixels):.2f} % of the pixels")
         _print_classes(found, labelled)
     print_findings(found.findings)
 
@@ -50,20 +50,20 @@ def _print_classes(found: Survey, labelled: int) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """The first of each kind, and how many there are."""
+    """Prints the number of findings of each kind, and the first ones."""
     for severity in ("fault", "warning"):
         for kind in dict.fromkeys(finding.kind for finding in findings if finding.severity == severity):
             messages = [f.message for f in findings if f.severity == severity and f.kind == kind]
-            tell(f"{severity:8} {kind}, {len(messages)}:")
+            print_escaped(f"{severity:8} {kind}, {len(messages)}:")
             for message in messages[:_SHOWN_FINDINGS]:
                 cut = " ... (--json has all of it)" if len(message) > _SHOWN_CHARACTERS else ""
-                tell(f"{'':8} {message[:_SHOWN_CHARACTERS]}{cut}")
+                print_escaped(f"{'':8} {message[:_SHOWN_CHARACTERS]}{cut}")
             if len(messages) > _SHOWN_FINDINGS:
-                tell(f"{'':8} and {len(messages) - _SHOWN_FINDINGS} more; --json lists all")
+                print_escaped(f"{'':8} and {len(messages) - _SHOWN_FINDINGS} more; --json lists all")
 
 
 def draw(datasets: Mapping[str, SegmentationDataset], path: Path, number: int) -> None:
-    """One picture per data set, the name of the split added where there are several."""
+    """Draws one picture per data set; with several, the name of the split is added to the file name."""
     for name, dataset in datasets.items():
         target = path if len(datasets) == 1 else path.with_stem(f"{path.stem}-{name}")
         count = min(number, len(dataset))
@@ -71,13 +71,13 @@ def draw(datasets: Mapping[str, SegmentationDataset], path: Path, number: int) -
             figure = draw_samples(dataset, [position * len(dataset) // count for position in range(count)])
             figure.savefig(target, dpi=110)
         except ValueError as error:
-            tell(f"picture  of {name} could not be drawn: {error}")
+            print_escaped(f"picture  of {name} could not be drawn: {error}")
         else:
-            tell(f"picture  {target}")
+            print_escaped(f"picture  {target}")
 
 
-def tell(line: str) -> None:
-    """Prints what files of strangers may be quoted in: characters that could steer the terminal are written out."""
+def print_escaped(line: str) -> None:
+    """Prints a line that may quote untrusted files: control characters are escaped."""
     say("\n".join(map(_printable, line.split("\n"))))
 
 

@@ -1,4 +1,4 @@
-"""Entry points: each finds the command that was asked for, and imports what that command needs and nothing else."""
+"""Entry points: each finds the command, and imports only what that command needs."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ from segrobust.cli.console import stop, without_traceback
 from segrobust.shipped import resolve_arguments
 
 _OWN_SCRIPTS: Final = ("train", "evaluate")
-"""Commands that a clone has a script for; `evaluate.py` knows all others."""
+"""Commands that have a script in a clone; `evaluate.py` runs all others."""
 
 
 def main() -> None:
-    """Entry point of `segrobust`: the command that the first argument names."""
+    """Entry point of `segrobust`: runs the command that the first argument names."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(_help())
@@ -37,7 +37,7 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """Entry point of `evaluate.py`: an evaluation, or one of the commands on what evaluations left and on data."""
+    """Entry point of `evaluate.py`: an evaluation, or a command on runs or on data."""
     words = sys.argv[1:]
     if words and words[0] in COMMANDS and words[0] not in _OWN_SCRIPTS:
         _run(words[0], words[1:])
@@ -46,12 +46,12 @@ def evaluate() -> None:
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
-    """Imports a command and calls it; a demo is announced first, because the import takes seconds."""
+    """Imports a command and calls it. A demo is announced first, because the import takes seconds."""
     command = COMMANDS[name]
     with without_traceback(ValueError):
         given = arguments if name == "configs" else list(resolve_arguments(arguments))  # `configs` is about the names
     if command.demo is not None and not given and _is_first_process():
-        options = f"`segrobust {name} --help` lists what it can do for yours"
+        options = f"`segrobust {name} --help` lists the options for your own network"
         sys.stderr.write(f"segrobust {__version__} {command.demo}; {options}\n")
         sys.stderr.flush()
     function: Callable[[Sequence[str]], None]
@@ -74,8 +74,8 @@ def _help() -> str:
         "commands:",
         *(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()),
         "",
-        "`segrobust COMMAND --help` lists the options of a command; `segrobust --version` tells the version.",
+        "`segrobust COMMAND --help` lists the options of a command; `segrobust --version` prints the version.",
         "Without arguments, `segrobust evaluate` attacks a small demo network, and `segrobust train` trains it.",
-        "`--config segrobust:NAME` takes one of the configurations that `segrobust configs` lists.",
+        "`--config segrobust:NAME` uses one of the configurations that `segrobust configs` lists.",
     )
     return "\n".join(lines) + "\n"

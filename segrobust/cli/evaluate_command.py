@@ -26,21 +26,21 @@ from segrobust.networks import weights_digest
 from segrobust.shipped import shipped_path
 
 INCOMPLETE: Final = 1
-"""Exit status where records are missing: an attack raised, an image could not be read, another process was lost."""
+"""Exit status if records are missing: an attack or an image raised an error, or another process was lost."""
 
 UNRELIABLE: Final = 3
-"""Exit status where a check failed, under --strict."""
+"""Exit status if a check failed, with --strict."""
 
 
 class EvaluateCLI(NetworkCLI):
-    """Attack a trained segmentation network and tell how robust it is. A bare command attacks the demo network.
+    """Attack a trained segmentation network and measure its robustness. Without arguments, attack the demo network.
 
-    Reads the experiment file that trained the network. The same command continues a killed evaluation, and with more
-    attacks adds them to a finished one; under torchrun or srun, all processes work on one evaluation.
+    Reads the experiment file that trained the network. The same command resumes an evaluation that was killed, and with
+    more attacks adds them to a finished one. Under torchrun or srun, all processes work on one evaluation.
 
-    On what evaluations left: `segrobust report RUN` makes the report anew, `segrobust compare RUN RUN` sets runs side
-    by side, `segrobust judge RUN` shows kept adversarial images to another network. Before all of it,
-    `segrobust data check` looks at data.
+    On finished evaluations, `segrobust report RUN` writes the report again, `segrobust compare RUN RUN` compares runs,
+    and `segrobust judge RUN` evaluates stored adversarial images on another network. `segrobust data check` checks the
+    data before an evaluation.
     """
 
     demo = (
@@ -50,32 +50,32 @@ class EvaluateCLI(NetworkCLI):
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what to attack, how, and how much of it."""
+        """Adds the attacks, the number of images, and the outputs."""
         super().add_arguments_to_parser(parser)
         add = parser.add_argument
         preset_help = "ready-made plan; standard if no attacks are given"
         add("--preset", type=PresetName | None, default=None, help=preset_help)
-        attacks_help = "attacks by name, in place of a preset; `segrobust configs attack` lists examples"
+        attacks_help = "attacks by name, instead of a preset; `segrobust configs attack` lists examples"
         add("--attacks", type=dict[str, Attack] | None, default=None, help=attacks_help)
-        targets_help = "what pixels are to become, of attacks whose criterion is targeted or localised"
+        targets_help = "target classes of the pixels, for attacks with a targeted or localised criterion"
         add("--targets", type=Targets | None, default=None, help=targets_help)
         eps_help = "radii in [0, 1] for the given attacks: 8/255, or [4/255, 8/255]"
         add("--eps", type=list[Length] | Length | None, default=None, help=eps_help)
         images_help = "attack a fixed random subset of this size"
         add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
-        asr_help = "want success rates only: fixed-budget attacks leave out images that are broken already"
+        asr_help = "compute success rates only: fixed-budget attacks skip images that are already broken"
         add("--asr_only", "--asr-only", type=bool, default=False, help=asr_help)
-        checks_help = "look for false robustness: basic costs a few passes, thorough attacks two images more"
+        checks_help = "check for false robustness: basic costs a few passes, thorough runs more attacks on two images"
         add("--checks", type=CheckLevel, default="basic", help=checks_help)
         add("--strict", action="store_true", help=f"exit with status {UNRELIABLE} if a check fails")
-        skip_help = "go on where an image cannot be read; it is listed, and the exit status tells"
+        skip_help = "skip images that cannot be read; they are listed, and the exit status is not 0"
         add("--skip_unreadable", "--skip-unreadable", type=bool, default=False, help=skip_help)
-        panels_help = "images of which pictures are drawn; the worst and the median image come to these"
+        panels_help = "number of images to draw; the worst and the median image are added"
         add("--panels", type=int, default=4, help=panels_help)
-        keep_help = "keep adversarial images, float32 safetensors, for `segrobust judge`"
+        keep_help = "store adversarial images, float32 safetensors, for `segrobust judge`"
         add("--keep_adversarials", "--keep-adversarials", type=bool, default=False, help=keep_help)
-        add("--wandb", type=WandbOptions | None, default=None, help="log the outcome to Weights & Biases")
-        dry_help = "measure one pass, tell the time that the evaluation needs, and stop"
+        add("--wandb", type=WandbOptions | None, default=None, help="log the results to Weights & Biases")
+        dry_help = "measure one pass, estimate the time of the evaluation, and stop"
         add("--dry_run", "--dry-run", action="store_true", help=dry_help)
 
 
@@ -110,7 +110,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             keep_adversarials=options.keep_adversarials,
             skip_unreadable=options.skip_unreadable,
             dry_run=options.dry_run,
-            accept_mismatch=True,  # what the weights record has been compared with the data already
+            accept_mismatch=True,  # `load_network` has compared the record of the weights with the data
             targets=options.targets,
         )
         if distributed.is_main:
@@ -123,7 +123,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
 
 
 def run_name(network: nn.Module, targets: Targets | None) -> str:
-    """Folder of an evaluation: results towards other targets lie in another one."""
+    """Folder name of an evaluation; other targets give another folder."""
     name = f"evaluation-{weights_digest(network)[:8]}"
     if targets is None:
         return name
@@ -131,7 +131,7 @@ def run_name(network: nn.Module, targets: Targets | None) -> str:
 
 
 def exit_status(report: Report, *, strict: bool) -> int:
-    """0 if all is well; 128 and the signal's number after a signal, as shells do."""
+    """0 without errors; 128 plus the signal's number after a signal, as in shells."""
     if report.interrupted is not None:
         return 128 + report.interrupted
     if report.missing or report.faults:

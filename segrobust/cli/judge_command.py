@@ -15,27 +15,28 @@ from segrobust.evaluation.transfer.matrix_plot import write_transfer
 from segrobust.functional.lengths import Length
 
 NOT_OK: Final = 1
-"""Exit status where something disagrees with a run, or images could not be evaluated."""
+"""Exit status if there are discrepancies with a run, or images could not be evaluated."""
 
 
 class JudgeCLI(NetworkCLI):
     """Evaluate the adversarial images that runs stored on a network, and compare networks.
 
-    Task and data come from the experiment file of the network. Where it is the network that a run attacked, the run's
-    numbers are verified; for any network it is checked that no image leaves [0, 1] or the radius of its attack. The
-    exit status is 1 if something does not hold, or images could not be evaluated.
+    Task and data come from the experiment file of the network. For the network that a run attacked, the numbers of the
+    run are verified; for any network, all images must lie in [0, 1] and within the radius of their attack. The exit
+    status is 1 if there are discrepancies, or images could not be evaluated.
 
     Records go to `judged/` in each run, a table of all networks on which these runs were evaluated to `transfer.json`
-    and `transfer.png`. The same command continues a killed one; under torchrun or srun, all processes share the work.
+    and `transfer.png`. The same command resumes one that was killed; under torchrun or srun, all processes share the
+    work.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the runs, and what the outcome is called."""
+        """Adds the runs, the radii, and the name of the network."""
         super().add_arguments_to_parser(parser)
         add = parser.add_argument
         runs_help = "directories of runs, `evaluation-...`, made with --keep_adversarials true"
         add("runs", metavar="RUN", nargs="+", type=str, help=runs_help)
-        name_help = "what the network is called in tables; by default the folder that its weights are in"
+        name_help = "name of the network in tables; by default the folder of its weights"
         add("--name", type=str | None, default=None, help=name_help)
         eps_help = "radii in [0, 1] into whose balls minimal-norm perturbations are projected and evaluated too"
         add("--eps", type=list[Length] | None, default=None, help=eps_help)
@@ -60,7 +61,7 @@ def judge_command(arguments: Sequence[str]) -> None:
 
 
 def exit_status(results: Sequence[TransferResult]) -> int:
-    """0 if all images were evaluated and nothing disagrees; 128 and the signal's number after a signal."""
+    """0 if all images were evaluated without discrepancies; 128 plus the signal's number after a signal."""
     signals = [result.interrupted for result in results if result.interrupted is not None]
     if signals:
         return 128 + signals[0]
@@ -68,7 +69,7 @@ def exit_status(results: Sequence[TransferResult]) -> int:
 
 
 def _evaluate(cli: JudgeCLI, distributed: Distributed) -> list[TransferResult]:
-    """The stored images of all runs on the network of the task; a signal ends it."""
+    """Evaluates the stored images of all runs on the network of the task, until a signal."""
     options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
     results = []
     for number, run in enumerate(options.runs):

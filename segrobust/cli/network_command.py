@@ -1,4 +1,4 @@
-"""What commands on a trained network share: its task, its data, its weights, and no trainer."""
+"""Base of commands on a trained network: its task, its data and its weights, without a trainer."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from segrobust.tasks import SegmentationTask
 
 
 class NetworkCLI(SegRobustCLI):
-    """Reads the experiment file that trained a network, and leaves the trainer alone."""
+    """Reads the experiment file that trained a network, and ignores its trainer."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds weights, data, batch size and device."""
@@ -25,14 +25,14 @@ class NetworkCLI(SegRobustCLI):
         add = parser.add_argument
         weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir, else those it came with"
         add("--checkpoint", type=str | None, default=None, help=weights_help)
-        accept_help = "go on where classes or normalisation are not those that the weights record; both are shown"
+        accept_help = "continue if classes or normalisation differ from the record of the weights; both are printed"
         add("--accept_mismatch", "--accept-mismatch", type=bool, default=False, help=accept_help)
         add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
-        add("--batch_size", "--batch-size", type=int, default=1, help="images at a time; halved where memory is short")
-        add("--device", type=str | None, default=None, help="by default cuda where there is one, else cpu")
+        add("--batch_size", "--batch-size", type=int, default=1, help="images per batch; halved if memory runs out")
+        add("--device", type=str | None, default=None, help="by default cuda if available, else cpu")
 
     def before_instantiate_classes(self) -> None:
-        """Leaves the trainer and what hangs on it alone."""
+        """Drops the settings of the trainer."""
         self.config.trainer = Namespace()  # type: ignore[no-untyped-call]
 
     def instantiate_trainer(self, **kwargs: object) -> None:  # type: ignore[override]
@@ -44,11 +44,11 @@ class NetworkCLI(SegRobustCLI):
         return Path(self.config_init.checkpoint or Path(self.config_init.run_dir) / WEIGHTS)
 
     def load_network(self) -> nn.Module:
-        """The network of the task with its weights, compared with the data that it is to be used on.
+        """The network of the task with its weights, whose record is compared with the data.
 
         Raises:
-            ValueError: weights of another network, or a file that holds none; or classes or a normalisation that are
-                not those that the weights record.
+            ValueError: weights of another network, a file without weights, or classes or a normalisation that differ
+                from the record of the weights.
             OSError: the file cannot be read.
         """
         if not isinstance(self.model, SegmentationTask):
@@ -60,7 +60,7 @@ class NetworkCLI(SegRobustCLI):
             load_weights(network, file)
             conflicts = find_conflicts(network, space, weights=read_record(file), file=str(file))
         if conflicts and not self.config_init.accept_mismatch:
-            raise ValueError("\n".join((*conflicts, "if this is meant, go on with --accept_mismatch true")))
+            raise ValueError("\n".join((*conflicts, "if this is intended, pass --accept_mismatch true")))
         for conflict in conflicts:
             say(f"warning  {conflict}")
         return network
@@ -77,16 +77,16 @@ class NetworkCLI(SegRobustCLI):
         split = self.config_init.split
         dataset: SegmentationDataset | None = getattr(self.datamodule, split)
         if dataset is None:
-            raise ValueError(f"the data module has no {split} data; choose another --split, or give it some")
+            raise ValueError(f"the data module has no {split} data; choose another --split, or add this one")
         return dataset
 
 
 def default_device(local_rank: int = 0) -> str:
-    """The GPU of this process, in turn where there are fewer than processes; else the CPU."""
+    """The GPU of this process, shared if there are fewer GPUs than processes; else the CPU."""
     return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
 def _came_with_weights(network: nn.Module) -> bool:
-    """Whether a network of a library brought all its weights with it."""
+    """Whether a network of a library already has all its weights."""
     records = (getattr(module, "record", None) for module in network.modules())
     return any(isinstance(record, NetworkRecord) and record.pretrained for record in records)

@@ -1,4 +1,4 @@
-"""`segrobust report` and `segrobust compare`: pages made of the files of runs."""
+"""`segrobust report` and `segrobust compare`: pages made from the files of runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _RUN_HELP = "directory of a run: `evaluation-...` in the run_dir of an evaluatio
 
 
 def report_command(arguments: Sequence[str]) -> None:
-    """Makes summaries, curves, tables and the page of a run anew from its records, and prints the tables."""
+    """Recomputes summaries, curves, tables and the page of a run from its records, and prints the tables."""
     parser = ArgumentParser(prog=program(), description=report_command.__doc__)
     parser.add_argument("run", type=Path, help=_RUN_HELP)
     options = parser.parse_args(list(arguments))
@@ -24,14 +24,14 @@ def report_command(arguments: Sequence[str]) -> None:
 
 
 def compare_command(arguments: Sequence[str]) -> None:
-    """Sets several runs side by side on one page."""
+    """Compares several runs on one page."""
     parser = ArgumentParser(prog=program(), description=compare_command.__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help=_RUN_HELP)
     parser.add_argument("--output", type=Path, default=Path("compare.html"), help="the page")
     parser.add_argument(
         "--force",
         action="store_true",
-        help="compare even where images, data, thresholds or precision differ; the page says so",
+        help="compare even if images, data, thresholds or precision differ; the page shows a warning",
     )
     options = parser.parse_args(list(arguments))
     with without_traceback(ValueError, OSError):

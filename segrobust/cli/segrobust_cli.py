@@ -1,4 +1,4 @@
-"""What `train`, `evaluate` and `judge` share: task, data and seed by LightningCLI, and the folder of the run."""
+"""Base of `train`, `evaluate` and `judge`: task, data and seed by LightningCLI, and the folder of the run."""
 
 import sys
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ class SegRobustCLI(LightningCLI):
     """Task, data, trainer and seed by LightningCLI, and the folder of the run.
 
     Args:
-        arguments: of the command; those of the process if None, and those of the demo if there are none. They are
-            handed over, because Lightning starts further processes by `sys.argv`, which therefore stays as it is.
+        arguments: of the command; None for those of the process, and those of the demo if there are none. `sys.argv` is
+            not changed, because Lightning starts further processes with it.
     """
 
     demo: tuple[str, ...] = ()
-    """Arguments of a bare command."""
+    """Arguments of a command without arguments."""
 
     callbacks: tuple[type[Callback], ...] = ()
-    """What every trainer of the command gets besides what the configuration names."""
+    """Settings of every trainer of the command, besides those of the configuration."""
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else arguments
@@ -52,10 +52,10 @@ class SegRobustCLI(LightningCLI):
         parser.add_argument("--run_dir", "--run-dir", type=str, default="runs/run", help=help_text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments of the command, and not those of the process."""
+        """Parses the arguments of the command instead of those of the process."""
         self.config = parser.parse_args(self._arguments)
 
     def instantiate_classes(self) -> None:
-        """Makes what the settings name; what they name wrongly is told without a traceback."""
+        """Creates the objects of the configuration; errors in the settings are printed without a traceback."""
         with without_traceback(ValueError, OSError):
             super().instantiate_classes()

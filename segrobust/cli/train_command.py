@@ -1,4 +1,4 @@
-"""`segrobust train`: trains a network, then writes its weights with what they were trained for."""
+"""`segrobust train`: trains a network, then writes its weights with their record."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from segrobust.tasks import ScheduleMismatchError, SegmentationTask
 
 
 class TrainCLI(SegRobustCLI):
-    """Train a segmentation network on clean or attacked images. A bare command trains the demo on generated scenes."""
+    """Train a segmentation network on clean or attacked images. Without arguments, train the demo network."""
 
     demo = (
         *("--config", DEMO_CONFIG),
@@ -26,7 +26,7 @@ class TrainCLI(SegRobustCLI):
     callbacks = (TimeLeft,)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds resumption and the checkpoints that it needs."""
+        """Adds --resume, and the checkpoints that it needs."""
         super().add_arguments_to_parser(parser)
         parser.add_argument("--resume", type=bool, default=False, help="continue the run in run_dir where it stopped")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -34,7 +34,7 @@ class TrainCLI(SegRobustCLI):
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
     def before_instantiate_classes(self) -> None:
-        """Refuses to mix two runs; logs to CSV files, new ones at each start, unless a logger is given."""
+        """Refuses to mix two runs; without a logger, logs to CSV files, new ones at each start."""
         run_dir, last = Path(self.config.run_dir), _last_checkpoint(self.config.run_dir)
         if last.exists() and not self.config.resume:
             self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
@@ -48,7 +48,7 @@ class TrainCLI(SegRobustCLI):
 
 
 def train_command(arguments: Sequence[str]) -> None:
-    """Trains, then writes the weights with what they were trained for.
+    """Trains, then writes the weights with their record.
 
     Args:
         arguments: what follows `train` on the command line; none for the demo.

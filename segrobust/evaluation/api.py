@@ -47,43 +47,45 @@ def evaluate(
     targets: Targets | None = None,
     accept_mismatch: bool = False,
 ) -> Report:
-    """Attacks a network on a data set and reports what is left of it.
+    """Attacks a network on a data set and reports its robustness.
 
-    With a run directory each result is written when it exists, and the same call continues where a killed one stopped,
-    with any number of processes; with one more attack it adds that attack. The directory then holds the manifest, the
-    records, summaries, curves, panels of a few images, and `report.html` where the extra `report` is installed. What an
-    attack raises for one image is kept there too, and the rest goes on. Ctrl-C and SIGTERM end the work between two
-    batches.
+    With a run directory, each result is written as soon as it exists. The same call resumes a run that was killed, with
+    any number of processes; with one more attack, it adds that attack. The directory holds the manifest, records,
+    summaries, curves, panels of a few images, and `report.html` if the extra `report` is installed. If an attack raises
+    an error for one image, the error is recorded there and the evaluation continues. Ctrl-C and SIGTERM stop it between
+    two batches.
 
-    Several processes share a run by a store of `torch.distributed`, or by the directory alone; then they never wait for
-    each other, and the one that finishes last writes the summary. `summarize_run` makes it again from the files.
+    Several processes share a run through a store of `torch.distributed`, or through the directory alone: they then
+    never wait for each other, and the last one to finish writes the summary. `summarize_run` recomputes it from the
+    files.
 
     Args:
         network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
         dataset: items with `image` `(3, H, W)` in [0, 1] and `mask` `(H, W)`, or tuples of the two.
         preset: "validation", "quick", "standard" (where neither `plan` nor `attacks` is given) or "thorough"; see
             `preset`.
-        plan: attacks with radii, in the place of a preset.
-        attacks: attacks by name, in the place of a preset.
+        plan: attacks with radii, instead of a preset.
+        attacks: attacks by name, instead of a preset.
         eps: radii for `attacks`; None for 1, 2, 4 and 8/255.
-        max_images: a random subset of so many images, which depends on `seed` alone; larger subsets contain smaller
-            ones. None for all.
-        run_dir: where files go; None to keep nothing, and no panels.
+        max_images: size of a random subset of the images, which depends on `seed` alone; larger subsets contain smaller
+            ones. None for all images.
+        run_dir: directory of all files; None to write no files and draw no panels.
         batch_size: images that are attacked together.
-        device: where to work; the network is moved there. None for where it is.
+        device: the network is moved there; None for the device that it is on.
         ignore_index: label of void pixels; None for that of the data set's label space, else 255.
         seed: of the subset and of random starts.
         distributed: this process among those that share the run; see `Distributed.from_environment`.
-        asr_only: only success rates are wanted: fixed-budget attacks leave out images that are broken already.
+        asr_only: compute success rates only: fixed-budget attacks skip images that are already broken.
         checks: "basic" looks for false robustness in the network, by a few passes on two images, and in the records;
-            "thorough" also doubles the attacks' steps and tries a black-box attack, on as many; "off" does neither.
-        panels: images to draw, from the same subset for every attack; the worst and the median image come to these.
-        progress: whether to show settings before the work, and progress, on stderr.
-        keep_adversarials: whether to keep the adversarial images of all samples, not only of the panels.
-        skip_unreadable: whether to go on where an image cannot be read; it is listed then.
-        dry_run: only measure a pass and estimate the time; nothing is written.
-        targets: what pixels are to become, for `attacks` with a targeted or a localised criterion.
-        accept_mismatch: go on where the classes that the network's source records are not those of the data.
+            "thorough" also runs the attacks with twice the steps and a black-box attack, on two images; "off" checks
+            nothing.
+        panels: number of images to draw, the same for every attack; the worst and the median image are added.
+        progress: whether to print settings and progress on stderr.
+        keep_adversarials: whether to store the adversarial images of all samples, not only those of the panels.
+        skip_unreadable: whether to skip images that cannot be read, and list them; else they raise.
+        dry_run: only measure one pass and estimate the time; nothing is written.
+        targets: target classes of the pixels, for `attacks` with a targeted or a localised criterion.
+        accept_mismatch: evaluate even if the classes recorded with the network differ from those of the data.
 
     Raises:
         ValueError: arguments that contradict each other, a run directory that cannot be written or holds results of
@@ -113,8 +115,7 @@ def evaluate(
         return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
     if distributed.world_size > 1 or keep_adversarials or skip_unreadable:
         raise ValueError(
-            "several processes, adversarial images that are kept, and a list of unreadable images need files: give a "
-            "run_dir"
+            "several processes, stored adversarial images and a list of unreadable images need files: give a run_dir"
         )
     return evaluation.run_in_memory()
 
@@ -142,7 +143,7 @@ def _check_classes(network: nn.Module, dataset: SampleSource) -> None:
     space = label_space_of(dataset)
     conflicts = [] if space is None else find_conflicts(network, space)
     if conflicts:
-        raise ValueError("\n".join((*conflicts, "if this is meant, go on with accept_mismatch=True")))
+        raise ValueError("\n".join((*conflicts, "if this is intended, set accept_mismatch=True")))
 
 
 def _choose_ignore_index(dataset: SampleSource, ignore_index: int | None) -> int:

@@ -1,4 +1,4 @@
-"""What the evaluation asks of a data set: images, masks, names and an identity."""
+"""The interface of a data set for the evaluation: images, masks, names and a fingerprint."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ class SampleSource(Protocol):
 
     Items are mappings with `image`, `(3, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
 
-    Where the data set has them, `label_space`, `names`, `sequences`, `fingerprint()` and `describe()` are used, as
-    those of `segrobust.data` are.
+    `label_space`, `names`, `sequences`, `fingerprint()` and `describe()` are used if the data set has them, as in
+    `segrobust.data`.
     """
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ def load_sample(dataset: SampleSource, index: int) -> LoadedSample:
 
 
 def first_readable(dataset: SampleSource, ids: Iterable[int]) -> LoadedSample:
-    """The first of these samples that can be read: for what only needs any sample.
+    """The first of these samples that can be read, for callers that need any sample.
 
     Raises:
         ValueError: none of them can be read; the message is that of the last one.
@@ -80,11 +80,11 @@ def first_readable(dataset: SampleSource, ids: Iterable[int]) -> LoadedSample:
             return load_sample(dataset, index)
         except (OSError, ValueError) as error:
             fault = error
-    raise ValueError(f"no image can be read; the last one says: {fault}") from fault
+    raise ValueError(f"no image can be read; the error of the last one: {fault}") from fault
 
 
 def label_space_of(dataset: SampleSource) -> LabelSpace | None:
-    """The data set's label space, where it has one."""
+    """The data set's label space; None if it has none."""
     space = getattr(dataset, "label_space", None)
     return space if isinstance(space, LabelSpace) else None
 
@@ -96,7 +96,7 @@ def name_of(dataset: SampleSource, index: int) -> str:
 
 
 def sequence_of(dataset: SampleSource, index: int) -> str:
-    """The recording that a sample is from, by the data set's word, else the sample's name: a recording of its own."""
+    """The recording of a sample if the data set knows it, else the sample's name."""
     sequences = getattr(dataset, "sequences", None)
     return name_of(dataset, index) if sequences is None else str(sequences[index])
 
@@ -110,12 +110,12 @@ def target_maps(
     masks: Tensor,
     ignore_index: int,
 ) -> TargetMaps:
-    """What the pixels of some samples are to become, by one forward pass over the clean images.
+    """The target classes of the pixels of some samples, by one forward pass over the clean images.
 
     Args:
-        targets: what to make of them.
+        targets: the rule that gives the targets.
         network: maps images to logits.
-        dataset: where the samples are from; gives names of samples and classes.
+        dataset: of the samples; gives names of samples and classes.
         sample_ids: their positions.
         images: `(B, C, H, W)` on the network's device.
         masks: `(B, H, W)` int64.
@@ -136,10 +136,9 @@ def describe_data(dataset: SampleSource) -> str:
 
 
 def fingerprint_of(dataset: SampleSource) -> str:
-    """The data set's identity in hex; where it gives none, of its class, its size and three samples.
+    """The data set's fingerprint in hex; if it has none, a digest of its class, its size and three samples.
 
-    The three are the first, the middle and the last one: reading all pixels of a large set would cost more than an
-    error that this misses.
+    The three are the first, the middle and the last one: reading all pixels of a large set would take too long.
     """
     fingerprint = getattr(dataset, "fingerprint", None)
     if callable(fingerprint):

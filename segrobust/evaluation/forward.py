@@ -1,4 +1,4 @@
-"""What is needed to show a batch to a network: the problem of its images, device and precision."""
+"""What a forward pass of a batch needs: the problem of its images, the device and the precision."""
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from segrobust.functional.modes import attackable
 
 
 def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, target_maps: TargetMaps | None = None) -> Problem:
-    """A batch that is not under attack yet, checked, its valid pixels told apart. To be called inside `attackable`.
+    """A checked batch with its valid pixels, before any attack. To be called inside `attackable`.
 
     Args:
         images: `(B, C, H, W)` in [0, 1].
         masks: `(B, H, W)` int64.
         ignore_index: label of void pixels.
-        target_maps: what pixels are to become, for criteria that ask.
+        target_maps: target classes of the pixels, for criteria that need them.
 
     Raises:
         ValueError: images outside [0, 1], or shapes that do not match.
@@ -26,7 +26,7 @@ def batch_problem(images: Tensor, masks: Tensor, ignore_index: int, target_maps:
 
 
 def count_classes(network: nn.Module, image: Tensor) -> int:
-    """How many classes the network tells apart, by a forward pass on one image `(C, H, W)`."""
+    """The number of classes that the network predicts, by a forward pass on one image `(C, H, W)`."""
     with attackable(network):
         images = image[None].to(device_of(network), precision_of(network))
         logits = NetworkOracle(network, images).logits(torch.zeros_like(images), differentiable=False)
@@ -40,6 +40,6 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def precision_of(network: nn.Module) -> torch.dtype:
-    """The precision in which images are given to it: float64 for networks of that precision, else float32."""
+    """The precision of the images that it gets: float64 for networks in float64, else float32."""
     parameter = next(network.parameters(), None)
     return torch.float64 if parameter is not None and parameter.dtype == torch.float64 else torch.float32

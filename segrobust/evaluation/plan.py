@@ -1,4 +1,4 @@
-"""What is to be measured: attacks with names, their radii, and four plans that are ready for use."""
+"""What to measure: attacks with names and radii, and four ready-made plans."""
 
 import hashlib
 import re
@@ -35,20 +35,20 @@ STANDARD_EPS: tuple[float, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One attack under a name that people read.
+    """One attack with a name.
 
     Args:
-        name: not empty; letters a to z, digits, `_`, `-` and `.`, because logs use it as a part of their keys.
+        name: not empty; letters a to z, digits, `_`, `-` and `.`, because it is a part of log keys.
         attack: the attack.
         eps: radii, image units. Fixed-budget attacks: the radii to attack at; empty for the attack's own field `eps`.
-            Minimal-norm attacks (l_inf or l2): the radii of by-products, which project the perturbation found into
-            the ball and look at it with one forward pass.
-        targets: what pixels are to become, of an attack with a targeted or a localised criterion.
+            Minimal-norm attacks (l_inf or l2): the radii of by-products, which project the perturbation into the ball
+            and judge it with one forward pass.
+        targets: target classes of the pixels, for an attack with a targeted or a localised criterion.
 
     Raises:
-        ValueError: a name that is none, a radius that is none or given twice, a fixed-budget attack without radius or
-            with two that contradict each other, by-products in l1, an attack whose repr does not identify it, or
-            targets that do not go with its criterion.
+        ValueError: an invalid name, an invalid radius or one given twice, a fixed-budget attack without radius or with
+            two that contradict each other, by-products in l1, an attack whose repr does not identify it, or targets
+            that do not match its criterion.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Job:
             raise ValueError(f"job {self.name!r}: radii must differ, got eps={self.eps}")
         if " at 0x" in repr(self.attack):
             raise ValueError(
-                f"job {self.name!r}: results are kept by repr(attack), which must name its settings and no address in "
+                f"job {self.name!r}: repr(attack) identifies results, so it must give the settings and no address in "
                 f"memory, got {self.attack!r}; make {type(self.attack).__name__} a frozen dataclass"
             )
         self._check_radii()
@@ -93,9 +93,9 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of the identity: what results are kept by.
+        """16 hex digits of the SHA-256 of the identity; the key of results.
 
-        Of stored perturbations it is the digest of the attack that made them, so that the records of the two compare.
+        For stored perturbations it is the digest of the attack that made them, so that their records can be compared.
         """
         if isinstance(self.attack, Stored) and self.attack.source:
             return self.attack.source
@@ -103,7 +103,7 @@ class Job:
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """The radii of this job: its own, or that of the attack."""
+        """The radii of this job, else the radius of the attack."""
         own = self.attack.default_eps
         return self.eps if own is None else (own,)
 
@@ -115,7 +115,7 @@ class Job:
 
 @dataclass(frozen=True)
 class AttackCall:
-    """The smallest piece of work: one call of an attack on an image. All its records come out together.
+    """The smallest unit of work: one call of an attack on an image, which gives all its records together.
 
     Attributes:
         job: the job that it belongs to.
@@ -133,12 +133,12 @@ class AttackCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The jobs of an evaluation, in the order in which each image undergoes them.
+    """The jobs of an evaluation, in the order in which they run on each image.
 
     Args:
         jobs: attacks with their radii.
-        asr_only: whether only success rates are wanted. Fixed-budget attacks then leave out images that an earlier
-            job breaks within their radius; what the others leave of accuracy and mIoU would be biased, and is not told.
+        asr_only: whether to compute success rates only. Fixed-budget attacks then skip images that an earlier job
+            breaks within their radius; accuracy and mIoU over the others would be biased, and are not reported.
 
     Raises:
         ValueError: no job, a name or an attack twice, criteria or targets that differ, or a criterion whose targets are
@@ -166,18 +166,16 @@ class Plan:
         if len(goals) > 1:
             raise ValueError(f"attacks that are compared must share their targets, got {goals}")
         if self.targets is None and (self.criterion.sign < 0 or self.criterion.localized):
-            raise ValueError(
-                f"there are no targets to give to {self.criterion!r}; give some, see segrobust.attacks.targets"
-            )
+            raise ValueError(f"{self.criterion!r} needs targets; see segrobust.attacks.targets")
 
     @property
     def criterion(self) -> Criterion:
-        """What breaks a pixel and how many make a success, the same for all jobs."""
+        """The criterion of success, the same for all jobs."""
         return self.jobs[0].attack.criterion
 
     @property
     def targets(self) -> Targets | None:
-        """What pixels are to become, the same for all jobs; None where they are only to be wrong."""
+        """The targets, the same for all jobs; None for untargeted attacks."""
         return self.jobs[0].targets
 
     @cached_property
@@ -187,7 +185,7 @@ class Plan:
 
     @property
     def attack_calls(self) -> tuple[AttackCall, ...]:
-        """All pieces of work for one image."""
+        """All calls of attacks for one image."""
         return tuple(AttackCall(job, eps) for job in self.jobs for eps in job.calls)
 
 
@@ -198,14 +196,14 @@ def _towards(what: Attack | Criterion, targets: Targets | None) -> str:
 def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None, targets: Targets | None = None) -> Plan:
     """A plan of named attacks.
 
-    A fixed-budget ensemble, such as SEA, takes part as its members, each under `<name>.<member>`, so that the worst
-    case can be chosen per image for accuracy and, over the data set, for mIoU.
+    A fixed-budget ensemble, such as SEA, is replaced by its members, named `<name>.<member>`, so that the worst case
+    can be chosen per image for accuracy and, over the data set, for mIoU.
 
     Args:
         attacks: attacks by name.
         eps: radii for all attacks that have none of their own, and of the by-products of minimal-norm attacks;
             None for `STANDARD_EPS`, or no by-products where the norm is not l_inf.
-        targets: of all attacks, whose criterion then is targeted or localised.
+        targets: for all attacks, which must have a targeted or localised criterion.
 
     Raises:
         ValueError: as `Job` and `Plan`.
@@ -233,7 +231,7 @@ def _radii(attack: Attack, eps: Sequence[float] | None) -> tuple[float, ...]:
 
 
 def preset(name: PresetName) -> Plan:
-    """A plan that is ready for use; all radii are `STANDARD_EPS`, for by-products too.
+    """A ready-made plan; all radii are `STANDARD_EPS`, for by-products too.
 
     | name         | minimal norm                                             | fixed budget | passes |
     |--------------|----------------------------------------------------------|--------------|--------|
@@ -243,12 +241,13 @@ def preset(name: PresetName) -> Plan:
     | `thorough`   | Lagrangian FMN 300, calibrated ALMA-prox 225 from 75 of  |              |        |
     |              | it; ALMA-prox 1000; bisected APGD 40                     | SEA          |  11520 |
 
-    The number behind an attack is that of its steps, or passes for Lagrangian FMN; the last column counts forwards and
-    backwards for one image, at most. `validation` is what a callback can afford while a network trains, `quick` is to
-    find mistakes. Numbers that are compared with others' come from `standard`; its ALMA-prox is the published baseline,
-    which fails on robust networks where Lagrangian FMN does not. `thorough` is what robustness is claimed by: SEA,
-    whose worst case is told per image and for the data set, and minimal norms whose steps are multiplied, so that what
-    has not converged shows. Each of the two attacks of 300 passes finds smaller norms than the other on some images.
+    The number after an attack is its number of steps, or of passes for Lagrangian FMN. The last column is the largest
+    number of forwards and backwards per image. `validation` is cheap enough for a callback during training, `quick`
+    finds mistakes. Use `standard` for numbers that are compared with others; its ALMA-prox is the published baseline,
+    which fails on robust networks where Lagrangian FMN does not. Use `thorough` to claim robustness: it has SEA, whose
+    worst case is reported per image and for the data set, and minimal-norm attacks with many more steps, which reveal
+    attacks that have not converged. Each of the two attacks of 300 passes finds smaller norms than the other on some
+    images.
 
     Raises:
         ValueError: another name.

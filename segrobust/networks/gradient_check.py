@@ -24,8 +24,8 @@ _NOT_FINITE = (
 def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), channels: int = 3) -> int:
     """Refuses a network whose logits have no usable gradient with respect to the image.
 
-    One forward and one backward pass, on one image of uniform noise, in the state in which attacks see the network. It
-    is left as it was found, and so are the global random numbers where the network draws none.
+    One forward and one backward pass, on one image of uniform noise, in the state in which attacks see the network. Its
+    state is restored, and the global random generators do not change if the network draws no numbers.
 
     Args:
         network: maps images in [0, 1] `(B, C, H, W)` to logits `(B, K, H, W)`.

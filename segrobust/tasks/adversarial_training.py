@@ -1,4 +1,4 @@
-"""Adversarial training: the network learns from batches that any attack has perturbed."""
+"""Adversarial training: the network is trained on batches that an attack has perturbed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from segrobust.tasks.ramp import Ramp
 from segrobust.tasks.segmentation import ScheduleCallable, SegmentationTask, adamw, polynomial
 
 _EPOCH_SHIFT = 40
-"""Bits that sample ids may take; the epoch stands above them in the seeds of random starts."""
+"""Number of bits of sample ids in the seeds of random starts; the epoch is in the bits above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class Losses:
     """Losses of one training batch, each a mean over valid pixels: `()`.
 
     Attributes:
-        total: what is minimised.
+        total: the loss that is minimised.
         adversarial: cross-entropy of the perturbed images.
-        clean: cross-entropy of the clean images that the network was trained on; None where there are none.
+        clean: cross-entropy of the clean images of the batch; None if there are none.
     """
 
     total: Tensor
@@ -37,24 +37,24 @@ class Losses:
 class AdversarialTask(SegmentationTask):
     """Trains on attacked batches (Madry et al., ICLR 2018), validates like `SegmentationTask`.
 
-    The attack is what makes the recipe: `PGD` for PGD-AT, `SegPGD` for SegPGD-AT (Gu et al., ECCV 2022), `RSFGSM` for
-    fast adversarial training (Wong, Rice and Kolter, ICLR 2020). It runs without judging (`Attack.perturb`), on the
-    bare network in evaluation mode and float32 whatever the precision of the training
-    (`segrobust.attacks.InBFloat16` for less), and leaves no gradient in the parameters. K steps cost K forward
-    and K backward passes to the input on top of the training step.
+    The attack determines the recipe: `PGD` for PGD-AT, `SegPGD` for SegPGD-AT (Gu et al., ECCV 2022), `RSFGSM` for fast
+    adversarial training (Wong, Rice and Kolter, ICLR 2020). It runs without judging (`Attack.perturb`), on the
+    unwrapped network in evaluation mode and float32, whatever the precision of the training
+    (`segrobust.attacks.InBFloat16` lowers it), and leaves no gradient in the parameters. K steps cost K forward and K
+    backward passes to the input on top of the training step.
 
-    Published "robust" segmentation networks that were trained on half clean batches fall to strong attacks
-    (Croce et al., ECCV 2024); `clean_fraction` is therefore 0 by default, and 0.5 reproduces them.
+    Published "robust" segmentation networks that were trained on half clean batches are broken by strong attacks (Croce
+    et al., ECCV 2024); `clean_fraction` is therefore 0 by default, and 0.5 reproduces them.
 
-    Also logs `train/adv_loss` and `train/clean_loss`. Where no part of the batch stays clean, the latter is measured in
-    evaluation mode in the steps that are logged. A loss that is not finite ends the training, names the samples and
-    keeps the batch.
+    Also logs `train/adv_loss` and `train/clean_loss`. If no image of the batch stays clean, the latter is measured in
+    evaluation mode at the steps that are logged. A loss that is not finite ends the training with an error that names
+    the samples, and the batch is saved.
 
     Args:
         network: see `SegmentationTask`.
         attack: perturbs the training images; a fixed-budget attack needs its `eps`.
         clean_fraction: share of every batch, in [0, 1), that stays clean (rounded down).
-        ramp: how the radius grows; the full radius from the first step on if None.
+        ramp: growth of the radius; None for the full radius from the first step on.
         optimizer: see `SegmentationTask`.
         schedule: see `SegmentationTask`.
         lr_scale: see `SegmentationTask`.
@@ -102,7 +102,7 @@ class AdversarialTask(SegmentationTask):
         self._num_steps = 1
 
     def on_train_start(self) -> None:
-        """Looks up how many steps there will be."""
+        """Computes the number of steps of the training."""
         super().on_train_start()
         self._num_steps = int(self.trainer.estimated_stepping_batches)
 
@@ -118,9 +118,9 @@ class AdversarialTask(SegmentationTask):
         return losses.total
 
     def perturb(self, batch: dict[str, Tensor]) -> Tensor:
-        """Perturbed images of a batch, another random start for the same sample in every epoch: `(B, C, H, W)`.
+        """Perturbed images of a batch, with another random start per sample in every epoch: `(B, C, H, W)`.
 
-        Padding (`perturbable_mask` of the batch, see `segrobust.data.pad_collate`) is not written.
+        Padding (`perturbable_mask` of the batch, see `segrobust.data.pad_collate`) is not perturbed.
         """
         inputs = self.attack_inputs(batch, self.eps())
         return self.attack.perturb(self.network, batch["image"], batch["mask"], **inputs)
@@ -135,7 +135,7 @@ class AdversarialTask(SegmentationTask):
         }
 
     def eps(self) -> float | None:
-        """Radius of this step where it grows, image units; None for the attack's own."""
+        """Radius of this step if it grows, image units; None for that of the attack."""
         if self.ramp is None or self.attack.default_eps is None:
             return None
         eps = self.ramp(self.global_step / self._num_steps) * self.attack.default_eps
@@ -150,9 +150,9 @@ class AdversarialTask(SegmentationTask):
         """Losses of a batch.
 
         Args:
-            batch: as it was loaded.
+            batch: from the loader.
             images: `(B, C, H, W)`, the first `num_clean` of them clean, the others perturbed.
-            num_clean: how many are clean.
+            num_clean: number of clean images.
         """
         labels = batch["mask"]
         logits = self(images)
@@ -178,6 +178,6 @@ class AdversarialTask(SegmentationTask):
             self.log("train/clean_loss", clean, prog_bar=True, batch_size=num_clean or size)
 
     def _clean_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Loss of the clean images in evaluation mode, which changes nothing and draws nothing."""
+        """Loss of the clean images in evaluation mode, without effect on batch statistics and random generators."""
         with attackable(self.network), torch.no_grad():
             return self.loss(self.network(batch["image"]), batch["mask"])

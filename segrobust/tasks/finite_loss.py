@@ -1,4 +1,4 @@
-"""A training whose loss is not finite ends at once, and tells on what."""
+"""Ends a training whose loss is not finite, and saves the batch."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ _SHOWN = 16
 def require_finite(
     loss: Tensor, batch: dict[str, Tensor], trainer: Trainer, folder: Path, attacked: Tensor | None = None
 ) -> None:
-    """Keeps the batch and raises where a loss is NaN or infinite.
+    """Saves the batch and raises if a loss is NaN or infinite.
 
-    The file is safetensors with `image`, `mask`, `sample_id` and, where given, `attacked`.
+    The file is safetensors with `image`, `mask`, `sample_id` and, if given, `attacked`.
 
     Args:
         loss: `()`.
-        batch: as it was loaded.
-        trainer: knows epoch, step and process.
-        folder: where the file goes.
+        batch: from the loader.
+        trainer: of the training.
+        folder: of the file.
         attacked: `(B, C, H, W)`, the images that the network was trained on.
 
     Raises:
@@ -40,6 +40,6 @@ def require_finite(
     shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
     raise FloatingPointError(
         f"the training loss is {loss.item()} in epoch {epoch}, step {step}; samples {shown}; the batch is "
-        f"kept in {path}. Look at these images and masks; else lower the learning rate, clip gradients "
+        f"saved in {path}. Check these images and masks; if they are correct, lower the learning rate, clip gradients "
         "(gradient_clip_val), or train in float32"
     )

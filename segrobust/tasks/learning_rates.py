@@ -25,7 +25,7 @@ def check_scales(network: nn.Module, scales: Mapping[str, float]) -> dict[str, f
 
 
 def parameter_groups(network: nn.Module, scales: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Parameters that train, in groups for an optimiser, each with its factor as `lr_scale`; none is empty."""
+    """Trainable parameters, in non-empty groups for an optimiser, each with its factor as `lr_scale`."""
     groups: dict[str, list[nn.Parameter]] = {"": []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""Where callbacks put their files."""
+"""The folder of the files of callbacks."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from lightning.pytorch import Trainer
 
 
 def log_directory(trainer: Trainer) -> Path | None:
-    """Folder of this training, where Lightning's own checkpoints go too: `<save_dir>/<name>/<version>`.
+    """Folder of this training, also of Lightning's checkpoints: `<save_dir>/<name>/<version>`.
 
     `trainer.log_dir` would be shared by all runs of a wandb logger. All processes must call this.
 
     Returns:
-        The folder that process 0 uses; None where there is no logger.
+        The folder that process 0 uses; None without a logger.
     """
     path = None
     if trainer.loggers and trainer.is_global_zero:

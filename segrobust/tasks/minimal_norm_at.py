@@ -1,4 +1,4 @@
-"""Minimal-norm adversarial training: every image is perturbed as far as it takes to break it, and no further.
+"""Minimal-norm adversarial training: every image gets the smallest perturbation that breaks it.
 
 Source: G. W. Ding et al., "MMA Training: Direct Input Space Margin Maximization through Adversarial Training", ICLR
 2020, Algorithm 1; here the margin of an image is the norm at which a share of its pixels breaks.
@@ -21,13 +21,13 @@ FIRST = 0.25
 """First radius of a sample, as a share of the largest one."""
 
 LEAST = 0.01
-"""Smallest radius that is searched from, as a share of the largest one: an image may be broken as it is."""
+"""Smallest radius to start a search from, as a share of the largest one: an image may be broken without attack."""
 
 FARTHEST = 4.0
-"""Radii are not followed beyond that many times the largest one."""
+"""Upper limit on stored radii, as a multiple of the largest one."""
 
 GROWTH = 2.0
-"""Of the radius from which the next search starts, where the last one broke nothing."""
+"""Growth of the radius from which the next search starts, if the last one did not break the image."""
 
 _MEMORY = "radii"
 
@@ -35,18 +35,18 @@ _MEMORY = "radii"
 class MinimalNormTask(AdversarialTask):
     """Trains on the smallest perturbations that break an image, at most as large as `largest_eps`.
 
-    Each image has a radius of its own, which grows as the network learns to withstand: a curriculum without a schedule.
-    A short minimal-norm attack starts at the norm that broke the same sample an epoch ago; its perturbation is
-    projected to `largest_eps` where it is larger. An image that is broken as it is stays clean, as in the paper.
+    Each image has its own radius, which grows as the network becomes more robust: a curriculum without a schedule. A
+    short minimal-norm attack starts at the norm that broke the same sample in the previous epoch. A perturbation larger
+    than `largest_eps` is projected to it. An image that is broken without attack stays clean, as in the paper.
 
-    The radii of all samples are shared between processes once per epoch, and kept in checkpoints; one in the middle of
-    an epoch has those of process 0 from that epoch.
+    The radii of all samples are shared between processes once per epoch, and stored in checkpoints. A checkpoint in the
+    middle of an epoch has, of that epoch, the radii of process 0 alone.
 
     Args:
         network: see `SegmentationTask`.
         largest_eps: largest radius, image units.
-        attack: minimal-norm attack that can be told a radius to begin with; of few passes, with a criterion that fewer
-            pixels meet than in an evaluation.
+        attack: minimal-norm attack that accepts an initial radius, with few passes, and with a criterion of fewer
+            broken pixels than in an evaluation.
         optimizer: see `SegmentationTask`.
         schedule: see `SegmentationTask`.
         lr_scale: see `SegmentationTask`.
@@ -82,7 +82,7 @@ class MinimalNormTask(AdversarialTask):
             initial_backbone=initial_backbone,
         )
         if not attack.minimal_norm or not attack.accepts_initial_eps:
-            raise ValueError(f"{attack!r} cannot be told a radius to begin with; LagrangianFMN can")
+            raise ValueError(f"{attack!r} does not accept an initial radius; LagrangianFMN does")
         if not largest_eps > 0 or (attack.norm == "linf" and largest_eps > 1):
             raise ValueError(f"largest_eps is in image units, got {largest_eps}; 4/255 = 0.01569")
         self.largest_eps = largest_eps
@@ -112,15 +112,15 @@ class MinimalNormTask(AdversarialTask):
         checkpoint[_MEMORY] = {"of": dict(self._radii), "found": list(self._found), "epoch": self._found_in}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the radii over."""
+        """Restores the radii."""
         super().on_load_checkpoint(checkpoint)
         memory = checkpoint.get(_MEMORY, {"of": {}, "found": [], "epoch": 0})
         self._radii, self._found, self._found_in = dict(memory["of"]), list(memory["found"]), memory["epoch"]
 
     def _share_radii(self) -> None:
-        """Takes over what all processes found in the last epoch.
+        """Gathers the radii that all processes found in the last epoch.
 
-        Lightning's hooks around epochs are not called where a training goes on from a checkpoint between them.
+        Lightning's hooks around epochs are not called if a training resumes from a checkpoint between two epochs.
         """
         self._found_in = self.current_epoch
         if not self._found:

@@ -1,9 +1,9 @@
-"""Adversarial training whose inner gradients reach the parameters, as in the released code of PIR-AT.
+"""Adversarial training that also uses the parameter gradients of the attack, as in the released code of PIR-AT.
 
 Source: F. Croce, N. D. Singh and M. Hein, "Towards Reliable Evaluation and Fast Training of Robust Semantic
 Segmentation Models", ECCV 2024, and its training script, which sets gradients to zero before the attack; the attack
-calls `backward()` on its losses, and the update sums the gradients of all iterates. The paper has plain PGD-AT from a
-robust backbone, which is `AdversarialTask` with `initial_backbone`.
+calls `backward()` on its losses, and the update sums the gradients of all iterates. The paper describes plain PGD-AT
+from a robust backbone, which is `AdversarialTask` with `initial_backbone`.
 """
 
 import torch
@@ -15,16 +15,16 @@ from segrobust.tasks.adversarial_training import AdversarialTask, Losses
 
 
 class PublishedPIRATTask(AdversarialTask):
-    """PGD-AT that minimises the losses of all iterates of the attack: only to reproduce the released code of PIR-AT.
+    """PGD-AT that minimises the losses of all iterates of the attack, to reproduce the released code of PIR-AT.
 
     The loss is the sum of the cross-entropies of the start and of every iterate but the last, with the network in
     evaluation mode, and of the last one in training mode. The published recipe is `PGD(num_steps=5, eps=4/255,
-    step_size=0.01)`. K steps cost 2 K forward and 2 K backward passes more than a training step, and the memory of
-    K graphs; the losses of the iterates are computed again, as attacks leave no gradient in the parameters.
+    step_size=0.01)`. K steps cost 2 K forward and 2 K backward passes more than a training step, and the memory of K
+    graphs: the losses of the iterates are computed again, because attacks leave no gradient in the parameters.
     """
 
     def perturb(self, batch: dict[str, Tensor]) -> Tensor:
-        """Perturbed images of a batch; keeps the iterates before them."""
+        """Perturbed images of a batch; stores the iterates before them."""
         images = batch["image"]
         self._iterates: list[Tensor] = []
 

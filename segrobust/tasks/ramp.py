@@ -1,14 +1,14 @@
-"""Radii that grow while a network is trained."""
+"""Radii that grow during training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """Radius that grows linearly to its full value, so that a network learns to see before it learns to withstand.
+    """Radius that grows linearly to its full value, so that a network first learns from small perturbations.
 
     Args:
-        until: share of the optimiser steps after which the radius is full, in (0, 1].
+        until: share of the optimiser steps after which the radius has its full value, in (0, 1].
         first: share of the radius at the first step, in (0, 1].
 
     Raises:

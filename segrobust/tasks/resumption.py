@@ -1,4 +1,4 @@
-"""What a training has to keep so that it can be interrupted anywhere and go on as if it had not been."""
+"""State in checkpoints with which a training can be interrupted anywhere and resumed exactly."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,25 +13,25 @@ _RANDOM_STATES = "random_states"
 
 @runtime_checkable
 class StatefulLoader(Protocol):
-    """A training loader that knows where in the epoch it is."""
+    """A training loader that knows its position in the epoch."""
 
     def state_dict(self) -> dict[str, int]:
-        """Where it is, in numbers."""
+        """Its position, as numbers."""
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes there."""
 
 
 class ScheduleMismatchError(ValueError):
-    """A training cannot go on because it would have another number of steps than it was planned for."""
+    """A training cannot be resumed because it would have another number of steps than planned."""
 
 
 class ResumableTask(LightningModule):
-    """Keeps in checkpoints where in the epoch the training is, the generators' states, and how many steps are planned.
+    """Stores in checkpoints the position in the epoch, the generators' states, and the planned number of steps.
 
-    Lightning itself keeps the first, but loses it where the number of steps is asked for before a training goes on, as
-    learning-rate schedules do. The states of torch's generators are put back before the first batch, so that dropout
-    draws what it would have drawn.
+    Lightning stores the first too, but loses it if the number of steps is asked for before a training resumes, as
+    learning-rate schedules do. The states of torch's generators are restored before the first batch, so that dropout
+    draws the same numbers as without the interruption.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class ResumableTask(LightningModule):
         self._planned_steps: int | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds all of it, as tensors and numbers, so that `weights_only` loading works."""
+        """Adds all of these, as tensors and numbers, so that `weights_only` loading works."""
         states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -52,16 +52,16 @@ class ResumableTask(LightningModule):
             checkpoint[_LOADER] = loader.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it over."""
+        """Restores all of these."""
         self._loader_state = checkpoint.get(_LOADER)
         self._states_to_restore = checkpoint.get(_RANDOM_STATES)
         self._planned_steps = checkpoint.get(_PLANNED_STEPS)
 
     def on_train_start(self) -> None:
-        """Refuses to go on by another plan, and goes to where the epoch was left.
+        """Checks the number of steps, and moves the loader to its position in the epoch.
 
         Raises:
-            ScheduleMismatchError: the training that goes on has another number of steps than was planned.
+            ScheduleMismatchError: the resumed training has another number of steps than planned.
         """
         planned, self._planned_steps = self._planned_steps, None
         steps = int(self.trainer.estimated_stepping_batches)
@@ -77,7 +77,7 @@ class ResumableTask(LightningModule):
             loader.load_state_dict(state)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Puts the generators' states back, once, after everything else that draws at the start of a training."""
+        """Restores the generators' states once, after everything else that draws at the start of a training."""
         del batch, batch_idx
         states, self._states_to_restore = self._states_to_restore, None
         if states is not None:

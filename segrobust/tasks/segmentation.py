@@ -28,12 +28,12 @@ ScheduleCallable = Callable[[Optimizer, int], LRScheduler | TimmScheduler]
 
 
 def adamw(parameters: Any) -> Optimizer:
-    """The optimiser of tasks that are given none."""
+    """The default optimiser of tasks."""
     return AdamW(parameters, lr=1e-3, weight_decay=1e-2)
 
 
 def polynomial(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """The schedule of tasks that are given none."""
+    """The default schedule of tasks."""
     return PolynomialLR(optimizer, total_steps, power=0.9)
 
 
@@ -54,12 +54,12 @@ class SegmentationTask(ResumableTask):
             step: of torch (`PolynomialLR`, `CosineAnnealingLR`) or of timm (`CosineLRScheduler` and the like with
             `t_in_epochs: false`); polynomial decay of power 0.9 by default.
         lr_scale: factors of the learning rate by the start of parameters' names in the network, such as
-            `{"encoder": 0.1}`; the longest start that fits counts, and parameters that none fits keep the rate.
+            `{"encoder": 0.1}`; the longest matching start counts, and parameters without one keep the rate.
         ignore_index: label of void pixels.
         initial_weights: file to start from (`segrobust.networks.load_weights`); the network's own initialisation if
             None.
         initial_backbone: file of a classifier to start the backbone from (`segrobust.networks.load_backbone`), such as
-            a robust one; what of it was not used is told.
+            a robust one; unused weights of it are logged.
 
     Raises:
         ValueError: a start that no parameter has, a factor that is not positive, or both initial weights and an initial
@@ -98,7 +98,7 @@ class SegmentationTask(ResumableTask):
         return logits
 
     def on_train_start(self) -> None:
-        """Looks up where the training writes; later on, one process may be alone in need of it."""
+        """Finds the folder of the training on all processes, because later one process alone may need it."""
         super().on_train_start()
         self._folder = log_directory(self.trainer) or Path(self.trainer.default_root_dir)
 
@@ -111,19 +111,19 @@ class SegmentationTask(ResumableTask):
         return loss
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over valid pixels; 0 where there is none: `(B, K, H, W), (B, H, W) -> ()`."""
+        """Mean cross-entropy over valid pixels; 0 if there is none: `(B, K, H, W), (B, H, W) -> ()`."""
         total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
         num_valid = (labels != self.ignore_index).sum().clamp_min(1)
         return torch.div(total, num_valid)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the network is trained for, as text: version, classes, normalisation (`read_record`)."""
+        """Adds the record of the network as text: version, classes, normalisation (`read_record`)."""
         super().on_save_checkpoint(checkpoint)
         space = getattr(getattr(self.trainer, "datamodule", None), "label_space", None)
         checkpoint[RECORD] = make_record(self.network, space if isinstance(space, LabelSpace) else None)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets an interrupted validation."""
+        """Resets the counts, also those of an interrupted validation."""
         self._confusion = None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -137,7 +137,7 @@ class SegmentationTask(ResumableTask):
         self._log_scores("val/clean")
 
     def on_test_epoch_start(self) -> None:
-        """Forgets an interrupted test."""
+        """Resets the counts, also those of an interrupted test."""
         self._confusion = None
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -178,7 +178,7 @@ class SegmentationTask(ResumableTask):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: LRScheduler | TimmScheduler, metric: Any) -> None:
-        """One step of the schedule; timm's are told the number of the step."""
+        """One step of the schedule; schedules of timm get the number of the step."""
         del metric
         if isinstance(scheduler, TimmScheduler):
             scheduler.step_update(self.global_step)

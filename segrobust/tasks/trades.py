@@ -1,4 +1,4 @@
-"""TRADES for segmentation: accuracy on clean images, and predictions that a perturbation does not move.
+"""TRADES for segmentation: accuracy on clean images, and predictions that do not change under perturbations.
 
 Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML 2019, eq. (5); here
 per pixel.
@@ -71,7 +71,7 @@ class TRADESTask(AdversarialTask):
         self.beta = beta
 
     def losses(self, batch: dict[str, Tensor], images: Tensor, num_clean: int) -> Losses:
-        """See `AdversarialTask`; all images come perturbed."""
+        """See `AdversarialTask`; all images are perturbed."""
         del num_clean
         labels = batch["mask"]
         clean, attacked = self(torch.cat((batch["image"], images))).float().chunk(2)

@@ -141,7 +141,7 @@ class Spoils(RobustnessEvaluation):
 
 def test_a_value_that_is_not_finite_is_refused(tmp_path):
     checkpoint = RobustCheckpoint(dirpath=tmp_path, monitor="val/fgsm/miou_at_4")
-    with pytest.warns(UserWarning, match=r"val/fgsm/miou_at_4 is nan in epoch 0: nothing is saved"):
+    with pytest.warns(UserWarning, match=r"no checkpoint is saved in epoch 0: val/fgsm/miou_at_4 is nan"):
         fit(tmp_path, Spoils({"fgsm": FGSM()}, max_images=1, panels=0), checkpoint)
     assert checkpoint.checkpoints == ()
     assert not list(tmp_path.glob("*.ckpt"))
@@ -203,7 +203,7 @@ def test_a_network_whose_checks_fail_is_not_kept(tmp_path, is_on):
     evaluation, checkpoint = make_callbacks(tmp_path)
     trainer = make_trainer(tmp_path, evaluation, checkpoint, max_epochs=2)
     if is_on:
-        with pytest.warns(UserWarning, match=r"val/fgsm/miou_at_4 = .* is not trusted, and nothing is saved.*gradient"):
+        with pytest.warns(UserWarning, match=r"no checkpoint is saved .*val/fgsm/miou_at_4 .* not reliable.*gradient"):
             trainer.fit(task, loader(TinyScenes()), loader(TinyScenes()))
         assert checkpoint.checkpoints == ()
     else:

@@ -165,7 +165,7 @@ def test_the_guard_refuses_what_it_cannot_guard(tmp_path):
 def test_a_checkpoint_that_never_became_better_says_so(tmp_path):
     evaluation = RobustnessEvaluation({"fgsm": FGSM()}, max_images=2, panels=0, checks=False, every_n_epochs=1)
     trainer = make_trainer(tmp_path, evaluation, RobustCheckpoint(dirpath=tmp_path / "kept"), max_epochs=3)
-    with pytest.warns(UserWarning, match="never became better than at its first evaluation"):
+    with pytest.warns(UserWarning, match="never improved on its first evaluation"):
         fit(trainer, make_task(lr=0.0))  # the batch statistics alone move
     assert len(evaluation.history) == 3
 

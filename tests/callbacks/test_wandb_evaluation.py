@@ -52,7 +52,7 @@ def directory(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     evaluate(toy_network(), ToyScenes(4), plan=plan, run_dir=directory.path, progress=False, panels=2)
     failed = Check(
-        name="steps", status="fail", detail="d", meaning="m", mend="more steps", attacks=(plan.jobs[1].digest,)
+        name="steps", status="fail", detail="d", meaning="m", fix="more steps", attacks=(plan.jobs[1].digest,)
     )
     manifest = Manifest.read(directory.manifest)
     write_checks(directory.attack_checks(manifest.planned), [failed], weights=manifest.weights)

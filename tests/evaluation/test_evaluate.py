@@ -178,7 +178,7 @@ def test_the_label_space_of_the_data_rules():
     dataset = ToyScenes(2)
     names = tuple(f"class {index}" for index in range(NUM_CLASSES + 1))
     dataset.label_space = LabelSpace(names=names, palette=((0, 0, 0),) * len(names))
-    with pytest.raises(ValueError, match="4 classes apart, the data set has 5"):
+    with pytest.raises(ValueError, match="predicts 4 classes, the data set has 5"):
         evaluate(toy_network(), dataset, plan=toy_plan(), progress=False)
     with pytest.raises(ValueError, match="void is 255"):
         evaluate(toy_network(), dataset, plan=toy_plan(), ignore_index=254, progress=False)
@@ -218,9 +218,9 @@ def test_an_unfinished_run_says_so(tmp_path, finished):
     assert not RunDirectory(tmp_path).summary.exists()
     named = [Path(line.split(maxsplit=1)[1]) for line in text.splitlines() if str(tmp_path) in line]
     assert named == [tmp_path / "records"]
-    assert "last evaluation that was finished" not in text
+    assert "last finished evaluation" not in text
     RunDirectory(tmp_path).summary.write_text("{}")
-    assert "report and summary are those of the last evaluation that was finished here" in str(summarize_run(tmp_path))
+    assert "report and summary are those of the last finished evaluation" in str(summarize_run(tmp_path))
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -212,7 +212,7 @@ class TestRefusals:
             on_network(tmp_path / "run", dataset=others)
 
     def test_another_number_of_classes(self, run):
-        with pytest.raises(ValueError, match="tells 7 classes apart, the run's network 4"):
+        with pytest.raises(ValueError, match="predicts 7 classes, the run's network 4"):
             on_network(run, network=nn.Conv2d(3, 7, 1))
 
     def test_nothing_was_kept(self, tmp_path):
@@ -243,7 +243,7 @@ class TestRefusals:
             panels=0,
         )
         wrapped = Normalized(inner, mean=(0.4, 0.5, 0.5), std=(1, 1, 1))
-        with pytest.raises(ValueError, match="wrapped otherwise"):
+        with pytest.raises(ValueError, match="other wrappers"):
             on_network(tmp_path / "run", network=wrapped)
 
     def test_an_image_of_another_size(self, run):
@@ -352,7 +352,7 @@ class TestEngine:
         assert "RuntimeError: no kernel" in fault.error
         assert comparable(result.records) == {k: line for k, line in healthy.items() if k != key}
         assert (result.status, result.missing, result.num_evaluated) == ("unfinished", 0, 14)
-        assert "something raised for 1 images" in str(result)
+        assert "errors occurred for 1 images" in str(result)
         assert json.loads((result.folder / "judgement.json").read_text())["status"] == "unfinished"
 
     def test_batches_that_do_not_fit_in_memory_are_halved(self, run, tmp_path):
@@ -368,7 +368,7 @@ class TestEngine:
                 return self.inner(images)
 
         small, copy = Small(), shutil.copytree(run, tmp_path / "copy")
-        with pytest.warns(UserWarning, match="does not hold batches of 4 images; halved"):
+        with pytest.warns(UserWarning, match="batches of 4 images do not fit in the memory"):
             result = on_network(run, network=small, batch_size=8)
         assert small.sizes.count(4) == 1  # image 3 has another size
         assert (result.status, result.faults) == ("ok", ())

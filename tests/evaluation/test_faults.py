@@ -154,11 +154,11 @@ class SmallMemory(nn.Module):
 def test_a_batch_that_does_not_fit_is_halved_and_that_is_told_once(tmp_path, faults):
     network, dataset = SmallMemory(), ToyScenes(11)
     more = settings(tmp_path) if faults else {"plan": toy_plan(), "progress": False, "checks": "off"}
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report = evaluate(network, dataset, batch_size=8, **more)
-    assert [str(w.message) for w in told if "memory" in str(w.message)] == [
-        "the memory of cpu does not hold batches of 7 images; halved, and again if need be"
+    assert [str(w.message) for w in caught if "memory" in str(w.message)] == [
+        "batches of 7 images do not fit in the memory of cpu; batches are halved until they fit"
     ]  # image 3 has another size, so the first batch holds seven
     assert network.sizes.count(7) == 1
     assert max(network.sizes[network.sizes.index(2) :]) == 2

@@ -324,5 +324,5 @@ def test_alma_by_products_beyond_the_norm_are_the_success_itself():
 def test_attacks_stored_and_stored_images_go_together(tmp_path):
     stored = plan_attacks({"pgd": Stored(source="0123")}, ())
     for plan, store in ((stored, None), (toy_plan(), AdversarialStore(tmp_path))):
-        with pytest.raises(ValueError, match="attacks Stored, and no others"):
+        with pytest.raises(ValueError, match="evaluated by attacks Stored alone"):
             run(toy_network(), ToyScenes(1), plan, work=StridedWork((0,)), stored=store)

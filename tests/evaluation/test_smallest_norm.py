@@ -134,19 +134,19 @@ def test_a_weak_attack_named_first_cannot_make_a_network_robust(order):
     records = [*clean(4), *attacks[0], *attacks[1]]
     summary = summarize(records)
     text = " ".join(sentence.text for sentence in headline(summary))
-    assert "withstood" not in text
+    assert " resist " not in text
     assert "Half of the 4 images are broken by an l_inf norm of 2.50/255 or less" in text
     assert "fmn on 4, alma_6 on 0" in text
     assert log_values(summary, "val")["val/smallest_linf/asr"] == 100
     printed = " ".join(text_of(summary).split())
     assert re.search(r"smallest of 2 attacks 4 100\.0 2\.50", printed)
-    assert "alma_6 alone fails on 4 images that another breaks" in printed
+    assert "alma_6 alone fails on 4 images that another attack breaks" in printed
     assert notable_samples(records) == {"worst": 0, "median": 1}
 
 
-def test_only_what_withstands_all_attacks_withstood():
+def test_an_image_resists_several_attacks_if_it_resists_each():
     summary = summarize([*clean(3), *found("alma", INF, INF, INF), *found("fmn", 2, INF, INF)])
-    assert headline(summary)[0].text == "66.7 % of 3 images withstood each of 2 attacks (alma, fmn)"
+    assert headline(summary)[0].text == "66.7 % of 3 images resist each of 2 attacks (alma, fmn)"
 
 
 def test_curves_begin_with_the_smallest_norms():

@@ -196,9 +196,9 @@ def test_a_loss_that_is_not_finite_names_the_samples_and_keeps_the_batch(tmp_pat
         makers = {"pgd_at": AdversarialTask, "trades": TRADESTask}
         attack = KLPGD(num_steps=1, eps=EPS) if recipe == "trades" else FGSM(eps=EPS)
         task = makers[recipe](network, attack=attack, **settings)
-    with pytest.raises(FloatingPointError, match=r"samples [0-9, ]+; the batch is kept in|NaN") as raised:
+    with pytest.raises(FloatingPointError, match=r"samples [0-9, ]+; the batch is saved in|NaN") as raised:
         fit(tmp_path, task, Broken())
-    if "kept in" in str(raised.value):
+    if "saved in" in str(raised.value):
         (file,) = tmp_path.glob("not-finite-*.safetensors")
         kept = load_file(file)
         ids = kept["sample_id"].tolist()
@@ -224,7 +224,7 @@ def test_bfloat16_finds_much_of_what_float32_finds():
     [
         (lambda n: TRADESTask(n, beta=0), "beta must be positive, got 0"),
         (lambda n: MinimalNormTask(n, largest_eps=4), r"largest_eps is in image units, got 4; 4/255"),
-        (lambda n: MinimalNormTask(n, largest_eps=EPS, attack=FMN()), "cannot be told a radius"),
+        (lambda n: MinimalNormTask(n, largest_eps=EPS, attack=FMN()), "does not accept an initial radius"),
         (lambda n: AdversarialTask(n, attack=LagrangianFMN(), ramp=Ramp()), "no radius that could grow"),
         (lambda n: Ramp(until=0), r"until is a share in \(0, 1\], got 0"),
         (lambda n: SegmentationTask(n, lr_scale={"encoder": 0.1}), r"'encoder', but .* start with 0, 1, 4"),

@@ -1,1 +1,1 @@
-"""What all attacks are made of: problem, criterion, oracle, loop, tracker, losses. Certificates may import it too."""
+"""The parts of all attacks: problem, criterion, oracle, loop, tracker, losses. Certificates may import them too."""

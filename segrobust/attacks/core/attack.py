@@ -23,18 +23,18 @@ NAN_MESSAGE = (
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What an attack found, per image, judged on the tensor `adv` itself by one last forward pass.
+    """The result of an attack, per image, judged on the tensor `adv` itself by one last forward pass.
 
     Attributes:
-        adv: `(B, C, H, W)` in [0, 1]; of a failed minimal-norm attack the iterate with the highest APSR.
+        adv: `(B, C, H, W)` in [0, 1]; for a failed minimal-norm attack, the iterate with the highest APSR.
         success: `(B,)` bool.
         norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
-        apsr: `(B,)` share of valid pixels that are broken, of a `Localized` criterion of the attacked ones among them;
-            nan where there are none.
-        kept_share: `(B,)` share of the pixels to keep that keep their class; nan where there are none.
+        apsr: `(B,)` share of valid pixels that are broken (with a `Localized` criterion, of those that are attacked);
+            nan if there are none.
+        kept_share: `(B,)` share of the pixels to keep that keep their class; nan if there are none.
         prediction: `(B, H, W)` int64, classes predicted for `adv`.
-        first_success: `(B,)` int64, first successful iterate, counted over all rounds of a wrapper; -1 if none was.
-            0 for a success that the search never evaluated.
+        first_success: `(B,)` int64, index of the first successful iterate, over all rounds of a wrapper; -1 if none. 0
+            for a success that the search never evaluated.
         num_forwards: `(B,)` int64 on CPU, forward passes spent on each image, judging included.
         num_backwards: `(B,)` int64 on CPU, backward passes spent on each image.
         num_classes: classes K of the network.
@@ -59,8 +59,8 @@ class Attack(abc.ABC):
     An attack either minimises the norm of a successful perturbation (`minimal_norm`), or breaks as many pixels as it
     can inside a ball of given radius (fixed-budget).
 
-    Every attack has a `norm`, which it minimises or bounds, and a `criterion`: what breaks a pixel, and how many of
-    them make a success.
+    Every attack has a `norm`, which it minimises or bounds, and a `criterion`: when a pixel, and when an image, is
+    broken.
     """
 
     if TYPE_CHECKING:  # fields or constants of most attacks, properties of wrappers
@@ -74,7 +74,7 @@ class Attack(abc.ABC):
         @property
         def criterion(self) -> Criterion: ...  # noqa: D102
 
-    accepts_initial_eps: ClassVar[bool] = False  # whether a minimal-norm attack can be told a radius to begin with
+    accepts_initial_eps: ClassVar[bool] = False  # whether a minimal-norm attack accepts an initial radius
 
     @property
     def default_eps(self) -> float | None:
@@ -84,16 +84,16 @@ class Attack(abc.ABC):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Forwards and backwards that an image costs at most, without the judging of the result; nan: not known."""
+        """Largest numbers of forwards and backwards per image, without judging the result; nan if not known."""
         return math.nan, math.nan
 
     @property
     def step_budget(self) -> int | None:
-        """The field that says how many steps the attack takes; None if it has no such choice."""
+        """The number of steps; None if the attack has no such field."""
         return None
 
     def with_step_budget(self, steps: int) -> "Attack":
-        """The same attack with another `step_budget`; to be called where that is not None."""
+        """The same attack with another `step_budget`, which must not be None."""
         raise TypeError(f"{type(self).__name__} has no number of steps to choose, got {steps}")
 
     @property
@@ -102,11 +102,11 @@ class Attack(abc.ABC):
         return None
 
     def with_start_seed(self, seed: int) -> "Attack":
-        """The same attack from a random start with another seed; to be called where `start_seed` is not None."""
+        """The same attack from a random start with another seed; `start_seed` must not be None."""
         raise TypeError(f"{type(self).__name__} cannot start at random, got seed {seed}")
 
     def has_field(self, name: str) -> bool:
-        """Whether a setting is this attack's to choose, rather than a constant of its class."""
+        """Whether a setting is a field of this attack, not a constant of its class."""
         return any(f.name == name for f in fields(self))
 
     @abc.abstractmethod
@@ -125,14 +125,14 @@ class Attack(abc.ABC):
     ) -> AttackResult:
         """Attacks one batch.
 
-        The network is run in evaluation mode and float32 whatever surrounds the call, and is left as it was found.
+        The network runs in evaluation mode and float32, whatever the settings of the caller, which are restored.
 
         Args:
             network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
             images: `(B, C, H, W)` in [0, 1].
             labels: `(B, H, W)` int64 ground truth.
-            surrogate: another network for the same classes, for a transfer attack: the search sees its logits and
-                gradients alone, and its result is judged on `network`, which it never asked.
+            surrogate: another network for the same classes, for a transfer attack: the search uses its logits and
+                gradients alone, and the result is judged on `network`, which the search never queries.
             observer: called with every judged iterate.
             **inputs: see `BatchInputs`.
 
@@ -140,7 +140,7 @@ class Attack(abc.ABC):
             The result, one entry per image.
 
         Raises:
-            TypeError: an argument of the wrong type, or one that there is not.
+            TypeError: an argument of the wrong type, or an unknown one.
             ValueError: an argument outside its range, or a combination without meaning; the message says how to
                 fix it.
             FloatingPointError: the network returned NaN.
@@ -152,18 +152,18 @@ class Attack(abc.ABC):
                 return self._judge(oracle, problem, self.run(oracle, problem, observer))
             guide = NetworkOracle(surrogate, problem.images, counter=oracle.counter)
             tracker = self.run(guide, problem, observer)
-            tracker.forget_runner_up()  # a second try would be a question to the network under attack
+            tracker.forget_runner_up()  # a second try would be a query of the network under attack
             return self._judge(oracle, problem, tracker)
 
     def adversarial_images(
         self, network: nn.Module, images: Tensor, labels: Tensor, **inputs: Unpack[BatchInputs]
     ) -> Tensor:
-        """The images that are judged best, `attack(network, images, labels, **inputs).adv`, and nothing else.
+        """The adversarial images alone: `attack(network, images, labels, **inputs).adv`.
 
         Args as in `__call__`, without `surrogate` and `observer`.
 
         Returns:
-            `(B, C, H, W)` in [0, 1], detached. Of an image on which the attack failed, too: the call says which.
+            `(B, C, H, W)` in [0, 1], detached; also for images on which the attack failed, which the full result shows.
         """
         return self(network, images, labels, **inputs).adv
 
@@ -180,11 +180,11 @@ class Attack(abc.ABC):
             return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
-        """Perturbation of the last iterate without judging; attacks without such a thing give the best they found."""
+        """Perturbation of the last iterate without judging; attacks without iterates return the best perturbation."""
         return self.run(oracle, problem, None).best.delta
 
     def _problem(self, images: Tensor, labels: Tensor, inputs: BatchInputs) -> Problem:
-        """The batch, checked, with the attack's own radius where the call gives none."""
+        """The checked batch, with the radius of the attack if the call passes none."""
         name, given = type(self).__name__, {key for key, value in inputs.items() if value is not None}
         targeted, localized = self.criterion.sign < 0, self.criterion.localized
         if targeted and "targets" not in given:
@@ -205,12 +205,12 @@ class Attack(abc.ABC):
         return problem
 
     def judging_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
-        """The network on which the result is judged; by default as it is."""
+        """The oracle by which the result is judged; by default that of the network."""
         del problem
         return oracle
 
     def _judge(self, oracle: GradientOracle, problem: Problem, tracker: Tracker) -> AttackResult:
-        """One last forward over the whole batch; a second where it contradicts the loop about a success."""
+        """One last forward over the whole batch, and a second one if it contradicts the loop about a success."""
         oracle = self.judging_oracle(oracle, problem)
         delta = tracker.best.delta
         logits = oracle.logits(delta, differentiable=False)
@@ -219,8 +219,8 @@ class Attack(abc.ABC):
         _, success = self.criterion.outcome(broken, problem)
         doubted = tracker.best.success & ~success & tracker.runner_up.success
         if doubted.any():
-            # Kernels may differ with the batch size in a last bit. All images go through the same pass again, so that
-            # judging `adv` once more in the same batch gives these very numbers.
+            # Kernels may differ with the batch size in a last bit. Therefore all images are evaluated again, so that
+            # judging `adv` once more in the same batch gives the same numbers.
             delta = torch.where(doubted[:, None, None, None], tracker.runner_up.delta, delta)
             logits = oracle.logits(delta, differentiable=False)
             broken = self.criterion.broken(logits, problem)
@@ -244,17 +244,17 @@ class Attack(abc.ABC):
         )
 
     def iterate(self, problem: Problem, step: int, rows: Tensor, delta: Tensor, logits: Tensor) -> Iterate:
-        """A perturbation of the images `rows` of the batch, whose own problem this is, judged by its logits."""
+        """The iterate of a perturbation, judged by its logits; `rows` are positions in the whole batch."""
         broken = self.criterion.broken(logits, problem)
         num_broken, success = self.criterion.outcome(broken, problem)
         return Iterate(step, rows, delta, logits, broken, num_broken, success, norm(delta, self.norm))
 
 
 def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:
-    """Checks of fields that attacks have in common, for their `__post_init__`.
+    """Checks the fields that attacks have in common, for their `__post_init__`.
 
     Raises:
-        ValueError: an unavailable norm, a radius that is none, or fewer than one step.
+        ValueError: an unavailable norm, an invalid radius, or fewer than one step.
     """
     if norm not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)} for this attack, got {norm!r}")
@@ -265,12 +265,12 @@ def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float 
 
 
 def check_step_size(step_size: float, published: str) -> None:
-    """Raises ValueError unless a step is one in image units; the message names the published one."""
+    """Raises ValueError unless a step is in image units; the message gives the published value."""
     if not 0 < step_size <= 1:
         raise ValueError(f"step_size is in image units (0, 1], got {step_size}; {published}")
 
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless a field holds one of its choices; a name in error must not select some other branch."""
+    """Raises ValueError unless a field has one of its choices, so that a typo selects no other branch."""
     if value not in choices:
         raise ValueError(f"{field} must be one of {', '.join(choices)}, got {value!r}")

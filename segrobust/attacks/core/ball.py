@@ -1,4 +1,4 @@
-"""What fixed-budget gradient attacks share: a ball, where they start in it, what they climb, and how they step."""
+"""The common parts of fixed-budget gradient attacks: ball, first point, objective and step."""
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,16 +21,15 @@ from segrobust.functional.steps import steepest_ascent
 
 @dataclass(frozen=True, kw_only=True)
 class BallAttack(IterativeAttack[State]):
-    """A fixed-budget attack that climbs a sum of pixel losses inside a ball, by projected steps.
+    """A fixed-budget attack that maximises a sum of pixel losses inside a ball, by projected steps.
 
-    What is climbed is the field `loss` of most attacks. By default a step is that of steepest ascent, without memory:
-    `delta <- project(delta + step * ascent(gradient))`, the sign of the gradient in l_inf and in l2 the gradient over
-    its norm.
+    In most attacks the loss is the field `loss`. The default is steepest ascent without memory: `delta <- project(delta
+    + step * ascent(gradient))`, the sign of the gradient in l_inf and in l2 the gradient over its norm.
 
     Args:
-        eps: radius, image units; None if every call gives its own.
+        eps: radius, image units; None if each call passes its own.
         norm: one of the attack's norms.
-        criterion: what breaks a pixel and how many make a success.
+        criterion: when a pixel, and when an image, is broken.
     """
 
     minimal_norm: ClassVar[bool] = False
@@ -79,7 +78,7 @@ class BallAttack(IterativeAttack[State]):
         return torch.zeros_like(problem.images)
 
     def pixel_losses(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """The loss of every pixel: `(B, H, W)`; that of void ones does not count."""
+        """The loss of every pixel: `(B, H, W)`; losses of void pixels are ignored."""
         del state
         return self.loss(Pixels.of(problem, iterate, self.criterion, self.num_steps))
 
@@ -97,7 +96,7 @@ class BallAttack(IterativeAttack[State]):
         return self.radius(problem)
 
     def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """Nothing is left to win once all valid pixels are broken."""
+        """Images whose valid pixels are all broken."""
         return iterate.num_broken == problem.num_valid
 
     def radius(self, problem: Problem) -> Tensor:
@@ -105,5 +104,5 @@ class BallAttack(IterativeAttack[State]):
         return problem.required_eps(type(self).__name__)
 
     def project(self, problem: Problem, delta: Tensor) -> Tensor:
-        """A point of ball and box."""
+        """The projection into ball and box."""
         return project(delta, self.radius(problem), self.norm, problem.lower, problem.upper)

@@ -14,7 +14,7 @@ from segrobust.functional.margins import MIN_CLASSES, Sign, dlr, margin, must_wi
 
 @dataclass(frozen=True)
 class Part:
-    """Valid pixels of which a share must be broken.
+    """A set of valid pixels of which a share must be broken.
 
     Attributes:
         pixels: `(B, H, W)` bool.
@@ -33,15 +33,15 @@ class Part:
 class Criterion(abc.ABC):
     """Maps logits to margins of pixels, to broken pixels, and their number to the success of an image.
 
-    Attacks and losses ask it for margins, and never which class competes with which. All margins are `(B, H, W)`, of
-    void pixels too, differentiable, and negative where a pixel is broken.
+    Attacks and losses get margins from it, and never compare classes themselves. All margins are `(B, H, W)`, also for
+    void pixels, differentiable, and negative if the pixel is broken.
 
     Args:
         apsr: attack pixel success rate in (0, 1] that makes an attack a success: at most the share `1 - apsr` of the
-            valid pixels may stay unbroken. Taken as the decimal fraction that is written, not as its binary neighbour.
+            valid pixels may stay unbroken. It is read as an exact decimal fraction, not as a binary float.
     """
 
-    localized: ClassVar[bool] = False  # whether a call says by `keep_mask` which pixels must not change
+    localized: ClassVar[bool] = False  # whether a call passes `keep_mask`, pixels that must keep their class
 
     apsr: float = 0.99
 
@@ -83,7 +83,7 @@ class Criterion(abc.ABC):
         )
 
     def has_ratios(self, num_classes: int, problem: Problem) -> bool:
-        """Whether so many classes are enough for `ratios`."""
+        """Whether the number of classes is large enough for `ratios`."""
         return num_classes >= MIN_CLASSES["dlr"][must_win(self.signs(problem))]
 
     def predict(self, logits: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Criterion(abc.ABC):
         return (self.margins(logits, problem) < 0) & problem.valid_mask
 
     def parts(self, problem: Problem) -> tuple[Part, ...]:
-        """The valid pixels, in parts that must each be broken but for a share."""
+        """The valid pixels as parts, of each of which a share must be broken."""
         return (Part(problem.valid_mask, _rest(self.apsr)),)
 
     def outcome(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,17 @@ class Criterion(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Untargeted(Criterion):
-    """A pixel is broken when another class beats its true class."""
+    """A pixel is broken when another class beats its true class.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> result = PGD(num_steps=10, eps=0.1, criterion=Untargeted(apsr=0.5))(network, images, labels)
+        >>> result.success.tolist(), bool((result.prediction != labels).float().mean() >= 0.5)
+        ([True, True], True)
+    """
 
     @property
     def sign(self) -> int:
@@ -131,14 +141,25 @@ class Untargeted(Criterion):
         return problem.labels
 
     def broken(self, logits: Tensor, problem: Problem) -> Tensor:
-        """`z_y < max_c z_c` on valid pixels: what margins say, without the copy of the logits that they need."""
+        """`z_y < max_c z_c` on valid pixels: as by margins, without the copy of the logits that they need."""
         own = logits.gather(1, problem.labels[:, None])[:, 0]
         return (own < logits.amax(1)) & problem.valid_mask
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targeted(Criterion):
-    """A pixel is broken when its target class beats all others."""
+    """A pixel is broken when its target class beats all others.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> attack, targets = PGD(num_steps=10, eps=0.2, criterion=Targeted(apsr=0.5)), (labels + 1) % 4
+        >>> result = attack(network, images, labels, targets=targets)
+        >>> result.success.tolist(), bool((result.prediction == targets).float().mean() >= 0.5)
+        ([True, True], True)
+    """
 
     @property
     def sign(self) -> int:
@@ -158,16 +179,26 @@ class Targeted(Criterion):
 class Localized(Criterion):
     """Some pixels must break while others keep their class.
 
-    A call tells the two apart by `keep_mask`. For attacks, a pixel to keep is one more pixel with a target, the class
-    that it must keep: it counts as broken, in the sense of `broken`, where that class beats all others. An image is a
-    success if enough attacked pixels are broken and enough pixels to keep are kept; the two shares are counted apart,
-    because attacked pixels are often few. An image without attacked pixels cannot be attacked, like one without valid
-    pixels.
+    A call marks the latter by `keep_mask`. For attacks, a pixel to keep is another pixel with a target, the class that
+    it must keep: it counts as broken, in the sense of `broken`, if that class beats all others. An image is a success
+    if enough attacked pixels are broken and enough pixels to keep have kept their class; the two shares are counted
+    separately, because attacked pixels are often few. An image without attacked pixels cannot be attacked, like one
+    without valid pixels.
 
     Args:
         apsr: share of the attacked pixels that must be broken.
-        keep: share of the pixels to keep that must keep their class. As `apsr`, the decimal fraction that is written.
+        keep: share of the pixels to keep that must keep their class. Like `apsr`, an exact decimal fraction.
         targeted: whether attacked pixels must reach their target, or only leave their true class.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> keep = torch.arange(8).expand(2, 8, 8) < 4  # the left half keeps its class
+        >>> result = PGD(num_steps=10, eps=0.1, criterion=Localized())(network, images, labels, keep_mask=keep)
+        >>> result.success.tolist(), result.kept_share.tolist()
+        ([True, True], [1.0, 1.0])
     """
 
     localized: ClassVar[bool] = True
@@ -200,7 +231,7 @@ class Localized(Criterion):
         return Part(problem.valid_mask & ~keep_mask, _rest(self.apsr)), Part(keep_mask, _rest(self.keep))
 
     def outcome(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Number of pixels to attack and to keep that are as they must be, and success."""
+        """Number of attacked and kept pixels that meet the criterion, and success."""
         success = problem.num_valid > 0
         for part in self.parts(problem):
             success = success & ((part.pixels & ~broken).sum((1, 2)) <= part.num_allowed())
@@ -218,7 +249,7 @@ def _check_share(name: str, share: float) -> None:
 
 
 def _rest(share: float) -> Fraction:
-    """One minus a decimal fraction as it is written."""
+    """One minus an exact decimal fraction."""
     return 1 - Fraction(str(share))
 
 

@@ -20,19 +20,19 @@ class IterativeAttack(Attack, Generic[State]):
 
     What the loop does with each iterate, in this order:
 
-    1. judges it: which pixels are broken, which images are successes; the tracker keeps the best;
-    2. `done`: these images leave the batch, with their rows of every tensor of the state;
-    3. `observe`: the state is brought up to date with the iterate: multipliers, weights, radii that follow success;
-    4. `objective`: a number of each image, a function of logits and state;
-    5. the pullback: its gradient in the perturbation, by one backward pass through the network;
+    1. judges it: which pixels are broken, which images are successes; the tracker stores the best;
+    2. `done`: finished images leave the batch, with their rows of every tensor of the state;
+    3. `observe`: updates the state with the iterate: multipliers, weights, radii that depend on success;
+    4. `objective`: one number per image, a function of logits and state;
+    5. the pullback: the gradient of the objective in the perturbation, by one backward pass through the network;
     6. `update`: the next perturbation, from that gradient.
 
     N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
     forward to judge the result.
 
-    A state is a dataclass of numbers, and of tensors and lists that all have the image first. `observe` returns
-    the state to go on with (`dataclasses.replace`) and leaves the given one as it is; `update` assigns to fields of the
-    state; `objective` and `done` change nothing. No method writes into a tensor of the state.
+    A state is a dataclass of numbers, and of tensors and lists that all have the image first. `observe` returns a new
+    state (`dataclasses.replace`) and does not change the given one; `update` assigns to fields of the state;
+    `objective` and `done` change nothing. No method writes into a tensor of the state.
 
     Every iterative attack has `num_steps`, its number of gradient steps N.
     """
@@ -62,32 +62,32 @@ class IterativeAttack(Attack, Generic[State]):
         """First perturbation `(B, C, H, W)` inside box and ball, and the state that belongs to it."""
 
     def observe(self, problem: Problem, iterate: Iterate, state: State) -> State:
-        """The state brought up to date with a judged iterate, whose logits are detached; by default as it is."""
+        """The state updated with a judged iterate, whose logits are detached; by default unchanged."""
         del problem, iterate
         return state
 
     @abc.abstractmethod
     def objective(self, problem: Problem, iterate: Iterate, state: State) -> Tensor:
-        """What a step increases: `(B,)`, a differentiable function of `iterate.logits`; changes nothing."""
+        """The number that a step increases: `(B,)`, a differentiable function of `iterate.logits`; changes nothing."""
 
     @abc.abstractmethod
     def update(self, problem: Problem, iterate: Iterate, gradient: Tensor, state: State) -> Tensor:
         """The next perturbation, inside box and ball, from the gradient of the objective: both `(B, C, H, W)`."""
 
     def done(self, problem: Problem, iterate: Iterate, state: State) -> Tensor | None:
-        """Images `(B,)` that need no further step; None when none can be (costs no look at the device)."""
+        """Images `(B,)` that need no further step; None if there never are any, which avoids a synchronisation."""
         del problem, iterate, state
         return None
 
     def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, State]:
-        """`init`, and what an attack asks the network before its first iterate: most ask nothing."""
+        """`init`, and passes before the first iterate, which most attacks do not need."""
         del oracle
         return self.init(problem)
 
     def step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> tuple[Tensor, State]:
         """From a judged iterate to the next perturbation: `observe`, `objective`, pullback, `update`."""
         state = self.observe(problem, iterate, state)
-        # The logits are a leaf: the objective is differentiated down to them, and the oracle takes it from there.
+        # The logits are a leaf: autograd differentiates the objective up to the logits, the oracle through the network.
         leaf = iterate.logits.requires_grad_()
         with torch.enable_grad():
             objective = self.objective(problem, iterate, state)
@@ -102,7 +102,7 @@ class IterativeAttack(Attack, Generic[State]):
         return run_loop(self, oracle, problem, observer, num_steps=self.num_steps)
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
-        """The perturbation after N steps: N forward and N backward passes, nothing judged."""
+        """The perturbation after N steps, without judging: N forward and N backward passes."""
         delta, state = self.begin(oracle, problem)
         rows = torch.arange(problem.batch_size, device=delta.device)
         for step in range(self.num_steps):
@@ -116,7 +116,7 @@ class IterativeAttack(Attack, Generic[State]):
 
 
 class Stepwise(Protocol[State]):
-    """What the loop asks of an attack: any that goes from one judged perturbation to the next."""
+    """The interface of an attack for the loop: it goes from one judged perturbation to the next."""
 
     @property
     def minimal_norm(self) -> bool: ...  # noqa: D102
@@ -147,15 +147,15 @@ def run_loop(
     num_steps: int,
     differentiable: bool = True,
 ) -> Tracker:
-    """Judges the first perturbation and that after each step, drops finished images, and tracks the best of each.
+    """Judges the first perturbation and the one after each step, drops finished images, and tracks the best of each.
 
     Args:
-        attack: what takes the steps.
-        oracle: the network as the attack sees it.
+        attack: takes the steps.
+        oracle: of the network.
         problem: the batch.
         observer: called with every judged iterate.
-        num_steps: steps at most; one more perturbation is judged.
-        differentiable: whether steps ask the oracle for a pullback.
+        num_steps: largest number of steps; one more perturbation is judged.
+        differentiable: whether steps call the oracle's pullback.
 
     Raises:
         FloatingPointError: the network returned NaN.
@@ -171,14 +171,14 @@ def run_loop(
     rows = rows.to(delta.device)
     poisoned = torch.zeros((), dtype=torch.bool, device=delta.device)
     for step in range(num_steps + 1):
-        # After the last perturbation no step follows: its pass needs no graph.
+        # No step follows the last perturbation: its pass needs no graph.
         logits = oracle.logits(delta, differentiable=differentiable and step < num_steps)
         if step == 0:
             check_classes(problem, logits.shape[1])
         iterate = attack.iterate(problem, step, rows, delta, logits)
         # NaN compares false everywhere, so that images would count as unbroken, that is, as robust.
         poisoned |= logits.sum().isnan()
-        if step == 0 and poisoned.item():  # asked once more at the end: until then nothing waits for the device
+        if step == 0 and poisoned.item():  # checked again at the end, so that steps in between need no synchronisation
             raise FloatingPointError(NAN_MESSAGE)
         tracker.update(iterate)
         if step == num_steps:
@@ -187,19 +187,19 @@ def run_loop(
         if unfinished is not None:
             if len(unfinished) == 0:
                 break
-            # The pass of this iterate is still to be pulled back: the selected oracle does so for its rows alone.
+            # The pullback of this iterate is pending: the selected oracle computes it for the remaining rows alone.
             oracle, problem = oracle.select(unfinished), problem.select(unfinished)
             state, iterate = select_rows(state, unfinished), select_rows(iterate, unfinished)
-            rows = iterate.rows
+            rows = iterate.rows  # one row per remaining image, with its position in the whole batch
         delta, state = attack.step(oracle, problem, iterate, state)
-        del logits, iterate  # of full size, and not needed while the next ones are made
+        del logits, iterate  # of full size, and not needed during the next pass
     if poisoned.item():
         raise FloatingPointError(NAN_MESSAGE)
     return tracker
 
 
 def _unfinished(problem: Problem, iterate: Iterate, done: Tensor | None) -> Tensor | None:
-    """Indices of the images that go on when some do not; None when all go on."""
+    """Indices of the unfinished images; None if no image is finished."""
     if problem.stop_on_success:
         done = iterate.success if done is None else done | iterate.success
     if done is None or not done.any():

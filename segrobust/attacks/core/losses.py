@@ -1,8 +1,8 @@
-"""Pixel losses: what fixed-budget attacks climb. Each is a part that any of them takes, and weights nest.
+"""Pixel losses, which fixed-budget attacks maximise. Any attack accepts any of them, and weights nest.
 
-A loss tells an attack where to go by its gradient over the pixels, and, for attacks that adapt their step, how far it
-has come by its value. The latter asks for a value that does not drop when a pixel breaks; a loss that leaves broken
-pixels out names another one for it, its `tracked` loss (Croce, Singh and Hein, ECCV 2024).
+The gradient of a loss over the pixels gives the direction of a step, and its value measures progress in attacks that
+adapt their step. Such a value must not drop when a pixel breaks, so a loss that leaves out broken pixels has another
+loss to measure progress, its `tracked` loss (Croce, Singh and Hein, ECCV 2024).
 """
 
 import abc
@@ -24,14 +24,14 @@ from segrobust.functional.margins import Sign, select_by_sign
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pixels of one iterate, as a loss sees them.
+    """The pixels of one iterate, as the input of a loss.
 
     Attributes:
         logits: `(B, K, H, W)`.
         problem: the batch.
-        criterion: what breaks a pixel.
+        criterion: when a pixel is broken.
         broken: `(B, H, W)` bool, valid pixels that are broken.
-        progress: share of the attack's steps that are done, in [0, 1).
+        progress: share of the attack's steps so far, in [0, 1).
     """
 
     logits: Tensor
@@ -70,13 +70,13 @@ class PixelLoss(abc.ABC):
 
     @property
     def tracked(self) -> "PixelLoss":
-        """The loss by whose value progress is measured: this one, unless it drops when pixels break."""
+        """The loss whose value measures progress: this one, unless it drops when pixels break."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(PixelLoss):
-    """`-log p_r`; targeted: minus that. Largest slope where the reference class has lost already."""
+    """`-log p_r`; targeted: minus that. Its slope is largest once the reference class has lost."""
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """See `PixelLoss`."""
@@ -161,7 +161,7 @@ class Weighted(PixelLoss):
     """A loss times a weight of every pixel, which is held constant in the gradient.
 
     Args:
-        loss: what is weighted.
+        loss: the loss to weight.
     """
 
     loss: PixelLoss = field(default_factory=CrossEntropy)
@@ -179,7 +179,7 @@ class Weighted(PixelLoss):
 
     @property
     def tracked(self) -> PixelLoss:
-        """What the loss inside tracks, with all pixels alike."""
+        """The tracked loss of the loss inside, without weights."""
         return self.loss.tracked
 
 
@@ -188,7 +188,16 @@ class Masked(Weighted):
     """A loss of the pixels that are not broken yet (SEA: masked cross-entropy, masked spherical).
 
     Args:
-        loss: what is masked.
+        loss: the loss to mask.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
+        >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
+        >>> labels = network(images).argmax(1)
+        >>> attack = APGD(num_steps=10, eps=0.1, loss=Masked(loss=CrossEntropy()), criterion=Untargeted(apsr=0.9))
+        >>> attack(network, images, labels).success.tolist()
+        [True, True]
     """
 
     def weights(self, pixels: Pixels) -> Tensor:
@@ -198,12 +207,12 @@ class Masked(Weighted):
 
 @dataclass(frozen=True, kw_only=True)
 class Balanced(Weighted):
-    """A loss whose pixels weigh inversely to the size of their class (SEA, ECCV 2024: for mIoU).
+    """A loss whose pixels are weighted by the inverse size of their class (SEA, ECCV 2024, for mIoU).
 
     Args:
-        loss: what is weighted; SEA's is the masked cross-entropy.
-        class_pixels: number, or share, of training pixels of each class. None counts the valid pixels of the attacked
-            image itself, so that its classes weigh alike.
+        loss: the loss to weight; SEA's is the masked cross-entropy.
+        class_pixels: number, or share, of training pixels of each class. None for the valid pixels of the attacked
+            image, so that its classes have equal weight.
     """
 
     loss: PixelLoss = field(default_factory=Masked)
@@ -236,10 +245,10 @@ class Balanced(Weighted):
 
 @dataclass(frozen=True, kw_only=True)
 class SegPGDLoss(Weighted):
-    """A loss whose unbroken pixels weigh `1 - t / 2` and broken ones `t / 2`, t the progress (Gu et al., ECCV 2022).
+    """A loss with weight `1 - t / 2` for unbroken and `t / 2` for broken pixels, t the progress (Gu et al., ECCV 2022).
 
     Args:
-        loss: what is weighted; the paper's is the cross-entropy.
+        loss: the loss to weight; the paper's is the cross-entropy.
     """
 
     def weights(self, pixels: Pixels) -> Tensor:
@@ -258,8 +267,8 @@ class CosPGDLoss(Weighted):
     `cos(a(z), e_r)`, targeted one minus that, with `a` the activation. The released code holds it constant too.
 
     Args:
-        loss: what is weighted; the paper's is the cross-entropy.
-        activation: `"softmax"`, or `"sigmoid"` as in the reimplementation by which SEA's tables were made.
+        loss: the loss to weight; the paper's is the cross-entropy.
+        activation: `"softmax"`, or `"sigmoid"` as in the reimplementation behind SEA's tables.
     """
 
     activation: Activation = "softmax"
@@ -277,6 +286,6 @@ class CosPGDLoss(Weighted):
 
 
 def check_loss(loss: object) -> None:
-    """Raises TypeError unless a field holds a pixel loss."""
+    """Raises TypeError unless a field is a pixel loss."""
     if not isinstance(loss, PixelLoss):
         raise TypeError(f"loss must be a pixel loss, such as CrossEntropy() or Masked(loss=Margin()), got {loss!r}")

@@ -1,4 +1,4 @@
-"""All that an attack may ask of a network, with the passes counted."""
+"""The only access of an attack to a network; it counts passes."""
 
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -21,10 +21,10 @@ class PassCounter:
 
 
 class GradientOracle(Protocol):
-    """All that an attack may ask of a network.
+    """The only access of an attack to a network.
 
-    `select` gives the oracle of some of the images; it counts into the same counter, and a `pullback` that is still due
-    can be asked of it, for those images.
+    `select` gives the oracle of some of the images, with the same counter. A pending `pullback` can be called on it,
+    for those images.
     """
 
     counter: PassCounter
@@ -53,7 +53,7 @@ class NetworkOracle:
     Args:
         network: maps images `(B, C, H, W)` in [0, 1] to logits `(B, K, H, W)` of the same height and width.
         images: `(B, C, H, W)` clean images.
-        counter: where passes are counted; a new one by default.
+        counter: counts the passes; a new one by default.
         rows: `(B,)` positions of these images in the counter.
     """
 
@@ -69,7 +69,7 @@ class NetworkOracle:
     def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
         """See `GradientOracle`."""
         adv = self._images + delta
-        self._pass = None  # frees the last pass before the next one is made
+        self._pass = None  # frees the last graph before the next forward
         with torch.set_grad_enabled(differentiable):
             output = self._network(adv.requires_grad_(differentiable))
         _check_logits(output, self._images)
@@ -82,9 +82,7 @@ class NetworkOracle:
     def pullback(self, cotangent: Tensor) -> Tensor:
         """See `GradientOracle`."""
         if self._pass is None:
-            raise RuntimeError(
-                "pullback needs a differentiable logits() call before it, and each such call serves once"
-            )
+            raise RuntimeError("call logits(differentiable=True) before each pullback()")
         recorded, self._pass = self._pass, None
         if not recorded.output.requires_grad:
             raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")
@@ -102,7 +100,7 @@ class NetworkOracle:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A recorded forward pass; `rows` are the images of it that are still asked about, None for all."""
+    """A recorded forward pass; `rows` are the remaining images of it, None for all."""
 
     adv: Tensor
     output: Tensor
@@ -132,4 +130,4 @@ def _check_logits(output: object, images: Tensor) -> None:
             f"got {tuple(output.shape)}; wrap it in segrobust.networks.FullResolution"
         )
     if output.shape[1] < 2:
-        raise ValueError(f"the network must tell at least 2 classes apart, got {output.shape[1]} channel of logits")
+        raise ValueError(f"the network must predict at least 2 classes, got {output.shape[1]} channel of logits")

@@ -1,4 +1,4 @@
-"""Images of different sizes in one batch: padding that counts for nothing, and that the adversary may not write."""
+"""Images of different sizes in one batch, with padding that is void and that the adversary may not change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class PaddedBatch:
     Attributes:
         images: `(B, C, H, W)`; the padding repeats the last row and column.
         labels: `(B, H, W)` int64; void in the padding.
-        inside: `(B, H, W)` bool, False in the padding. As `perturbable_mask=` of an attack, it keeps the adversary out
-            of the padding, whose labels being void, nothing there counts.
+        inside: `(B, H, W)` bool, False in the padding. Pass it as `perturbable_mask=` to an attack, so that the
+            padding, whose labels are void, is not perturbed.
         sizes: height and width of each image.
     """
 
@@ -26,7 +26,7 @@ class PaddedBatch:
     sizes: tuple[tuple[int, int], ...]
 
     def cut(self, batch: Tensor) -> list[Tensor]:
-        """Takes the padding off again: `(B, ..., H, W)`, such as `result.adv`, to B tensors `(..., h, w)`.
+        """Removes the padding of `(B, ..., H, W)`, such as `result.adv`: B tensors `(..., h, w)`.
 
         Raises:
             ValueError: the tensor has another size than the batch.
@@ -45,14 +45,14 @@ def pad_batch(images: Sequence[Tensor], labels: Sequence[Tensor], *, ignore_inde
         result = attack(network, batch.images, batch.labels, perturbable_mask=batch.inside)
         advs = batch.cut(result.adv)
 
-    The result of an image is that of the image alone, up to rounding, where the network's logits of a pixel do not
-    depend on other pixels (1x1 convolutions), and where the attack does not look at the size of the batch: random
-    starts are drawn for the whole size, and ALMA-prox, PDPGD and searches over a radius scale l2 and l1 by the number
-    of values, padding included.
+    The result of an image equals that of the image alone, up to rounding, if the logits of a pixel do not depend on
+    other pixels (1x1 convolutions) and the attack does not depend on the padded size: random starts are drawn for the
+    whole size, and ALMA-prox, PDPGD and searches over a radius scale l2 and l1 by the number of values, padding
+    included.
 
-    A network that looks around itself sees the padding near the border, and through global pooling everywhere. A padded
-    image is then another problem than the image, and its norm says nothing exact about it. `segrobust.evaluate` never
-    pads: it batches images of one size.
+    Other networks see the padding near the border, and through global pooling everywhere. A padded image is then
+    another problem than the image, and its norm is not that of the image. `segrobust.evaluate` never pads: it batches
+    images of one size.
 
     Args:
         images: tensors `(C, h, w)`.
@@ -60,7 +60,16 @@ def pad_batch(images: Sequence[Tensor], labels: Sequence[Tensor], *, ignore_inde
         ignore_index: label given to the padding; pass the same to the attack.
 
     Raises:
-        ValueError: no image, another number of labels, or shapes that do not belong together.
+        ValueError: no image, another number of labels, or shapes that do not match.
+
+    Example:
+        >>> images = [torch.rand(3, 4, 6), torch.rand(3, 5, 5)]
+        >>> labels = [torch.zeros(4, 6).long(), torch.ones(5, 5).long()]
+        >>> batch = pad_batch(images, labels)
+        >>> batch.images.shape, batch.inside.sum((1, 2)).tolist()
+        (torch.Size([2, 3, 5, 6]), [24, 25])
+        >>> [image.shape == cut.shape for image, cut in zip(images, batch.cut(batch.images))]
+        [True, True]
     """
     if not images or len(images) != len(labels):
         raise ValueError(

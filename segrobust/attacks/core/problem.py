@@ -1,4 +1,4 @@
-"""One batch under attack: what is given and never changes during the attack."""
+"""One batch under attack: the inputs, which never change during the attack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,20 +12,20 @@ from segrobust.functional.norms import NormName
 
 
 class BatchInputs(TypedDict, total=False):
-    """What a call may say of its batch besides images and labels, by keyword; None counts as left out.
+    """The keyword arguments of a call besides images and labels; None counts as omitted.
 
     Attributes:
         valid_mask: `(B, H, W)` bool, pixels that count besides those whose label is not `ignore_index`.
-        ignore_index: label of void pixels, which count for nothing; 255 by default.
-        targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels that hold `ignore_index` have no target and count
-            for nothing.
-        perturbable_mask: `(B, H, W)` or `(B, C, H, W)` bool, where the adversary may write; everywhere by default.
+        ignore_index: label of void pixels, which are ignored; 255 by default.
+        targets: `(B, H, W)` int64 for a `Targeted` criterion; pixels with the value `ignore_index` have no target and
+            are ignored.
+        perturbable_mask: `(B, H, W)` or `(B, C, H, W)` bool, where the image may be perturbed; everywhere by default.
         start: `(B, C, H, W)` perturbation to start from; clipped to the box.
-        eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. Of
-            `LagrangianFMN`, where its own radius starts.
-        sample_ids: `(B,)` integers by which, with the attack's seed, all random numbers of an image are drawn; by
-            default its position in the batch. The same image at another position then gets another random start: pass
-            true ids, such as positions in the data set, for results that do not depend on the batch.
+        eps: radius of a fixed-budget attack, one number or `(B,)`, image units; replaces the attack's field. For
+            `LagrangianFMN`, the initial radius.
+        sample_ids: `(B,)` integers that, with the attack's seed, determine all random numbers of an image; by default
+            its position in the batch. The same image at another position then gets another random start: pass ids, such
+            as positions in the data set, for results that do not depend on the batch.
         keep_mask: `(B, H, W)` bool for a `Localized` criterion: pixels that must keep the class in `targets`, or
             without targets their label. All other valid pixels are attacked.
     """
@@ -47,11 +47,11 @@ class Problem:
     Attributes:
         images: `(B, C, H, W)` in [0, 1], float32 or float64.
         labels: `(B, H, W)` int64, the ground truth; 0 where void.
-        targets: `(B, H, W)` int64, what a targeted attack wants; 0 where void. None for untargeted attacks.
+        targets: `(B, H, W)` int64, the target classes; 0 where void. None for untargeted attacks.
         valid_mask: `(B, H, W)` bool, pixels that count, those to attack and those to keep.
         lower: `(B, C, H, W)` lower bounds of delta: `-images`; 0 where the adversary may not write.
         upper: `(B, C, H, W)` upper bounds of delta: `1 - images`; 0 where the adversary may not write.
-        sample_ids: `(B,)` int64 on CPU: with the attack's seed, what each image's random numbers are drawn by.
+        sample_ids: `(B,)` int64 on CPU; with the attack's seed, they determine the random numbers of each image.
         eps: `(B,)` radius of this call, or None. Attacks read their radius here only.
         start: `(B, C, H, W)` perturbation to start from, or None.
         stop_on_success: whether an image leaves the attack at its first success (set by searches over eps).
@@ -78,7 +78,7 @@ class Problem:
 
     @property
     def start_or_zero(self) -> Tensor:
-        """The perturbation to start from, zero where the call gave none: `(B, C, H, W)`."""
+        """The perturbation to start from, zero if the call gives none: `(B, C, H, W)`."""
         return torch.zeros_like(self.images) if self.start is None else self.start
 
     @property
@@ -97,7 +97,7 @@ class Problem:
         """Pixels that must keep their class: `(B, H, W)` bool.
 
         Raises:
-            ValueError: the call did not tell.
+            ValueError: the call passed no `keep_mask`.
         """
         if self.keep_mask is None:
             raise ValueError("criterion Localized needs pixels to keep: pass keep_mask=(B, H, W) bool to the attack")
@@ -115,7 +115,7 @@ class Problem:
 
 
 def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Unpack[BatchInputs]) -> Problem:
-    """Checks the arguments of an attack, and takes them out of inference mode and of any graph.
+    """Checks the arguments of an attack, and detaches them from inference mode and from any graph.
 
     Args:
         images: `(B, C, H, W)` in [0, 1].
@@ -124,7 +124,7 @@ def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Un
         **inputs: see `BatchInputs`.
 
     Raises:
-        TypeError: a tensor of the wrong type, or an input that there is not.
+        TypeError: a tensor of the wrong type, or an unknown input.
         ValueError: a wrong shape or a value outside its range; the message names it and says how to fix it.
     """
     known = BatchInputs.__annotations__
@@ -155,7 +155,7 @@ def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Un
         _check_pixels("keep_mask", keep_mask, expected)
         valid &= (
             (valid & ~keep_mask).flatten(1).any(1)[:, None, None]
-        )  # nothing to attack: as good as without valid pixels
+        )  # nothing to attack: treated as an image without valid pixels
         keep_mask = keep_mask & valid
     if targets is not None:
         targets = targets.masked_fill(~valid, 0)
@@ -202,7 +202,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_eps(eps: float, norm: NormName) -> None:
-    """Raises unless `eps` is a radius: positive, finite, and at most 1 for l_inf."""
+    """Raises unless `eps` is positive, finite, and at most 1 for l_inf."""
     if not 0 < eps < float("inf"):
         raise ValueError(f"eps must be positive and finite, got {eps}")
     if norm == "linf" and eps > 1:
@@ -223,7 +223,7 @@ def check_classes(problem: Problem, num_classes: int) -> None:
     """Raises unless every valid label and target is a class of the network.
 
     Raises:
-        ValueError: naming the foreign values and the classes that the network has.
+        ValueError: the message gives the values and the classes of the network.
     """
     for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
         if classes is None:
@@ -233,7 +233,7 @@ def check_classes(problem: Problem, num_classes: int) -> None:
             values = torch.unique(foreign)[:5].tolist()
             raise ValueError(
                 f"{name} contain {values}, outside the network's {num_classes} classes 0..{num_classes - 1}; "
-                "map them, or declare void pixels by ignore_index or valid_mask"
+                "map them to classes, or exclude void pixels by ignore_index or valid_mask"
             )
 
 

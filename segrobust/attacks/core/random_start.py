@@ -1,4 +1,4 @@
-"""Random numbers, and first perturbations, that depend on the image alone, not on its batch."""
+"""Random numbers and random starts that depend on the image alone, not on its batch."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Best perturbation so far, compared in one place."""
+"""The best perturbation so far; the only place where perturbations are compared."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -38,13 +38,13 @@ Observer = Callable[[Iterate], None]
 
 @dataclass
 class Candidates:
-    """One perturbation per image with what decides its rank; all tensors have the image first.
+    """One perturbation per image, with the values that decide its rank; all tensors have the image first.
 
     Attributes:
         delta: `(B, C, H, W)`.
-        num_broken: `(B,)` int64; -1 where there is no candidate.
+        num_broken: `(B,)` int64; -1 without a candidate.
         success: `(B,)` bool.
-        norm: `(B,)`, inf where there is no candidate.
+        norm: `(B,)`, inf without a candidate.
     """
 
     delta: Tensor
@@ -85,18 +85,18 @@ class Candidates:
 
 @dataclass
 class Tracker:
-    """Best and second-best perturbation of each image over everything that was judged.
+    """Best and second-best perturbation of each image over all judged iterates.
 
     Minimal-norm: a success beats a failure, among successes the smaller norm wins, among failures the larger number of
     broken pixels, then the smaller norm. Fixed-budget: a success beats a failure, then the larger number of broken
-    pixels wins; the former says more only where pixels to keep count as broken too. The earlier one wins ties.
+    pixels wins; the two orders differ only if pixels to keep count as broken too. The earlier one wins ties.
 
-    The second best is there for the final judgement: if the network, run once more on the whole batch, disagrees about
-    the best one in a last bit, the second is taken rather than a failure reported.
+    The second best is for the final judgement: if the forward pass over the whole batch disagrees about the best one in
+    a last bit, the second best is returned instead of a failure.
 
     Args:
         images: `(B, C, H, W)`, for shapes.
-        minimal_norm: which of the two orders.
+        minimal_norm: whether the first of the two orders is used.
         observer: called with each iterate.
     """
 
@@ -140,7 +140,7 @@ class Tracker:
         self.best.put(rows[first], new.take(first))
 
     def _write_all(self, rows: Tensor, new: Candidates) -> None:
-        """The same, writing losers too: nothing waits for the device to say which won."""
+        """The same without reading results from the device: winners are selected by `torch.where`."""
         every = len(rows) == len(self.images)
         places = None if every else rows.to(new.norm.device)
         best, runner_up = self.best.take(places), self.runner_up.take(places)
@@ -155,7 +155,7 @@ class Tracker:
             self.runner_up.put(places, runner_up)
 
     def merge(self, rows: Tensor, other: "Tracker") -> None:
-        """Takes over what an inner attack on the images `rows` found; its iterates count after those seen so far."""
+        """Merges the tracker of an inner attack on the images `rows`; its iterates are counted after those so far."""
         places = rows.to(self.first_success.device)
         first = (self.first_success[places] < 0) & (other.first_success >= 0)
         counted = self.num_judged[places] + other.first_success
@@ -165,7 +165,7 @@ class Tracker:
         self.offer(rows, other.runner_up)
 
     def forget_runner_up(self) -> None:
-        """Leaves the final judgement the best perturbations alone."""
+        """Drops the second-best perturbations."""
         self.runner_up = Candidates.none(self.images)
 
     def _beats(self, new: Candidates, incumbent: Candidates, rows: Tensor | None = None) -> Tensor:

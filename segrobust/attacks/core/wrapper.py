@@ -1,4 +1,4 @@
-"""What attacks that contain another one share."""
+"""Base classes of attacks that contain another attack."""
 
 import abc
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from segrobust.functional.norms import NormName
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Attack):
-    """An attack around another one, whose traits it has but for those that it says itself.
+    """An attack that contains another one, and has its properties unless it overrides them.
 
     Args:
         attack: the attack inside.
@@ -45,7 +45,7 @@ class Wrapper(Attack):
 
     @property
     def step_budget(self) -> int | None:
-        """That of the attack inside."""
+        """The step budget of the attack inside."""
         return self.attack.step_budget
 
     def with_step_budget(self, steps: int) -> Attack:
@@ -55,7 +55,7 @@ class Wrapper(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class OracleWrapper(Wrapper):
-    """An attack as it is, on another view of the network.
+    """An attack, unchanged, on another view of the network.
 
     Args:
         attack: any attack.
@@ -63,7 +63,7 @@ class OracleWrapper(Wrapper):
 
     @property
     def max_passes(self) -> tuple[float, float]:
-        """Those of the attack inside."""
+        """The passes of the attack inside."""
         return self.attack.max_passes
 
     @abc.abstractmethod
@@ -71,9 +71,9 @@ class OracleWrapper(Wrapper):
         """The network as the attack inside sees it."""
 
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
-        """The attack inside, on what it sees."""
+        """Runs the attack inside on its view of the network."""
         return self.attack.run(self.searching_oracle(oracle, problem), problem, observer)
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
-        """That of the attack inside, on what it sees."""
+        """The last iterate of the attack inside on its view of the network."""
         return self.attack.last_iterate(self.searching_oracle(oracle, problem), problem)

@@ -1,4 +1,4 @@
-"""What targeted and localised attacks are told to do: a class for every pixel, made from labels and predictions."""
+"""Targets of targeted and localised attacks: a class per pixel, computed from labels and predictions."""
 
 from segrobust.attacks.targets.class_targets import Constant, EraseClasses, MapClasses, SecondBest
 from segrobust.attacks.targets.label_maps import LabelMap, majority_map, write_label_map

@@ -1,4 +1,4 @@
-"""Targets that are made from classes: one for all, the second best, others by a table, none of some."""
+"""Targets by class: one class for all pixels, the second best, a table of classes, or classes to erase."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,12 +12,12 @@ from segrobust.attacks.core.attack import check_choice
 from segrobust.attacks.targets.target_maps import ClassName, Scene, Source, TargetMaps, Targets
 
 Others = Literal["keep", "ignore"]
-"""Pixels without a target of their own: they must keep their class, or they count for nothing."""
+"""Pixels without a target: they must keep their class, or they are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Targets):
-    """Every pixel is to become one class (Rony et al., CVPR 2023, on Pascal VOC: all background).
+    """The same target class for every pixel (Rony et al., CVPR 2023, on Pascal VOC: all background).
 
     Args:
         label: the class.
@@ -32,7 +32,7 @@ class Constant(Targets):
 
 @dataclass(frozen=True, kw_only=True)
 class SecondBest(Targets):
-    """Every pixel is to become the class that is second in the clean prediction, the nearest target there is."""
+    """The second-best class of the clean prediction as the target of each pixel: the easiest target."""
 
     def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
@@ -45,8 +45,8 @@ class _OfSomeClasses(Targets):
     """Targets for pixels of some classes.
 
     Args:
-        source: where the classes of an image are read.
-        others: what all other pixels must do.
+        source: of the classes of an image.
+        others: whether all other pixels must keep their class, or are ignored.
     """
 
     source: Source = "prediction"
@@ -62,7 +62,7 @@ class _OfSomeClasses(Targets):
         return self.others == "keep"
 
     def _target_maps(self, scene: Scene, attacked: Tensor, targets: Tensor) -> TargetMaps:
-        """The targets of attacked pixels; of the others the class that they have."""
+        """Target maps of the attacked pixels; the others have their class as target."""
         if self.others == "ignore":
             return TargetMaps(targets.masked_fill(~attacked, scene.ignore_index))
         return TargetMaps(torch.where(attacked, targets, scene.read(self.source)), ~attacked)
@@ -70,12 +70,12 @@ class _OfSomeClasses(Targets):
 
 @dataclass(frozen=True, kw_only=True)
 class MapClasses(_OfSomeClasses):
-    """Pixels of some classes are to become others, by a table.
+    """Targets for the pixels of some classes, by a table.
 
     Args:
-        pairs: a class and what it is to become, such as `(("car", "road"), ("person", "walk"))`.
-        source: where the classes of an image are read: the clean prediction, or the ground truth.
-        others: whether pixels of no listed class must keep theirs, or count for nothing.
+        pairs: classes and their target classes, such as `(("car", "road"), ("person", "walk"))`.
+        source: of the classes of an image: the clean prediction, or the ground truth.
+        others: whether pixels of other classes must keep theirs, or are ignored.
     """
 
     pairs: tuple[tuple[ClassName, ClassName], ...]
@@ -99,18 +99,18 @@ class MapClasses(_OfSomeClasses):
 
 @dataclass(frozen=True, kw_only=True)
 class EraseClasses(_OfSomeClasses):
-    """Some classes are to vanish: each of their pixels is to become what the nearest pixel of another class is.
+    """Targets that erase some classes: each of their pixels gets the class of the nearest pixel of another class.
 
-    The nearest by Euclidean distance, among pixels that are not void; of equally near ones any, always the same. An
-    image without pixels of these classes, or of others, is not attacked.
+    Nearest is by Euclidean distance among pixels that are not void; ties are broken deterministically. An image without
+    pixels of these classes, or of others, is not attacked.
 
     Source: the dynamic targets of Metzen et al., "Universal Adversarial Perturbations Against Semantic Image
     Segmentation", ICCV 2017 (no pedestrians), which read the prediction.
 
     Args:
-        classes: what is to vanish.
-        source: where the classes of an image are read: the clean prediction, or the ground truth.
-        others: whether all other pixels must keep their class, or count for nothing.
+        classes: the classes to erase.
+        source: of the classes of an image: the clean prediction, or the ground truth.
+        others: whether all other pixels must keep their class, or are ignored.
     """
 
     classes: tuple[ClassName, ...]

@@ -19,15 +19,15 @@ from segrobust.label_space import LabelSpace
 from segrobust.shipped import resolve
 
 _KEY: Final = "segrobust"
-"""Of the text inside a PNG file that says how the map was made."""
+"""Key of the text in a PNG file that records how the map was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMap(Targets):
-    """Every pixel is to become what a picture of class indices shows there.
+    """Target classes from a picture of class indices.
 
-    A grey or palette image of 8 bits holds the indices, or one of 16 bits; the void value has no target. A picture of
-    another size is resized, with the nearest pixel. Results are kept by its content, wherever it lies.
+    The picture is a grey or palette image of 8 bits, or one of 16 bits; the void value means no target. A picture of
+    another size is resized by nearest neighbour. A digest of the content, not the path, identifies results.
 
     Args:
         path: an image for all samples, such as one by `write_label_map`, or a folder with `<sample name>.png` for each.
@@ -67,8 +67,8 @@ def read_maps(path: str | os.PathLike[str], scene: Scene) -> Tensor:
     """The map of every sample at the size of the images: `(B, H, W)` int64 on their device.
 
     Raises:
-        ValueError: a folder for samples without names, a missing or unreadable file, a colour picture, or a map that
-            was made for other classes.
+        ValueError: a folder for samples without names, a missing or unreadable file, a colour picture, or a map for
+            other classes.
     """
     size = scene.labels.shape[1], scene.labels.shape[2]
     place = resolve(path)
@@ -89,10 +89,10 @@ def majority_map(
     size: tuple[int, int] | None = None,
     smoothing: float = 0.01,
 ) -> Tensor:
-    """The commonest class of every place over the masks of a training set, smoothed (Rony et al., CVPR 2023).
+    """The most frequent class of every position over the masks of a training set, smoothed (Rony et al., CVPR 2023).
 
-    Counts are smoothed, not the map: a Gaussian filter over the counts of each class, which takes in places where a
-    class is the commonest by chance. Equal counts go to the lower class, and places without a label are void.
+    A Gaussian filter smooths the counts of each class, not the map, which removes classes that are the most frequent by
+    chance. Ties go to the lower class, and positions without a label are void.
 
     Args:
         masks: `(H, W)` integers of every sample; other sizes than the first are resized with the nearest pixel.
@@ -132,13 +132,13 @@ def majority_map(
 def write_label_map(
     path: str | os.PathLike[str], label_map: Tensor, *, label_space: LabelSpace | None = None, made_from: str = ""
 ) -> None:
-    """Writes a label map as a PNG file, in the colours of a label space, whose class names it keeps too.
+    """Writes a label map as a PNG file, in the colours and with the class names of a label space.
 
     Args:
         path: of the file.
         label_map: `(H, W)` integers, in 0..255.
         label_space: classes.
-        made_from: what it was made from, such as the fingerprint of a data set; a text inside the file.
+        made_from: its source, such as the fingerprint of a data set; stored as text in the file.
 
     Raises:
         ValueError: another shape or other values.

@@ -1,4 +1,4 @@
-"""Which pixels are attacked, and which must not change."""
+"""Regions of pixels to attack, and of pixels to keep."""
 
 import abc
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Region(abc.ABC):
 
     @property
     def identity(self) -> str:
-        """The repr, with the content of files in the place of their paths."""
+        """The repr, with digests of files instead of their paths."""
         return repr(self)
 
     @abc.abstractmethod
@@ -30,8 +30,8 @@ class OfClasses(Region):
     """Pixels of some classes.
 
     Args:
-        classes: by index, or by name where the data set has a label space.
-        source: where they are read: the ground truth, or the clean prediction.
+        classes: by index, or by name if the data set has a label space.
+        source: of the classes: the ground truth, or the clean prediction.
     """
 
     classes: tuple[ClassName, ...]
@@ -78,7 +78,7 @@ class Box(Region):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFile(Region):
-    """Pixels that an image file does not show as 0; resized, with the nearest pixel, to the image.
+    """Pixels that are not 0 in an image file, which is resized to the image by nearest neighbour.
 
     Args:
         path: an image for all samples, or a folder with `<sample name>.png` for each.
@@ -98,7 +98,7 @@ class MaskFile(Region):
 
 @dataclass(frozen=True, kw_only=True)
 class Outside(Region):
-    """All pixels that another region does not have.
+    """All pixels outside another region.
 
     Args:
         region: the other region.
@@ -118,15 +118,15 @@ class Outside(Region):
 
 @dataclass(frozen=True, kw_only=True)
 class Localize(Targets):
-    """Pixels of one region are attacked, those of another keep their class; all others count for nothing.
+    """Attacks the pixels of one region and keeps the class of those of another; all other pixels are ignored.
 
     An image whose region is empty is not attacked.
 
     Args:
         attacked: pixels that must leave their true class, or reach their target.
-        keep: pixels that must keep their class, less attacked ones; None for all that are not attacked.
-        targets: what attacked pixels are to become; None if they are only to leave their true class.
-        source: the class that pixels to keep must keep: that of the clean prediction, or of the ground truth.
+        keep: pixels that must keep their class, without attacked ones; None for all that are not attacked.
+        targets: of attacked pixels; None if they only have to leave their true class.
+        source: of the class of pixels to keep: the clean prediction, or the ground truth.
     """
 
     attacked: Region
@@ -151,7 +151,7 @@ class Localize(Targets):
 
     @property
     def identity(self) -> str:
-        """With the content of files in the place of their paths."""
+        """With digests of files instead of their paths."""
         keep, targets = (None if part is None else part.identity for part in (self.keep, self.targets))
         return f"Localize(attacked={self.attacked.identity}, keep={keep}, targets={targets}, source={self.source!r})"
 

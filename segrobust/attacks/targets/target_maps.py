@@ -1,4 +1,4 @@
-"""Targets as parts: frozen settings that say, for a batch, which class each pixel is to have."""
+"""Base class of targets: frozen settings that give the target class of each pixel of a batch."""
 
 import abc
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from segrobust.functional.modes import attackable
 from segrobust.label_space import LabelSpace
 
 ClassName = int | str
-"""A class by its index, or by its name where the data set has a label space."""
+"""A class by its index, or by its name if the data set has a label space."""
 
 Source = Literal["prediction", "label"]
-"""Where the classes of an image are read: what the network predicts without attack, or the ground truth."""
+"""Source of the classes of an image: the prediction without attack, or the ground truth."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A batch as targets see it.
+    """The inputs of targets for a batch.
 
     Attributes:
         labels: `(B, H, W)` int64, the ground truth.
         logits: `(B, K, H, W)` of the clean images.
-        names: name of each sample; None where nobody gave any.
+        names: name of each sample; None if not given.
         ignore_index: label of void pixels.
-        label_space: classes by name, where they are known.
+        label_space: classes by name, if known.
     """
 
     labels: Tensor
@@ -49,7 +49,7 @@ class Scene:
         return self.labels == self.ignore_index
 
     def read(self, source: Source) -> Tensor:
-        """Classes of one of the sources: `(B, H, W)` int64, void in the labels as it is."""
+        """Classes from one of the sources: `(B, H, W)` int64; labels include the void value."""
         return self.prediction if source == "prediction" else self.labels
 
     def index(self, name: ClassName) -> int:
@@ -79,12 +79,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class TargetMaps:
-    """What an attack on a batch is to do.
+    """The targets of an attack on a batch.
 
     Attributes:
-        targets: `(B, H, W)` int64: the class that an attacked pixel is to reach, or another one is to keep; the void
-            value where a pixel counts for nothing. Where attacked pixels are only to leave their class: their label.
-        keep_mask: `(B, H, W)` bool, pixels that must keep their class; None where there are none.
+        targets: `(B, H, W)` int64: the class that an attacked pixel must reach (its label if it only has to leave its
+            class), or that a pixel to keep must keep; the void value for pixels that are ignored.
+        keep_mask: `(B, H, W)` bool, pixels that must keep their class; None if there are none.
         targeted: whether attacked pixels have a target.
     """
 
@@ -94,7 +94,7 @@ class TargetMaps:
 
 
 class Targets(abc.ABC):
-    """What each pixel is to become: a frozen, keyword-only dataclass of numbers and names; holds no tensor.
+    """A rule for the target of each pixel: a frozen, keyword-only dataclass of numbers and names, without tensors.
 
     A target is a function of an image, its label and the clean prediction, never of other images of a batch.
     """
@@ -111,15 +111,15 @@ class Targets(abc.ABC):
 
     @property
     def identity(self) -> str:
-        """What results are kept by: the repr, with the content of files in the place of their paths."""
+        """Identifies results: the repr, with digests of files instead of their paths."""
         return repr(self)
 
     @abc.abstractmethod
     def maps(self, scene: Scene) -> TargetMaps:
-        """The target maps of a batch; void pixels of the labels are left to the attack, which leaves them out.
+        """The target maps of a batch; the attack itself ignores void pixels of the labels.
 
         Raises:
-            ValueError: a class or a file that does not fit the data; the message says how to fix it.
+            ValueError: a class or a file that does not match the data; the message says how to fix it.
         """
 
     def __call__(
@@ -140,7 +140,7 @@ class Targets(abc.ABC):
             labels: `(B, H, W)` int64 ground truth.
             names: name of each sample, for targets that are files by name.
             ignore_index: label of void pixels.
-            label_space: classes, where they are given by name.
+            label_space: classes, if they are given by name.
 
         Returns:
             Arguments `targets` and `keep_mask` of an attack.
@@ -154,7 +154,7 @@ class Targets(abc.ABC):
         """Refuses a criterion that cannot judge these targets.
 
         Raises:
-            ValueError: naming the criterion that can.
+            ValueError: the message names the right criterion.
         """
         if (self.targeted, self.localized) == (criterion.sign < 0, criterion.localized):
             return

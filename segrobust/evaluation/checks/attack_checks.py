@@ -1,4 +1,4 @@
-"""Checks that attack anew: whether the attacks of a plan have converged, and whether one without gradients wins."""
+"""Checks that run attacks again: whether they have converged, and whether a black-box attack is stronger."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,19 +20,19 @@ from segrobust.evaluation.run.records import NO_VALID_PIXEL, Record, merge_recor
 from segrobust.metrics import geometric_mean_ratio
 
 NUM_QUERIES: Final = 500
-"""Of the black-box attack, for each image."""
+"""Number of queries of the black-box attack per image."""
 
 _NORM_FALLS: Final = (0.05, 0.2)
 """Fall of the geometric mean of the norms with twice the steps: warn, fail."""
 
 _NEWLY_BROKEN: Final = 0.2
-"""Share of images that only twice the steps break: fail; any warns."""
+"""Share of images broken only with twice the steps: fail; any image warns."""
 
 _APSR_RISES: Final = (0.02, 0.1)
 """Rise of the mean share of broken pixels with twice the steps: warn, fail."""
 
 AttackAgain = Callable[[Job], list[Record]]
-"""Runs a job on the images that are looked at, and gives its records."""
+"""Runs a job on the images of the check, and returns its records."""
 
 
 def check_attacks(
@@ -45,10 +45,10 @@ def check_attacks(
     ignore_index: int = 255,
     seed: int = 0,
 ) -> tuple[Check, ...]:
-    """Attacks a few images again, harder and otherwise, and compares with what was recorded of them.
+    """Attacks a few images again, with more steps and without gradients, and compares with their records.
 
-    Costs, for each image, twice the passes of every attack of the plan, at one radius each, and 500 forwards. Global
-    random numbers are left as they were found.
+    Costs per image: twice the passes of every attack of the plan, at one radius each, and 500 forwards. The state of
+    the global random generators is restored.
 
     Args:
         network: see `run`.
@@ -85,21 +85,23 @@ def check_attacks(
 
 
 def double_steps(attack: Attack) -> Attack | None:
-    """The attack with twice the steps, or that of a wrapper with what it contains so; None where neither has any."""
+    """The attack, or the attack inside a wrapper, with twice the steps; None if it takes no steps."""
     return None if attack.step_budget is None else attack.with_step_budget(2 * attack.step_budget)
 
 
 def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -> Iterator[Check]:
-    """Whether an attack gains by twice the steps: in norm, or in broken pixels at the radius that breaks about half."""
+    """Whether twice the steps help: by the norm, or by broken pixels at the radius that breaks about half."""
     doubled = double_steps(job.attack)
     if doubled is None:
         return
     name, digests = "steps doubled", (job.digest,)
     found = {r.key: r for r in known if r.digest == job.digest and r.kind != "by-product"}
     if not found:
-        yield unmeasured(name, f"{job.name} has no records of these images", mend="evaluate first", attacks=digests)
+        yield unmeasured(
+            name, f"{job.name} has no records of these images", fix="run the evaluation first", attacks=digests
+        )
         return
-    eps = () if job.attack.minimal_norm or job.attack.default_eps is not None else (_telling_radius(found.values()),)
+    eps = () if job.attack.minimal_norm or job.attack.default_eps is not None else (_middle_radius(found.values()),)
     again = attack_again(Job(name=job.name, attack=doubled, eps=eps, targets=job.targets))
     keys = [(r.sample_id, job.digest, r.eps) for r in again]
     pairs = [(found[key], r) for key, r in zip(keys, again, strict=True) if key in found]
@@ -108,14 +110,14 @@ def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -
         name,
         status,
         f"{job.name}: with twice the steps, on {len(pairs)} images, {detail}",
-        meaning="the attack has not converged: its norms, or what it leaves of the network, are too good",
-        mend="report the attack with more steps, until doubling them changes nothing",
+        meaning="the attack has not converged, so it overestimates the robustness of the network",
+        fix="increase the number of steps until doubling it changes nothing",
         attacks=digests,
     )
 
 
-def _telling_radius(records: Iterable[Record]) -> float:
-    """The radius at which about half of the pixels are broken: a gain shows there most."""
+def _middle_radius(records: Iterable[Record]) -> float:
+    """The radius at which about half of the pixels are broken, where an improvement shows most."""
     shares: dict[float, list[float]] = defaultdict(list)
     for record in records:
         if isinstance(record.eps, float):
@@ -124,16 +126,16 @@ def _telling_radius(records: Iterable[Record]) -> float:
 
 
 def _compare_norms(pairs: Sequence[tuple[Record, Record]]) -> tuple[Status, str]:
-    """Norms before and after; an image that is broken only with twice the steps is a gain of its own."""
+    """Norms before and after; images that are broken only with twice the steps are counted apart."""
     before, after = (torch.tensor([pair[i].norm for pair in pairs], dtype=torch.float64) for i in (0, 1))
     compared = geometric_mean_ratio(after, before)
     if compared.num_neither == len(pairs):
-        return "warn", "none is broken, as before"
+        return "warn", "no image is broken, as before"
     fall = 1 - compared.ratio if compared.num_both else 0.0
     by_norm = graded(fall, warn=_NORM_FALLS[0], fail=_NORM_FALLS[1])
     by_success = graded(compared.num_only_a / len(pairs), warn=0, fail=_NEWLY_BROKEN)
     return worst_of((by_norm, by_success)), (
-        f"the geometric mean of the norms falls by {fall:.1%}, and {compared.num_only_a} are broken for the first time"
+        f"the geometric mean of the norms falls by {fall:.1%}, and {compared.num_only_a} images are newly broken"
     )
 
 
@@ -145,7 +147,7 @@ def _compare_shares(pairs: Sequence[tuple[Record, Record]]) -> tuple[Status, str
 
 
 def _check_black_box(plan: Plan, known: Sequence[Record], attack_again: AttackAgain) -> Iterator[Check]:
-    """Square at the largest l_inf radius of the fixed-budget attacks, against the best records within it."""
+    """Compares Square at the largest l_inf radius of the fixed-budget attacks with the best records within it."""
     white = [r for r in known if r.kind != "clean" and not _of_square(plan, r)]
     radii = [
         eps

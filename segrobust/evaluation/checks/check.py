@@ -1,51 +1,56 @@
-"""What a check says, and how bad it is."""
+"""The result of a check and its status."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 Status = Literal["ok", "warn", "fail"]
-"""`fail`: the numbers must not be believed; `warn`: something to look at, or to mention beside the numbers."""
+"""`fail`: do not trust the numbers; `warn`: look into it, or report it with the numbers."""
 
 _STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One finding about a network, or about the attacks on it.
+    """The result of one check of a network or of attacks.
 
     Attributes:
-        name: what was looked at, such as "deterministic".
+        name: what was checked, such as "deterministic".
         status: see `Status`.
-        detail: what was measured, one sentence with figures.
-        meaning: why it matters: what such a network, or attack, does to the numbers.
-        mend: what to do; empty if ok.
-        attacks: digests of the attacks whose numbers it touches; empty for all.
+        detail: what was measured, in one sentence without full stop.
+        meaning: what it means for the numbers if the check is not ok.
+        fix: what to do; empty if ok.
+        attacks: digests of the attacks that it concerns; empty for all.
 
     Raises:
-        ValueError: another status, or an ok check with a mend, or one that is not ok and has none.
+        ValueError: another status; an ok check with a fix, or one that is not ok and has none.
     """
 
     name: str
     status: Status
     detail: str
     meaning: str
-    mend: str
+    fix: str
     attacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in _STATUSES:
             raise ValueError(f"status must be one of {', '.join(_STATUSES)}, got {self.status!r}")
-        if (self.status == "ok") == bool(self.mend):
-            raise ValueError(f"a check has a mend unless it is ok, got status={self.status!r} with mend={self.mend!r}")
+        if (self.status == "ok") == bool(self.fix):
+            raise ValueError(f"a check has a fix unless it is ok, got status={self.status!r} with fix={self.fix!r}")
+
+    @property
+    def text(self) -> str:
+        """The measurement and, unless ok, the fix: one sentence each."""
+        return f"{self.detail}." + (f" {self.fix[0].upper()}{self.fix[1:]}." if self.fix else "")
 
 
 def make_check(
-    name: str, status: Status, detail: str, *, meaning: str, mend: str, attacks: tuple[str, ...] = ()
+    name: str, status: Status, detail: str, *, meaning: str, fix: str, attacks: tuple[str, ...] = ()
 ) -> Check:
-    """A check whose mend is left out if it is ok."""
-    left = "" if status == "ok" else mend
-    return Check(name=name, status=status, detail=detail, meaning=meaning, mend=left, attacks=attacks)
+    """A check; its fix is left out if it is ok."""
+    fix = "" if status == "ok" else fix
+    return Check(name=name, status=status, detail=detail, meaning=meaning, fix=fix, attacks=attacks)
 
 
 def worst_status(checks: Iterable[Check]) -> Status:
@@ -70,13 +75,13 @@ def graded(value: float, *, warn: float, fail: float) -> Status:
     return "warn" if value > warn else "ok"
 
 
-def unmeasured(name: str, why: str, *, mend: str, attacks: tuple[str, ...] = ()) -> Check:
-    """A check that could not be made, which warns: it vouches for nothing."""
+def unmeasured(name: str, why: str, *, fix: str, attacks: tuple[str, ...] = ()) -> Check:
+    """A check that could not be made, which warns, because nothing was checked."""
     return Check(
         name=name,
         status="warn",
         detail=f"not measured: {why}",
-        meaning="nothing is known about it",
-        mend=mend,
+        meaning="this was not checked",
+        fix=fix,
         attacks=attacks,
     )

@@ -13,22 +13,22 @@ from segrobust.evaluation.run.strict_json import write_json
 CHECKS_SCHEMA: Final = 1
 """Version of the format of `checks.json`."""
 
-_TEXTS: Final = ("name", "status", "detail", "meaning", "mend")
+_TEXTS: Final = ("name", "status", "detail", "meaning", "fix")
 
 
 class StoredChecks(NamedTuple):
-    """What a file holds: the checks, and the digest of the weights that they were made of."""
+    """The content of a file: checks, and the digest of the network's weights."""
 
     checks: tuple[Check, ...]
     weights: str
 
 
 def write_checks(path: str | os.PathLike[str], checks: Iterable[Check], *, weights: str) -> None:
-    """Writes checks as strict JSON, in one step; readers see the old file or the new one.
+    """Writes checks as strict JSON. The file is replaced in one step.
 
     Args:
         path: the file.
-        checks: in the order in which they are to be read.
+        checks: in the order of the file.
         weights: digest of the network's weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checks of what a network tells attacks: whether its gradient says how its answers change."""
+"""Checks of a network's gradient: whether it shows how the output changes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,32 +18,32 @@ _ZERO_ENTRIES: Final = (0.5, 0.95)
 """Shares of entries of a gradient that are exactly zero: warn, fail."""
 
 _SATURATED_PIXELS: Final = (0.5, 0.9)
-"""Shares of unbroken pixels whose cross-entropy has no slope left: warn, fail."""
+"""Shares of unbroken pixels at which the gradient of the cross-entropy is zero: warn, fail."""
 
 _NO_VALID_PIXEL: Final = "no image has a valid pixel"
 _CHOOSE_OTHERS: Final = "choose other images"
 
 _NEARLY_ALL: Final = 0.9
-"""APSR of an unbounded attack from which on a missed criterion is no sign of masking."""
+"""From this APSR of an unbounded attack on, a missed criterion is not taken for gradient masking."""
 
 
 def check_gradient(probes: Sequence[Probe]) -> Check:
-    """Whether every image has a gradient to follow: finite, and not zero. Costs a pass both ways.
+    """Whether the gradient of every image is finite and not zero. Costs one forward and one backward.
 
     The loss is the margin, which cannot saturate. Where the margin has a gradient, the logits may still be so large
     that the cross-entropy, which most attacks climb, has none: 1 - p is 0 in the precision of the logits.
     """
     looked = [_look_at_gradient(probe) for probe in probes if len(probe.labelled)]
     if not looked:
-        return unmeasured("gradient", _NO_VALID_PIXEL, mend=_CHOOSE_OTHERS)
+        return unmeasured("gradient", _NO_VALID_PIXEL, fix=_CHOOSE_OTHERS)
     return make_check(
         "gradient",
         *worst_finding(looked),
-        meaning="attacks go where the gradient points: where it is zero or no number they stand still, and the "
+        meaning="gradient attacks follow the gradient: if it is zero or not finite, they make no progress, and the "
         "network looks robust",
-        mend="replace what has no derivative by what has one (rounding, sign, argmax, a root at 0), and attack with "
-        "losses that do not depend on the scale of logits (segrobust.attacks.DLR); else trust only attacks without "
-        "gradients (segrobust.attacks.Square)",
+        fix="replace operations without a useful derivative (rounding, sign, argmax, a root at 0) by differentiable "
+        "ones, and attack with losses that do not depend on the scale of logits (segrobust.attacks.DLR); else trust "
+        "only attacks without gradients (segrobust.attacks.Square)",
     )
 
 
@@ -66,12 +66,12 @@ def _look_at_gradient(probe: Probe) -> tuple[Status, str]:
     pixels = graded(flat, warn=_SATURATED_PIXELS[0], fail=_SATURATED_PIXELS[1])
     return worst_of((entries, pixels)), (
         f"the gradient of the margin is exactly zero in up to {zero:.1%} of an image's values, "
-        f"and the slope of the cross-entropy at {flat:.1%} of the unbroken pixels"
+        f"and that of the cross-entropy at {flat:.1%} of the unbroken pixels"
     )
 
 
 class _GradientCalls(TorchFunctionMode):
-    """Counts backward passes that are asked for inside, whatever name the caller knows the functions by."""
+    """Counts backward passes inside the context, by whichever function they are started."""
 
     watched: Final = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 
@@ -86,13 +86,13 @@ class _GradientCalls(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Calls the function as it is."""
+        """Calls the function unchanged."""
         self.count += func in self.watched
         return func(*args, **(kwargs or {}))
 
 
 def check_no_optimisation(probes: Sequence[Probe]) -> Check:
-    """Whether the network computes gradients while it predicts: fails where it does. Costs a forward."""
+    """Whether the network computes gradients while it predicts: then it fails. Costs one forward."""
     with _GradientCalls() as calls:
         for probe in probes:
             probe.oracle().logits(torch.zeros_like(probe.problem.images))
@@ -100,16 +100,16 @@ def check_no_optimisation(probes: Sequence[Probe]) -> Check:
         "no optimisation inside",
         "fail" if calls.count else "ok",
         f"{calls.count} backward passes inside {len(probes)} forwards",
-        meaning="a network that optimises its input or itself while it predicts answers by a loop, whose own gradient "
-        "is missing or says little: attacks by gradients underrate what breaks it",
-        mend="attack the network without the loop as well, by a transfer (surrogate=) and with attacks without "
-        "gradients (segrobust.attacks.Square)",
+        meaning="the network optimises its input or its weights while it predicts, and the gradient through this "
+        "loop is missing or misleading: gradient attacks overestimate its robustness",
+        fix="also attack it by transfer from the network without the loop (surrogate=), and without gradients "
+        "(segrobust.attacks.Square)",
     )
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What an attack without bound did to an image: its success, the share of broken pixels, and whether any moved."""
+    """The result of an unbounded attack on an image: success, APSR, and whether any prediction changed."""
 
     success: bool
     apsr: float
@@ -117,42 +117,42 @@ class _Outcome:
 
 
 def check_unbounded(probes: Sequence[Probe]) -> Check:
-    """Whether an attack without bound but the box breaks every image: fails where one is left. Up to 83 passes.
+    """Whether an attack bounded by the box alone breaks every image: fails if one is not broken. Up to 83 passes.
 
-    Lagrangian FMN with 20 passes, and PGD with 20 steps at eps = 1 on what it leaves; an image leaves at its success,
-    usually after 10 to 15 steps. An image that misses the criterion with nine tenths of its pixels broken warns only.
-    One that is broken without attack says nothing, and is left out.
+    Runs Lagrangian FMN with 20 passes, then PGD with 20 steps at eps = 1 on the images that are not broken. An image is
+    finished at its first success, usually after 10 to 15 steps. An image that misses the criterion although nine tenths
+    of its pixels are broken only warns. Images that are broken without attack are left out.
     """
     name = "unbounded attack"
     intact = [probe.select(probe.intact) for probe in probes if len(probe.intact)]
     if not intact:
-        return unmeasured(name, "no image has valid pixels and is unbroken without attack", mend=_CHOOSE_OTHERS)
+        return unmeasured(name, "no image has valid pixels and is unbroken without attack", fix=_CHOOSE_OTHERS)
     status: Status = "fail"
     try:
         status, detail = _judge_outcomes([outcome for probe in intact for outcome in _attack_without_bound(probe)])
     except (ValueError, FloatingPointError) as error:  # no gradient, or a step along one that is NaN
-        detail = f"the attack came to nothing: {error}"
+        detail = f"the attack raised an error: {error}"
     return make_check(
         name,
         status,
         detail,
-        meaning="when every image is allowed, any network that looks at its input can be broken: where an attack "
-        "cannot, its gradients are masked and all its numbers too good; or the prediction is constant, which is robust "
-        "and of no use",
-        mend="look at the other checks for the cause; attack with several losses, more steps, and without gradients "
+        meaning="without a bound on the perturbation, every network that depends on its input can be broken. If an "
+        "attack fails, gradients are masked and all numbers overestimate the robustness; or the prediction is "
+        "constant, which is robust but useless",
+        fix="see the other checks for the cause; attack with several losses, with more steps, and without gradients "
         "(segrobust.attacks.Square)",
     )
 
 
 def _judge_outcomes(outcomes: list[_Outcome]) -> tuple[Status, str]:
     left = [outcome for outcome in outcomes if not outcome.success]
-    detail = f"{len(outcomes) - len(left)} of {len(outcomes)} images are broken by perturbations without bound"
+    detail = f"{len(outcomes) - len(left)} of {len(outcomes)} images are broken by unbounded perturbations"
     if not left:
         return "ok", detail
     lowest = min(outcome.apsr for outcome in left)
     still = sum(not outcome.changed for outcome in left)
-    detail += f", of the others at least {lowest:.1%} of the pixels"
-    detail += f"; the prediction of {still} never changes" if still else ""
+    detail += f", and at least {lowest:.1%} of the pixels of the others"
+    detail += f"; the prediction of {still} images never changes" if still else ""
     return "warn" if lowest >= _NEARLY_ALL else "fail", detail
 
 
@@ -175,7 +175,7 @@ def _attack_without_bound(probe: Probe) -> list[_Outcome]:
 
 
 def _run(attack: Attack, eps: float | None, probe: Probe) -> list[_Outcome]:
-    """An attack that stops at its success."""
+    """Runs an attack that stops at its first success."""
     problem = probe.problem
     radii = None if eps is None else torch.full_like(problem.images[:, 0, 0, 0], eps)
     best = attack.run(probe.oracle(), replace(problem, eps=radii, stop_on_success=True), None).best

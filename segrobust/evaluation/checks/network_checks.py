@@ -1,4 +1,4 @@
-"""The checks of a network that every evaluation can afford."""
+"""The checks of a network that every evaluation makes; they are cheap."""
 
 from collections.abc import Sequence
 
@@ -39,21 +39,22 @@ def check_network(
     criterion: Criterion,
     batch_size: int = 1,
 ) -> tuple[Check, ...]:
-    """Looks for what makes a network seem robust that is not.
+    """Looks for properties that make a network seem more robust than it is.
 
     Costs 12 passes for each image (11 forwards, 1 backward), and about 20 to 35 more for the unbounded attack, 83 at
-    most. The network is seen as attacks see it, and is left as it was found; so are the global random numbers.
+    most. The network is evaluated as attacks evaluate it; its state, and that of the global random generators, is
+    restored.
 
     Args:
         network: maps images in [0, 1] to logits `(B, K, H, W)`; it is not moved.
         dataset: see `SampleSource`.
-        sample_ids: positions of the images to look at; two are enough for most.
+        sample_ids: positions of the images to check; two are usually enough.
         ignore_index: label of void pixels.
         criterion: when an image is broken.
-        batch_size: images that are looked at together; one check doubles it without gradients.
+        batch_size: images per batch; one check doubles it, without gradients.
 
     Returns:
-        One check per subject.
+        One check per property.
 
     Raises:
         ValueError: no sample, or images, masks or outputs that do not fit.

@@ -1,4 +1,4 @@
-"""Checks of what a network answers, by forward passes alone."""
+"""Checks of a network's output, by forward passes alone."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from segrobust.evaluation.checks.check import Check, Status, make_check, worst_f
 from segrobust.evaluation.checks.probes import Probe
 
 _SIMPLEX_TOLERANCE: Final = 1e-3
-"""Of sums of probabilities, and of log-sum-exp of log-probabilities: enough for half precision inside the network."""
+"""Tolerance of sums of probabilities and of log-sum-exps: enough for half precision inside the network."""
 
 _SMALL, _LARGE = 1e-4, 1e-3
 """Perturbations, image units, ten times apart; both are smaller than half a step of 8 bits, 1.96e-3."""
@@ -19,31 +19,31 @@ _COARSE: Final = 16 / 255
 """Perturbation, image units, that crosses steps of 8 bits."""
 
 _PROPORTIONAL: Final = (5.0, 20.0)
-"""Growth of a smooth answer from `_SMALL` to `_LARGE` is 10; of rounded inputs sqrt(10), 1, or from nothing."""
+"""A smooth output grows by 10 from `_SMALL` to `_LARGE`; with rounded inputs by sqrt(10), by 1, or from 0."""
 
 _CHANGED_PIXELS: Final = 1e-3
-"""Share of pixels whose class may change by kernels alone: those next to a tie."""
+"""Share of pixels close to a tie, whose class may change by floating-point noise alone."""
 
 
 def check_deterministic(probes: Sequence[Probe]) -> Check:
-    """Whether the same images get the same logits again: fails beyond float noise. Costs 3 forwards, shared."""
+    """Whether the same images give the same logits again, up to floating-point noise. Costs 3 shared forwards."""
     spread = max(float(probe.spread.max()) for probe in probes)
     noise = probes[0].float_noise
     return make_check(
         "deterministic",
         "ok" if spread <= noise else "fail",
         f"over 3 forwards of the same images, logits differ by up to {spread:.2g} of their standard deviation "
-        f"({noise:.2g} is put down to kernels)",
-        meaning="the network is randomised: single-sample gradients are noise, and a perturbation that broke one draw "
-        "need not break the next, so attacks look weaker than they are",
-        mend="average over draws with segrobust.attacks.EOT around each attack, or take the randomness out",
+        f"({noise:.2g} is attributed to floating-point noise)",
+        meaning="the network is randomised: gradients of a single draw are noisy, and a perturbation that breaks one "
+        "draw may not break the next, so attacks look weaker than they are",
+        fix="wrap each attack in segrobust.attacks.EOT, which averages over draws, or remove the randomness",
     )
 
 
 def check_logits(probes: Sequence[Probe]) -> Check:
     """Whether the output is logits: probabilities fail, values in [0, 1] of any sum warn, log-probabilities pass.
 
-    Log-probabilities are logits less a number that all classes of a pixel share: margins and cross-entropies of them
+    Log-probabilities are logits minus a number that all classes of a pixel share, so their margins and cross-entropies
     are those of the logits.
     """
     logits = [probe.clean for probe in probes]
@@ -54,16 +54,16 @@ def check_logits(probes: Sequence[Probe]) -> Check:
     if unit and all(_is_one(z.sum(1)) for z in logits):
         status, detail = "fail", f"{detail} and sum to 1 over the classes: they are probabilities"
     elif unit:
-        detail = f"{detail}, as those of a sigmoid for each class do"
+        detail = f"{detail}, as the outputs of one sigmoid per class do"
     elif high <= _SIMPLEX_TOLERANCE and all(_is_one(z.logsumexp(1).exp()) for z in logits):
-        detail = f"{detail} and are log-probabilities, which serve as logits"
+        detail = f"{detail} and are log-probabilities, which can be used as logits"
     return make_check(
         "logits",
         status,
         detail,
-        meaning="a softmax or sigmoid in the network saturates: where it is sure, its gradient vanishes, and so does "
-        "the loss of every attack",
-        mend="give the network's logits: leave its last softmax or sigmoid out",
+        meaning="a softmax or sigmoid in the network saturates: for confident predictions its gradient vanishes, and "
+        "so does the gradient of every attack's loss",
+        fix="return logits: remove the last softmax or sigmoid of the network",
     )
 
 
@@ -74,7 +74,7 @@ def _is_one(values: Tensor) -> bool:
 def check_zero_radius(probes: Sequence[Probe]) -> Check:
     """Whether a perturbation of radius 0 changes nothing: fails where predictions change. Costs 4 forwards.
 
-    The images are asked about while gradients are recorded, as an attack does; once more without; and among other
+    The images are evaluated while gradients are recorded, as in an attack; once more without; and together with other
     images in a batch of twice the size.
     """
     asked = {
@@ -97,15 +97,15 @@ def check_zero_radius(probes: Sequence[Probe]) -> Check:
         status,
         f"without any perturbation, up to {changed:.3%} of an image's pixels get another class, and logits differ by "
         f"up to {distance:.2g} of their standard deviation{where}",
-        meaning="the answer depends on more than the image: how often, in which mode or with which other images the "
-        "network is asked; what is attacked is then not what is judged",
-        mend="take out of the network what is kept between calls, and statistics over the batch; with batch_size=1 "
-        "the batch alone does no harm",
+        meaning="the output depends on more than the image: on the number of calls, on the mode or on the other "
+        "images of the batch; the network that is attacked is then not the one that is judged",
+        fix="remove state that is kept between calls, and statistics over the batch; batch_size=1 avoids the influence "
+        "of the batch",
     )
 
 
 def _among_others(probe: Probe) -> Tensor:
-    """Logits of the images when darker mirrored ones come before them in the batch; statistics over it then differ."""
+    """Logits of the images with darker mirrored copies before them in the batch, which change its statistics."""
     images = probe.problem.images
     batch = torch.cat((images.square().flip(-1), images))
     with torch.no_grad():
@@ -114,26 +114,26 @@ def _among_others(probe: Probe) -> Tensor:
 
 
 def check_unquantised(probes: Sequence[Probe]) -> Check:
-    """Whether the answers follow perturbations far below 1/255 proportionally: fails on steps. Costs 2 forwards.
+    """Whether outputs change in proportion to perturbations far below 1/255: fails on steps. Costs 2 forwards.
 
-    Signs are drawn for every value, times 1e-4 and times 1e-3. The change of a smooth network grows tenfold. One that
-    rounds its input shows nothing, on 8-bit images; or, as ever more values pass a threshold, growth by sqrt(10), or
-    none. A straight-through gradient hides that from all checks of the gradient.
+    The perturbations are random signs times 1e-4 and times 1e-3. The output of a smooth network changes ten times as
+    much. A network that rounds its input does not change on 8-bit images; or its change grows by sqrt(10), as more
+    values pass a threshold, or not at all. A straight-through gradient hides rounding from all checks of the gradient.
     """
     return make_check(
         "unquantised input",
         *worst_finding(found for probe in probes for found in _look_at_steps(probe)),
-        meaning="a rounded input changes in steps: small perturbations have no effect until they cross one, and a "
-        "gradient that goes straight through says otherwise, so that radii and norms are off by up to half a step",
-        mend="take the rounding out of the network and attack what follows it; where it belongs to the system, count "
-        "radii in its steps",
+        meaning="a rounded input changes in steps: small perturbations have no effect until they cross a step, which a "
+        "straight-through gradient hides, so radii and norms are off by up to half a step",
+        fix="remove the rounding from the network and attack the rest; if it is part of the system, use radii that are "
+        "multiples of its step",
     )
 
 
 def _look_at_steps(probe: Probe) -> list[tuple[Status, str]]:
     """One finding per image."""
     if float(probe.spread.max()) > probe.float_noise:
-        return [("warn", "not measured: answers differ without any perturbation")]
+        return [("warn", "not measured: outputs differ without any perturbation")]
     small, large = _response(probe, _SMALL), _response(probe, _LARGE)
     coarse = _response(probe, _COARSE) if bool((large == 0).any()) else large
     return [
@@ -155,11 +155,11 @@ def _judge_response(small: float, large: float, coarse: float, *, visible: float
     shown = f"random perturbations of {_SMALL:g} and {_LARGE:g} change logits by {small:.2g} and {large:.2g} of their "
     shown += "standard deviation"
     if large == 0 and coarse == 0:
-        return "warn", f"{shown}, and one of {_COARSE:.2g} by 0: the answer does not depend on the image"
+        return "warn", f"{shown}, and one of {_COARSE:.2g} by 0: the output does not depend on the image"
     if large == 0:
         return "fail", f"{shown}, but one of {_COARSE:.2g} by {coarse:.2g}"
     if large < visible:
-        return "warn", f"{shown}: too little to be told from rounding"
+        return "warn", f"{shown}: too small to distinguish from rounding"
     growth = large / small if small else float("inf")
     proportional = _PROPORTIONAL[0] < growth < _PROPORTIONAL[1]
     return "ok" if proportional else "fail", f"{shown}: {growth:.3g} times as much for ten times the perturbation"

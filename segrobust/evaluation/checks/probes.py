@@ -1,4 +1,4 @@
-"""A few images, and the questions that checks ask the network about them."""
+"""A few images, and what checks measure of the network on them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ LogitLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Probe:
-    """Images of one size that are looked at together. To be used inside `attackable`.
+    """A batch of images of one size for checks. To be used inside `attackable`.
 
     Attributes:
         network: what is checked.
         problem: the images, their labels and valid pixels.
-        criterion: what breaks a pixel and an image.
+        criterion: when a pixel and an image are broken.
         sample_ids: positions of the images in the data set.
     """
 
@@ -71,7 +71,7 @@ class Probe:
 
     @property
     def float_noise(self) -> float:
-        """Difference of logits, over their scale, up to which kernels may disagree: 3.5e-4 in float32."""
+        """Difference of logits, over their scale, that floating-point noise may cause: 3.5e-4 in float32."""
         return float(torch.finfo(self.clean.dtype).eps ** 0.5)
 
     def distance(self, logits: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Probe:
         return (logits.argmax(1) != self.clean.argmax(1)).flatten(1).double().mean(1)
 
     def gradient(self, loss: LogitLoss) -> Tensor:
-        """Gradient at the clean images of a loss summed over the valid pixels: `(B, C, H, W)`; a pass both ways.
+        """Gradient at the clean images of a loss summed over valid pixels: `(B, C, H, W)`; one forward and backward.
 
         Raises:
             ValueError: the output does not depend on the input differentiably.
@@ -107,7 +107,7 @@ class Probe:
         return ((self.problem.num_valid > 0) & ~broken).cpu().nonzero()[:, 0]
 
     def select(self, rows: Tensor) -> "Probe":
-        """The probe of some of the images; `rows` int64 on CPU. Of all of them: this one, with what it knows."""
+        """The probe of some of the images, `rows` int64 on CPU; this one if these are all."""
         if len(rows) == len(self.sample_ids):
             return self
         ids = tuple(self.sample_ids[row] for row in rows.tolist())

@@ -1,4 +1,4 @@
-"""Checks of results: pure functions of the records, so that they can be made again from the files."""
+"""Checks of results: pure functions of the records, which can be recomputed from the files."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, Record, merg
 _FALLS: Final = (0.01, 0.05)
 """Fall of the mean APSR, or rise of the accuracy, from a radius to a larger one: warn, fail."""
 
-_BLACK_BOX_LEAD: Final = 0.005
+_BLACK_BOX_GAIN: Final = 0.005
 """Mean APSR of a black-box attack above that of white-box attacks: fail."""
 
 _CONTRADICTED: Final = 0.05
@@ -23,7 +23,7 @@ _CENSORED: Final = 0.1
 """Share of images on which a minimal-norm attack fails while no other attack of its norm succeeds: warn."""
 
 _APART: Final = 2.0
-"""Factor between the norms that two minimal-norm attacks find for an image: warn where most images have it."""
+"""Factor between the norms that two minimal-norm attacks find for an image: warn if most images reach it."""
 
 Group = list[Record]
 
@@ -31,12 +31,12 @@ Group = list[Record]
 def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tuple[Check, ...]:
     """Looks for results that contradict each other.
 
-    Images without a valid pixel are left out. What the records do not allow is not checked: "clean" needs clean
-    records, "square" a Square attack, "agreement" a minimal-norm and a fixed-budget attack of one norm, "minimal norms"
-    two minimal-norm attacks of one norm.
+    Images without a valid pixel are left out. A check is only made if its records exist: "clean" needs clean records,
+    "square" a Square attack, "agreement" a minimal-norm and a fixed-budget attack of one norm, "minimal norms" two
+    minimal-norm attacks of one norm.
 
     Args:
-        records: in any order; of several with one key the first counts.
+        records: in any order; the first of each key counts.
         attacks: repr of every attack of the records by its digest.
 
     Returns:
@@ -77,7 +77,7 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], object]) -> list
 
 
 def check_clean(records: Sequence[Record]) -> Iterator[Check]:
-    """Whether clean images are predicted better than by their most common class: warns where they are not."""
+    """Whether the network is better than predicting the most common class: warns if it is not."""
     if not records:
         return
     truth = [sum(counts) for counts in zip(*(_truth(record) for record in records), strict=True)]
@@ -86,21 +86,21 @@ def check_clean(records: Sequence[Record]) -> Iterator[Check]:
     yield make_check(
         "clean",
         "warn" if constant else "ok",
-        f"{accuracy:.1%} of the clean pixels are right; their most common class alone has {common:.1%}",
-        meaning="a constant prediction is robust, and not useful: robustness counts beside the clean score only",
-        mend="look at the weights, the normalisation and the order of classes; train further",
+        f"{accuracy:.1%} of the clean pixels are correct; predicting the most common class gives {common:.1%}",
+        meaning="a constant prediction is robust but useless: robustness means nothing without a good clean score",
+        fix="check the weights, the normalisation and the order of classes; train longer",
     )
 
 
 def check_monotone(records: Group, *, aimed: bool = False) -> Iterator[Check]:
-    """Whether a fixed-budget attack breaks no less at larger radii: warns on a fall of 1 point, fails above 5.
+    """Whether a fixed-budget attack breaks no fewer pixels at larger radii: warns above 1 point, fails above 5.
 
-    What lies in a ball lies in every larger one. Each radius is compared with all smaller ones, and with no attack,
-    over the images of both.
+    Every ball contains all smaller ones. Each radius is compared with all smaller ones and with the clean images, over
+    the images that have both.
 
     Args:
         records: of one attack.
-        aimed: whether it aims at targets: then only they count, because accuracy may rise with them.
+        aimed: whether the attack has targets: then only the APSR counts, because accuracy may rise.
     """
     radii = sorted({record.eps for record in records if isinstance(record.eps, float)})
     by_eps = {eps: {r.sample_id: r for r in records if r.eps == eps} for eps in radii}
@@ -112,15 +112,15 @@ def check_monotone(records: Group, *, aimed: bool = False) -> Iterator[Check]:
         graded(fall, warn=_FALLS[0], fail=_FALLS[1]),
         f"{records[0].attack}: from no attack over {len(radii)} radii, the share of broken pixels falls by at most "
         f"{max(fall, 0):.1%}" + (f", from {_radius(low)} to {_radius(high)}" if fall > 0 else ""),
-        meaning="a larger ball holds every smaller one: an attack that does worse there has not found what is to be "
-        "found, so that the network looks more robust than it is",
-        mend="give the attack more steps, and smaller ones; of one-step attacks only small radii mean anything",
+        meaning="a larger ball contains every smaller one: an attack that breaks less there is too weak, so the "
+        "network looks more robust than it is",
+        fix="use more and smaller steps; one-step attacks are meaningful at small radii only",
         attacks=(records[0].digest,),
     )
 
 
 def _fall(low: Mapping[int, Record], high: Mapping[int, Record], aimed: bool) -> float:
-    """How much better the network does at the larger radius, over common images: by APSR or by accuracy."""
+    """How much better the network is at the larger radius, over common images: by APSR or by accuracy."""
     common = low.keys() & high.keys()
     if not common:
         return 0.0
@@ -137,38 +137,38 @@ def check_black_box(black: Sequence[Record], white: Sequence[Record]) -> Iterato
     """Whether a black-box attack breaks more than the best white-box one: fails above half a point of mean APSR.
 
     Args:
-        black: records of fixed-budget attacks that ask for logits alone.
-        white: records of all others; an image's best result within the radius counts, of whatever kind.
+        black: records of fixed-budget attacks that use logits alone.
+        white: records of all other attacks; the best result within the radius counts for each image.
     """
-    leads = []
+    gains = []
     for group in _grouped(black, lambda record: (record.digest, record.eps)):
         best = [_most_broken(white, record) for record in group]
         pairs = [(record, apsr) for record, apsr in zip(group, best, strict=True) if apsr is not None]
         if pairs:
             ours, theirs = _mean([record.apsr for record, _ in pairs]), _mean([apsr for _, apsr in pairs])
-            leads.append((ours - theirs, ours, theirs, group[0], len(pairs)))
+            gains.append((ours - theirs, ours, theirs, group[0], len(pairs)))
     name, digests = "square", tuple(sorted({record.digest for record in black}))
-    if not leads:
+    if not gains:
         if black:
             yield unmeasured(
-                name, "no attack with gradients has results within its radii", mend="add one, such as PGD or APGD"
+                name, "no attack with gradients has results within its radii", fix="add one, such as PGD or APGD"
             )
         return
-    lead, ours, theirs, record, num_images = max(leads, key=lambda found: found[0])
+    gain, ours, theirs, record, num_images = max(gains, key=lambda found: found[0])
     yield make_check(
         name,
-        "fail" if lead > _BLACK_BOX_LEAD else "ok",
-        f"at {_radius(record.eps)}, {record.attack} breaks {ours:.1%} of the pixels of {num_images} images, the best "
-        f"of the attacks with gradients on each image {theirs:.1%}",
-        meaning="an attack that sees logits alone must not win against those that see the gradient too: the gradient "
-        "is masked, and all numbers from attacks with gradients are too good",
-        mend="find what masks the gradient (see the checks of the network); until then the black-box numbers count",
-        attacks=() if lead > _BLACK_BOX_LEAD else digests,
+        "fail" if gain > _BLACK_BOX_GAIN else "ok",
+        f"at {_radius(record.eps)}, {record.attack} breaks {ours:.1%} of the pixels of {num_images} images; the best "
+        f"gradient attack on each image breaks {theirs:.1%}",
+        meaning="an attack that uses logits alone should not beat those that use the gradient: the gradient is masked, "
+        "and gradient attacks overestimate the robustness",
+        fix="find what masks the gradient (see the checks of the network); until then, report the black-box numbers",
+        attacks=() if gain > _BLACK_BOX_GAIN else digests,
     )
 
 
 def _most_broken(records: Iterable[Record], like: Record) -> float | None:
-    """Largest APSR on the same image within the same ball; None where nothing was measured."""
+    """Largest APSR on the same image within the same ball; None if nothing was measured."""
     found = [
         r.apsr
         for r in records
@@ -187,9 +187,9 @@ def check_censored(records: Group, others: Iterable[Record]) -> Check:
         "warn" if broken or share > _CENSORED else "ok",
         f"{records[0].attack}: fails on {len(failed)} of {len(records)} images ({share:.1%}); other attacks break "
         f"{len(broken)} of these",
-        meaning="a failure counts as an infinite norm, above every radius: it speaks for the attack's weakness as much "
-        "as for the network's strength",
-        mend="give the attack more steps, or take another one: segrobust.attacks.LagrangianFMN fails seldom",
+        meaning="a failure counts as an infinite norm, but it may be due to a weak attack as well as to a robust "
+        "network",
+        fix="use more steps or another attack: segrobust.attacks.LagrangianFMN rarely fails",
         attacks=(records[0].digest,),
     )
 
@@ -197,7 +197,7 @@ def check_censored(records: Group, others: Iterable[Record]) -> Check:
 def check_agreement(records: Group, others: Iterable[Record]) -> Iterator[Check]:
     """Whether fixed-budget attacks break images below their minimal norm: warns above a twentieth of the images.
 
-    Images count that a fixed-budget attack of the same norm was run on.
+    Only images on which a fixed-budget attack of the same norm ran count.
     """
     smallest: dict[int, float] = defaultdict(lambda: float("inf"))
     for r in others:
@@ -212,10 +212,11 @@ def check_agreement(records: Group, others: Iterable[Record]) -> Iterator[Check]
     yield make_check(
         "agreement",
         "warn" if share > _CONTRADICTED else "ok",
-        f"{records[0].attack}: a fixed-budget attack breaks {len(below)} of {len(compared)} images ({share:.1%}) below "
-        "the norm that it gives" + (f", which is up to {max(ratios):.2f} times the radius" if ratios else ""),
-        meaning="the norms of this attack are loose upper bounds there: the network is less robust than they say",
-        mend="give the attack more steps, or report the smaller of the two radii for each image",
+        f"{records[0].attack}: fixed-budget attacks break {len(below)} of {len(compared)} images ({share:.1%}) at a "
+        "smaller norm" + (f"; its norms are up to {max(ratios):.2f} times as large" if ratios else ""),
+        meaning="the norms of this attack are loose upper bounds on these images: the network is less robust than "
+        "they suggest",
+        fix="use more steps, or report the smaller of the two norms for each image",
         attacks=(records[0].digest,),
     )
 
@@ -223,7 +224,7 @@ def check_agreement(records: Group, others: Iterable[Record]) -> Iterator[Check]
 def check_minimal_norms(a: Group, b: Group) -> Iterator[Check]:
     """Whether two minimal-norm attacks find norms of the same size: warns on a factor of 2 on most images.
 
-    Images count that both were run on; where one attack alone breaks an image, the factor is infinite.
+    Only images on which both ran count. If only one attack breaks an image, the factor is infinite.
     """
     by_image = [{record.sample_id: record.norm for record in group} for group in (a, b)]
     pairs = [(by_image[0][i], by_image[1][i]) for i in by_image[0] if i in by_image[1]]
@@ -245,10 +246,11 @@ def check_minimal_norms(a: Group, b: Group) -> Iterator[Check]:
         "warn" if 2 * len(apart) > len(pairs) else "ok",
         f"{loose.attack} and {tight.attack} differ by a factor of {_APART:g} or more on {len(apart)} of {len(pairs)} "
         f"images; {ratio}; {sum(isinf(max(pair)) for pair in apart)} images are broken by one of them alone",
-        meaning="both are upper bounds of the same number: where they differ that much, at least one attack has not "
+        meaning="both are upper bounds on the same number: if they differ this much, at least one attack has not "
         "converged, and its norms alone overstate the robustness",
-        mend=f"report the smallest norm of each image (smallest of several attacks), not {loose.attack} alone; give "
-        f"{loose.attack} more steps, and run {tight.attack} with twice the steps to see whether its norms still fall",
+        fix=f"report the smallest norm of each image (smallest of several attacks), not {loose.attack} alone; give "
+        f"{loose.attack} more steps, and run {tight.attack} with twice the steps to see whether its norms still "
+        "decrease",
         attacks=(loose.digest,),
     )
 
@@ -259,7 +261,7 @@ def _is_rival(record: Record, like: Record) -> bool:
 
 
 def _reach(record: Record) -> float:
-    """The smallest ball that is known to hold the perturbation: its radius, or the minimal norm; inf of a failure."""
+    """The smallest ball known to contain the perturbation: its radius or the minimal norm; inf for a failure."""
     return record.eps if isinstance(record.eps, float) else record.norm
 
 

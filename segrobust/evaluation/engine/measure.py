@@ -1,4 +1,4 @@
-"""What is measured of a batch in one go: its clean images, or one attack with its by-products. Records come out."""
+"""One measurement of a batch as records: of its clean images, or of one attack with its by-products."""
 
 import time
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from segrobust.functional.projections import project
 from segrobust.metrics import Regions, confusion_counts, find_regions
 
 _SEED_STRIDE = 2**32
-"""Sample i of a run with seed s is known to random starts as i + s * 2**32: as i itself for seed 0."""
+"""Random starts get the id i + s * 2**32 for sample i of a run with seed s, which is i for seed 0."""
 
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """Samples of one size on their device."""
+    """Samples of one size on a device."""
 
     samples: tuple[LoadedSample, ...]
     problem: Problem
@@ -56,13 +56,13 @@ class Measurer:
 
     Args:
         network: under attack.
-        dataset: where names, recordings and targets of samples come from.
-        plan: what breaks a pixel, and what it is to become.
+        dataset: gives names, recordings and targets of samples.
+        plan: gives the criterion and the targets.
         device: of the images.
         dtype: of the images.
         seed: see `run`.
         ignore_index: label of void pixels.
-        stored: adversarial images that the plan's attacks evaluate, in the place of a search; None to search.
+        stored: adversarial images that the plan's attacks evaluate instead of a search; None to search.
     """
 
     network: nn.Module
@@ -75,13 +75,13 @@ class Measurer:
     stored: AdversarialStore | None
 
     def batch(self, samples: tuple[LoadedSample, ...]) -> LoadedBatch:
-        """Samples of one size, checked and on their device."""
+        """Samples of one size, checked and moved to the device."""
         with attackable(self.network):
             images = torch.stack([sample.image for sample in samples]).to(self.device, self.dtype)
             return LoadedBatch(samples, batch_problem(images, self._masks(samples), self.ignore_index))
 
     def clean(self, batch: LoadedBatch) -> list[Record]:
-        """Records of the images as they are."""
+        """Records of the clean images."""
         batch = self._with_targets(batch)
         started = time.perf_counter()
         result = self._evaluate(batch.problem, torch.zeros_like(batch.problem.images), "linf")
@@ -93,14 +93,14 @@ class Measurer:
         Args:
             batch: the images.
             call: attack, and radius if it has one.
-            clean: records of the same images as they are.
+            clean: records of the clean images.
         """
         batch = self._with_targets(batch)
         problem, job = batch.problem, call.job
         clean_apsr = torch.tensor([record.apsr for record in clean], dtype=torch.float64)
         started = time.perf_counter()
-        # A stored image stands in the place of the image, and its perturbation is zero: adding `adv - image` to the
-        # image again may change a last bit.
+        # The stored image replaces the image, with a zero perturbation: adding `adv - image` to the image again may
+        # change a last bit.
         stored = None if self.stored is None else read_stored(self.stored, call, batch.samples)
         images = problem.images if stored is None else stored.images.to(problem.images)
         result = self._call(job.attack, images, problem, eps=call.eps, sample_ids=batch.ids)
@@ -139,7 +139,7 @@ class Measurer:
         )
 
     def _evaluate(self, problem: Problem, delta: Tensor, norm_name: NormName) -> AttackResult:
-        """What a perturbation `(B, C, H, W)` inside the box does, by one forward pass."""
+        """The result of a perturbation `(B, C, H, W)` inside the box, by one forward pass."""
         attack = Stored(norm=norm_name, criterion=self.plan.criterion)
         return replace(self._call(attack, problem.images, problem, start=delta), norm=norm(delta, norm_name))
 
@@ -147,7 +147,7 @@ class Measurer:
         return torch.stack([sample.mask for sample in samples]).to(self.device)
 
     def _with_targets(self, batch: LoadedBatch) -> LoadedBatch:
-        """The batch with what its pixels are to become; no pixel is valid of an image that has none to attack."""
+        """The batch with its targets; an image without a pixel to attack gets no valid pixel."""
         if self.plan.targets is None:
             return batch
         with attackable(self.network):
@@ -158,7 +158,7 @@ class Measurer:
             return LoadedBatch(batch.samples, batch_problem(images, masks, self.ignore_index, maps))
 
     def _project(self, problem: Problem, job: Job, result: AttackResult, eps: float) -> AttackResult:
-        """What a minimal-norm perturbation does when it is projected into the ball of radius `eps`."""
+        """The result of a minimal-norm perturbation that is projected into the ball of radius `eps`."""
         with attackable(self.network):
             radii = torch.full_like(problem.images[:, 0, 0, 0], eps)
             delta = project(result.adv - problem.images, radii, job.attack.norm, problem.lower, problem.upper)

@@ -42,39 +42,38 @@ def run(
     stop: Callable[[], bool] = _never,
     stored: AdversarialStore | None = None,
 ) -> Iterator[Record]:
-    """Evaluates the images that a work source hands out, and yields each record when it exists.
+    """Evaluates the images that a work source hands out, and yields each record as soon as it exists.
 
     Per image: one clean record; per fixed-budget attack one record per radius; per minimal-norm attack one record of
     the minimal norm, and one per radius of its by-products `clip(delta, -eps, eps)` (l2: scaled), with one forward pass
-    each. A result is a function of image, weights, attack and seed. Targets are made anew for each measurement, by one
-    forward pass that is not counted. Images that are handed out together form a batch,
-    where they are of one size and lack the same. An image without a valid pixel is recorded with a flag, and its shares
-    are nan.
+    each. A result is a function of image, weights, attack and seed. Targets are computed again for each measurement, by
+    one forward pass that is not counted. Images that are handed out together form a batch if they have one size and
+    lack the same records. An image without a valid pixel gets a record with a flag and shares of nan.
 
-    Where a GPU's memory does not hold a batch, it is halved, and so are all later ones; that is told once.
+    If a batch does not fit in the memory of a GPU, it is halved, and so are all later ones, with one warning.
 
-    The network is seen in evaluation mode, full precision and without parameter gradients, whatever surrounds the call,
-    and is left as it was found.
+    The network is evaluated in evaluation mode, full precision and without parameter gradients, whatever the settings
+    of the caller, which are restored.
 
     Args:
         network: maps images in [0, 1] to logits `(B, K, H, W)`; it is not moved.
         dataset: see `SampleSource`.
         plan: attacks and radii.
         work: samples of this process, batch by batch.
-        device: where images go; None for the device of the network's parameters.
+        device: of the images; None for the device of the network's parameters.
         seed: of random starts, beside the attacks' own seeds; at least 0 and below 2**31.
         ignore_index: label of void pixels.
         done: records that exist already; they are not made again.
         writer: writes the records of a batch before they are yielded.
-        store: keeps adversarial images.
-        faults: records what is raised for single images; their other attacks and their batch-mates go on. None to raise
-            it.
+        store: stores adversarial images.
+        faults: records the errors of single images; their other attacks and the other images of the batch continue.
+            None to raise the errors.
         stop: asked before each attack on a batch; True ends the work there.
-        stored: adversarial images of an earlier run, which attacks `Stored` of the plan evaluate, where there are any.
+        stored: adversarial images of an earlier run, for a plan of attacks `Stored`.
 
     Raises:
-        ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend. An
-            image that cannot be read, unless `faults` records it.
+        ValueError: an argument, image, mask or network output that is not allowed; the message gives the fix. An image
+            that cannot be read, unless `faults` records it.
         TypeError: a sample or network output of another type.
         FloatingPointError: the network returned NaN.
         StoredImageError: a file of `stored` is damaged or of another size.
@@ -84,7 +83,7 @@ def run(
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
     if any(isinstance(job.attack, Stored) != (stored is not None) for job in plan.jobs):
         raise ValueError(
-            f"attacks Stored, and no others, evaluate adversarial images of an earlier run: got stored={stored} for "
+            f"adversarial images of an earlier run are evaluated by attacks Stored alone: got stored={stored} for "
             f"{[job.attack for job in plan.jobs]}"
         )
     measurer = Measurer(
@@ -126,7 +125,7 @@ class _Engine:
     limit: int = sys.maxsize
 
     def records(self, work: WorkSource) -> Iterator[Record]:
-        """All records that are missing for the samples of `work`."""
+        """All missing records for the samples of `work`."""
         for sample_ids in work:
             groups: dict[tuple[object, ...], list[LoadedSample]] = defaultdict(list)
             for sample_id in sample_ids:
@@ -140,13 +139,13 @@ class _Engine:
                 return
 
     def _evaluate_all(self, samples: tuple[LoadedSample, ...]) -> Iterator[Record]:
-        """Samples of one size that lack the same, as many at a time as fit in memory."""
+        """Evaluates samples of one size that lack the same records, as many at a time as fit in memory."""
         while samples and not self.stop():
             now, samples = samples[: self.limit], samples[self.limit :]
             yield from self._evaluate(now, self._lacking(now[0].sample_id))
 
     def _lacking(self, sample_id: int) -> tuple[CallOrClean, ...]:
-        """What is still to be measured for a sample."""
+        """The measurements that are missing for a sample."""
         clean: tuple[CallOrClean, ...] = () if (sample_id, CLEAN, None) in self.done else ("clean",)
         return (*clean, *(call for call in self.plan.attack_calls if self._lacks(sample_id, call)))
 
@@ -166,14 +165,14 @@ class _Engine:
         return any(record.breaks(norm_name, eps) for record in known if record is not None)
 
     def _load(self, sample_id: int) -> LoadedSample | None:
-        """A sample; None where it cannot be read and that is no reason to end."""
+        """A sample; None if it cannot be read and such images are skipped."""
         try:
             return load_sample(self.dataset, sample_id)
         except (OSError, ValueError) as error:
             name = name_of(self.dataset, sample_id)
             if self.faults is None or not self.faults.skip_unreadable:
                 raise ValueError(
-                    f"image {sample_id} ({name}) cannot be read: {error}; mend it, or leave such images out by "
+                    f"image {sample_id} ({name}) cannot be read: {error}; repair it, or leave such images out by "
                     "skip_unreadable"
                 ) from error
             self.faults.add(Fault.of(error, sample_id, name, "load"))
@@ -189,13 +188,13 @@ class _Engine:
                 yield from self._attempt(batch.part(rows), call)
 
     def _is_open(self, sample_id: int, call: CallOrClean) -> bool:
-        """Whether a measurement can be made, and has not become needless since the batch was formed."""
+        """Whether a measurement is possible and, since the batch was formed, has not become unnecessary."""
         if call == "clean":
             return True
         return (sample_id, CLEAN, None) in self.done and self._lacks(sample_id, call)
 
     def _attempt(self, batch: LoadedBatch, call: CallOrClean) -> Iterator[Record]:
-        """One measurement of a batch; of smaller batches where it does not fit in memory or where one image raises."""
+        """One measurement of a batch, in smaller batches if it does not fit in memory or one image raises an error."""
         size = len(batch.samples)
         if size > self.limit:
             yield from self._attempt_parts(batch, call, self.limit)
@@ -204,7 +203,7 @@ class _Engine:
             found, adv = self._measure(batch, call)
         except StoredImageError:
             raise
-        except Exception as error:  # whatever an attack or a network raises belongs to its image
+        except Exception as error:  # any error of an attack or a network is recorded for its image
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
             if self.faults is None and not (out_of_memory and size > 1):
                 raise
@@ -235,18 +234,18 @@ class _Engine:
             yield from self._attempt(batch.part(range(start, min(start + step, len(batch.samples)))), call)
 
     def _halve(self, size: int) -> int:
-        """Batches of half the size from now on."""
+        """Halves the size of this and all later batches."""
         if self.limit == sys.maxsize:
             device = self.measurer.device
             warnings.warn(
-                f"the memory of {device} does not hold batches of {size} images; halved, and again if need be",
+                f"batches of {size} images do not fit in the memory of {device}; batches are halved until they fit",
                 stacklevel=2,
             )
         self.limit = -(-size // 2)
         return self.limit
 
     def _record_fault(self, error: Exception, sample_id: int, call: CallOrClean) -> None:
-        """Records what was raised for one image."""
+        """Records the error of one image."""
         assert self.faults is not None
         name = name_of(self.dataset, sample_id)
         if call == "clean":
@@ -255,7 +254,7 @@ class _Engine:
             self.faults.add(Fault.of(error, sample_id, name, "attack", call))
 
     def _emit(self, records: list[Record]) -> Iterator[Record]:
-        """Writes and hands on the records of one batch that are new."""
+        """Writes and yields the new records of one batch."""
         new = [record for record in records if record.key not in self.done]
         if self.writer is not None and new:
             self.writer.write(new)

@@ -1,4 +1,4 @@
-"""How long an evaluation will take at most, from one measured pass."""
+"""Upper bound on the time of an evaluation, from one measured pass."""
 
 import time
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from segrobust.functional.modes import attackable
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Time of an evaluation, an upper bound up to the noise of the measurement: finished images leave an attack early.
+    """Time of an evaluation: an upper bound, apart from measurement noise, because finished images leave early.
 
     Attributes:
         seconds: in all, for this process.
-        seconds_by_job: job by job, in the order of the plan; nan where the passes of an attack are not known.
+        seconds_by_job: per job, in the order of the plan; nan if the number of passes of an attack is not known.
         forward_seconds: one measured forward pass, per image.
         backward_seconds: one measured backward pass, per image.
     """
@@ -66,7 +66,7 @@ def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_secon
 
 
 def max_passes(call: AttackCall) -> tuple[float, float]:
-    """Forward and backward passes for one image at most, judging and by-products included; nan where not known."""
+    """Largest number of forward and backward passes per image, with judging and by-products; nan if not known."""
     forwards, backwards = call.job.attack.max_passes
     return forwards + len(call.recorded), backwards
 

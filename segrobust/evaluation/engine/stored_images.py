@@ -16,8 +16,8 @@ OUTSIDE_BOX: Final = "outside-box"
 ABOVE_EPS: Final = "above-eps"
 
 NORM_TOLERANCE: Final = 1e-6
-"""What two measurements of one norm may differ by, relative where the norm is above 1: float32 kernels, and images of a
-float64 network that were rounded to float32 when they were stored."""
+"""Largest difference of two measurements of one norm, relative if the norm is above 1. It allows for noise in
+float32, and for images of a float64 network that were stored in float32."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StoredBatch:
     Attributes:
         images: `(B, C, H, W)` float32, the bits of the files; values outside [0, 1], which are flagged, are clipped.
         norm: `(B,)` float64, norm of the perturbation in the file, not clipped.
-        flags: of each image, what forbids it: values outside [0, 1], or a norm above the radius of its attack.
+        flags: per image, why it is not allowed: values outside [0, 1], or a norm above the radius of its attack.
     """
 
     images: Tensor
@@ -36,7 +36,7 @@ class StoredBatch:
 
 
 def read_stored(store: AdversarialStore, call: AttackCall, samples: Sequence[LoadedSample]) -> StoredBatch:
-    """Reads what a call of an attack made of some samples.
+    """Reads the adversarial images of some samples that a call of an attack made.
 
     Raises:
         StoredImageError: a file is damaged, or holds an image of another size than the sample.
@@ -55,7 +55,7 @@ def read_stored(store: AdversarialStore, call: AttackCall, samples: Sequence[Loa
 
 
 def norm_slack(length: float) -> float:
-    """What a second measurement of a norm may differ by."""
+    """Largest difference of a second measurement of a norm."""
     return NORM_TOLERANCE * max(1.0, length)
 
 

@@ -1,4 +1,4 @@
-"""Who evaluates which images."""
+"""Which process evaluates which images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from torch.distributed.distributed_c10d import Store
 
 
 class WorkSource(Protocol):
-    """Hands out samples, the ids of a batch at a time, when they are asked for.
+    """Hands out the ids of samples, one batch at a time, on request.
 
-    The engine never mixes what was handed out apart, so that batches, and with them results to the last bit, do not
-    depend on the number of processes. Over all processes each id is handed out at least once; an id that comes twice
-    costs time but changes no result.
+    The engine never joins two batches, so that batches, and with them results to the last bit, do not depend on the
+    number of processes. Over all processes each id is handed out at least once; a second time costs time but changes no
+    result.
     """
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
@@ -34,10 +34,10 @@ def batches_of(ids: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True)
 class StridedWork:
-    """Every `world_size`-th batch, from `rank` on: processes need not know of each other.
+    """Every `world_size`-th batch, starting with batch `rank`: processes need no communication.
 
-    All processes must be given the same ids; what is done already is skipped by the runner, not here, so that processes
-    that start at different moments agree.
+    All processes must get the same ids. The runner skips existing records, not this class, so that processes that start
+    at different times agree.
 
     Args:
         ids: ids of samples, the same in all processes.
@@ -66,9 +66,9 @@ class StridedWork:
 
 @dataclass(frozen=True)
 class SharedWork:
-    """The next batch to whoever asks, by a counter that all processes share: fast processes take more.
+    """The next batch for each request, by a counter that all processes share: fast processes take more.
 
-    Iterating takes batches away from everybody, so it is done once in each process.
+    Iterating takes batches from all processes, so each process does it once.
 
     Args:
         ids: ids of samples, the same in all processes.

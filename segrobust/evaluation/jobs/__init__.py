@@ -1,1 +1,1 @@
-"""One call of `evaluate`: its order, its processes, its signals, its progress."""
+"""One call of `evaluate`: its steps, processes, signals and progress."""

@@ -94,10 +94,10 @@ class Distributed:
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of one start of a job, as one of them sees them.
+    """The processes of one start of a job, seen from one of them.
 
     They wait for each other once, at the start. A thread of each sends heartbeats. Process 0 does not wait for a lost
-    process, and does the work that it left. A process that replaces a lost one may join at any time.
+    process, and does its remaining work. A process that replaces a lost one may join at any time.
 
     Args:
         distributed: this one among the others.
@@ -127,13 +127,14 @@ class Team:
         name = uuid4().hex
         leader = _wait_for_all(distributed, distributed.store, name)
         store = PrefixStore(f"segrobust/{leader}", distributed.store)
-        # Process 0 makes a file of a name that did not exist before; whoever finds it sees the same disk.
+        # Process 0 makes a file with a new name. A process that finds this file sees the same directory as process 0.
         if distributed.is_main:
             (directory / f".shared-{leader}").touch()
             store.set("token", f".shared-{leader}")
         path = directory / store.get("token").decode()
         store.set(f"sees/{distributed.rank}", str(int(path.exists())))
         seen = [store.get(f"sees/{rank}") for rank in range(distributed.world_size)]
+        # A daemon, so that the heartbeats never keep a process alive whose main thread has ended.
         left = threading.Event()
         thread = threading.Thread(target=_stay_alive, args=(distributed, store, name, left), daemon=True)
         thread.start()
@@ -146,13 +147,13 @@ class Team:
                 path.unlink(missing_ok=True)
 
     def work(self, ids: Sequence[int], batch_size: int) -> WorkSource:
-        """The samples of this process: to be iterated once."""
+        """The samples of this process; iterate over them once."""
         return SharedWork(ids, self.store, batch_size)
 
     def exchange(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """The records of all processes from earlier starts.
 
-        Where they do not share a run directory, records are sent through the store.
+        If they do not share a run directory, records are sent through the store.
 
         Args:
             records: those in this process's directory.
@@ -171,19 +172,19 @@ class Team:
         """Counts a record of this process in the store.
 
         Returns:
-            How many of its attack and kind all processes together have made in this start.
+            The number of its attack and kind over all processes in this start.
         """
         return self.store.add(f"count/{record.digest}/{record.kind}", 1)
 
     def finish(self, records: tuple[Record, ...], stop: Callable[[], bool]) -> tuple[Record, ...]:
-        """Reports that this process has finished; process 0 waits until the others have, or are lost.
+        """Reports that this process has finished; process 0 waits until each other one has finished or is lost.
 
         Args:
             records: those in this process's directory.
-            stop: asked while waiting; True ends it.
+            stop: called while waiting; True ends the wait.
 
         Returns:
-            For process 0, where directories are not shared: the records of the others. Else nothing.
+            The records of the others, for process 0 if directories are not shared; else nothing.
         """
         others = range(1, self.distributed.world_size)
         if not self.distributed.is_main:
@@ -193,7 +194,8 @@ class Team:
             return ()
         signs = {rank: (-1, time.monotonic()) for rank in others}
         while not stop():
-            # Clocks of machines differ: a process is lost if its counter has not moved for so long on this clock.
+            # Clocks of machines differ, so nobody sends times: a process is lost if its counter has not changed for
+            # `lost_after` seconds on the clock of process 0. Adding 0 reads a counter, also one that was never set.
             awaited = [rank for rank in others if not self.store.check([f"finished/{rank}"])]
             for rank in awaited:
                 heard = self.store.add(f"alive/{rank}", 0)
@@ -204,6 +206,7 @@ class Team:
             time.sleep(_POLL)
         if self.is_shared:
             return ()
+        # A lost process published nothing; the caller makes its records again.
         present = [rank for rank in others if self.store.check([f"end/{rank}/pieces"])]
         return tuple(record for rank in present for record in self._fetch("end", rank))
 
@@ -214,7 +217,7 @@ class Team:
         pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
         for number, piece in enumerate(pieces):
             self.store.set(f"{key}/{number}", piece)
-        self.store.set(f"{key}/pieces", str(len(pieces)))
+        self.store.set(f"{key}/pieces", str(len(pieces)))  # last: who finds this key finds all pieces
 
     def _fetch(self, moment: str, rank: int) -> Iterator[Record]:
         key = f"{moment}/{rank}"
@@ -227,9 +230,9 @@ class Team:
 def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
     """The name of the process 0 of this start of the job.
 
-    torchrun keeps its store when it restarts processes, with all keys that lost ones have set. Each process therefore
-    makes up a name and sets it as its hello; process 0 answers every hello with its own name, which is the prefix of
-    all keys of this start.
+    torchrun keeps its store when it restarts processes, with all keys of lost ones. Therefore each process generates a
+    new name and writes it as its hello. Process 0 answers every hello with its own name, which is the prefix of all
+    keys of this start, so that keys of earlier starts are never read.
     """
     started = time.monotonic()
     if not distributed.is_main:
@@ -239,6 +242,7 @@ def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
         leader = store.get(f"segrobust/answer/{name}").decode()
         store.add(f"segrobust/{leader}/heard", 1)
         return leader
+        # The hello of a lost process is answered too, but does not count: only those that read an answer raise `heard`.
     while store.add(f"segrobust/{name}/heard", 0) < distributed.world_size - 1:
         _answer(distributed, store, name)
         _give_up_after(started, distributed)
@@ -259,9 +263,9 @@ def _answer(distributed: Distributed, store: Store, name: str) -> None:
 
 
 def _stay_alive(distributed: Distributed, store: Store, name: str, left: threading.Event) -> None:
-    """Sends heartbeats; process 0 also answers processes that rejoin. Ends with the store."""
+    """Sends heartbeats; process 0 also answers processes that rejoin. Ends when the store is closed."""
     assert distributed.store is not None
-    with contextlib.suppress(RuntimeError):  # of the store, whose errors all are RuntimeErrors
+    with contextlib.suppress(RuntimeError):  # all errors of a store are RuntimeErrors, such as a lost host
         while not left.wait(min(_HEARTBEAT, distributed.lost_after / 5)):
             store.add(f"alive/{distributed.rank}", 1)
             if distributed.is_main:

@@ -1,4 +1,4 @@
-"""One call of `evaluate` in its order: claim the files, measure a pass, announce, check, work, conclude."""
+"""The steps of one call of `evaluate`: claim the files, measure a pass, announce, check, work, conclude."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -37,7 +37,7 @@ class Evaluation:
     checks: CheckLevel
 
     def estimate(self) -> Report:
-        """The time that a full run takes, from one measured pass."""
+        """Estimates the time of a full run from one measured pass."""
         session, seconds = self.session, self._measure_passes()
         return Report(
             records=(),
@@ -64,7 +64,7 @@ class Evaluation:
         )
 
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
-        """Keeps records, and adversarial images of the samples `drawn` or of all; draws the former."""
+        """Writes records, stores adversarial images of the samples `drawn` or of all, and draws the former."""
         session = self.session
         directory.claim(session.manifest)
         self._measure_passes()
@@ -81,15 +81,15 @@ class Evaluation:
         )
         report = replace(summarize_run(directory.path), interrupted=interrupted)
         if session.distributed.store is not None and not session.distributed.is_main:
-            # The directory of this process may lack what others made: the main process says what is missing.
+            # The directory of this process may lack records of the others, so the main process reports what is missing.
             return replace(report, missing=0)
         return report
 
     def _conclude(self, directory: RunDirectory, drawn: tuple[int, ...], faults: FaultLog) -> None:
         """Checks the attacks, draws panels, and writes the report.
 
-        Adversarial images of the worst and the median image, and of what other machines drew, were not kept: these
-        attacks are run once more, and their records stay as they are.
+        Adversarial images of the worst and the median image, and those on other machines, are not stored here: their
+        attacks run once more, and their records do not change.
         """
         session, records = self.session, read_records(directory.path)
         path = directory.attack_checks(session.manifest.planned)
@@ -114,7 +114,7 @@ class Evaluation:
         write_report(directory)
 
     def _introduce(self, directory: RunDirectory) -> None:
-        """Says who works here, and checks the network before time is spent on it."""
+        """Records the provenance, and checks the network before the attacks."""
         session = self.session
         directory.append_provenance(
             Provenance.now(
@@ -131,12 +131,12 @@ class Evaluation:
         if session.progress:
             for check in found:
                 if check.status != "ok":
-                    line = f"check {check.name}: {check.status}: {check.detail} {check.mend}"
+                    line = f"check {check.name}: {check.status}. {check.text}"
                     Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
 
     @property
     def _probes(self) -> tuple[int, ...]:
-        """The images that checks look at: the first ones that can be read."""
+        """The images for the checks: the first ones that can be read."""
         dataset, samples = self.session.dataset, self.session.samples
         first = first_readable(dataset, samples).sample_id
         rest = [sample_id for sample_id in samples if sample_id > first]
@@ -148,7 +148,7 @@ class Evaluation:
             return (first,)
 
     def _measure_passes(self) -> tuple[float, float]:
-        """Seconds of a forward and a backward pass on one image; also whether network, data and targets fit at all."""
+        """Seconds of a forward and a backward pass on one image; raises if network, data or targets do not match."""
         session = self.session
         sample = first_readable(session.dataset, session.samples)
         device, dtype = device_of(session.network), precision_of(session.network)
@@ -167,13 +167,13 @@ class Evaluation:
         space = label_space_of(session.dataset)
         if space is not None and space.num_classes != num_classes:
             raise ValueError(
-                f"the network tells {num_classes} classes apart, the data set has {space.num_classes} "
+                f"the network predicts {num_classes} classes, the data set has {space.num_classes} "
                 f"({', '.join(space.names[:4])}, ...): use data and weights that belong together"
             )
         return forward, backward
 
     def _announce(self, directory: RunDirectory | None) -> None:
-        """Says what will be done, before it is done."""
+        """Prints the settings before the work starts."""
         session = self.session
         if not session.progress:
             return
@@ -183,6 +183,6 @@ class Evaluation:
             f"{device_name(device_of(session.network))}, {torch.get_num_threads()} threads, "
             f"batches of {session.batch_size}, {world_size} process{'es' if world_size > 1 else ''}",
             *(f"{job.name}: {job.identity}" for job in session.plan.jobs),
-            f"run directory: {'none, nothing is kept' if directory is None else directory.path}",
+            f"run directory: {'none, no files are written' if directory is None else directory.path}",
         ]
         Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)

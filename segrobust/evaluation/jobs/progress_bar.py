@@ -14,10 +14,10 @@ from segrobust.metrics import quantiles
 
 
 class ProgressBars:
-    """A bar per job on stderr, with what the job has found so far; shown inside a `with` block.
+    """A bar per job on stderr, with the results of the job so far; shown inside a `with` block.
 
     Args:
-        plan: what the records come from.
+        plan: the jobs.
         done: records of earlier commands for the same images.
         num_images: number of images.
     """
@@ -43,7 +43,7 @@ class ProgressBars:
         self._before = {digest: len(found) for digest, found in self._found.items()}
 
     def advance(self, record: Record, made: int | None = None) -> None:
-        """Counts a record; `made` of its attack and kind exist by now, where other processes make some too."""
+        """Counts a record; `made` is the number of its attack and kind over all processes, if there are several."""
         job = self._jobs.get(record.digest)
         if job is None or record.eps not in job.calls:
             return

@@ -1,4 +1,4 @@
-"""One evaluation as one of its processes sees it: what is measured, its share of the work, and the others' records."""
+"""One evaluation in one of its processes: its settings, its share of the work, and the records of the others."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def _ignore(record: Record) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where results go, and what ends the work; see `segrobust.evaluation.engine.runner.run`."""
+    """Where results are written, and when to stop; see `segrobust.evaluation.engine.runner.run`."""
 
     writer: RecordWriter | None = None
     store: AdversarialStore | None = None
@@ -55,7 +55,7 @@ class Session:
         seed: of random starts.
         distributed: this process among the others.
         stored: adversarial images of an earlier run that attacks `Stored` evaluate; None for other attacks.
-        weights: digest of the network's weights, where it is known already.
+        weights: digest of the network's weights, if it is known already.
         progress: whether to show progress on stderr.
     """
 
@@ -73,7 +73,7 @@ class Session:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What this evaluation gives results of. Reads the first image."""
+        """Identifies what is evaluated. Reads the first image."""
         return Manifest.of(
             self.network,
             self.dataset,
@@ -109,16 +109,16 @@ class Session:
         done: Sequence[Record] = (),
         advance: Callable[[Record], object] = _ignore,
     ) -> tuple[Record, ...]:
-        """Measures what is missing of some work.
+        """Makes the missing records of some work.
 
         Args:
             work: the samples.
-            outputs: where results go.
+            outputs: where results are written.
             done: records that exist already.
             advance: called with every new record.
 
         Returns:
-            The new records, in the order of their making.
+            The new records, in the order in which they were made.
         """
         made = []
         for record in run(
@@ -148,14 +148,14 @@ class Session:
         sample_ids: Sequence[int],
         count: Callable[[Record], int] | None = None,
     ) -> tuple[Record, ...]:
-        """The same with progress on stderr, where it is wanted.
+        """The same with progress on stderr, if `progress` is set.
 
         Args:
             work: the samples.
-            outputs: where results go.
+            outputs: where results are written.
             done: records that exist already.
             sample_ids: the samples whose progress is shown.
-            count: counts a record for all processes, and gives how many of its attack and kind they have made.
+            count: counts a record, and returns the number of its attack and kind over all processes.
         """
         if not self.progress:
             return self.measure(work, outputs, done=done, advance=_ignore if count is None else count)
@@ -176,17 +176,17 @@ class Session:
         is_complete: Callable[[], bool],
         conclude: Callable[[], None],
     ) -> int | None:
-        """Measures what the records in a folder lack, together with the other processes.
+        """Makes the records that a folder lacks, together with the other processes.
 
         Args:
             path: the folder.
-            store: keeps adversarial images.
-            faults: records what is raised for single images.
-            is_complete: asked by processes that know of each other by files alone: whether nothing is missing.
-            conclude: called once the work is done, by the main process, or without a store by the one that ends last.
+            store: stores adversarial images.
+            faults: records errors of single images.
+            is_complete: whether nothing is missing; called by processes without a common store.
+            conclude: called once when the work is done, by the main process or, without a store, by the last one.
 
         Returns:
-            The signal that ended the work; None if none did.
+            The signal that stopped the work; None if none did.
         """
         with (
             interruptible() as stop,
@@ -209,7 +209,7 @@ class Session:
 
     @contextmanager
     def _gathered(self, path: Path) -> Iterator[Team | None]:
-        """The team of this process; None where it works alone or knows of the others by their files only."""
+        """The team of this process; None if it works alone or without a common store."""
         if self.distributed.store is None:
             yield None
         else:
@@ -217,7 +217,7 @@ class Session:
                 yield team
 
     def _finish(self, team: Team, path: Path, done: Sequence[Record], writer: RecordWriter, outputs: Outputs) -> None:
-        """Waits for the other processes; the main one writes down their records, and does what lost ones left."""
+        """Waits for the other processes; the main one writes their records, and does the work of lost ones."""
         known = merge_records([*done, *read_records(path)])
         others = team.finish(known, outputs.stop)
         if not self.distributed.is_main:
@@ -229,10 +229,10 @@ class Session:
         self.measure(StridedWork(self.samples, batch_size=self.batch_size), outputs, done=read_records(path))
 
     def check_network(self, probes: Sequence[int]) -> tuple[Check, ...]:
-        """Looks for false robustness, by a few passes on the samples `probes`.
+        """Checks for false robustness, by a few passes on the samples `probes`.
 
-        Whether a network hides its gradient has nothing to do with targets: where there are some, the checks judge by
-        wrong pixels.
+        Gradient masking does not depend on targets: for attacks with targets, these checks judge by misclassified
+        pixels.
         """
         criterion = self.plan.criterion if self.plan.targets is None else Untargeted(apsr=self.plan.criterion.apsr)
         return check_network(self.network, self.dataset, probes, ignore_index=self.ignore_index, criterion=criterion)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the work between two batches."""
+"""Ctrl-C and SIGTERM stop the work between two batches."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ class Interruption:
     """Whether a stop was requested.
 
     Attributes:
-        signal: the number of the signal that came; None while none has.
+        signal: number of the signal that arrived; None before one does.
     """
 
     signal: int | None = None
@@ -40,7 +40,7 @@ def interruptible() -> Iterator[Interruption]:
     before = {int(number): signal.getsignal(number) for number in _SIGNALS}
 
     def note(number: int, _frame: FrameType | None) -> None:
-        # Nothing but a note: a handler runs between any two instructions, also while a record is being written.
+        # Only set a field: a handler may run between any two instructions, also while a record is being written.
         interruption.signal = number
         os.write(2, b"\nstopping after this batch; nothing is lost (the same signal again stops at once)\n")
         signal.signal(number, before[number])

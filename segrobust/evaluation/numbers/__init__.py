@@ -1,1 +1,1 @@
-"""From records to numbers: pure functions, so that every number can be made again from the files."""
+"""From records to numbers: pure functions, so that every number can be recomputed from the files."""

@@ -1,4 +1,4 @@
-"""How much numbers depend on which images happened to be evaluated: intervals by bootstrap."""
+"""Bootstrap intervals: how much numbers depend on the choice of images."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ Floats = npt.NDArray[np.float64]
 REPLICATES: Final = 1000
 LEVEL: Final = 0.95
 FEWEST_SEQUENCES: Final = 5
-"""With fewer recordings than this, images are resampled: three recordings say nothing about a fourth."""
+"""With fewer recordings than this, images are resampled."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Draws images with replacement, many times; recordings where images come from enough of them.
+    """Draws images with replacement, many times; recordings instead if there are enough of them.
 
-    Images of one recording are alike. To resample them one by one would pretend to more data than there is, and give
-    intervals that are too narrow; where recordings are too few that cannot be helped, and `resampling` says "image".
+    Images of one recording are similar, so resampling single images gives intervals that are too narrow. With too few
+    recordings this cannot be avoided, and `resampling` is "image".
 
-    The draws depend on the recordings alone, so that all numbers of an evaluation are resampled alike.
+    The draws depend on the recordings alone, so that all numbers of an evaluation use the same draws.
 
     Source: Efron, 1979; of clusters: Davison and Hinkley, "Bootstrap Methods", 1997, section 3.8.
 
@@ -43,7 +43,7 @@ class Bootstrap:
 
     @property
     def resampling(self) -> Resampling:
-        """What is drawn."""
+        """Whether images or recordings are drawn."""
         count = len(set(self.sequence_by_sample.values()))
         return "sequence" if FEWEST_SEQUENCES <= count < len(self.sequence_by_sample) else "image"
 
@@ -66,8 +66,8 @@ class Bootstrap:
 
         Args:
             sample_ids: N images.
-            values: `(N, ...)`, what is summed.
-            score: `(R, ...)` sums to `(R,)` scores; nan where a replicate has none.
+            values: `(N, ...)`, the summands.
+            score: from `(R, ...)` sums to `(R,)` scores; nan if a replicate has none.
         """
         table = np.asarray(values, dtype=np.float64)
         if self._is_too_small:
@@ -83,7 +83,7 @@ class Bootstrap:
         return self.of_sums(sample_ids, table, lambda sums: sums[:, 0] / np.where(sums[:, 1] > 0, sums[:, 1], np.nan))
 
     def of_median(self, sample_ids: Sequence[int], values: Sequence[float]) -> Interval:
-        """Interval of the median, of which inf may be a value: the least value that half of the images reach."""
+        """Interval of the median, the least value that half of the images do not exceed; values may be inf."""
         if self._is_too_small:
             return Interval(low=np.nan, high=np.nan)
         order = np.argsort(values, kind="stable")

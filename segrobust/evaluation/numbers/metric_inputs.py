@@ -1,4 +1,4 @@
-"""What metrics are computed from: parts of the records of different images, none of them flagged."""
+"""Inputs of metrics: parts of the records of different images, none of them flagged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from segrobust.functional.norms import NormName
 from segrobust.metrics import SIZES, ConfusionCounts, Tally
 
 CAPS: Final[dict[NormName, float]] = {"linf": 32 / 255, "l2": 32.0, "l1": 8192.0}
-"""Where norms are cut for means and medians of min(norm, cap): beyond these, perturbations are clearly visible."""
+"""Caps of norms for means and medians of min(norm, cap): larger perturbations are clearly visible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Norms:
 
     Attributes:
         values: `(N,)` float64, image units; inf where the attack failed.
-        cap: where they are cut.
+        cap: of min(norm, cap).
     """
 
     values: Tensor

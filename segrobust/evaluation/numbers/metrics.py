@@ -1,4 +1,4 @@
-"""The table of metrics: what each is called, what it needs, how it is computed, and where it is shown.
+"""The table of metrics: the name of each, its inputs, its computation, and where it is shown.
 
 A metric is one entry of `METRICS` (how a network classifies the images at one radius) or of `NORM_METRICS` (minimal
 norms), a line of docs/numbers.md, and a test. All writers iterate over these tables: every metric is in `summary.json`
@@ -51,12 +51,12 @@ Group = Literal["scores", "success", "regions", "worst images", "norms"]
 """The table of the page that a metric is in."""
 
 Place = Literal["headline", "clean", "terminal", "results", "log clean", "log attack", "log by-product"]
-"""- `headline`: a column or cell that its writers make themselves, such as mIoU^D by radius.
+"""- `headline`: columns or cells of their own in every report, such as mIoU^D by radius.
 - `clean`: the line about the images without attack.
 - `terminal`: tables of the terminal.
 - `results`: the table of results of Weights & Biases.
-- `log clean`, `log attack`, `log by-product`: what loggers get of images without attack, of an attack or the worst of
-  several, of minimal-norm perturbations projected into the ball."""
+- `log clean`, `log attack`, `log by-product`: logged for images without attack, for an attack or the worst of several,
+  for minimal-norm perturbations projected into the ball."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,10 @@ class Metric(Generic[T]):
         key: name in Python, CSV and JSON: lower-case letters, digits and `_`.
         label: heading of a column.
         title: name in a menu.
-        unit: of what is written.
+        unit: of the written value.
         higher_is_better: whether a larger value means a more robust network.
         needs: a function of `metric_inputs`; the metric is nan where it gives None.
-        compute: from what `needs` gives to a share in [0, 1], or a norm in image units.
+        compute: from the result of `needs` to a share in [0, 1], or a norm in image units.
         explanation: what the metric is, for docs/numbers.md, the page and `tables/columns.csv`.
         group: table of the page.
         family: first cell of the line in docs/numbers.md that several metrics share; empty for the label.
@@ -78,9 +78,9 @@ class Metric(Generic[T]):
         places: where else it is shown.
         interval: from confusion counts summed over resampled images, `(R, 3, K)` with tp, fp and fn, to `(R,)` values;
             None for metrics without bootstrap interval.
-        worst_case: from which choice of attacks per image the worst case of this metric comes: that with the lowest
-            aAcc, or that with the lowest mIoU^D.
-        count: objects behind the value, where these are neither images nor pixels.
+        worst_case: the choice of attacks per image that gives the worst case of this metric: that with the lowest aAcc,
+            or that with the lowest mIoU^D.
+        count: number of objects behind the value, if it counts neither images nor pixels.
     """
 
     key: str

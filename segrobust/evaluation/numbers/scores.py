@@ -1,4 +1,4 @@
-"""How a network classifies images at one radius: one record of each."""
+"""Scores of a network at one radius, from one record per image."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ def scores(records: Sequence[Record], eps: float, bound: str, bootstrap: Bootstr
 
 
 def compute(metrics: Iterable[Metric[Any]], records: Sequence[Record]) -> tuple[dict[str, float], dict[str, int]]:
-    """Values of metrics over records of different images, and how many objects are behind those that count objects."""
+    """Values of metrics over records of different images, and the numbers of objects behind those that count some."""
     metrics = tuple(metrics)
     inputs = {needs: needs(records) for needs in {metric.needs for metric in metrics}}
     known = [metric for metric in metrics if inputs[metric.needs] is not None]

@@ -23,12 +23,12 @@ def minimal_norm_attacks(records: Iterable[Record]) -> dict[NormName, tuple[str,
 def smallest_norms(records: Iterable[Record], digests: Collection[str]) -> list[Record]:
     """Per image the record of the smallest norm, in the order of the images.
 
-    A failure is inf, so it is chosen only where all attacks fail. Of equal norms the one that breaks more pixels
-    counts, then the first. An image without a record of every one of the attacks is left out, because the smallest of
-    fewer attacks is another number; so is an image without a valid pixel.
+    A failure is inf, so it is chosen only if all attacks fail. Ties go to the record that breaks more pixels, then to
+    the first. An image without a record of every one of the attacks is left out, because the smallest of fewer attacks
+    is another number; so is an image without a valid pixel.
 
     Args:
-        records: one per image and attack; others than those of the attacks are ignored.
+        records: one per image and attack; records of other attacks are ignored.
         digests: of minimal-norm attacks of one norm; one attack gives its own records.
     """
     by_image: dict[int, list[Record]] = defaultdict(list)
@@ -43,11 +43,11 @@ def smallest_norms(records: Iterable[Record], digests: Collection[str]) -> list[
 
 
 def found_by(records: Iterable[Record], smallest: Sequence[Record], digests: Sequence[str]) -> tuple[FoundBy, ...]:
-    """What each attack contributes to the smallest norms.
+    """The contribution of each attack to the smallest norms.
 
     Args:
         records: of the attacks.
-        smallest: what `smallest_norms` chose among them.
+        smallest: the result of `smallest_norms` for them.
         digests: of the attacks.
     """
     records = tuple(records)

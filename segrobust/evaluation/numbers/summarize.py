@@ -1,4 +1,4 @@
-"""From records to numbers: a pure function, so that every number can be made again from the files."""
+"""From records to numbers: a pure function, so that every number can be recomputed from the files."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -35,16 +35,16 @@ from segrobust.metrics import asr_at
 def summarize(
     records: Iterable[Record], *, sample_ids: Collection[int] | None = None, asr_only: bool = False
 ) -> Summary:
-    """Makes all numbers from records.
+    """Computes all numbers from records.
 
-    Each number is over the images that have the record it needs, which is told beside it: while a run is going on,
-    attacks differ in it.
+    Each number is over the images that have the record it needs, and their number is reported with it: during a run, it
+    differs between attacks.
 
     Args:
-        records: in any order; of several with one key the first counts.
+        records: in any order; the first of each key counts.
         sample_ids: the samples to count; None for all.
-        asr_only: whether attacks left out images that were broken already: what they measured on the others is biased,
-            and is not told.
+        asr_only: whether attacks skipped images that were already broken: their scores on the others would be biased,
+            and are not reported.
 
     Raises:
         ValueError: records of networks with different numbers of classes.
@@ -58,7 +58,9 @@ def summarize(
     counted = [record for record in chosen if record.sample_id not in flagged]
     widths = {len(record.tp) for record in counted}
     if len(widths) > 1:
-        raise ValueError(f"records of networks with {sorted(widths)} classes; summarise each network's records apart")
+        raise ValueError(
+            f"records of networks with {sorted(widths)} classes; summarise the records of each network separately"
+        )
     bootstrap = Bootstrap.of(counted)
     by_attack: dict[tuple[Kind, str], list[Record]] = defaultdict(list)
     for record in counted:
@@ -154,7 +156,7 @@ def _worst_cases(groups: list[list[Record]], bootstrap: Bootstrap) -> Iterable[W
 
 
 def _worst_case(records: list[Record], eps: float, bootstrap: Bootstrap) -> Scores:
-    """Each metric of the choice that is worst for the goal that it names, and the IoU of that for mIoU^D."""
+    """Each metric under the choice that is worst for its goal; the IoU under the choice that is worst for mIoU^D."""
     candidates = within(records, eps)
     chosen = {"accuracy": worst_for_accuracy(candidates), "miou": worst_for_miou(candidates)}
     found = {goal: scores(records, eps, BOUND_WORST, bootstrap) for goal, records in chosen.items()}
@@ -164,7 +166,7 @@ def _worst_case(records: list[Record], eps: float, bootstrap: Bootstrap) -> Scor
 
 
 def _any_attack(counted: list[Record]) -> Iterable[AnyAttack]:
-    """Images broken by anything, norm by norm."""
+    """Images broken by any attack, norm by norm."""
     for norm_name in sorted({record.norm_name for record in counted if record.norm_name is not None}, key=norm_order):
         by_image: dict[int, list[Record]] = defaultdict(list)
         for record in counted:
@@ -198,7 +200,7 @@ def _by_radius(records: list[Record], bound: str, bootstrap: Bootstrap) -> tuple
 
 
 def _radii(records: Iterable[Record], norm_name: NormName) -> tuple[float, ...]:
-    """The radii that occur in this norm, `STANDARD_EPS` where none does in l_inf."""
+    """The radii that occur in this norm; `STANDARD_EPS` if none does in l_inf."""
     found = {record.eps for record in records if isinstance(record.eps, float) and record.norm_name == norm_name}
     return tuple(sorted(found)) or (STANDARD_EPS if norm_name == "linf" else ())
 

@@ -1,4 +1,4 @@
-"""All numbers of an evaluation, and what each is a bound of."""
+"""All numbers of an evaluation, and which kind of bound each is."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,19 +11,19 @@ SUMMARY_SCHEMA: Final = 3
 
 Resampling = Literal["image", "sequence"]
 
-BOUND_NORM: Final = "upper bound on the minimal norm of each image; the success rate at eps is a lower bound"
-BOUND_FIXED: Final = "upper bound on what is left under the strongest attack within eps"
-BOUND_WORST: Final = "upper bound on what is left within eps when the worst attack is chosen for each image"
-BOUND_BY_PRODUCT: Final = "weak upper bound: a minimal-norm perturbation projected into the ball, not aimed at eps"
+BOUND_NORM: Final = "norms are upper bounds on the minimal norm of each image; success rates are lower bounds"
+BOUND_FIXED: Final = "upper bound on the score under the strongest possible attack within eps"
+BOUND_WORST: Final = "upper bound on the score within eps, with the worst of the attacks for each image"
+BOUND_BY_PRODUCT: Final = "weak upper bound: a minimal-norm perturbation projected to radius eps, not optimised for it"
 BOUND_CLEAN: Final = "exact: no attack"
-BOUND_ANY: Final = "lower bound on the share of images that can be broken within eps: broken by any of the attacks"
+BOUND_ANY: Final = "lower bound on the share of images that can be broken within eps: images broken by any attack"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Where 95 % of the bootstrap replicates lie; nan where images or recordings are too few to tell.
+    """The central 95 % of the bootstrap replicates; nan with too few images or recordings.
 
-    The images are resampled, not the attack: an interval tells how much the choice of images matters.
+    The images are resampled, not the attack: an interval shows how much a number depends on the choice of images.
     """
 
     low: float
@@ -39,7 +39,7 @@ class Numbers:
         values: by the keys of `segrobust.evaluation.numbers.metrics`; shares in [0, 1], norms in image units, nan where
             a record lacks what the metric needs.
         intervals: of the metrics that have one.
-        bound: what these numbers are a bound of.
+        bound: which kind of bound these numbers are.
     """
 
     num_images: int
@@ -59,7 +59,7 @@ class Scores(Numbers):
 
     Attributes:
         eps: radius, image units; 0 for clean images.
-        objects: how many objects are behind the metrics that count objects.
+        objects: number of objects behind each metric that counts objects.
         iou: per class; nan for classes absent from the ground truth.
     """
 
@@ -80,7 +80,7 @@ class Scores(Numbers):
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Means over images of what one call of an attack took: passes and seconds."""
+    """Passes and seconds of one call of an attack, averaged over images."""
 
     num_forwards: float
     num_backwards: float
@@ -93,11 +93,11 @@ class NormSummary(Numbers):
 
     Attributes:
         norm_name: the norm.
-        cap: where norms are cut for the metrics that stay finite.
+        cap: upper limit on norms in the metrics that stay finite.
         eps: radii.
         asr_at: share of images broken within each of these radii.
         asr_intervals: of these shares.
-        cost: of one call; of several attacks together, of one call of each.
+        cost: of one call; for several attacks, the sum over one call of each.
     """
 
     norm_name: NormName
@@ -141,10 +141,10 @@ class FoundBy:
     Attributes:
         attack: name of the job.
         digest: of the attack's repr.
-        num_images: images of which it finds the smallest norm; of equal norms each attack counts, a failure does not.
-        num_missed: images that it fails on and another attack breaks.
-        ratio: of its norms to the smallest, at least 1: the geometric mean over the images that it breaks, those that
-            are broken without attack left out; nan where there is none.
+        num_images: images on which it finds the smallest norm. Ties count for each attack, failures for none.
+        num_missed: images on which it fails and another attack succeeds.
+        ratio: of its norms to the smallest ones, at least 1: geometric mean over the images that it breaks, without
+            those that are broken without attack; nan if there is none.
     """
 
     attack: str
@@ -156,9 +156,9 @@ class FoundBy:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallestNormSummary(NormSummary):
-    """Per image the smallest norm that any minimal-norm attack of one norm finds, over the images that all were run on.
+    """Per image the smallest norm that any minimal-norm attack of one norm finds, over the images on which all ran.
 
-    It depends on the attacks: only numbers of the same ones can be compared.
+    It depends on the set of attacks: compare it only between runs with the same ones.
 
     Attributes:
         found_by: one entry per attack.
@@ -195,7 +195,8 @@ class FixedBudgetSummary:
 class WorstCase:
     """Per image the worst of several fixed-budget attacks of one norm; see `segrobust.evaluation.numbers.worst_case`.
 
-    The choice that is worst for `iou`, and for metrics with `worst_case="miou"`, is another than that for the others.
+    The choice per image that minimises mIoU^D gives `iou` and the metrics with `worst_case="miou"`; the choice that
+    minimises aAcc gives the others.
     """
 
     norm_name: NormName
@@ -210,10 +211,10 @@ class AnyAttack:
     Attributes:
         norm_name: the norm.
         attacks: the attacks.
-        num_images: images that were attacked at all.
+        num_images: images that were attacked.
         eps: radii.
         asr: share of the images that are broken within each.
-        bound: what these numbers are a bound of.
+        bound: which kind of bound these numbers are.
     """
 
     norm_name: NormName
@@ -226,7 +227,7 @@ class AnyAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class FlaggedImage:
-    """An image that is left out of all statistics, and why."""
+    """An image that is left out of all statistics, and the reason."""
 
     sample_id: int
     sample_name: str
@@ -239,7 +240,7 @@ class Summary:
 
     Attributes:
         num_images: images with a clean record, flagged ones left out.
-        clean: scores without attack; None where nothing was recorded.
+        clean: scores without attack; None if there is no clean record.
         minimal_norm: one entry per minimal-norm attack, in the order of the records.
         smallest_norm: one entry per norm in which at least two minimal-norm attacks ran on the same images, l_inf
             first.
@@ -247,7 +248,7 @@ class Summary:
         worst_case: one entry per norm in which at least two fixed-budget attacks ran.
         any_attack: one entry per norm.
         flagged: images left out.
-        resampling: what the intervals resample: images, or recordings where there are enough of them.
+        resampling: what the intervals resample: recordings if there are enough of them, else images.
         asr_only: whether only success rates were wanted: `fixed_budget` and `worst_case` are empty then.
         schema: version of this format.
     """

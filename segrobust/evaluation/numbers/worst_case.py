@@ -1,4 +1,4 @@
-"""Per image the worst of several attacks: what an adversary leaves who may choose among them."""
+"""Per image the worst of several attacks, as for an adversary who may choose among them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ from segrobust.evaluation.run.records import Record
 
 Counts = npt.NDArray[np.int64]
 Goal = Literal["accuracy", "miou"]
-"""The score that a choice of one attack per image makes low."""
+"""The score that a choice of one attack per image minimises."""
 
 RANDOM_STARTS = 8
 
 
 def within(records: Iterable[Record], eps: float) -> list[list[Record]]:
-    """Per image its records whose radius is at most `eps`: what lies in a smaller ball lies in the larger one."""
+    """Per image its records whose radius is at most `eps`, because larger balls contain smaller ones."""
     by_image: dict[int, list[Record]] = defaultdict(list)
     for record in records:
         if isinstance(record.eps, float) and record.eps <= eps:
@@ -26,16 +26,17 @@ def within(records: Iterable[Record], eps: float) -> list[list[Record]]:
 
 
 def worst_for_accuracy(candidates: Sequence[Sequence[Record]]) -> list[Record]:
-    """Per image the record that breaks most pixels, the first of equals: the exact minimum of aAcc over all choices."""
+    """Per image the record that breaks most pixels, the first of a tie: the exact minimum of aAcc over all choices."""
     return [max(records, key=lambda record: record.apsr) for records in candidates]
 
 
 def worst_for_miou(candidates: Sequence[Sequence[Record]], seed: int = 0) -> list[Record]:
-    """Per image a record, such that the mIoU^D of the chosen ones is low: at most that of any attack that has them all.
+    """Per image a record, such that mIoU^D is low: at most that of any single attack that has records of all images.
 
-    mIoU^D is no mean over images, so the best choice for one image depends on the others, and trying all choices is out
-    of reach. From each attack alone, from the records that break most pixels, and from random choices, one image after
-    the other, in random order, takes the record that lowers mIoU^D most, until none can; the lowest end counts.
+    mIoU^D is no mean over images, so the best choice for one image depends on the others, and an exhaustive search is
+    infeasible. A greedy search starts from each attack alone, from the records that break most pixels, and from random
+    choices. In random order, each image takes the record that lowers mIoU^D most, until no change helps. The lowest
+    result counts.
 
     Source: SEA, Croce, Singh and Hein, ECCV 2024 (arXiv 2306.12941), which starts from the best attack alone.
 
@@ -62,7 +63,7 @@ def _starts(candidates: Sequence[Sequence[Record]]) -> list[list[int]]:
 
 
 def _descend(counts: Sequence[Counts], start: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """Changes one image at a time for the better, in an order of its own in each round, until no change helps."""
+    """Greedily changes one image at a time, in a new random order in each round, until no change helps."""
     chosen, total = list(start), _sum_of(counts, start)
     improved = True
     while improved:

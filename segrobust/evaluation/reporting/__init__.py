@@ -1,1 +1,1 @@
-"""What people look at: tables, curves, panels, and the report that holds them."""
+"""Output of an evaluation: tables, curves, panels, and the report page."""

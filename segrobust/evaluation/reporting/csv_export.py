@@ -36,10 +36,10 @@ _NORMS: Final = (
 )
 _RECORD_COLUMNS: Final = {
     "norm": ("norm", "norm of the perturbation, image units; inf where the attack failed"),
-    "apsr": ("%", "share of the image's valid pixels that are broken"),
-    "clean_apsr": ("%", "the same without attack"),
+    "apsr": ("%", "share of valid pixels that are broken"),
+    "clean_apsr": ("%", "the same share without attack"),
 }
-"""Units and meanings of numbers per image."""
+"""Unit and explanation of each number per image."""
 
 
 def write_csv(directory: RunDirectory) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from segrobust.functional.norms import NormName
 
 
 def radius_text(eps: float, norm_name: NormName) -> str:
-    """A radius as people write it: `8/255` in l_inf, a plain number elsewhere."""
+    """A radius as text: `8/255` in l_inf, a plain number in other norms."""
     return f"{eps * 255:.4g}/255" if norm_name == "linf" else f"{eps:.4g}"
 
 
 def norm_text(value: float, norm_name: NormName) -> str:
-    """A norm for people: `1.18/255` in l_inf; "not reached" for inf."""
+    """A norm as text: `1.18/255` in l_inf; "not reached" for inf."""
     if math.isinf(value):
         return "not reached"
     return f"{value * 255:.2f}/255" if norm_name == "linf" else f"{value:.3g}"
@@ -40,7 +40,7 @@ def heading(metric: Metric[Any], scores: Scores | None = None) -> str:
 
 
 def median_and_quartiles(entry: NormSummary) -> str:
-    """`1.18 (0.92-1.51)/255`; quartiles that were not reached are open."""
+    """`1.18 (0.92-1.51)/255`; quartiles that were not reached are `?`."""
     unit, scale = ("/255", 255) if entry.norm_name == "linf" else ("", 1)
     values = (entry["median"], entry["lower_quartile"], entry["upper_quartile"])
     if math.isinf(values[1]):
@@ -50,7 +50,7 @@ def median_and_quartiles(entry: NormSummary) -> str:
 
 
 def norm_source(entry: NormLine) -> str:
-    """The attack; of several, on how many images each is best: `smallest of 2 attacks: fmn on 3, alma on 1`."""
+    """The attack; for several, the number of images on which each is best: `smallest of 2 attacks: a on 3, b on 1`."""
     if not isinstance(entry, SmallestNormSummary):
         return entry.label
     ordered = sorted(entry.found_by, key=lambda found: -found.num_images)
@@ -58,15 +58,15 @@ def norm_source(entry: NormLine) -> str:
 
 
 def norms_note(entries: Sequence[NormLine]) -> str:
-    """What norms are bounds of; of several attacks, what each contributes and misses alone: why there are more."""
+    """Which bounds the norms are; for several attacks, what each contributes, and what it misses alone."""
     parts = [entries[0].bound]
     for entry in entries:
         if isinstance(entry, SmallestNormSummary):
-            parts.append(
-                f"{norm_source(entry)} of {entry.num_images} images that all were run on, equals counted for each"
-            )
+            parts.append(f"{norm_source(entry)} of {entry.num_images} images on which all ran, ties counted for each")
             for found in entry.found_by:
-                missed = f", and fails on {found.num_missed} images that another breaks" if found.num_missed else ""
+                missed = (
+                    f", and fails on {found.num_missed} images that another attack breaks" if found.num_missed else ""
+                )
                 if found.ratio >= 1.005:
                     parts.append(f"{found.attack} alone finds norms {found.ratio:.2f} times as large{missed}")
                 elif missed:

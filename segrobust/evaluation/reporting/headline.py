@@ -1,4 +1,4 @@
-"""What an evaluation found, in sentences that a person understands without the tables."""
+"""The main results of an evaluation as sentences that can be read without the tables."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ NORM_LABELS: dict[NormName, str] = {"linf": "l_inf", "l2": "l_2", "l1": "l_1"}
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """A finding, and what it is a bound of."""
+    """A result, and which kind of bound it is."""
 
     text: str
     bound: str
 
 
 def headline(summary: Summary) -> tuple[Sentence, ...]:
-    """The most important finding first."""
+    """The main results, the most important one first."""
     if summary.clean is None:
         return (Sentence(text="No image with a valid pixel has been evaluated", bound=""),)
-    scores = (_left_under(entry, summary.clean) for entry in strongest(summary)[:1] if not summary.asr_only)
+    scores = (_score_under(entry, summary.clean) for entry in strongest(summary)[:1] if not summary.asr_only)
     rates = (_broken_by_any(entry) for entry in summary.any_attack if summary.asr_only and entry.eps)
     found = (*scores, *rates, *(_median_norm(entry) for entry in strongest_norms(summary)))
     return found or (
@@ -31,7 +31,7 @@ def headline(summary: Summary) -> tuple[Sentence, ...]:
     )
 
 
-def _left_under(found: Strongest, clean: Scores) -> Sentence:
+def _score_under(found: Strongest, clean: Scores) -> Sentence:
     scores, line = found.headline
     ball = _ball(scores.eps, line.norm_name)
     by = f"the {line.label} within {ball}" if line.scope == "worst case" else f"{line.attack} within {ball}"
@@ -40,7 +40,7 @@ def _left_under(found: Strongest, clean: Scores) -> Sentence:
     change = "falls" if scores.miou < clean.miou else "goes"
     return Sentence(
         text=f"Under {by}, mIoU {change} from {percent(clean.miou)} % to {percent(scores.miou)} %",
-        bound="an upper bound on what is left: a stronger attack can only lower it",
+        bound="an upper bound: a stronger attack can only lower it",
     )
 
 
@@ -56,8 +56,8 @@ def _broken_by_any(entry: AnyAttack) -> Sentence:
 
 def _median_norm(entry: NormLine) -> Sentence:
     if math.isinf(entry["median"]):
-        left = f"{percent(1 - entry['asr'])} % of {entry.num_images} images withstood {_all_of(entry)}"
-        return Sentence(text=left, bound="an upper bound: a stronger attack can only break more")
+        text = f"{percent(1 - entry['asr'])} % of {entry.num_images} images resist {_all_of(entry)}"
+        return Sentence(text=text, bound="an upper bound: a stronger attack can only break more")
     low, high = (norm_text(v, entry.norm_name) for v in (entry["lower_quartile"], entry["upper_quartile"]))
     return Sentence(
         text=f"Half of the {entry.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
@@ -67,7 +67,7 @@ def _median_norm(entry: NormLine) -> Sentence:
 
 
 def _all_of(entry: NormLine) -> str:
-    """The attack, or all of them: an image withstands the smallest of several only if it withstands each."""
+    """The attack, or all of them: an image resists several attacks only if it resists each."""
     if not isinstance(entry, SmallestNormSummary):
         return entry.label
     return f"each of {len(entry.found_by)} attacks ({', '.join(found.attack for found in entry.found_by)})"

@@ -1,4 +1,4 @@
-"""`summary.md`: what to paste in an issue or a paper."""
+"""`summary.md`: a summary to paste into an issue or a paper."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _HEADLINE: Final = in_place(METRICS, "headline")
 
 
 def write_markdown(directory: RunDirectory) -> Path:
-    """Writes `summary.md`: headline, tables with what they are bounds of, checks, and where the numbers are from.
+    """Writes `summary.md`: headline, tables with their kinds of bounds, checks, and provenance.
 
     Raises:
         ValueError: the directory holds no run, or damaged files.
@@ -32,13 +32,13 @@ def write_markdown(directory: RunDirectory) -> Path:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; numbers to the right. Cells are escaped so that nothing in a name ends one."""
+    """A table with numbers aligned to the right. Cells are escaped."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def escape(text: str) -> str:
-    """Text that Markdown, and the HTML inside it, show as it is."""
+    """The text, escaped for Markdown and for HTML inside it."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
     return "".join(f"\\{char}" if char in "\\`*_|[]" else char for char in text)
 
@@ -47,7 +47,7 @@ def _opening(run: RunFiles) -> str:
     sentences = [f"**{escape(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
     warning = [] if run.selection is None else [f"**Warning**: {escape(run.selection.warning)}"]
     if run.status_of() == "fail":
-        warning.append("**Unreliable**: at least one check of the evaluation failed; see below.")
+        warning.append("**Unreliable**: at least one check failed; see below.")
     return "\n\n".join((f"### Robustness: {escape(run.manifest.network_description)}", *sentences, *warning))
 
 
@@ -107,13 +107,11 @@ def _any(summary: Summary) -> Iterable[str]:
 
 def _checks(run: RunFiles) -> Iterable[str]:
     if not run.checks:
-        yield "Checks against false robustness: none were made."
+        yield "Checks against false robustness: not checked."
         return
     bad = [check for check in run.checks if check.status != "ok"]
     passed = sum(check.status == "ok" for check in run.checks)
-    lines = [
-        f"- **{check.status}** {escape(check.name)}: {escape(check.detail)}. {escape(check.mend)}." for check in bad
-    ]
+    lines = [f"- **{check.status}** {escape(check.name)}: {escape(check.text)}" for check in bad]
     yield "\n".join((f"Checks against false robustness: {passed} of {len(run.checks)} ok.", *lines))
 
 
@@ -133,7 +131,7 @@ def _source(run: RunFiles) -> str:
         device,
         *versions,
     ]
-    faults = f" {len(run.faults)} measurements raised." if run.faults else ""
+    faults = f" {len(run.faults)} measurements raised an error." if run.faults else ""
     left_out = f" {len(run.summary.flagged)} images without a valid pixel are left out." if run.summary.flagged else ""
     attacks = [f"- {escape(entry.name)}: `{entry.attack}`" for entry in manifest.attacks]
     return "\n".join(

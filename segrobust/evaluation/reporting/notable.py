@@ -1,4 +1,4 @@
-"""Which images of an evaluation a person should look at."""
+"""The worst and the median image of an evaluation."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from segrobust.evaluation.run.records import Record
 def notable_samples(records: Sequence[Record]) -> dict[str, int]:
     """The worst and the median image.
 
-    Images are ordered by the smallest norm of any minimal-norm attack, l_inf if there is one, failures last; without
-    such an attack by the largest share of broken pixels at the largest radius, most broken first. Of equals the first
-    in the data set counts.
+    Images are ordered by the smallest norm of any minimal-norm attack, in l_inf if there is one, failures last; without
+    such an attack, by the largest share of broken pixels at the largest radius, most broken first. Ties go to the first
+    in the data set.
 
     Args:
         records: of one evaluation.
 
     Returns:
-        Positions of the images by "worst" and "median"; empty where nothing was attacked.
+        Positions of the images by "worst" and "median"; empty without an attack.
     """
     weakness = _norms(records) or _broken_shares(records)
     if not weakness:

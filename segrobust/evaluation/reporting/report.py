@@ -1,4 +1,4 @@
-"""What an evaluation hands back, and how it is made again from files."""
+"""The result of an evaluation, and how to recompute it from files."""
 
 import io
 import os
@@ -33,17 +33,17 @@ _FAULTS_SHOWN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The outcome of an evaluation; `print(report)` shows the tables.
+    """The result of an evaluation; `print(report)` shows the tables.
 
     Attributes:
         records: one per (image, attack, radius).
-        summary: all numbers made of them.
+        summary: all numbers, computed from the records.
         heading: what was evaluated, one line.
-        directory: where the files are; None if nothing was kept.
-        missing: records that the last command on these files wants and does not have yet, faults left out.
-        faults: images for which something raised, and that therefore lack a record.
-        checks: what was found against the numbers; see `segrobust.evaluation.checks`.
-        interrupted: the signal that ended the work; None if none did.
+        directory: of the files; None if none were written.
+        missing: number of records that the last command still lacks, without those that faults explain.
+        faults: errors of images, which therefore lack a record.
+        checks: results of the checks for false robustness; see `segrobust.evaluation.checks`.
+        interrupted: the signal that stopped the work; None if none did.
         estimate: of a dry run.
     """
 
@@ -64,12 +64,12 @@ class Report:
         return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
     def print(self) -> None:
-        """Prints the tables to the terminal, in colour where it has any; lines are longer than 80 characters."""
+        """Prints the tables, in colour if the terminal has it; lines are longer than 80 characters."""
         Console(width=max(Console().width, _WIDTH)).print(self.renderable())
 
     @staticmethod
     def _files(directory: RunDirectory) -> list[tuple[str, Path]]:
-        """What a person may want to open and is there, each picture by its own path."""
+        """The files to open that exist, each picture by its own path."""
         curves, panels = sorted(directory.pictures.glob("*.png")), sorted(directory.panels.glob("*.png"))
         files = [
             ("report", directory.page),
@@ -92,7 +92,7 @@ class Report:
             parts.append(
                 Text(
                     f"not finished: {self.missing} records are missing; run again to continue"
-                    + ("; report and summary are those of the last evaluation that was finished here" if older else "")
+                    + ("; report and summary are those of the last finished evaluation" if older else "")
                 )
             )
         if self.faults:
@@ -103,7 +103,7 @@ class Report:
 
 
 def summarize_run(run_dir: str | os.PathLike[str]) -> Report:
-    """Makes the report of a run from its files alone.
+    """Computes the report of a run from its files alone.
 
     Raises:
         ValueError: the directory holds no run, or damaged files.
@@ -121,14 +121,14 @@ def summarize_run(run_dir: str | os.PathLike[str]) -> Report:
 
 
 def is_complete(directory: RunDirectory) -> bool:
-    """Whether nothing is missing that could still be measured."""
+    """Whether no record is missing, apart from those that faults explain."""
     return summarize_run(directory.path).missing == 0
 
 
 def write_report(directory: RunDirectory) -> Report:
-    """Writes summaries, tables and curves of a run, and the page where the extra `report` is installed.
+    """Writes summaries, tables and curves of a run, and the page if the extra `report` is installed.
 
-    Nothing is written while records are missing: what stands there would be taken for the outcome.
+    Nothing is written while records are missing, because the files would be taken for final results.
 
     Raises:
         ValueError: as `summarize_run`.
@@ -156,8 +156,8 @@ def _fault_lines(faults: Sequence[Fault]) -> Text:
     shown = "\n".join(f"  {fault.describe()}" for fault in faults[:_FAULTS_SHOWN])
     more = f"\n  and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
     return Text(
-        f"something raised for {len({fault.sample_id for fault in faults})} images, which lack these records; "
-        f"tracebacks are in faults/, and the same command tries them again:\n{shown}{more}",
+        f"errors occurred for {len({fault.sample_id for fault in faults})} images, which lack these records; "
+        f"tracebacks are in faults/, and the same command retries them:\n{shown}{more}",
         style="red",
     )
 
@@ -172,14 +172,14 @@ def heading(manifest: Manifest) -> str:
 
 
 def estimate_text(estimate: Estimate) -> Text:
-    """The outcome of a dry run."""
+    """The result of a dry run."""
     text = Text(
         f"one forward pass takes {estimate.forward_seconds:.3g} s/image, one backward pass "
         f"{estimate.backward_seconds:.3g} s/image\n"
     )
     for name, seconds in estimate.seconds_by_job:
         text.append(f"  {name}: at most {duration(seconds)}\n")
-    return text.append(f"whole evaluation from nothing, on this process: at most {duration(estimate.seconds)}")
+    return text.append(f"the whole evaluation, in this process: at most {duration(estimate.seconds)}")
 
 
 def duration(seconds: float) -> str:

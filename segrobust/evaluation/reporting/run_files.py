@@ -1,4 +1,4 @@
-"""All that pages and tables are made of, read from the files of a run."""
+"""The content of the files of a run, from which pages and tables are made."""
 
 import json
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ class RunFiles:
     """The content of a run directory.
 
     Attributes:
-        directory: where it lies.
-        manifest: what the records are results of.
+        directory: of the run.
+        manifest: identifies what was evaluated.
         records: of the samples of the manifest.
-        summary: all numbers made of them.
-        faults: images for which something raised.
-        checks: what was found against the numbers.
+        summary: all numbers, computed from the records.
+        faults: errors of images.
+        checks: results of the checks for false robustness.
         provenance: one entry per command.
-        selection: images that also chose the checkpoint; None if there are none.
+        selection: images that were also used to select the checkpoint; None if there are none.
     """
 
     directory: RunDirectory
@@ -44,12 +44,12 @@ class RunFiles:
 
     @cached_property
     def label_space(self) -> LabelSpace:
-        """Names and colours of the classes, numbered where the data set names none."""
+        """Names and colours of the classes; numbered classes if the data set has no names."""
         count = max((len(record.tp) for record in self.records), default=1)
         return self.manifest.label_space or plain_label_space(count, self.manifest.ignore_index)
 
     def status_of(self, *digests: str) -> Status:
-        """The worst status of the checks that touch these attacks; without any, of all checks."""
+        """The worst status of the checks that concern these attacks; of all checks if none are given."""
         return status_of(self.checks, *digests)
 
 
@@ -78,12 +78,12 @@ def read_run(directory: RunDirectory) -> RunFiles:
 
 
 def status_of(checks: tuple[Check, ...], *digests: str) -> Status:
-    """The worst status of the checks that touch these attacks; without any, of all checks."""
+    """The worst status of the checks that concern these attacks; of all checks if none are given."""
     return worst_status(check for check in checks if not digests or not check.attacks or {*digests} & {*check.attacks})
 
 
 def _checks(directory: RunDirectory, manifest: Manifest, records: tuple[Record, ...]) -> tuple[Check, ...]:
-    """Those on disk and those of the records; none where checks were switched off."""
+    """The checks on disk and those of the records; none if checks were switched off."""
     files = [path for path in (directory.network_checks, directory.attack_checks(manifest.planned)) if path.is_file()]
     stored = tuple(check for path in files for check in read_checks(path).checks)
     if not stored:

@@ -1,4 +1,4 @@
-"""Lines of a summary: what is left under one attack, or the worst of several, radius by radius; and minimal norms."""
+"""Lines of a summary: scores by radius under one attack or the worst of several, and minimal norms."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,12 +26,12 @@ class Line:
 
     Attributes:
         scope: "worst case" per image over several attacks, one "attack", or "by-product" of a minimal-norm attack.
-        label: for people.
+        label: shown in tables and plots.
         attack: name of the job; empty for a worst case.
         norm_name: the norm.
         digests: of the attacks behind the numbers.
         scores: one entry per radius.
-        bound: what they are a bound of.
+        bound: which kind of bound they are.
     """
 
     scope: Scope
@@ -73,12 +73,12 @@ def score_lines(summary: Summary) -> tuple[Line, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Strongest:
-    """Per radius the line that leaves least: all are upper bounds of the same, so the lowest is the tightest.
+    """Per radius the line with the lowest mIoU^D: all are upper bounds on the same score, so this is the tightest.
 
     Attributes:
         norm_name: the norm.
         scores: one entry per radius.
-        lines: where each is from.
+        lines: the line of each entry.
     """
 
     norm_name: NormName
@@ -87,14 +87,14 @@ class Strongest:
 
     @property
     def headline(self) -> tuple[Scores, Line]:
-        """The radius that a headline tells: 4/255 where it was measured, as is usual in the field; else the largest."""
+        """Scores at the radius of the headline: 4/255, usual in the field, if it was measured; else the largest."""
         usual = [index for index, entry in enumerate(self.scores) if abs(entry.eps - _PREFERRED_EPS) < 1e-6]
         index = usual[0] if usual else len(self.scores) - 1
         return self.scores[index], self.lines[index]
 
     @property
     def line(self) -> Line:
-        """All of it as one line."""
+        """All entries as one line."""
         return Line(
             scope="worst case",
             label="strongest attack at each eps",
@@ -112,7 +112,7 @@ class Strongest:
 
     @property
     def note(self) -> str:
-        """Where the numbers of each radius are from, and what they are a bound of."""
+        """The attack behind the numbers of each radius, and which kind of bound they are."""
         labels = dict.fromkeys(line.label for line in self.lines)
         found = {
             label: [s.eps for s, line in zip(self.scores, self.lines, strict=True) if line.label == label]
@@ -122,13 +122,13 @@ class Strongest:
             f"{label} at {', '.join(radius_text(eps, self.norm_name) for eps in radii)}"
             for label, radii in found.items()
         ]
-        return f"upper bounds, at each eps those of the attack that leaves the lowest mIoU^D: {'; '.join(texts)}"
+        return f"Upper bounds, at each eps under the attack with the lowest mIoU^D: {'; '.join(texts)}"
 
 
 def strongest(summary: Summary) -> tuple[Strongest, ...]:
     """One entry per norm in which scores at radii were measured, l_inf first.
 
-    While a run is going on, lines differ in their images: those over the most images count.
+    During a run, lines differ in their images: those over the most images count.
     """
     found = []
     lines = score_lines(summary)
@@ -145,7 +145,7 @@ def strongest(summary: Summary) -> tuple[Strongest, ...]:
 
 
 def norm_lines(summary: Summary) -> dict[NormName, tuple[NormLine, ...]]:
-    """Minimal norms by norm, l_inf first: the smallest of several attacks, where there is more than one, then each."""
+    """Minimal norms by norm, l_inf first: the smallest of several attacks, if there are several, then each."""
     entries: tuple[NormLine, ...] = (*summary.smallest_norm, *summary.minimal_norm)
     names = sorted({entry.norm_name for entry in entries}, key=norm_order)
     return {name: tuple(entry for entry in entries if entry.norm_name == name) for name in names}
@@ -154,8 +154,8 @@ def norm_lines(summary: Summary) -> dict[NormName, tuple[NormLine, ...]]:
 def strongest_norms(summary: Summary) -> tuple[NormLine, ...]:
     """One entry per norm, l_inf first: the smallest of several attacks, or the only attack.
 
-    Where no image has results of all attacks, that of the attack that was run on the most images; of equals the one
-    that finds the smallest norms.
+    If no image has results of all attacks, the attack that ran on the most images; ties go to the one with the smallest
+    norms.
     """
     return tuple(
         min(

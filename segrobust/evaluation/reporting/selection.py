@@ -1,4 +1,4 @@
-"""Whether images of an evaluation were used to choose the checkpoint that is evaluated."""
+"""Whether images of an evaluation were also used to select the checkpoint that is evaluated."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ _LEVELS = ("", "*/", "*/*/", "*/*/*/")  # below the folder of a training: <save_
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Images that chose the checkpoint: scores on them are optimistic.
+    """Images that were used to select the checkpoint: scores on them are optimistic.
 
     Attributes:
-        num_images: how many of the images that are evaluated.
-        total: all of these.
-        folder: where the training keeps its evaluations.
+        num_images: number of evaluated images that were used.
+        total: number of evaluated images.
+        folder: of the evaluations during the training.
     """
 
     num_images: int
@@ -24,18 +24,19 @@ class Selection:
 
     @property
     def warning(self) -> str:
-        """A sentence for people."""
+        """The warning, as sentences."""
         return (
-            f"{self.num_images} of {self.total} images were also used to choose this checkpoint ({self.folder}): "
-            "the numbers are optimistic. Evaluate on images that chose nothing, such as a test set."
+            f"{self.num_images} of {self.total} images were also used to select this checkpoint ({self.folder}): "
+            "the numbers are optimistic. Evaluate on other images, such as a test set."
         )
 
 
 def find_selection(run_dir: Path, manifest: Manifest) -> Selection | None:
-    """Looks for evaluations that a training made while it ran, beside this run, on the same data and images.
+    """Looks beside this run for evaluations during a training on the same data and images.
 
-    A training keeps them as `robustness/epoch=...-step=...-<weights>`; its `evaluate.py` writes its run beside them.
-    Whether a checkpoint was really chosen by them cannot be told from files: that it could have been is enough to warn.
+    A training stores them as `robustness/epoch=...-step=...-<weights>`; the evaluation of its network writes its run
+    beside them. Files do not show whether the checkpoint was really selected by them; that it may have been is enough
+    to warn.
     """
     parent = run_dir.resolve().parent
     used: set[int] = set()

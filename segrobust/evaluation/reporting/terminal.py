@@ -37,13 +37,13 @@ _NORMS: Final = in_place(NORM_METRICS, "terminal")
 
 
 def summary_tables(summary: Summary, checks: Sequence[Check] = ()) -> RenderableType:
-    """Clean scores, minimal norms, scores at fixed radii, where it breaks, images left out, checks that are not ok.
+    """Clean scores, minimal norms, scores at fixed radii, borders and objects, flagged images, checks that are not ok.
 
-    Every table says what its numbers are bounds of.
+    Every table states which bounds its numbers are.
 
     Args:
         summary: of an evaluation.
-        checks: what was found against its numbers.
+        checks: results of the checks for false robustness.
     """
     parts: list[RenderableType] = [_clean_line(summary)]
     if summary.minimal_norm:
@@ -85,7 +85,7 @@ def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
 
 
 def _asr_headings(entry: NormLine) -> list[str]:
-    """The word once, then radii."""
+    """Headings by radius; only the first contains "ASR"."""
     labels = [radius_text(eps, entry.norm_name) for eps in entry.eps]
     return [f"ASR % at {labels[0]}", *labels[1:]] if labels else []
 
@@ -146,7 +146,7 @@ def _score_cells(line: Sequence[Scores], eps: Sequence[float]) -> list[str]:
 
 
 def _any_attack_lines(summary: Summary) -> Iterable[RenderableType]:
-    """Images that anything breaks, where several attacks of a norm ran; they are all there is of `asr_only`."""
+    """Images broken by any attack, if several attacks of a norm ran; the only scores with `asr_only`."""
     for entry in summary.any_attack:
         if entry.eps and (len(entry.attacks) > 1 or summary.asr_only):
             rates = zip(entry.eps, entry.asr, strict=True)
@@ -168,16 +168,16 @@ def _where_table(summary: Summary) -> Iterable[RenderableType]:
     for name, scores in (("clean", clean), (f"{line.label} at {radius_text(attacked.eps, line.norm_name)}", attacked)):
         table.add_row(name, *(value_text(metric, scores) for metric in metrics))
     yield table
-    yield _note(f"{line.scope}: {line.bound}; objects with at least half of their pixels right are found")
+    yield _note(f"{line.scope}: {line.bound}; an object is found if at least half of its pixels are correct")
 
 
 def _check_lines(checks: Sequence[Check]) -> Text:
-    """How many are ok, and what the others say."""
+    """The number of checks that are ok, and the text of the others."""
     bad = sorted((check for check in checks if check.status != "ok"), key=lambda check: check.status)
     text = Text("checks", style="bold").append(f"   {len(checks) - len(bad)} of {len(checks)} ok", style="not bold")
     for check in bad:
         style = "not bold red" if check.status == "fail" else "not bold yellow"
-        text.append(f"\n  {check.status} {check.name}: {check.detail}; {check.mend}", style=style)
+        text.append(f"\n  {check.status} {check.name}: {check.text}", style=style)
     return text
 
 

@@ -21,34 +21,34 @@ class StoredImageError(ValueError):
 
 @dataclass(frozen=True)
 class AdversarialStore:
-    """Keeps adversarial images as `adversarials/<digest>/<eps or "min">/<sample id>.safetensors`, entry `adv`.
+    """Stores adversarial images as `adversarials/<digest>/<eps or "min">/<sample id>.safetensors`, entry `adv`.
 
-    They are `(C, H, W)` float32 and not rounded to 8 bits: a PNG would undo a small perturbation.
+    They are `(C, H, W)` float32: rounding to 8 bits, as in a PNG, would remove small perturbations.
 
     Args:
         directory: the run directory.
-        sample_ids: samples whose images are kept; None for all.
+        sample_ids: samples whose images are stored; None for all.
     """
 
     directory: str | os.PathLike[str]
     sample_ids: Collection[int] | None = None
 
     def path(self, digest: str, eps: Radius, sample_id: int) -> Path:
-        """Where an image lies."""
+        """The file of an image."""
         return Path(self.directory) / "adversarials" / digest / str(eps) / f"{sample_id:06d}.safetensors"
 
     def holds(self, call: AttackCall, sample_id: int) -> bool:
-        """Whether an image is here."""
+        """Whether an image is stored."""
         return self.path(call.job.digest, call.eps, sample_id).exists()
 
     def lacks(self, call: AttackCall, sample_id: int) -> bool:
-        """Whether an image should be here and is not."""
+        """Whether an image should be stored and is not."""
         if self.sample_ids is not None and sample_id not in self.sample_ids:
             return False
         return not self.holds(call, sample_id)
 
     def keep(self, call: AttackCall, sample_id: int, adv: Tensor) -> None:
-        """Writes one image `(C, H, W)`, in one step, unless it is not wanted or here already.
+        """Writes one image `(C, H, W)` in one step, unless it is not requested or already stored.
 
         Raises:
             OSError: the directory cannot be written.
@@ -62,16 +62,16 @@ class AdversarialStore:
         """An image `(C, H, W)` float32.
 
         Raises:
-            FileNotFoundError: it was not kept.
-            StoredImageError: the file is damaged, or another program's.
+            FileNotFoundError: it was not stored.
+            StoredImageError: the file is damaged or has another format.
         """
         return load_adversarial(self.path(digest, eps, sample_id))
 
     def stored(self) -> "tuple[StoredAdversarial, ...]":
-        """All images that lie here, by sample.
+        """All stored images, by sample.
 
         Raises:
-            ValueError: a file or folder whose name is none that this class gives.
+            ValueError: a file or folder whose name this class does not give.
         """
         files = sorted((Path(self.directory) / "adversarials").glob("*/*/*.safetensors"))
         return tuple(sorted(map(StoredAdversarial.of, files), key=lambda image: image.sample_id))
@@ -87,7 +87,7 @@ class StoredAdversarial(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "StoredAdversarial":
-        """What a file holds, by its name.
+        """The image of a file, by the file's name.
 
         Raises:
             ValueError: a name that `AdversarialStore` does not give.
@@ -104,17 +104,17 @@ def load_adversarial(path: Path) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        StoredImageError: the file is damaged, or another program's; the message names it.
+        StoredImageError: the file is damaged or has another format; the message names it.
     """
-    mend = "delete it and run the evaluation again, which makes it anew"
+    fix = "delete it and run the evaluation again, which writes it again"
     try:
         entries = load_file(path)
     except SafetensorError as error:
-        raise StoredImageError(f"{path} is damaged ({error}); {mend}") from error
+        raise StoredImageError(f"{path} is damaged ({error}); {fix}") from error
     adv = entries.get("adv")
     if len(entries) != 1 or adv is None or adv.dtype != torch.float32 or adv.ndim != 3:
         found = ", ".join(f"{name} {value.dtype} {tuple(value.shape)}" for name, value in entries.items()) or "nothing"
-        raise StoredImageError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {mend}")
+        raise StoredImageError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {fix}")
     if not adv.isfinite().all():
-        raise StoredImageError(f"{path} is damaged (it holds values that are not finite); {mend}")
+        raise StoredImageError(f"{path} is damaged (it holds values that are not finite); {fix}")
     return adv

@@ -1,4 +1,4 @@
-"""What a run still lacks."""
+"""The records that a run still lacks."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from segrobust.evaluation.run.records import CLEAN, Key, Record
 
 
 def count_missing(manifest: Manifest, records: Sequence[Record], faults: Iterable[Fault]) -> int:
-    """How many records the last command on a run wants and could still get: those that faults explain do not count.
+    """The number of records that the last command on a run still lacks, without those that faults explain.
 
     Args:
         manifest: of the run.
@@ -20,7 +20,7 @@ def count_missing(manifest: Manifest, records: Sequence[Record], faults: Iterabl
 
 
 def count_unexplained(lacking: Iterable[Key], faults: Iterable[Fault]) -> int:
-    """How many keys without a record no fault explains.
+    """The number of keys without a record that no fault explains.
 
     Args:
         lacking: keys without a record.
@@ -35,17 +35,19 @@ def count_unexplained(lacking: Iterable[Key], faults: Iterable[Fault]) -> int:
 
     def is_explained(key: Key) -> bool:
         sample_id, digest, _ = key
-        return sample_id in spoilt or key in known or (sample_id, digest, "min") in known  # by-products hang on it
+        return (
+            sample_id in spoilt or key in known or (sample_id, digest, "min") in known
+        )  # by-products need this record
 
     return sum(not is_explained(key) for key in lacking)
 
 
 def expected_keys(manifest: Manifest, records: Iterable[Record]) -> set[Key]:
-    """The keys of all records that the last command on a run wants.
+    """The keys of all records that the last command on a run asks for.
 
     Args:
         manifest: of the run.
-        records: so far; where success rates alone are wanted, a broken image needs no more attacks at that radius.
+        records: so far; with `asr_only`, a broken image needs no more attacks at that radius.
     """
     broken: dict[int, list[Record]] = defaultdict(list)
     for record in records:

@@ -1,4 +1,4 @@
-"""What went wrong with single images: kept beside the records, so that one image does not end a job of days."""
+"""Errors of single images, stored beside the records, so that one image does not end a job of days."""
 
 import json
 import os
@@ -17,16 +17,15 @@ FAULT_SCHEMA: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One image for which something raised.
+    """One error of one image.
 
     Attributes:
         sample_id: position of the image in the data set.
         sample_name: its name there.
-        stage: "load" where the image could not be read, "clean" where the image as it is could not be judged, or
-            "attack".
-        attack: name of the job; empty unless an attack raised.
-        digest: of the attack's repr; "clean" unless an attack raised.
-        eps: radius, or "min"; None unless an attack raised.
+        stage: "load" if the image could not be read, "clean" if the clean image could not be judged, or "attack".
+        attack: name of the job; empty unless an attack raised the error.
+        digest: of the attack's repr; "clean" unless an attack raised the error.
+        eps: radius, or "min"; None unless an attack raised the error.
         error: type and message.
         traceback: of the error.
         schema: version of this format.
@@ -44,7 +43,7 @@ class Fault:
 
     @property
     def key(self) -> tuple[int, str, Radius | None]:
-        """The key of the record that is missing for it."""
+        """The key of the missing record."""
         return self.sample_id, self.digest, self.eps
 
     @classmethod
@@ -56,7 +55,7 @@ class Fault:
         stage: Literal["load", "clean", "attack"],
         call: AttackCall | None = None,
     ) -> Self:
-        """What an error says, with its traceback; `call` is what an attack was asked for."""
+        """The fault of an error, with its traceback; `call` is the call of an attack that raised it."""
         return cls(
             sample_id=sample_id,
             sample_name=sample_name,
@@ -69,7 +68,7 @@ class Fault:
         )
 
     def describe(self) -> str:
-        """One line for a person."""
+        """One line of text."""
         what = f"{self.attack} at {self.eps}" if self.stage == "attack" else self.stage
         return f"image {self.sample_id} ({self.sample_name}), {what}: {self.error.splitlines()[0]}"
 
@@ -81,7 +80,7 @@ class FaultLog:
     Args:
         directory: the run directory.
         rank: number of this process.
-        skip_unreadable: whether an image that cannot be read is a fault too; else it ends the job.
+        skip_unreadable: whether to record images that cannot be read; else they end the job.
     """
 
     directory: Path
@@ -101,13 +100,13 @@ class FaultLog:
 
 
 def read_faults(directory: str | os.PathLike[str], recorded: Collection[object]) -> tuple[Fault, ...]:
-    """The last fault of each key that has no record: what a later command mended is no fault any more.
+    """The last fault of each key that has no record: a fault that a later command resolved is not listed.
 
-    A line that is torn is left out.
+    An incomplete line is left out.
 
     Args:
         directory: the run directory.
-        recorded: keys of the records that there are.
+        recorded: keys of the existing records.
     """
     found: dict[object, Fault] = {}
     for path in sorted((Path(directory) / "faults").glob("rank*.jsonl")):

@@ -1,4 +1,4 @@
-"""What a run directory holds results of; another network, data set or setting is refused there."""
+"""What a run directory holds results of. Another network, data set or setting is refused."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _LOCKED = {
 
 @dataclass(frozen=True, kw_only=True)
 class AttackEntry:
-    """An attack in a run directory, and the radii at which it is looked at."""
+    """An attack in a run directory, and its radii."""
 
     name: str
     digest: str
@@ -48,28 +48,28 @@ class AttackEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What the records of a run directory are results of.
+    """Identifies what the records of a run directory are results of.
 
-    Locked, because records of other values must not be mixed with these: weights, preprocessing, data, image size, the
-    label space, ignore index, criterion, seed and precision. Attacks are added by later commands, and `samples` are
-    those of the last one. Batch size, device and number of processes may change: see provenance.
+    Weights, preprocessing, data, image size, label space, ignore index, criterion, seed and precision are locked,
+    because records with other values must not be mixed. Later commands may add attacks, and `samples` are those of the
+    last one. Batch size, device and number of processes may change: see provenance.
 
     Attributes:
         weights: digest of the network's weights.
         preprocessing: settings of the wrappers around the network that are not weights.
         data: fingerprint of the data set.
         image_size: `HxW` of the first sample.
-        label_space: classes; None where the data set names none.
+        label_space: classes; None if the data set has no names.
         ignore_index: label of void pixels.
-        criterion: repr of the criterion, and what targets it is judged by; see `Plan.goal`.
+        criterion: repr of the criterion, and its targets; see `Plan.goal`.
         seed: seed of the run.
         precision: dtype of images and logits.
         samples: positions of the samples to evaluate.
         attacks: all attacks so far, with all their radii so far.
-        planned: the attacks and radii of the last command; a run is finished when these are.
-        asr_only: whether the last command wanted success rates only; see `Plan`.
-        data_description: a line about the data for people.
-        network_description: a line about the network for people.
+        planned: the attacks and radii of the last command, which decide when a run is finished.
+        asr_only: whether the last command computes success rates only; see `Plan`.
+        data_description: a line of text about the data.
+        network_description: a line of text about the network.
         schema: version of this format.
     """
 
@@ -102,7 +102,7 @@ class Manifest:
         seed: int,
         weights: str | None = None,
     ) -> Self:
-        """What an evaluation gives results of. Reads the first image.
+        """The manifest of an evaluation. Reads the first image.
 
         Args:
             network: what is attacked.
@@ -111,7 +111,7 @@ class Manifest:
             samples: positions of the samples to evaluate.
             ignore_index: label of void pixels.
             seed: of random starts.
-            weights: digest of the weights, where it is known already.
+            weights: digest of the weights, if it is known already.
         """
         entries = attack_entries(plan)
         return cls(
@@ -220,7 +220,7 @@ def _merge_attacks(
     for entry in newer:
         if names.get(entry.name, entry.digest) != entry.digest:
             raise ValueError(
-                f"{directory} knows another attack by the name {entry.name!r}:\n"
+                f"{directory} has another attack with the name {entry.name!r}:\n"
                 f"  there: {merged[names[entry.name]].attack}\n  now:   {entry.attack}\ngive one of them another name"
             )
         known = merged.get(entry.digest, entry)

@@ -33,32 +33,32 @@ class Record:
     Attributes:
         sample_id: position of the image in the data set.
         sample_name: its name there.
-        sequence: the recording it is from; images of one recording are alike.
-        attack: name of the job; "clean" for the image as it is.
-        digest: of the attack's repr; "clean" for the image as it is.
+        sequence: the recording it is from; images of one recording are similar.
+        attack: name of the job; "clean" for the clean image.
+        digest: of the attack's repr; "clean" for the clean image.
         kind: "clean"; "minimal-norm"; "fixed-budget"; or "by-product", a minimal-norm perturbation that was projected
             into the ball of radius `eps`.
         norm_name: norm of the attack; None if clean.
         eps: radius, image units; "min" for a minimal norm; None if clean.
         success: whether the attack's criterion is met.
         norm: of the perturbation, image units; inf for a minimal-norm attack that failed.
-        apsr: share of valid pixels that are broken; nan where no pixel is valid.
-        clean_apsr: the same share for the image as it is.
+        apsr: share of valid pixels that are broken; nan if no pixel is valid.
+        clean_apsr: the same share for the clean image.
         num_valid: valid pixels.
         tp: true positives of every class in the prediction for this perturbation, over valid pixels.
         fp: false positives.
         fn: false negatives.
-        boundary: valid pixels near borders between classes, and those of them that are right; see
-            `segrobust.metrics.regions`. None where they were not counted.
-        objects: tallies of small, medium and large objects: objects, objects found, pixels, pixels right. None where
+        boundary: valid pixels near borders between classes, and those of them that are correct; see
+            `segrobust.metrics.regions`. None if they were not counted.
+        objects: tallies of small, medium and large objects: objects, objects found, pixels, correct pixels. None if
             they were not counted.
-        first_success: first successful iterate of the attack, -1 if there was none.
+        first_success: index of the first successful iterate of the attack, -1 if there is none.
         num_forwards: forward passes spent on this image for this record.
         num_backwards: backward passes.
-        seconds: time of the batch over the number of its images.
+        seconds: time of the batch divided by the number of its images.
         seed: of the run.
-        flags: what is wrong with this measurement; `"no-valid-pixel"`.
-        schema: version of the format that it was written in.
+        flags: problems of this measurement; `"no-valid-pixel"`.
+        schema: version of the format.
     """
 
     sample_id: int
@@ -89,7 +89,7 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """What there is one record of."""
+        """Identifies the measurement; there is one record per key."""
         return self.sample_id, self.digest, self.eps
 
     def breaks(self, norm_name: NormName, eps: float) -> bool:
@@ -136,14 +136,14 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RecordWriteError(OSError):
-    """Records could not be written where they belong; the message says where they are instead."""
+    """Records could not be written to their file; the message gives the place where they are instead."""
 
 
 class RecordWriter:
-    """Appends records to `records/rank000.jsonl` of a run directory, each written through when it comes.
+    """Appends records to `records/rank000.jsonl` of a run directory, and flushes each.
 
-    Opening cuts the file at its last newline: what follows is the torn line of a job that was killed. The file is
-    locked until it is closed, so that two jobs never write to one file.
+    Opening truncates the file at its last newline, because an incomplete line is from a job that was killed. The file
+    is locked until it is closed, so that two jobs never write to one file.
 
     Args:
         directory: the run directory.
@@ -170,11 +170,11 @@ class RecordWriter:
         os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Appends one line each, together, and hands them to the operating system: a killed process does not lose them.
+        """Appends one line each, together, and flushes them: a killed process does not lose them.
 
         Raises:
-            RecordWriteError: the disk is full, or gone; what was to be written is in a file in the system's folder of
-                temporary files, or, where that cannot be written either, was printed to stderr.
+            RecordWriteError: the disk is full, or gone; the lines are then in a file in the system's folder of
+                temporary files or, if that cannot be written either, on stderr.
         """
         content = b"".join(record.to_line().encode() + b"\n" for record in records)
         size = self.path.stat().st_size
@@ -201,7 +201,7 @@ class RecordWriter:
 
 
 def _rescue(content: bytes, num_records: int) -> str:
-    """Puts lines where they are not lost; says where that is and how they come back."""
+    """Writes lines to another place; returns the place and how to recover them."""
     try:
         with tempfile.NamedTemporaryFile(prefix="segrobust-", suffix=".jsonl", delete=False) as file:
             file.write(content)
@@ -215,9 +215,9 @@ def _rescue(content: bytes, num_records: int) -> str:
 
 
 def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:
-    """All records of a run directory, one per key; empty where there is none yet.
+    """All records of a run directory, one per key; empty if there are none yet.
 
-    A last line without newline is left out: it is torn, or still being written.
+    A last line without newline is left out: it is incomplete, or still being written.
 
     Raises:
         ValueError: a line that is no record, with file and line number.
@@ -237,7 +237,7 @@ def _read_shard(path: Path) -> Iterator[Record]:
 
 
 def merge_records(records: Iterable[Record]) -> tuple[Record, ...]:
-    """The first record of each key, by sample and, within a sample, in the order of their coming."""
+    """The first record of each key, by sample and, within a sample, in the given order."""
     first: dict[Key, Record] = {}
     for record in records:
         first.setdefault(record.key, record)

@@ -1,4 +1,4 @@
-"""The files of a run: what lies where, and who wrote it."""
+"""The files of a run: their places, and their provenance."""
 
 import hashlib
 import platform
@@ -22,10 +22,10 @@ _PACKAGES = ("segrobust", "torch", "torchvision", "numpy", "timm", "segmentation
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where a run keeps its files.
+    """The places of the files of a run.
 
     Args:
-        path: the directory; made when it is first written.
+        path: the directory; created at the first write.
     """
 
     path: Path
@@ -37,12 +37,12 @@ class RunDirectory:
 
     @property
     def manifest(self) -> Path:
-        """What the records are results of."""
+        """File that identifies what the records are results of."""
         return self.path / "manifest.json"
 
     @property
     def provenance(self) -> Path:
-        """One line per command that worked here."""
+        """File with one line per command on this directory."""
         return self.path / "provenance.jsonl"
 
     @property
@@ -52,11 +52,11 @@ class RunDirectory:
 
     @property
     def network_checks(self) -> Path:
-        """What was found when the network was checked for false robustness."""
+        """File with the checks of the network for false robustness."""
         return self.path / "checks" / "network.json"
 
     def attack_checks(self, planned: Iterable[AttackEntry]) -> Path:
-        """What was found when these attacks were checked on a few images."""
+        """File with the checks of these attacks on a few images."""
         names = " ".join(sorted(f"{entry.digest} {entry.eps}" for entry in planned))
         return self.path / "checks" / f"attacks-{hashlib.sha256(names.encode()).hexdigest()[:8]}.json"
 
@@ -76,9 +76,9 @@ class RunDirectory:
         return self.path / "panels"
 
     def claim(self, manifest: Manifest) -> Manifest:
-        """Checks that the directory can be written and holds results of the same thing, and writes the manifest.
+        """Checks that the directory is writable and holds results of the same evaluation, and writes the manifest.
 
-        Every process does this with the same manifest; the file is replaced in one step.
+        Every process calls this with the same manifest; the file is replaced in one step.
 
         Returns:
             The manifest with the attacks of earlier commands.
@@ -105,7 +105,7 @@ class RunDirectory:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Circumstances of one command; nothing of the environment's variables.
+    """Provenance of one command; environment variables are not recorded.
 
     Attributes:
         time: start, UTC, ISO 8601.
@@ -114,8 +114,8 @@ class Provenance:
         threads: of torch on CPU.
         batch_size: images per batch.
         world_size: processes.
-        commit: of the working directory's git repository, with "dirty" behind it if files were changed; empty if none.
-        versions: packages and their versions, and Python's.
+        commit: of the working directory's git repository, followed by "dirty" if files were changed; empty if none.
+        versions: of Python and of packages.
     """
 
     time: str
@@ -129,7 +129,7 @@ class Provenance:
 
     @classmethod
     def now(cls, *, device: torch.device, batch_size: int, world_size: int) -> Self:
-        """The circumstances of this process."""
+        """The provenance of this process."""
         return cls(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv),

@@ -1,4 +1,4 @@
-"""JSON that every parser reads: infinities and nan as strings, files replaced in one step."""
+"""Strict JSON, with infinities and nan as strings; files are replaced in one step."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def portable(value: object) -> object:
-    """The value with floats that JSON does not know as the strings "inf", "-inf" and "nan"; `float` reads them back.
+    """The value with inf, -inf and nan, which JSON lacks, as strings; `float` reads them back.
 
     Args:
         value: nested mappings, lists, tuples, strings, numbers and None.

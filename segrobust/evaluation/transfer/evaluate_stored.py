@@ -45,23 +45,23 @@ def evaluate_stored(
 ) -> TransferResult:
     """Evaluates every adversarial image that a run stored, and the clean images, on a network.
 
-    Each image is evaluated from its file, to the last bit, as the run evaluated it. Records go to
-    `<run_dir>/judged/<weights>/records`, when they exist: the same call continues where a killed one stopped, with any
-    number of processes. What the network raises for one image is kept there too, and the rest goes on; Ctrl-C and
-    SIGTERM end the work between two batches.
+    Each image is evaluated from its file, with the same bits that the run evaluated. Each record is written to
+    `<run_dir>/judged/<weights>/records` as soon as it exists: the same call resumes one that was killed, with any
+    number of processes. If the network raises an error for one image, the error is recorded there and the evaluation
+    continues; Ctrl-C and SIGTERM stop it between two batches.
 
-    Whatever the network, an image outside [0, 1], a norm above the radius of the attack, and a norm that the run did
-    not record are discrepancies; where the network is the one that the run attacked, its successes and shares of
-    broken pixels are compared too.
+    For any network, an image outside [0, 1], a norm above the radius of the attack, and a norm that differs from the
+    recorded one are discrepancies. If the network is the one that the run attacked, successes and shares of broken
+    pixels are compared too.
 
     Args:
         run_dir: the run.
         network: maps images in [0, 1] to logits `(B, K, H, W)`.
         dataset: the samples that the run attacked.
-        name: of the network, for people.
+        name: of the network, for tables.
         eps: radii, image units, into whose balls minimal-norm perturbations are projected and evaluated once more.
         batch_size: images that are evaluated together.
-        device: where to work; the network is moved there. None for where it is.
+        device: the network is moved there; None for the device that it is on.
         distributed: this process among those that share the work; see `Distributed.from_environment`.
         progress: whether to show progress on stderr.
 
@@ -111,7 +111,7 @@ def evaluate_stored(
     )
     result = transfer.result(interrupted)
     if distributed.store is not None and not distributed.is_main:
-        # The folder of this process may lack what others made: the main process says what is missing.
+        # The folder of this process may lack records of the others, so the main process reports what is missing.
         return replace(result, missing=0)
     return result
 
@@ -129,7 +129,7 @@ class _Transfer:
 
     @cached_property
     def wanted(self) -> frozenset[Key]:
-        """Keys of the records that this call is to make."""
+        """Keys of the records that this call makes."""
         recorded = {(call.job.digest, call.eps): call.recorded for call in self.session.plan.attack_calls}
         keys: set[Key] = {(sample_id, CLEAN, None) for sample_id in self.session.samples}
         for image in self.images:
@@ -137,7 +137,7 @@ class _Transfer:
         return frozenset(keys)
 
     def result(self, interrupted: int | None) -> TransferResult:
-        """The outcome so far, from files."""
+        """The result so far, from files."""
         records = read_records(self.folder)
         recorded = {record.key for record in records}
         faults = read_faults(self.folder, recorded)
@@ -155,7 +155,7 @@ class _Transfer:
 
 
 def _target_of(network: nn.Module, name: str, fingerprint: str) -> TargetNetwork:
-    """The network that is evaluated, from now on."""
+    """The description of the network, with the current time."""
     return TargetNetwork(
         name=name,
         weights=weights_digest(network),
@@ -190,8 +190,7 @@ def _require_same_classes(
     num_classes = count_classes(network, load_sample(dataset, sample_id).image)
     if num_classes != there:
         raise ValueError(
-            f"the network tells {num_classes} classes apart, the run's network {there}; evaluate one for the same "
-            "classes"
+            f"the network predicts {num_classes} classes, the run's network {there}; evaluate one for the same classes"
         )
 
 
@@ -201,14 +200,14 @@ def _is_own(manifest: Manifest, target: TargetNetwork) -> bool:
         return False
     if target.preprocessing != manifest.preprocessing:
         raise ValueError(
-            f"the network has the weights of the run's own, but is wrapped otherwise ({manifest.preprocessing} there, "
+            f"the network has the weights of the run's network, but other wrappers ({manifest.preprocessing} there, "
             f"{target.preprocessing} now); use the same normalisation and resizing"
         )
     return True
 
 
 def _criterion_of(manifest: Manifest) -> Criterion:
-    """The criterion of a run from its repr, without running what a file says."""
+    """The criterion of a run from its repr, without executing code from a file."""
     match = _UNTARGETED.fullmatch(manifest.criterion)
     if match is None:
         raise ValueError(
@@ -238,7 +237,7 @@ def _plan_of(
 ) -> Plan:
     """One job for each attack of which there are images, under its name, at the radii of the images."""
     if eps and all(image.eps != "min" for image in images):
-        raise ValueError(f"eps={eps} has an effect on minimal-norm attacks only, and the run stored images of none")
+        raise ValueError(f"eps={eps} applies to minimal-norm attacks only, and the run stored images of none")
     first = {image.digest: sources[image.sample_id, image.digest, image.eps] for image in reversed(images)}
     return Plan(
         jobs=tuple(

@@ -1,4 +1,4 @@
-"""What adversarial images of one network do to others: source networks in rows, judging networks in columns."""
+"""Transfer of adversarial images between networks: source networks in rows, judging networks in columns."""
 
 import io
 import os
@@ -27,13 +27,13 @@ from segrobust.metrics import ConfusionCounts, segmentation_scores
 TRANSFER_SCHEMA: Final = 2
 """Version of the format of `transfer.json`."""
 
-_WIDTH: Final = 10_000  # of the console: a table of many networks is not to be cut
+_WIDTH: Final = 10_000  # of the console, so that wide tables are not cut
 _SAME: Final = ("data", "image_size", "ignore_index", "criterion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferCell:
-    """What one network scores on the images of a row; shares in [0, 1].
+    """Scores of one network on the images of a row; shares in [0, 1].
 
     Attributes:
         miou: mIoU^D.
@@ -54,8 +54,8 @@ class Row:
 
     Attributes:
         source: name of the network.
-        attack: name of the job; "clean" for the images as they are.
-        digest: of the attack; "clean" for the images as they are.
+        attack: name of the job; "clean" for the clean images.
+        digest: of the attack; "clean" for the clean images.
         norm_name: norm of the attack; None if clean.
         eps: radius, or "min"; None if clean.
         num_images: images behind the numbers, the same for all judges.
@@ -72,7 +72,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Attack and radius for people."""
+        """Attack and radius as text."""
         if self.norm_name is None or self.eps is None:
             return self.attack
         return f"{self.attack} {'minimal norm' if self.eps == 'min' else radius_text(self.eps, self.norm_name)}"
@@ -80,15 +80,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferMatrix:
-    """How adversarial images of some networks fare on others; `print(matrix)` shows a table.
+    """Scores of networks on the adversarial images of others; `print(matrix)` shows a table.
 
-    Within a row, all numbers are over the same images: those that the run kept, that every judge of the row has seen,
-    and that no judgement flags.
+    Within a row, all numbers are over the same images: those that the run stored, that every judge of the row has
+    evaluated, and that have no flag.
 
     Attributes:
         judges: names of the judging networks.
         weights: digests of their weights.
-        rows: per source network the images as they are, then its attacks.
+        rows: per source network its clean images, then its attacks.
         schema: version of the format.
     """
 
@@ -125,7 +125,7 @@ class TransferMatrix:
 
 
 def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]]) -> TransferMatrix:
-    """Makes the matrix from the files of runs and of their judgements.
+    """Computes the matrix from the files of runs and of their judgements.
 
     Args:
         run_dirs: runs on the same data, by the same criterion; each is a source network, and its judges are columns.
@@ -178,12 +178,12 @@ class _Source:
 
     @cached_property
     def stored(self) -> frozenset[Key]:
-        """What the run kept an image of, and these images as they are."""
+        """Keys of the stored images of the run, and of the same clean images."""
         images = AdversarialStore(self.path).stored()
         return frozenset(key for k in images for key in ((k.sample_id, k.digest, k.eps), (k.sample_id, CLEAN, None)))
 
     def rows(self, order: Sequence[str], name: str) -> Iterator[Row]:
-        """The images as they are, then each attack at each radius, in the order of the manifest."""
+        """The clean images, then each attack at each radius, in the order of the manifest."""
         for digest in (CLEAN, *(entry.digest for entry in self.manifest.attacks)):
             radii = {key[2] for key in self.stored if key[1] == digest}
             for eps in sorted(radii, key=lambda radius: radius if isinstance(radius, float) else 0.0):
@@ -194,7 +194,7 @@ class _Source:
     def _row(self, digest: str, eps: Radius | None, order: Sequence[str], name: str) -> Row | None:
         keys = sorted(key for key in self.stored if key[1:] == (digest, eps))
         found = {weights: [r[key] for key in keys if key in r] for weights, r in self.records.items()}
-        # A flag of one judge, of a pixel-less mask or an image that is not allowed, holds for all.
+        # A flag of one judge (a mask without valid pixels, an image that is not allowed) counts for all judges.
         barred = {record.sample_id for records in found.values() for record in records if record.flags}
         seen = [{record.sample_id for record in records} for records in found.values() if records]
         common = set.intersection(*seen) - barred if seen else set()

@@ -14,7 +14,7 @@ from segrobust.evaluation.run.strict_json import write_json
 from segrobust.evaluation.transfer.matrix import Row, TransferMatrix
 
 _COLORS: Final = "cividis"
-"""Nuñez, Anderton and Renslow, 2018: one scale for all kinds of colour vision."""
+"""Nuñez, Anderton and Renslow, 2018: a colour map for all kinds of colour vision."""
 
 _GREY: Final = "#555555"
 
@@ -33,7 +33,7 @@ def write_transfer(matrix: TransferMatrix, folder: Path) -> tuple[Path, Path]:
 
 
 def transfer_picture(matrix: TransferMatrix) -> Figure:
-    """Two heat maps with numbers: mIoU^D and ASR; the networks that images were made against are framed."""
+    """Two heat maps with numbers, mIoU^D and ASR; cells of the source network itself are framed."""
     rows, columns = len(matrix.rows), len(matrix.judges)
     label_width = 0.085 * max(len(_label(row)) for row in matrix.rows)
     name_height = 0.085 * max(map(len, matrix.judges))

@@ -1,4 +1,4 @@
-"""What stored adversarial images of a run do to a network: its records, who it is, and what disagrees with the run."""
+"""The result of stored adversarial images on a network: its identity, its records, and discrepancies with the run."""
 
 import json
 import math
@@ -17,24 +17,24 @@ JUDGEMENT_SCHEMA: Final = 1
 """Version of the format of `judgement.json`."""
 
 APSR_TOLERANCE: Final = 1e-3
-"""What the share of broken pixels may differ by between two evaluations of one image on one network.
+"""Largest difference of the share of broken pixels between two evaluations of one image on one network.
 
-Kernels differ with device and batch size in a last bit, and minimal perturbations leave many pixels close to a tie."""
+Floating-point noise depends on device and batch size, and minimal perturbations leave many pixels close to a tie."""
 
 _SHOWN: Final = 20
-"""Discrepancyes that are printed."""
+"""Number of discrepancies and of faults that are printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetNetwork:
-    """The network on which stored images are evaluated, and when that began.
+    """The network on which stored images are evaluated, and the start of the evaluation.
 
     Attributes:
-        name: for people.
+        name: for tables.
         weights: digest of its weights.
         preprocessing: settings of the wrappers around it that are not weights.
         data: fingerprint of the data set.
-        network_description: a line about it for people.
+        network_description: a line of text about it.
         time: UTC, ISO 8601.
         schema: version of this format.
     """
@@ -48,11 +48,11 @@ class TargetNetwork:
     schema: int = JUDGEMENT_SCHEMA
 
     def folder(self, run_dir: Path) -> Path:
-        """Where its records of a run lie."""
+        """The folder of its records of a run."""
         return run_dir / "judged" / self.weights[:8]
 
     def claim(self, folder: Path) -> None:
-        """Makes the folder, or goes on with one that this network began; the name may change.
+        """Makes the folder, or continues one of this network; the name may change.
 
         Raises:
             ValueError: the folder holds the records of another network, or is damaged.
@@ -91,7 +91,7 @@ class TargetNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Discrepancy:
-    """An image of which the run recorded something else, or that is not allowed."""
+    """An image whose record differs from that of the run, or that is not allowed."""
 
     sample_id: int
     sample_name: str
@@ -106,20 +106,20 @@ class Discrepancy:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferResult:
-    """What the adversarial images that a run stored do to a network.
+    """The result of the stored adversarial images of a run on a network.
 
     Attributes:
         target: the network.
-        folder: where this lies: `judgement.json`, `records/` and `faults/`.
-        records: one per clean image, per adversarial image and per by-product. Other than in a run, `norm` is measured
+        folder: of `judgement.json`, `records/` and `faults/`.
+        records: one per clean image, per adversarial image and per by-product. Unlike in a run, `norm` is measured
             whether or not the image is broken. `"outside-box"` and `"above-eps"` among the flags mark images that are
             not allowed.
         num_recorded: results of the run that had an adversarial image, stored or not.
         is_own: whether the network is the one that the run attacked, so that its records must agree.
-        discrepancies: what disagrees with the run; empty if nothing does.
-        faults: images for which something raised, and that therefore lack a record.
-        missing: records that are still to be made, faults left out.
-        interrupted: the signal that ended the work; None if none did.
+        discrepancies: with the run; empty if there are none.
+        faults: errors of images, which therefore lack a record.
+        missing: number of records that are still missing, without those that faults explain.
+        interrupted: the signal that stopped the work; None if none did.
     """
 
     target: TargetNetwork
@@ -134,7 +134,7 @@ class TransferResult:
 
     @property
     def status(self) -> Literal["ok", "fail", "unfinished"]:
-        """Whether all images are allowed, and, of the run's own network, whether all records agree."""
+        """Whether all images are allowed and, for the run's own network, all records agree."""
         if self.discrepancies:
             return "fail"
         return "unfinished" if self.faults or self.missing else "ok"
@@ -145,7 +145,7 @@ class TransferResult:
         return sum(map(is_stored, self.records))
 
     def write(self) -> None:
-        """Writes the outcome to `judgement.json`.
+        """Writes the result to `judgement.json`.
 
         Raises:
             OSError: the folder cannot be written.
@@ -164,8 +164,8 @@ class TransferResult:
         if self.faults:
             images = len({fault.sample_id for fault in self.faults})
             lines.append(
-                f"something raised for {images} images, which lack these records; tracebacks are in "
-                f"{self.folder / 'faults'}, and the same command tries them again:"
+                f"errors occurred for {images} images, which lack these records; tracebacks are in "
+                f"{self.folder / 'faults'}, and the same command retries them:"
             )
             lines += _first([fault.describe() for fault in self.faults], "all of them in that folder")
         if self.interrupted is not None:
@@ -176,20 +176,20 @@ class TransferResult:
 
 
 def _first(items: Sequence[object], where: str) -> list[str]:
-    """The first items, one line each, and where the rest is."""
+    """The first items, one line each, and the place of the rest."""
     more = [f"  and {len(items) - _SHOWN} more, {where}"] if len(items) > _SHOWN else []
     return [*(f"  {item}" for item in items[:_SHOWN]), *more]
 
 
 def is_stored(record: Record) -> bool:
-    """Whether an adversarial image may be stored that belongs to a record: not of clean images and by-products."""
+    """Whether the adversarial image of a record may be stored; those of clean images and by-products are not."""
     return record.kind not in ("clean", "by-product")
 
 
 def find_discrepancies(
     records: Iterable[Record], sources: Mapping[Key, Record], *, is_own: bool
 ) -> tuple[Discrepancy, ...]:
-    """Compares records of a network with what the run recorded.
+    """Compares records of a network with those of the run.
 
     Args:
         records: of the network.

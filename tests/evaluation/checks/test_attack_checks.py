@@ -72,7 +72,7 @@ def test_an_attack_that_has_not_converged_is_caught(name):
 def test_an_attack_that_breaks_nothing_with_twice_the_steps_either_proves_nothing():
     attack = MinimalNormSearch(attack=PGD(num_steps=1, step_ratio=0.1, criterion=CRITERION), num_rounds=2)
     check = found_in(*evaluated({"search": attack}))["steps doubled", "search"]
-    assert (check.status, "none is broken, as before" in check.detail) == ("warn", True)
+    assert (check.status, "no image is broken, as before" in check.detail) == ("warn", True)
 
 
 def test_an_attack_that_first_succeeds_with_twice_the_steps_is_caught():
@@ -80,7 +80,7 @@ def test_an_attack_that_first_succeeds_with_twice_the_steps_is_caught():
     lost = [replace(r, norm=float("inf"), success=False) if (r.sample_id, r.eps) == (0, "min") else r for r in records]
     check = found_in(network, plan, lost)["steps doubled", "fmn"]
     assert check.status == "fail"
-    assert "and 1 are broken for the first time" in check.detail
+    assert "and 1 images are newly broken" in check.detail
 
 
 def test_the_radius_that_breaks_about_half_is_looked_at():

@@ -5,8 +5,8 @@ import pytest
 
 from segrobust.evaluation.checks import Check, read_checks, worst_status, write_checks
 
-OK = Check(name="logits", status="ok", detail="fine", meaning="much", mend="")
-WARN = Check(name="square", status="warn", detail="90 % of 3, µ", meaning="some", mend="look", attacks=("ab", "cd"))
+OK = Check(name="logits", status="ok", detail="fine", meaning="much", fix="")
+WARN = Check(name="square", status="warn", detail="90 % of 3, µ", meaning="some", fix="look", attacks=("ab", "cd"))
 FAIL = replace(WARN, status="fail")
 
 
@@ -36,7 +36,7 @@ def test_no_check_is_a_content_too(tmp_path):
         lambda text: text.replace('"meaning": "some",', ""),
         lambda text: text.replace('"meaning": "some"', '"meaning": 5'),
         lambda text: text.replace('"ab"', "4"),
-        lambda text: text.replace('"mend": "look"', '"mend": ""'),
+        lambda text: text.replace('"fix": "look"', '"fix": ""'),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, change):
@@ -66,7 +66,7 @@ def test_the_worst_counts():
 def test_contradictory_checks_are_refused():
     with pytest.raises(ValueError, match="status must be one of ok, warn, fail, got 'good'"):
         replace(OK, status="good")
-    with pytest.raises(ValueError, match="has a mend unless it is ok"):
-        replace(OK, mend="do")
-    with pytest.raises(ValueError, match="has a mend unless it is ok"):
-        replace(WARN, mend="")
+    with pytest.raises(ValueError, match="has a fix unless it is ok"):
+        replace(OK, fix="do")
+    with pytest.raises(ValueError, match="has a fix unless it is ok"):
+        replace(WARN, fix="")

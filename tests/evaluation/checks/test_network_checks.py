@@ -84,7 +84,7 @@ def test_the_toy_network_passes_everything(dtype, batch_size):
         checks = check(toy_network(dtype), data, samples=(0, 1, 3, 4), batch_size=batch_size)
         assert all(found.status == "ok" for found in checks), checks
         assert worst_status(checks) == "ok"
-        assert all(found.mend == "" for found in checks)
+        assert all(found.fix == "" for found in checks)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -120,7 +120,7 @@ def test_a_network_built_to_fool_a_check_is_caught_by_it(kind, name):
     network = kind(toy_network())
     found = found_in(check(network, as_predicted(network) if kind is Constant else EightBit(5)))[name]
     assert found.status == "fail", found
-    assert found.mend
+    assert found.fix
 
 
 @pytest.mark.parametrize("kind", [Rounded, Noisy, GuardedAgainstGradients, Misleading, Overconfident])
@@ -209,11 +209,11 @@ def test_details_name_the_cause():
     assert "differentiably" in found_in(check(Detached(toy_network())))["gradient"].detail
     for kind in (RootAtZero, Detached):
         unbounded = found_in(check(kind(toy_network())))["unbounded attack"]
-        assert (unbounded.status, "the attack came to nothing" in unbounded.detail) == ("fail", True)
+        assert (unbounded.status, "the attack raised an error" in unbounded.detail) == ("fail", True)
     assert "exactly zero in up to 100.0%" in found_in(check(Binarised(toy_network())))["gradient"].detail
     assert "cross-entropy at 100.0%" in found_in(check(Overconfident(toy_network())))["gradient"].detail
     constant = Constant(toy_network())
-    assert "of 2 never changes" in found_in(check(constant, as_predicted(constant)))["unbounded attack"].detail
+    assert "of 2 images never changes" in found_in(check(constant, as_predicted(constant)))["unbounded attack"].detail
     assert "other images" in found_in(check(BatchStatistics(toy_network())))["eps = 0"].detail
 
 
@@ -271,7 +271,7 @@ def test_network_and_random_numbers_are_left_as_they_were():
 def test_the_cost_is_as_told():
     network, seen = toy_network(), []
     network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    constant = Constant(network)  # withstands the unbounded attack to its end
+    constant = Constant(network)  # resists the unbounded attack to its end
     images = as_predicted(constant)
     seen.clear()
     check(constant, images, batch_size=2)

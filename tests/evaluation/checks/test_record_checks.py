@@ -146,7 +146,7 @@ def test_minimal_norms_that_a_fixed_budget_undercuts_are_loose(norm, status):
     check = found_in([minimal("m", norm), fixed("p", 1.0, EPS[0])])["agreement", "m"]
     assert check.status == status
     if norm == EPS[1]:
-        assert "2.00 times the radius" in check.detail
+        assert "2.00 times as large" in check.detail
 
 
 def test_a_few_loose_norms_among_many_are_tolerated():
@@ -226,8 +226,8 @@ def test_two_minimal_norm_attacks_that_differ_are_told(loose, tight, status, tol
             assert text in check.detail
         if status == "warn":
             assert check.attacks == ("m",)
-            assert "give m more steps" in check.mend
-            assert "not m alone" in check.mend
+            assert "give m more steps" in check.fix
+            assert "not m alone" in check.fix
 
 
 def test_minimal_norms_are_compared_over_common_images_of_one_norm():

@@ -188,21 +188,21 @@ def test_images_that_chose_the_checkpoint_are_told(runs, tmp_path):
     shutil.copytree(runs[0], chosen)
     shutil.copytree(runs[0], evaluated)
     change(chosen, samples=(1, 3))
-    warning = "2 of 5 images were also used to choose this checkpoint (csv/version_0/robustness)"
+    warning = "2 of 5 images were also used to select this checkpoint (csv/version_0/robustness)"
     assert warning in text_of(write_html(RunDirectory(evaluated)))
     assert "2 of 5 images" in write_markdown(RunDirectory(evaluated)).read_text()
     assert f"evaluation-1: {warning}" in text_of(compare_runs([evaluated, runs[1]], tmp_path / "c.html"))
     change(chosen, data="other data")
-    assert "used to choose" not in text_of(write_html(RunDirectory(evaluated)))
+    assert "used to select" not in text_of(write_html(RunDirectory(evaluated)))
 
 
 def test_a_run_of_a_training_does_not_warn_of_itself(runs, tmp_path):
     own = tmp_path / "log" / "robustness" / "epoch=001-step=000010-abc"
     shutil.copytree(runs[0], own)
-    assert "used to choose" not in text_of(write_html(RunDirectory(own)))
+    assert "used to select" not in text_of(write_html(RunDirectory(own)))
 
 
 def test_classes_that_differ_are_not_set_side_by_side(runs, tmp_path):
     space = replace(EvilScenes.label_space, names=("a", "b", "c", "d"))
     change(runs[1], label_space=space)
-    assert "no classes, or no radius, in common" in text_of(compare_runs(runs, tmp_path / "c.html", force=True))
+    assert "no classes or no radius in common" in text_of(compare_runs(runs, tmp_path / "c.html", force=True))

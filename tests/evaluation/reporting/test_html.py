@@ -99,20 +99,20 @@ def test_the_page_says_what_was_found(run):
 def test_failed_checks_and_faults_come_first(run):
     (entry, _) = read_run(run).manifest.attacks
     bad = Check(
-        name="made up", status="fail", detail="it is <b>bad</b>", meaning="m", mend="mend it", attacks=(entry.digest,)
+        name="made up", status="fail", detail="it is <b>bad</b>", meaning="m", fix="repair it", attacks=(entry.digest,)
     )
     write_checks(run.network_checks, [bad], weights="w")
     FaultLog(run.path).add(Fault.of(ValueError("unreadable"), 4, "four", "load"))
     page = read(write_html(run))
     text = " ".join("".join(page.text).split())
-    assert text.index("Unreliable. Checks failed") < text.index("Robustness curves")
+    assert text.index("Unreliable. Some checks failed") < text.index("Robustness curves")
     assert "it is <b>bad</b>" in text
     badges = [
         attributes["class"] for tag, attributes in page.elements if attributes.get("class", "").startswith("badge")
     ]
     assert "badge fail" in badges
     assert "badge ok" in badges  # the other attack is not touched
-    # The image has records, so its fault is mended: only what lacks a record is told.
+    # The image has records, so its fault is resolved: only what lacks a record is listed.
     assert "Incomplete" not in text
 
 
@@ -121,7 +121,7 @@ def test_an_image_that_raised_is_listed(run):
     shard.write_text("".join(line for line in shard.open() if not line.startswith('{"sample_id":4,')))
     FaultLog(run.path).add(Fault.of(ValueError("<unreadable>"), 4, "four", "load"))
     text = " ".join("".join(read(write_html(run)).text).split())
-    assert "Something raised for 1 images" in text
+    assert "Errors occurred for 1 images" in text
     assert "ValueError: <unreadable>" in text
 
 

@@ -133,11 +133,11 @@ def test_the_text_to_paste_holds_findings_bounds_and_source(run):
 
 
 def test_failed_checks_are_told(run):
-    bad = Check(name="made_up", status="fail", detail="it is bad", meaning="m", mend="mend it")
+    bad = Check(name="made_up", status="fail", detail="it is bad", meaning="m", fix="repair it")
     write_checks(run.network_checks, [bad], weights="w")
     text = write_markdown(run).read_text()
     assert "**Unreliable**" in text
-    assert r"**fail** made\_up: it is bad. mend it." in text
+    assert r"**fail** made\_up: it is bad. Repair it." in text
 
 
 def test_nothing_in_a_name_ends_a_cell_or_starts_html():
@@ -153,4 +153,4 @@ def test_an_infinite_norm_stays_one(run):
     lines = [re.sub(r'"norm":[0-9.e-]+', '"norm":"inf"', x) if '"eps":"min"' in x else x for x in shard.open()]
     shard.write_text("".join(lines))
     assert all(math.isinf(float(row["norm"])) for row in rows_of(write_csv(run)[1]))
-    assert "withstood alma" in write_markdown(run).read_text()
+    assert "resist alma" in write_markdown(run).read_text()

@@ -50,11 +50,11 @@ def test_images_broken_by_any_attack_are_counted(run):
 
 
 def test_checks_that_are_not_ok_are_told(run):
-    good = Check(name="good", status="ok", detail="fine", meaning="m", mend="")
-    bad = Check(name="bad", status="fail", detail="it is bad", meaning="m", mend="mend it")
+    good = Check(name="good", status="ok", detail="fine", meaning="m", fix="")
+    bad = Check(name="bad", status="fail", detail="it is bad", meaning="m", fix="repair it")
     text = printed(read_run(run).summary, (good, bad))
     assert "1 of 2 ok" in text
-    assert "fail bad: it is bad; mend it" in text
+    assert "fail bad: it is bad. Repair it." in text
     assert "fine" not in text
     assert "checks" not in printed(read_run(run).summary)
 

@@ -1,1 +1,1 @@
-"""Several runs side by side."""
+"""The comparison of several runs."""

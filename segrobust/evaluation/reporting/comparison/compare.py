@@ -1,4 +1,4 @@
-"""Several runs on one page."""
+"""The comparison of several runs on one page."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -32,17 +32,17 @@ Call = tuple[str, Radius]
 
 
 def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False) -> Path:
-    """Writes one page on which several runs stand side by side, under the attacks that they have in common.
+    """Writes one page that compares several runs under the attacks that all of them have.
 
     Args:
-        run_dirs: directories of at least two runs; ratios are to the first.
+        run_dirs: directories of at least two runs; ratios are relative to the first.
         output: the page.
-        force: whether runs are compared that differ in their images, data, thresholds or precision, or have no attack
-            in common; the page says so.
+        force: whether to compare runs with different images, data, thresholds or precision, or without a common attack;
+            the page warns.
 
     Raises:
-        ValueError: fewer than two runs, a directory twice or without a run, runs that differ in what must be the same,
-            or the extra `report` is not installed.
+        ValueError: fewer than two runs, a directory twice or without a run, runs that cannot be compared, or the extra
+            `report` is not installed.
         OSError: the page cannot be written.
     """
     if len({path.resolve() for path in run_dirs}) < max(2, len(run_dirs)):
@@ -55,7 +55,8 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
     if found and not force:
         lines = "\n".join(f"  {line}" for line in found)
         raise ValueError(
-            f"these runs cannot be compared:\n{lines}\nevaluate them alike, or compare them anyway: --force"
+            f"these runs cannot be compared:\n{lines}\nevaluate them with the same settings, or compare them anyway: "
+            "--force"
         )
     common = _shared(runs)
     compared_runs = [
@@ -68,7 +69,7 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
 
 
 def differences(runs: Sequence[RunFiles], labels: Sequence[str]) -> Iterable[str]:
-    """What should be the same and is not: one line per field, with the values of the first run that differs."""
+    """Settings that should be equal and are not: one line each, with the values of the first run that differs."""
     manifests = [run.manifest for run in runs]
     first = manifests[0]
     for name, value in _SAME.items():
@@ -85,7 +86,7 @@ def differences(runs: Sequence[RunFiles], labels: Sequence[str]) -> Iterable[str
 
 
 def run_labels(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Short names: that of the folder where these differ and say something, else with the folder above it."""
+    """Short names: of the folders if these differ, else with the folder above."""
     resolved = [path.resolve() for path in paths]
     names = [path.name for path in resolved]
     if len({*names}) == len(names) and not any(name.startswith("evaluation-") for name in names):
@@ -95,10 +96,9 @@ def run_labels(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _measured(run: RunFiles) -> set[Call]:
-    """The attacks and radii that a run has results of.
+    """The attacks and radii for which a run has results.
 
-    Where success rates alone were wanted, an attack may have had no image left to break at a radius: what was planned
-    counts.
+    With `asr_only`, an attack may have had no unbroken image at a radius, so the planned radii count.
     """
     planned = {
         (entry.digest, eps)
@@ -115,7 +115,7 @@ def _shared(runs: Sequence[RunFiles]) -> set[Call]:
 
 
 def _restricted(run: RunFiles, shared: set[Call]) -> RunFiles:
-    """A run with the records of some attacks at some radii alone; with all if there is none in common."""
+    """A run with the records of the shared attacks and radii alone; with all records if there are none."""
     if not shared:
         return run
     records = tuple(r for r in run.records if r.digest == CLEAN or (r.digest, r.eps) in shared)
@@ -123,7 +123,7 @@ def _restricted(run: RunFiles, shared: set[Call]) -> RunFiles:
 
 
 def _dropped(run: RunFiles, shared: set[Call]) -> tuple[str, ...]:
-    """Attacks that are left out; of those that all runs have at other radii, the radii."""
+    """Names of attacks that are left out, with the radii if all runs have the attack at other radii."""
     return _named(run, _measured(run) - shared, {digest for digest, _ in shared}) if shared else ()
 
 
@@ -141,7 +141,7 @@ def _named(run: RunFiles, calls: set[Call], partly: Collection[str] = ()) -> tup
 
 
 def _images(samples: Iterable[int]) -> str:
-    """The set of positions, so that two sets that differ read differently."""
+    """Positions as a short text that differs between different sets."""
     ordered = sorted(samples)
     shown = ", ".join(map(str, ordered[:_MOST_SHOWN]))
     rest = f", ... (sum {sum(ordered)})" if len(ordered) > _MOST_SHOWN else ""

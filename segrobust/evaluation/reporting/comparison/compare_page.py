@@ -1,4 +1,4 @@
-"""What is on the page of a comparison."""
+"""The content of a comparison page."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +24,7 @@ def build_comparison(compared_runs: Sequence[ComparedRun], differences: Sequence
 
     Args:
         compared_runs: at least two; ratios are to the first.
-        differences: what should be the same and is not.
+        differences: settings that should be equal and are not.
     """
     runs = [compared_run.run for compared_run in compared_runs]
     return Page(
@@ -53,41 +53,45 @@ def _sentences(compared_runs: Sequence[ComparedRun]) -> Iterable[Sentence]:
     eps, norm_name, scores = shared
     parts = [f"{percent(s.miou)} % ({c.label})" for c, s in zip(compared_runs, scores, strict=True)]
     yield Sentence(
-        text=f"Within {radius_text(eps, norm_name)}, attacks leave an mIoU of {', '.join(parts[:-1])} and {parts[-1]}",
-        bound="upper bounds on what is left: a stronger attack can only lower them",
+        text=f"Under attack within {radius_text(eps, norm_name)}, mIoU is {', '.join(parts[:-1])} and {parts[-1]}",
+        bound="upper bounds: a stronger attack can only lower them",
     )
 
 
 def _warnings(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Iterable[Banner]:
     if differences:
-        text = "These runs differ in what should be the same, and are compared because that was forced."
+        text = "These runs differ in settings that should be equal. They are compared because --force was given."
         yield Banner(status="fail", title="Not comparable", text=text, items=tuple(differences))
     for c in compared_runs:
         failed = [f"{check.name}: {check.detail}" for check in c.run.checks if check.status == "fail"]
         if failed:
-            text = f"Checks of {c.label} failed: numbers that they touch must not be believed."
+            text = f"Some checks of {c.label} failed. Do not trust the numbers that they concern."
             yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
         if c.run.selection is not None:
             yield Banner(status="warn", title="Optimistic", text=f"{c.label}: {c.run.selection.warning}")
     dropped = tuple(f"{c.label}: {', '.join(c.dropped)}" for c in compared_runs if c.dropped)
     if dropped:
-        text = "Attacks and radii that not all of the runs have: the strongest of several depends on which they are."
+        text = (
+            "Not all runs have these attacks and radii. The worst case depends on the attacks, so these are left out."
+        )
         yield Banner(status="warn", title="Left out", text=text, items=dropped)
 
 
 def _plots(runs: Sequence[RunFiles]) -> Iterable[Plot]:
     if any(strongest(run.summary) for run in runs):
-        note = "Upper bounds. A colour for each run; at first what its strongest attack leaves at each eps."
-        yield Plot(key="scores", title="What is left under attack", note=note)
+        note = "Upper bounds. One colour per run. At first only the strongest attack at each eps is shown."
+        yield Plot(key="scores", title="Scores under attack", note=note)
     if any(run.summary.minimal_norm for run in runs):
-        note = "Distribution of minimal norms, lower bounds on the success rate. To the right: larger norms."
+        note = "Distribution of minimal norms: lower bounds on the success rate. Curves further right are better."
         yield Plot(key="norms", title="Share of images broken within eps", note=note)
 
 
 def _class_plots(compared_runs: Sequence[ComparedRun]) -> tuple[Plot, ...]:
     if not same_classes(compared_runs) or shared_radius(compared_runs) is None:
         return ()
-    return (Plot(key="classes", title="From clean to attacked", note="The largest drop on top; upper bounds."),)
+    return (
+        Plot(key="classes", title="IoU by class, clean and under attack", note="Largest drop on top. Upper bounds."),
+    )
 
 
 def _series(compared_runs: Sequence[ComparedRun]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from segrobust.metrics import geometric_mean_ratio
 
 
 def headline_table(compared_runs: Sequence[ComparedRun]) -> Table:
-    """One row per run: clean scores, what is left by radius, median norms."""
+    """One row per run: clean scores, scores under attack by radius, median norms."""
     attacks = {_key(entry): _norm_name(entry) for c in reversed(compared_runs) for entry in _norm_lines(c)}
     found = {(e.norm_name, s.eps) for c in compared_runs for e in strongest(c.run.summary) for s in e.scores}
     radii = sorted(found, key=lambda key: (norm_order(key[0]), key[1]))
@@ -31,8 +31,8 @@ def headline_table(compared_runs: Sequence[ComparedRun]) -> Table:
             *(f"median norm (IQR), {name}" for name in attacks.values()),
         ),
         rows=tuple(_headline_row(c, radii, attacks) for c in compared_runs),
-        note="upper bounds: at each eps those of the attack that leaves the lowest mIoU^D; norms with failures as "
-        "infinite. A badge is the worst status of a run's checks",
+        note="Upper bounds, at each eps under the attack with the lowest mIoU^D. Norms count failures as infinite. A "
+        "badge shows the worst status of a run's checks.",
         sortable=True,
     )
 
@@ -46,7 +46,7 @@ def _key(entry: NormLine) -> frozenset[str]:
 
 
 def _norm_name(entry: NormLine) -> str:
-    """The attack; of several also the norm, because no name of theirs tells it."""
+    """The attack; for the smallest of several also the norm, which their common label does not contain."""
     return f"{entry.label}, {NORM_LABELS[entry.norm_name]}" if isinstance(entry, SmallestNormSummary) else entry.label
 
 
@@ -67,7 +67,7 @@ def _headline_row(
 
 
 def ratio_table(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
-    """Norms of each run over those of the first, image by image."""
+    """Ratios of the norms of each run to those of the first, image by image."""
     base, *others = compared_runs
     rows = []
     for entry in _norm_lines(base):
@@ -87,13 +87,13 @@ def ratio_table(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
             title="Ratios of norms, image by image",
             head=("runs", "attack", "geometric mean", "both broken", "only first", "only second", "neither", "norm 0"),
             rows=rows_of(rows),
-            note="above 1: the first needs larger perturbations. Over images that are broken in both runs; images of "
-            "norm 0 are wrong without attack and have no ratio",
+            note="Above 1: the first run needs larger perturbations. Geometric mean over the images that are broken in "
+            "both runs; images that are broken without attack have no ratio.",
         )
 
 
 def class_tables(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
-    """IoU of every class, clean and at the radius of the headline, where the runs share classes and radius."""
+    """IoU of every class, clean and at the radius of the headline, if the runs share classes and radius."""
     shared = shared_radius(compared_runs)
     if shared is None or not same_classes(compared_runs):
         return
@@ -117,27 +117,27 @@ def class_tables(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
             )
             for index, name in enumerate(compared_runs[0].run.label_space.names)
         ),
-        note="upper bounds, of the attack that leaves the lowest mIoU^D of each run",
+        note="Upper bounds, under the attack with the lowest mIoU^D of each run.",
         sortable=True,
     )
 
 
 def check_table(compared_runs: Sequence[ComparedRun]) -> Table:
-    """How many are ok, and those that are not."""
+    """The number of checks that are ok, and the others."""
     rows = []
     for c in compared_runs:
         bad = [check for check in c.run.checks if check.status != "ok"]
-        count = f"{len(c.run.checks) - len(bad)} of {len(c.run.checks)} ok" if c.run.checks else "none were made"
+        count = f"{len(c.run.checks) - len(bad)} of {len(c.run.checks)} ok" if c.run.checks else "not checked"
         status = c.run.status_of() if c.run.checks else "warn"
         rows.append((Cell(text=c.label, status=status), Cell(text=count), Cell(text="")))
         rows += [
-            (Cell(text=f"{c.label}: {k.name}", status=k.status), Cell(text=k.detail), Cell(text=k.mend)) for k in bad
+            (Cell(text=f"{c.label}: {k.name}", status=k.status), Cell(text=k.detail), Cell(text=k.fix)) for k in bad
         ]
-    return Table(title="", head=("run", "measured", "what to do"), rows=tuple(rows), prose=True)
+    return Table(title="", head=("run", "measured", "fix"), rows=tuple(rows), prose=True)
 
 
 def fact_table(compared_runs: Sequence[ComparedRun]) -> Table:
-    """Provenance of each run in a column; values that differ stand out."""
+    """Provenance, one column per run; values that differ are highlighted."""
     columns = [dict(facts(c.run)) for c in compared_runs]
     rows = []
     for label in dict.fromkeys(key for column in columns for key in column):

@@ -1,4 +1,4 @@
-"""Runs that are compared, and what they share."""
+"""The runs of a comparison, and what they have in common."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from segrobust.functional.norms import NormName
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """A run under the attacks that all runs have, and the names of those that it has alone."""
+    """A run with the attacks that all runs have, and the names of its other attacks."""
 
     label: str
     run: RunFiles
@@ -20,7 +20,7 @@ class ComparedRun:
 
 
 def shared_radius(compared_runs: Sequence[ComparedRun]) -> tuple[float, NormName, list[Scores]] | None:
-    """The radius of the headline, and the lowest scores of each run there; None where no radius is in all."""
+    """The radius of the headline, and the lowest scores of each run there; None without a common radius."""
     entries = [entry for c in compared_runs for entry in strongest(c.run.summary)[:1]]
     if len(entries) < len(compared_runs) or len({entry.norm_name for entry in entries}) > 1:
         return None
@@ -33,5 +33,5 @@ def shared_radius(compared_runs: Sequence[ComparedRun]) -> tuple[float, NormName
 
 
 def same_classes(compared_runs: Sequence[ComparedRun]) -> bool:
-    """Whether classes mean the same in all runs."""
+    """Whether all runs have the same classes."""
     return all(a.run.label_space.names == b.run.label_space.names for a, b in pairwise(compared_runs))

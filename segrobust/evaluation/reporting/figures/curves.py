@@ -22,7 +22,7 @@ _GREY: Final = "#555555"
 
 
 def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName) -> Figure:
-    """The share of images broken within eps: the distribution of minimal norms, and points of fixed-budget attacks.
+    """Images broken within eps: the distribution of minimal norms, and points of fixed-budget attacks.
 
     A minimal-norm attack that fails on some images ends in a plateau below 100 %. The smallest norms of several attacks
     are thick. The axis is logarithmic.
@@ -49,9 +49,9 @@ def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName
     for index, (label, values) in enumerate(norms.items(), start=-combined):
         xs, ys = _steps(values, low, high)
         failed = sum(map(math.isinf, values))
-        told = label if not failed else f"{label} ({failed} of {len(values)} not broken)"
+        text = label if not failed else f"{label} ({failed} of {len(values)} not broken)"
         color, width = (_style(index)[0], 2.0) if index >= 0 else (BLACK, 3.2)
-        axes.step([x * unit for x in xs], ys, where="post", color=color, label=told, linewidth=width)
+        axes.step([x * unit for x in xs], ys, where="post", color=color, label=text, linewidth=width)
     for index, budget in enumerate(budgets, start=len(entries) - combined):
         xs, ys = [s.eps * unit for s in budget.scores], [written("%", s["asr"]) for s in budget.scores]
         color, marker = _style(index)
@@ -60,13 +60,13 @@ def norm_curves(records: Sequence[Record], summary: Summary, norm_name: NormName
     axes.set_xscale("log", base=2)
     axes.set_xlim(low * unit, high * unit)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_title(f"Success rate at eps (lower bound), {summary.num_images} images", loc="left", fontsize=11)
+    axes.set_title(f"Success rates at eps (lower bounds), {summary.num_images} images", loc="left", fontsize=11)
     axes.legend(frameon=False, loc="best", fontsize=9)
     return figure
 
 
 def score_curves(summary: Summary, norm_name: NormName) -> Figure:
-    """What is left at eps, the headline metrics side by side; eps = 0 is the clean score.
+    """Scores under attack over eps, the headline metrics side by side; eps = 0 is the clean score.
 
     Fixed-budget attacks are solid, their worst case is thick, by-products of minimal-norm attacks are dashed.
 
@@ -100,7 +100,7 @@ def score_curves(summary: Summary, norm_name: NormName) -> Figure:
         axes.set_xlim(left=0)
         axes.set_xticks(sorted(radii))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    plots[0].set_title(f"Left under attack (upper bound), {summary.num_images} images", loc="left", fontsize=11)
+    plots[0].set_title(f"Scores under attack (upper bounds), {summary.num_images} images", loc="left", fontsize=11)
     plots[-1].legend(frameon=False, loc="best", fontsize=9)
     return figure
 

@@ -1,4 +1,4 @@
-"""Panels of a run, made from its records and the adversarial images that it kept."""
+"""Panels of a run, made from its records and its stored adversarial images."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ _QUALITY: Final = 88
 
 @dataclass(frozen=True, kw_only=True)
 class PanelInfo:
-    """What `panels/tiles/<sample id>-<job>/panel.json` says about the tiles beside it.
+    """The content of `panels/tiles/<sample id>-<job>/panel.json`, which describes the tiles beside it.
 
     Attributes:
         sample_id: position of the image in the data set.
@@ -81,8 +81,8 @@ def write_panels(
 ) -> tuple[Path, ...]:
     """Draws one panel per image and job as `panels/<sample id>-<job>.png`; fixed budgets at their largest radius.
 
-    The tiles of each lie in `panels/tiles/<sample id>-<job>/` for the page, if wanted. An image without a record, or
-    without an adversarial image that was kept, has no panel: its attack raised, or had no need to run.
+    The tiles of each are written to `panels/tiles/<sample id>-<job>/` for the page, if requested. An image without a
+    record or a stored adversarial image has no panel: its attack raised an error, or was skipped.
 
     Returns:
         The panels.
@@ -116,7 +116,7 @@ def write_panels(
 def _target_maps(
     network: nn.Module, dataset: SampleSource, plan: Plan, sample: LoadedSample, ignore_index: int
 ) -> TargetMaps | None:
-    """What the pixels of one image are to become, `(H, W)`, where the plan says so."""
+    """The targets of one image, `(H, W)`; None if the plan has none."""
     if plan.targets is None:
         return None
     images = sample.image[None].to(device_of(network), precision_of(network))
@@ -135,7 +135,7 @@ def _is_kept(records: Mapping[Key, Record], store: AdversarialStore, job: Job, s
 
 
 def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
-    """Small enough for a page; class maps keep every colour as it is."""
+    """Writes tiles small enough for a page; the colours of class maps are stored exactly."""
     folder.mkdir(parents=True, exist_ok=True)
     height, width = tiles.tiles[0].pixels.shape[:2]
     scale = min(1.0, _WIDEST / width)

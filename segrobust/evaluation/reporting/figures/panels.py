@@ -1,4 +1,4 @@
-"""One image under attack as a picture: what was changed, what the network saw before and sees now."""
+"""One image under attack as a picture: the perturbation, and the predictions with and without it."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _OKABE_ITO: Final[tuple[Color, ...]] = (
     (213, 94, 0),
     (153, 153, 153),
 )
-"""Colours that people of all kinds of colour vision tell apart (Okabe and Ito, 2008), grey in the place of black."""
+"""Colours for all kinds of colour vision (Okabe and Ito, 2008), with grey instead of black."""
 
 
 def draw_panel(
@@ -73,9 +73,9 @@ def panel_title(record: Record) -> str:
 
 
 def plain_label_space(num_classes: int, ignore_index: int) -> LabelSpace:
-    """Numbered classes in colours that are told apart by all, for data sets without a label space.
+    """Numbered classes in distinct colours, for data sets without a label space.
 
-    Up to 8 classes have colours of Okabe and Ito; further ones the same in other lightness.
+    Up to 8 classes have the colours of Okabe and Ito; further ones have them in another lightness.
     """
     rounds = [1.0, 0.6, 0.35]
     colors = [_scaled(_OKABE_ITO[i % 8], rounds[i // 8 % 3]) for i in range(num_classes)]

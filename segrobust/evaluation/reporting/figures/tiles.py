@@ -1,4 +1,4 @@
-"""One image under attack as tiles: what was changed, what the network saw before and sees now."""
+"""One image under attack as tiles: the perturbation, and the predictions with and without it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from segrobust.label_space import Color, LabelSpace
 Pixels = npt.NDArray[np.uint8]
 TileName = Literal["image", "adversarial", "perturbation", "errors", "target", "truth", "clean", "prediction"]
 
-NEWLY_WRONG: Final[Color] = (213, 94, 0)  # vermilion and sky blue stay apart for all kinds of colour vision
+NEWLY_WRONG: Final[Color] = (213, 94, 0)  # vermilion and sky blue differ for all kinds of colour vision
 WRONG_BEFORE: Final[Color] = (86, 180, 233)
 VOID: Final[Color] = (0, 0, 0)
 _AMPLIFICATIONS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -58,8 +58,8 @@ def make_tiles(
 ) -> Tiles:
     """Image, adversarial image, their difference, newly wrong pixels; ground truth, clean and adversarial prediction.
 
-    The difference is amplified by a round factor about mid-grey, which is zero. Of an attack with targets, these stand
-    in the place of newly wrong pixels: pixels to keep in pale colours, what counts for nothing as void.
+    The difference is amplified by a round factor about mid-grey, which is zero. For an attack with targets, the target
+    map replaces the newly wrong pixels: pixels to keep are pale, and pixels that do not count are void.
 
     Args:
         image: `(C, H, W)` in [0, 1], C = 1 or 3.
@@ -126,7 +126,7 @@ def _errors(image: Tensor, valid: Tensor, right_before: Tensor, right_now: Tenso
 
 
 def _target(target_maps: TargetMaps, valid: Tensor, label_space: LabelSpace) -> Pixels:
-    """Targets in the colours of their classes, pixels to keep in pale ones; what is only to be broken in vermilion."""
+    """Targets in the colours of their classes, pixels to keep in pale colours, untargeted pixels in vermilion."""
     targets = target_maps.targets.cpu().masked_fill(~valid, label_space.ignore_index)
     colors = np.array(label_space.colorize(targets).numpy())
     counts = targets != label_space.ignore_index

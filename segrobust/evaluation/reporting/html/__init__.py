@@ -1,1 +1,1 @@
-"""The report as one page for the browser."""
+"""The report as an HTML page."""

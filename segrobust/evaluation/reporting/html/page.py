@@ -1,4 +1,4 @@
-"""What is on a page: plain values that a template prints, and nothing that it has to work out."""
+"""The content of a page: plain values, which a template prints without computing anything."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.label_space import Color
 
 Data = Mapping[str, object]
-"""What the scripts of a page read; strict JSON."""
+"""The data that the scripts of a page read; strict JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,10 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it says.
-        sort: what rows are ordered by; empty for the text.
-        status: a badge beside it, "" for none.
-        strong: whether it stands out.
+        text: shown in the cell.
+        sort: key by which rows are sorted; empty for the text.
+        status: of the badge in the cell, "" for none.
+        strong: whether the text is highlighted.
     """
 
     text: str
@@ -39,10 +39,10 @@ class Table:
         title: above it; empty for none.
         head: of the columns.
         rows: cells.
-        note: below it, what the numbers are a bound of.
-        sortable: whether a click on a heading sorts.
+        note: below it, such as which bounds the numbers are.
+        sortable: whether a click on a heading sorts the rows.
         prose: whether cells hold sentences.
-        folded: whether it is closed at first.
+        folded: whether it is collapsed at first.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Stat:
-    """A number in the opening."""
+    """A number at the top of the page."""
 
     label: str
     value: str
@@ -66,7 +66,7 @@ class Stat:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One picture of a panel: its name, what the button says, and a data: URI."""
+    """One picture of a panel: its name, the label of its button, and a data: URI."""
 
     name: str
     label: str
@@ -90,7 +90,7 @@ class PagePanel:
 
 @dataclass(frozen=True, kw_only=True)
 class Banner:
-    """Something that a reader must know before the numbers: `fail` for numbers that must not be believed."""
+    """A warning above the numbers: `fail` if the numbers must not be trusted."""
 
     status: Literal["warn", "fail"]
     title: str
@@ -100,7 +100,7 @@ class Banner:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A place for a plot, and which of its controls there are."""
+    """A plot, with its title and note."""
 
     key: Literal["scores", "norms", "classes"]
     title: str
@@ -114,14 +114,14 @@ class Page:
     Attributes:
         title: of the page.
         subtitle: what was evaluated.
-        sentences: findings.
-        stats: numbers in the opening.
-        warnings: before everything else.
-        plots: places for plots.
-        class_plots: those that belong to the classes.
-        tables: by the section that they belong to.
+        sentences: the main results.
+        stats: numbers at the top.
+        warnings: banners above the numbers.
+        plots: the curves.
+        class_plots: plots of the section of classes.
+        tables: by section.
         panels: images.
-        panels_note: which images these are, and how many are left out.
+        panels_note: how many panels are left out; empty if none.
         facts: provenance, label and text.
         commands: command lines.
         attacks: name and repr.

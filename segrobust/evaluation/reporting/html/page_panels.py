@@ -1,4 +1,4 @@
-"""Which panels a page shows, as pictures inside it."""
+"""The panels of a page, as embedded pictures."""
 
 import json
 from base64 import b64encode
@@ -26,7 +26,7 @@ _SMOOTH: Final = {"clean", "adversarial"}
 
 
 def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]:
-    """The worst image, the median one and random ones, first under the first attack, then under the others.
+    """The worst image, the median one and random ones, under the first attack, then under the others.
 
     Args:
         run: whose panels are chosen.

@@ -43,7 +43,7 @@ def norm_tables(run: RunFiles) -> Iterable[Table]:
 
 
 def score_tables(run: RunFiles) -> Iterable[Table]:
-    """What is left at each radius, one table per norm: worst case, attacks, by-products."""
+    """Scores at each radius, one table per norm: worst case, attacks, by-products."""
     lines = score_lines(run.summary)
     costs = {entry.digest: entry.cost for entry in run.summary.fixed_budget}
     for name in sorted({line.norm_name for line in lines}, key=norm_order):
@@ -66,7 +66,7 @@ def score_tables(run: RunFiles) -> Iterable[Table]:
 
 
 def any_attack_tables(summary: Summary) -> Iterable[Table]:
-    """Images that anything breaks, norm by norm."""
+    """Images broken by any attack, norm by norm."""
     for entry in summary.any_attack:
         if entry.eps:
             yield Table(
@@ -130,7 +130,7 @@ def class_tables(run: RunFiles) -> Iterable[Table]:
                 )
                 for index, name in enumerate(run.label_space.names)
             ),
-            note=f"{found.note}. A class without ground truth has no IoU. A click on a heading sorts.",
+            note=f"{found.note}. A class without ground truth has no IoU. Click a heading to sort.",
             sortable=True,
         )
 
@@ -159,17 +159,17 @@ def where_tables(run: RunFiles) -> Iterable[Table]:
 
 
 def check_table(run: RunFiles) -> Iterable[Table]:
-    """What the checks say; those that are not ok first."""
+    """The checks, those that are not ok first."""
     if run.checks:
         ordered = sorted(run.checks, key=lambda check: ("fail", "warn", "ok").index(check.status))
-        mends = any(check.mend for check in ordered)
+        fixes = any(check.fix for check in ordered)
         yield Table(
             title="",
-            head=("check", "measured", "what it would mean", *(["what to do"] if mends else [])),
+            head=("check", "measured", "what a failure means", *(["fix"] if fixes else [])),
             rows=tuple(
                 (
                     Cell(text=check.name, status=check.status),
-                    *(Cell(text=text) for text in (check.detail, check.meaning, *([check.mend] if mends else []))),
+                    *(Cell(text=text) for text in (check.detail, check.meaning, *([check.fix] if fixes else []))),
                 )
                 for check in ordered
             ),
@@ -178,7 +178,7 @@ def check_table(run: RunFiles) -> Iterable[Table]:
 
 
 def fault_table(run: RunFiles) -> Iterable[Table]:
-    """Images that raised or could not be read, and images without a valid pixel."""
+    """Images with errors, and images without a valid pixel."""
     raised = [
         (str(f.sample_id), f.sample_name, f"{f.attack} at {f.eps}" if f.stage == "attack" else f.stage, f.error)
         for f in run.faults
@@ -214,7 +214,7 @@ def _line_cell(run: RunFiles, line: Line) -> Cell:
 
 
 def _attack(run: RunFiles, label: str, *digests: str) -> Cell:
-    """A name with the badge of the checks that touch its numbers; none where nothing was checked."""
+    """A name with the badge of the checks that concern it; no badge if nothing was checked."""
     status: Status = run.status_of(*digests)
     return Cell(text=label, status=status if run.checks else "")
 

@@ -1,4 +1,4 @@
-"""Words of a page: where the numbers are from, and how to read them."""
+"""Texts of a page: provenance of the numbers, and how to read them."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,36 +14,39 @@ _METRICS: Final = {
 
 HOW_TO_READ: Final = (
     (
-        "Every number of an attack is a bound",
+        "Every number under attack is a bound",
         "An attack that finds a perturbation proves that one exists; an attack that finds none proves nothing. Norms "
-        "are upper bounds on the smallest perturbation that breaks an image, scores under attack are upper bounds on "
-        "what is left at that radius. A stronger attack can only lower them. A network is never shown to be robust, "
-        "only not broken yet.",
+        "are upper bounds on the smallest perturbation that breaks an image. Scores under attack are upper bounds on "
+        "the score under the strongest possible attack at that radius. A stronger attack can only lower both. Attacks "
+        "can show that a network is not robust; they cannot show that it is.",
     ),
     (
         "eps",
-        "The largest change of the image that is allowed: in l_inf of any channel of any pixel, in units of 1/255, one "
-        "step of an 8-bit picture.",
+        "The radius: the largest perturbation that is allowed. In l_inf it bounds the change of every channel of every "
+        "pixel, and is given in units of 1/255, one step of an 8-bit image.",
     ),
     *_METRICS.items(),
     (
         "Minimal norm",
-        "A failure counts as infinite in every quantile, and as the plateau of the curve; it is never dropped. "
-        "Smallest of several attacks: for each image the smallest norm that any of them finds, over the images that "
-        "all were run on. More attacks can only lower it, so compare it among the same attacks.",
+        "The norm of the smallest perturbation that the attack finds for an image. Where the attack fails, the norm "
+        "counts as infinite: it enters every quantile, and the curve ends below 100 %. Smallest of several attacks: "
+        "the smallest norm that any of them finds for an image, over the images on which all of them ran. More "
+        "attacks can only lower it, so compare it only between runs with the same attacks.",
     ),
     (
         "Worst case and by-product",
-        "Worst case: per image the worst of all fixed-budget attacks. By-product: a minimal-norm perturbation clipped "
-        "to eps, one forward pass, not aimed at eps: a weak upper bound.",
+        "Worst case: for each image the result of the fixed-budget attack that does most damage. By-product: a "
+        "minimal-norm perturbation projected to radius eps. It was not optimised for that radius, so its scores are "
+        "weak upper bounds.",
     ),
     (
         "Bands",
-        "95 % of bootstrap replicates: how much the choice of images matters, not how strong the attack is.",
+        "95 % bootstrap intervals. They show how much the numbers depend on the choice of images, not how strong the "
+        "attack is.",
     ),
     (
         "Void pixels",
-        "Pixels without a label count for nothing. An image without a valid pixel is listed and left out.",
+        "Pixels without a label are ignored. An image without a labelled pixel is listed, and left out of all numbers.",
     ),
 )
 

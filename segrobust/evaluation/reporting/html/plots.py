@@ -1,4 +1,4 @@
-"""What the plots of a page show: numbers from summaries and records, ready for the scripts of the page."""
+"""The data of the plots of a page: numbers from summaries and records, for the scripts of the page."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ SYMBOLS: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down",
 DASHES: Final = ("solid", "longdash", "dashdot", "longdashdot")
 
 MENU: Final = {**{metric.key: metric.title for metric in METRICS}, "iou": "IoU of one class"}
-"""Titles of the scores that curves can show."""
+"""Titles of the scores in the menu of the curves."""
 
 _MOST_STEPS: Final = 1500
 
 
 @dataclass(frozen=True)
 class Style:
-    """How an attack, or a run, is drawn everywhere on a page."""
+    """The colour, dash and symbol of an attack, or of a run, in all plots of a page."""
 
     color: str
     symbol: str
@@ -107,7 +107,7 @@ def norms_of(records: Iterable[Record], entry: NormLine) -> list[float]:
 
 
 def steps(norms: Sequence[float], entry: NormLine, style: Style, run: str = "") -> dict[str, object]:
-    """The distribution function in percent; failures are its plateau. Thinned out where images are very many."""
+    """The distribution function in percent, whose plateau shows failures; thinned for very many images."""
     finite = sorted(norm for norm in norms if math.isfinite(norm))
     shares = [100 * (index + 1) / len(norms) for index in range(len(finite))]
     every = max(1, -(-len(finite) // _MOST_STEPS))

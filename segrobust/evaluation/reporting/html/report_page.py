@@ -1,4 +1,4 @@
-"""`report.html`: one file that opens from disk, without network."""
+"""`report.html`: a single file that opens without a network connection."""
 
 import json
 from collections.abc import Iterable
@@ -30,10 +30,10 @@ from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import portable, replace_file
 
 SIZE_CAP: Final = 8_000_000
-"""Bytes that a report may have; panels that would exceed it are left out, and counted."""
+"""Largest size of a report in bytes; panels beyond it are left out, and the page gives their number."""
 
 _RESERVED: Final = 400_000
-"""Bytes for all of a page but pictures and the plot library."""
+"""Bytes reserved for the page without pictures and plot library."""
 
 _MISSING: Final = 'the page needs jinja2 and plotly: pip install "segrobust[report]"'
 
@@ -57,10 +57,10 @@ def write_html(directory: RunDirectory) -> Path:
 
 
 def build_page(run: RunFiles, room: int) -> Page:
-    """What is on the page of a run.
+    """The content of the page of a run.
 
     Args:
-        run: what it is made of.
+        run: the content of its files.
         room: bytes for pictures.
     """
     summary = run.summary
@@ -140,25 +140,27 @@ def _plots(summary: Summary) -> Iterable[Plot]:
     if strongest(summary):
         yield Plot(
             key="scores",
-            title="What is left under attack",
+            title="Scores under attack",
             note="Upper bounds: a stronger attack can only lower them. Dotted: by-products of minimal-norm attacks, "
-            "weak upper bounds. Band: 95 % of bootstrap replicates, for mIoU^D and aAcc; that of the worst case while "
-            "it is shown.",
+            "weak upper bounds. Band: 95 % bootstrap interval of mIoU^D and aAcc; only that of the worst case while "
+            "the worst case is shown.",
         )
     if summary.minimal_norm:
         yield Plot(
             key="norms",
             title="Share of images broken within eps",
-            note="Distribution of minimal norms, a lower bound on the success rate at every eps; what a curve lacks to "
-            "100 % at its right end was not broken. Thick: per image the smallest norm of all attacks. Markers: "
-            "fixed-budget attacks.",
+            note="Distribution of minimal norms: a lower bound on the success rate at every eps. A curve that ends "
+            "below 100 % belongs to an attack that failed on the remaining images. Thick: the smallest norm that any "
+            "attack finds for an image. Markers: fixed-budget attacks.",
         )
 
 
 def _class_plots(summary: Summary) -> tuple[Plot, ...]:
     if summary.clean is None or not strongest(summary):
         return ()
-    return (Plot(key="classes", title="From clean to attacked", note="The largest drop on top; upper bounds."),)
+    return (
+        Plot(key="classes", title="IoU by class, clean and under attack", note="Largest drop on top. Upper bounds."),
+    )
 
 
 def _stats(run: RunFiles) -> Iterable[Stat]:
@@ -172,7 +174,7 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
         interval = scores.intervals["miou"]
         band = f"{percent(interval.low)} to {percent(interval.high)} %"
         yield Stat(
-            label=f"left at {radius_text(scores.eps, line.norm_name)}",
+            label=f"under attack at {radius_text(scores.eps, line.norm_name)}",
             value=f"{percent(scores.miou)} %",
             note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %",
         )
@@ -186,23 +188,23 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
         )
     passed = sum(check.status == "ok" for check in run.checks)
     if run.checks:
-        notes = {"ok": "nothing speaks against the numbers", "warn": "see below", "fail": "unreliable, see below"}
+        notes = {"ok": "all checks passed", "warn": "see below", "fail": "numbers are unreliable, see below"}
         status = run.status_of()
         yield Stat(label="checks", value=f"{passed} of {len(run.checks)} ok", note=notes[status], status=status)
     else:
-        yield Stat(label="checks", value="none made", note="nothing vouches for the numbers", status="warn")
+        yield Stat(label="checks", value="none", note="not checked", status="warn")
 
 
 def _warnings(run: RunFiles) -> Iterable[Banner]:
     failed = [f"{check.name}: {check.detail}" for check in run.checks if check.status == "fail"]
     if failed:
-        text = "Checks failed: the numbers that they touch must not be believed."
+        text = "Some checks failed. Do not trust the numbers that they concern."
         yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
     if run.selection is not None:
         yield Banner(status="warn", title="Optimistic", text=run.selection.warning)
     if run.faults:
         count = len({fault.sample_id for fault in run.faults})
-        text = f"Something raised for {count} images, which lack results; they are listed under checks."
+        text = f"Errors occurred for {count} images, which therefore lack results. They are listed under Checks."
         yield Banner(status="warn", title="Incomplete", text=text)
 
 
@@ -210,6 +212,6 @@ def _panels_note(left_out: int) -> str:
     if not left_out:
         return ""
     return (
-        f"{left_out} further panels are left out so that this page stays below {SIZE_CAP // 10**6} MB; "
-        "their pictures are in the folder panels of the run."
+        f"{left_out} further panels are left out to keep this page below {SIZE_CAP // 10**6} MB; "
+        "they are in the folder panels/ of the run."
     )

@@ -82,7 +82,7 @@ function normLayout(norm) {
   });
 }
 
-// One row per class, from the clean score to what is left, the largest drop on top.
+// One row per class, from the clean score to the score under attack, the largest drop on top.
 function classTraces(norm, curve, epsIndex, classes) {
   const rows = classes.map((name, i) => ({ name: plain(name), clean: curve.iou[0][i], left: curve.iou[epsIndex][i] }))
     .filter((row) => row.clean !== null && row.left !== null).sort((a, b) => (a.clean - a.left) - (b.clean - b.left));

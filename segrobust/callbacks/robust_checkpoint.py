@@ -109,7 +109,7 @@ class RobustCheckpoint(Checkpoint):
             raise ValueError(
                 "RobustCheckpoint needs a RobustnessEvaluation among the callbacks: it keeps what that measures"
             )
-        self._key = self.monitor or default_monitor(sources[0].plan)
+        self._key = self.monitor or default_monitor(sources[0].plan, sources[0].prefix("val"))
         self._source = next((source for source in sources if self._key in source.keys), None)
         if self._source is None:
             raise ValueError(unknown_monitor(self._key, [key for source in sources for key in source.keys]))

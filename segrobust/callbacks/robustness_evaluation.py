@@ -1,5 +1,6 @@
 """Attacks on a fixed subset of the validation images while a network trains."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from segrobust.attacks import Attack
-from segrobust.callbacks.access import Entry, NetworkPlace, SampleView, evaluated_dataset, find_network, is_dry_run
+from segrobust.callbacks.access import (
+    Entry,
+    NetworkPlace,
+    SampleView,
+    callbacks_of,
+    check_place,
+    describe_place,
+    evaluated_dataset,
+    find_network,
+    is_dry_run,
+)
 from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
@@ -77,12 +88,17 @@ class RobustnessEvaluation(Callback):
         run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says.
         checks: also look for false robustness, by a few passes on one image and in the records; failed checks are
             counted as `<prefix>/robust_subset/failed_checks`, told, and keep `RobustCheckpoint` from trusting them.
+        name: tells several evaluations of one trainer apart, such as `"student"` and `"teacher"`: keys become
+            `val/<name>/<attack>/...`, and files go to the folder `<name>` of the log folder. One evaluation of a
+            trainer may have none.
 
     Attributes:
         history: all measurements of this training, kept in checkpoints.
 
     Raises:
-        ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`.
+        ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`. At the start
+            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name.
+        TypeError: a network that is neither a path nor a function.
     """
 
     def __init__(
@@ -101,6 +117,7 @@ class RobustnessEvaluation(Callback):
         panels: int = 4,
         run_on_last_epoch: bool = True,
         checks: bool = True,
+        name: str | None = None,
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}; leave the callback out instead")
@@ -108,10 +125,18 @@ class RobustnessEvaluation(Callback):
             raise ValueError(f"max_images must be at least 1, or None for all, got {max_images}")
         if batch_size < 1 or panels < 0:
             raise ValueError(f"batch_size is at least 1 and panels at least 0, got {batch_size} and {panels}")
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+            raise ValueError(
+                f"name has letters a to z, digits, '_', '-' and '.', does not begin with '.', or is None; got {name!r}"
+            )
+        check_place(network)
         if attacks is None:
             attacks = {job.name: job.attack for job in preset("validation").jobs}
         self.plan = plan_attacks(attacks, eps)
-        self.keys = log_keys(self.plan, "val") + ((f"val/robust_subset/{FAILED_CHECKS}",) if checks else ())
+        self.name = name
+        self.keys = log_keys(self.plan, self.prefix("val"))
+        if checks:
+            self.keys += (f"{self.prefix('val')}/robust_subset/{FAILED_CHECKS}",)
         self.every_n_epochs = every_n_epochs
         self.max_images = max_images
         self.network = network
@@ -126,14 +151,20 @@ class RobustnessEvaluation(Callback):
         self.history: list[Measurement] = []
         self._epochs_at_last = 0
 
+    def prefix(self, stage: str) -> str:
+        """First part of the log keys: `"val"`, or `"val/<name>"`."""
+        return stage if self.name is None else f"{stage}/{self.name}"
+
     @property
     def state_key(self) -> str:
         """Identifies what is measured: history of other attacks is not taken over from a checkpoint."""
+        named = {} if self.name is None else {"name": self.name}
         return self._generate_state_key(
             attacks={job.name: (repr(job.attack), job.radii) for job in self.plan.jobs},
             max_images=self.max_images,
-            network=self.network if isinstance(self.network, str) else self.network.__qualname__,
+            network=describe_place(self.network),
             seed=self.seed,
+            **named,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,6 +184,16 @@ class RobustnessEvaluation(Callback):
         if not self.history or (self.history[-1].epoch, self.history[-1].step) != _now(trainer):
             return None
         return self.history[-1]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses another evaluation of the trainer that logs under the same keys."""
+        for other in callbacks_of(trainer):
+            if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
+                raise ValueError(
+                    f"two RobustnessEvaluation of this trainer have name={self.name!r}, so that keys such as "
+                    f"{self.keys[0]!r} and files would mix: {_described(self)}, and {_described(other)}; name one of "
+                    'them, such as name="teacher"'
+                )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks for the network, and whether the last epoch will be validated; tells wandb which values are good."""
@@ -175,7 +216,16 @@ class RobustnessEvaluation(Callback):
         elif self._is_due(trainer):
             self.history.append(self._evaluate(trainer, pl_module, "val"))
             self._epochs_at_last = _completed_epochs(trainer)
-            send_history(trainer, self.history, log_directory(trainer), "val")
+            send_history(trainer, self.history, self._folder(trainer), self.prefix("val"))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses keys that the task logs too: in the sanity check, where nothing of this callback is logged yet."""
+        taken = sorted({*self.keys} & {*trainer.callback_metrics}) if trainer.sanity_checking else []
+        if taken:
+            raise ValueError(
+                f"{taken[0]!r} is logged by {type(pl_module).__name__} or another callback too, so that loggers would "
+                'mix two numbers; name the evaluation, such as name="network"'
+            )
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks images of the test set."""
@@ -197,15 +247,16 @@ class RobustnessEvaluation(Callback):
                 ignore_index=self._ignore_index(trainer, dataset),
             )
 
-    def _evaluate(self, trainer: Trainer, module: LightningModule, prefix: str) -> Measurement:
+    def _evaluate(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
         """Attacks and logs; all processes call it, and get the same measurement."""
+        prefix = self.prefix(stage)
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
             session = self._session(trainer, module)
             progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
             share = evaluate_share(
                 session,
-                _run_directory(trainer, session),
+                self._run_directory(trainer, session),
                 drawn=choose_samples(len(session.dataset), self.panels, self.seed) if self.panels else (),
                 checks=self.checks,
                 advance=progress.advance,
@@ -255,6 +306,18 @@ class RobustnessEvaluation(Callback):
             distributed=Distributed(rank=trainer.global_rank, world_size=trainer.world_size),
         )
 
+    def _folder(self, trainer: Trainer) -> Path | None:
+        """Folder of the files of this callback; None where nothing is logged to a folder. All processes call it."""
+        folder = log_directory(trainer)
+        return folder if folder is None or self.name is None else folder / self.name
+
+    def _run_directory(self, trainer: Trainer, session: Session) -> Path | None:
+        """Folder of the files of an evaluation; None where nothing is logged to a folder."""
+        folder, (epoch, step) = self._folder(trainer), _now(trainer)
+        if folder is None:
+            return None
+        return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
+
     def _dataset(self, trainer: Trainer) -> SampleView:
         return SampleView(evaluated_dataset(trainer), self.image, self.mask)
 
@@ -265,12 +328,11 @@ class RobustnessEvaluation(Callback):
         return space.ignore_index if isinstance(space, LabelSpace) else 255
 
 
-def _run_directory(trainer: Trainer, session: Session) -> Path | None:
-    """Folder of the files of an evaluation; None where nothing is logged to a folder."""
-    folder, (epoch, step) = log_directory(trainer), _now(trainer)
-    if folder is None:
-        return None
-    return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
+def _described(evaluation: RobustnessEvaluation) -> str:
+    """What tells an evaluation from others, for messages."""
+    attacks = ", ".join(job.name for job in evaluation.plan.jobs)
+    place = describe_place(evaluation.network)
+    return f"network={place!r} with attacks {attacks}, max_images={evaluation.max_images}, seed={evaluation.seed}"
 
 
 def _gathered(trainer: Trainer, share: Share) -> list[Share]:

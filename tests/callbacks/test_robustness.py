@@ -93,11 +93,12 @@ def test_serves_a_project_that_knows_nothing_of_it(tmp_path):
         ignore_index=-1,
         panels=0,
         every_n_epochs=1,
+        name="by_function",
     )
     trainer = make_trainer(tmp_path, evaluation, by_function)
     trainer.fit(OtherProject(), loader(TinyPairs()), loader(TinyPairs()))
     values = evaluation.history[0].values
-    assert by_function.history[0].values["val/same/apsr_at_8"] == values["val/pgd/apsr_at_8"]
+    assert by_function.history[0].values["val/by_function/same/apsr_at_8"] == values["val/pgd/apsr_at_8"]
     assert values["val/pgd/apsr_at_8"] > values["val/robust_subset/clean_apsr"]
 
 
@@ -242,7 +243,7 @@ def test_weights_in_16_bits_are_refused(tmp_path):
         ({"batch_size": 0}, "batch_size is at least 1"),
         ({"panels": -1}, "panels at least 0"),
         ({"eps": (8.0,)}, "did you mean 8/255"),
-        ({"attacks": {"robust_subset/clean": FGSM()}}, "letters, digits"),
+        ({"attacks": {"robust_subset/clean": FGSM()}}, "letters a to z, digits"),
         ({"attacks": {"worst_linf": FGSM(), "pgd": PGD()}}, "would be logged as 'worst_linf/"),
     ],
 )

@@ -21,7 +21,10 @@ from segrobust.callbacks.access import (
     describe_place,
     evaluated_dataset,
     find_network,
+    has_ended,
     is_dry_run,
+    log_after_training,
+    prepare_validation_data,
 )
 from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
@@ -85,7 +88,8 @@ class RobustnessEvaluation(Callback):
         batch_size: images that are attacked together.
         panels: attacked images to draw, always the same ones; fixed budgets at their largest radius. They go beside
             the records, and to wandb and TensorBoard.
-        run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says.
+        run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says, and
+            after the training if its last step was not evaluated: it was stopped early, or ended without a validation.
         checks: also look for false robustness, by a few passes on one image and in the records; failed checks are
             counted as `<prefix>/robust_subset/failed_checks`, told, and keep `RobustCheckpoint` from trusting them.
         name: tells several evaluations of one trainer apart, such as `"student"` and `"teacher"`: keys become
@@ -180,7 +184,10 @@ class RobustnessEvaluation(Callback):
         self._epochs_at_last = state_dict["epochs_at_last"]
 
     def fresh(self, trainer: Trainer) -> Measurement | None:
-        """The measurement of the network as it is now; None if there is none of this very step."""
+        """The measurement of the network as it is now; None if there is none of this very step.
+
+        For callers in validations and in `on_train_end`.
+        """
         if not self.history or (self.history[-1].epoch, self.history[-1].step) != _now(trainer):
             return None
         return self.history[-1]
@@ -196,16 +203,10 @@ class RobustnessEvaluation(Callback):
                 )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks for the network, and whether the last epoch will be validated; tells wandb which values are good."""
+        """Looks for the network; tells wandb which values are good."""
         find_network(pl_module, self.network)
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
-        every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-        if self.run_on_last_epoch and every and epochs is not None and epochs > 0 and epochs % every:
-            rank_zero_warn(
-                f"max_epochs={epochs} is no multiple of check_val_every_n_epoch={every}: the last epoch is not "
-                "validated, so its robustness will not be known"
-            )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks, if it is time to."""
@@ -214,9 +215,7 @@ class RobustnessEvaluation(Callback):
         elif trainer.state.fn != TrainerFn.FITTING:
             self._evaluate(trainer, pl_module, "val")
         elif self._is_due(trainer):
-            self.history.append(self._evaluate(trainer, pl_module, "val"))
-            self._epochs_at_last = _completed_epochs(trainer)
-            send_history(trainer, self.history, self._folder(trainer), self.prefix("val"))
+            self._measure(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses keys that the task logs too: in the sanity check, where nothing of this callback is logged yet."""
@@ -227,9 +226,22 @@ class RobustnessEvaluation(Callback):
                 'mix two numbers; name the evaluation, such as name="network"'
             )
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attacks the network that the training left, if it has not been; not called where an exception ended it."""
+        if not self.run_on_last_epoch or is_dry_run(trainer) or not trainer.enable_validation:
+            return
+        if trainer.strategy.broadcast(self.fresh(trainer) is None):
+            prepare_validation_data(trainer)
+            self._measure(trainer, pl_module)
+
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks images of the test set."""
         self._evaluate(trainer, pl_module, "test")
+
+    def _measure(self, trainer: Trainer, module: LightningModule) -> None:
+        self.history.append(self._evaluate(trainer, module, "val"))
+        self._epochs_at_last = _completed_epochs(trainer)
+        send_history(trainer, self.history, self._folder(trainer), self.prefix("val"))
 
     def _is_due(self, trainer: Trainer) -> bool:
         if _completed_epochs(trainer) - self._epochs_at_last >= self.every_n_epochs:
@@ -268,7 +280,10 @@ class RobustnessEvaluation(Callback):
         values = log_values(summary, prefix)
         if self.checks:
             values[f"{prefix}/robust_subset/{FAILED_CHECKS}"] = float(len(failed))
-        module.log_dict(values, sync_dist=False)
+        if has_ended(trainer):
+            log_after_training(trainer, values, epoch)
+        else:
+            module.log_dict(values, sync_dist=False)
         send_panels(trainer, [panel for share in shares for panel in share.panels], prefix)
         progress.line(f"{summary.num_images} images in {progress.elapsed}")
         return Measurement(
@@ -345,12 +360,13 @@ def _gathered(trainer: Trainer, share: Share) -> list[Share]:
 
 
 def _now(trainer: Trainer) -> tuple[int, int]:
-    return trainer.current_epoch, trainer.global_step
+    """Epoch and step of the network as it is; the counter of epochs is one past the last after the training."""
+    return trainer.current_epoch - int(has_ended(trainer)), trainer.global_step
 
 
 def _completed_epochs(trainer: Trainer) -> int:
     """Epochs of which all batches have been trained on; a validation in the middle of an epoch does not count it."""
-    return trainer.current_epoch + int(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+    return _now(trainer)[0] + int(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 
 def _is_last_validation(trainer: Trainer) -> bool:

@@ -18,7 +18,7 @@ class WithTeacher(SegmentationTask):
     """A task that holds a second network."""
 
     def __init__(self) -> None:
-        super().__init__(tiny_network(), optimizer=lambda parameters: SGD(parameters, lr=0.3))
+        super().__init__(tiny_network(dropout=0), optimizer=lambda parameters: SGD(parameters, lr=0.3))
         self.teacher = tiny_network(seed=4).requires_grad_(False)
 
 

@@ -167,17 +167,6 @@ def test_evaluates_every_n_completed_epochs_and_in_the_last_one(tmp_path, settin
     assert all(measurement.step == 3 * (measurement.epoch + 1) for measurement in evaluation.history)
 
 
-def test_says_that_the_last_epoch_will_not_be_validated(tmp_path):
-    trainer = make_trainer(
-        tmp_path,
-        RobustnessEvaluation({"fgsm": FGSM()}, max_images=1, every_n_epochs=1),
-        max_epochs=3,
-        check_val_every_n_epoch=2,
-    )
-    with pytest.warns(UserWarning, match="max_epochs=3 is no multiple of check_val_every_n_epoch=2"):
-        trainer.fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
-
-
 def normalised_outside() -> TinyScenes:
     scenes = TinyScenes()
     scenes.images = (scenes.images - 0.5) / 0.2

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -193,7 +194,18 @@ class RobustnessEvaluation(Callback):
         return self.history[-1]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses another evaluation of the trainer that logs under the same keys."""
+        """Refuses another evaluation that logs under the same keys, and averages that are taken out too early."""
+        before = callbacks_of(trainer)[: callbacks_of(trainer).index(self)]
+        for other in before:
+            if (
+                isinstance(other, WeightAveraging)
+                and type(other).on_validation_epoch_end is WeightAveraging.on_validation_epoch_end
+            ):
+                raise ValueError(
+                    f"{type(other).__name__} is listed before RobustnessEvaluation and takes the averages out of the "
+                    "task before they are attacked: other weights would be attacked than validated; list it after, "
+                    "or use segrobust.callbacks.WeightEMA, for which the order does not matter"
+                )
         for other in callbacks_of(trainer):
             if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
                 raise ValueError(
@@ -232,6 +244,9 @@ class RobustnessEvaluation(Callback):
             return
         if trainer.strategy.broadcast(self.fresh(trainer) is None):
             prepare_validation_data(trainer)
+            for averaging in callbacks_of(trainer):
+                if isinstance(averaging, WeightAveraging):
+                    averaging.on_train_end(trainer, pl_module)  # the averages are what the training leaves
             self._measure(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 from callbacks.tiny import TinyScenes, loader, make_trainer, tiny_network
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim import SGD
 
 from segrobust.attacks import FGSM
 from segrobust.callbacks import Measurement, RobustCheckpoint, RobustnessEvaluation, RobustStopping
+from segrobust.networks import weights_digest
 from segrobust.tasks import SegmentationTask
 
 KEY = "val/fgsm/miou_at_4"
@@ -134,3 +136,16 @@ def test_unknown_keys_and_missing_evaluations_are_refused_at_the_start(tmp_path)
         fit(tmp_path, RobustStopping())
     with pytest.raises(ValueError, match="patience must be at least 1 measurement, got 0"):
         RobustStopping(patience=0)
+
+
+def test_averages_that_are_taken_out_before_the_attack_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="EMAWeightAveraging is listed before RobustnessEvaluation"):
+        fit(tmp_path, EMAWeightAveraging(decay=0.5), evaluate())
+
+
+def test_the_end_of_a_training_is_measured_on_the_averages(tmp_path):
+    evaluation = evaluate()
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer = fit(tmp_path, evaluation, EMAWeightAveraging(decay=0.5), StopAt(4), logger=logger, max_epochs=9)
+    (folder,) = (tmp_path / "robustness").iterdir()
+    assert folder.name.endswith(weights_digest(trainer.lightning_module.network)[:8])

@@ -3,6 +3,7 @@
 from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.overfitting_guard import OverfittingGuard
 from segrobust.callbacks.robust_checkpoint import RobustCheckpoint, SavedCheckpoint
+from segrobust.callbacks.robust_stopping import RobustStopping
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
 from segrobust.callbacks.time_left import TimeLeft
 from segrobust.callbacks.wandb_runs import require_wandb_login
@@ -13,6 +14,7 @@ __all__ = (
     "Measurement",
     "OverfittingGuard",
     "RobustCheckpoint",
+    "RobustStopping",
     "RobustnessEvaluation",
     "TimeLeft",
     "WeightEMA",

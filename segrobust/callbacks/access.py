@@ -1,6 +1,7 @@
 """Finds the network and the samples in any Lightning project."""
 
 import operator
+import re
 from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
@@ -17,6 +18,29 @@ NetworkPlace = str | Callable[[LightningModule], nn.Module]
 
 Entry = str | int | Callable[[Any], Tensor]
 """Key of a sample that is a mapping, position in one that is a tuple, or a function of the sample."""
+
+
+def describe_place(place: NetworkPlace) -> str:
+    """What identifies a place in state keys: the path, or the name of the function, the same in every process."""
+    if isinstance(place, str):
+        return place
+    name: str = getattr(place, "__qualname__", "") or re.sub(r" at 0x[0-9a-f]+", "", repr(place))
+    return name
+
+
+def check_place(place: NetworkPlace) -> None:
+    """Refuses what is neither a path nor a function of the LightningModule.
+
+    Raises:
+        TypeError: a network itself, or something that cannot be called.
+    """
+    if isinstance(place, nn.Module):
+        raise TypeError(
+            f"network={type(place).__name__}(...) is a network itself: say where it is in the LightningModule, by a "
+            "path such as network='model' or a function such as network=lambda module: module.model"
+        )
+    if not isinstance(place, str) and not callable(place):
+        raise TypeError(f"network must be a dotted path or a function of the LightningModule, got {place!r}")
 
 
 def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
@@ -117,13 +141,54 @@ def is_dry_run(trainer: Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set outside of its class
 
 
+def has_ended(trainer: Trainer) -> bool:
+    """Whether the training has ended, for callers that otherwise act in validations and tests alone."""
+    return trainer.training
+
+
+def logged_step(trainer: Trainer) -> int:
+    """The step at which Lightning logs what belongs to the network as it is: the batches so far, from 0.
+
+    Within a validation the counter is that of the last batch; when the training has ended it is one past it.
+    """
+    return trainer.fit_loop.epoch_loop._batches_that_stepped - int(has_ended(trainer))
+
+
+def log_after_training(trainer: Trainer, values: Mapping[str, float], epoch: int) -> None:
+    """Logs numbers where `LightningModule.log` is forbidden: to every logger, and into the metrics of the trainer.
+
+    Args:
+        trainer: whose training has ended; all processes call this.
+        values: numbers by log key.
+        epoch: in which the training ended, from 0.
+    """
+    tensors = {key: torch.tensor(value, device=trainer.lightning_module.device) for key, value in values.items()}
+    for metrics in (trainer.callback_metrics, trainer.logged_metrics):
+        metrics.update(tensors)
+    for logger in trainer.loggers:
+        logger.log_metrics({**values, "epoch": epoch}, step=logged_step(trainer))
+        logger.save()
+
+
+def prepare_validation_data(trainer: Trainer) -> None:
+    """Makes the validation loaders where the training ended before its first validation; all processes call this."""
+    trainer.validating = True  # as Lightning does before the first epoch
+    try:
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    finally:
+        trainer.training = True
+
+
 def evaluated_dataset(trainer: Trainer) -> SampleSource:
     """The data set that the trainer validates or tests on; several are joined in their order.
+
+    When the training has ended, it is that of its validations.
 
     Raises:
         TypeError: a data set without positions or length.
     """
-    loop = trainer._active_loop  # `trainer.val_dataloaders` gives those of an earlier `fit` in `validate`
+    # `trainer.val_dataloaders` gives those of an earlier `fit` in `validate`
+    loop = trainer.fit_loop.epoch_loop.val_loop if has_ended(trainer) else trainer._active_loop
     if not isinstance(loop, _EvaluationLoop) or loop._combined_loader is None:
         raise RuntimeError("there are no evaluation data outside of validation and test")
     datasets = [getattr(loader, "dataset", loader) for loader in loop._combined_loader.flattened]

@@ -50,12 +50,12 @@ def history_figure(history: Sequence[Measurement]) -> Figure:
 
 
 def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path | None, prefix: str) -> None:
-    """Writes the picture into the folder of the logs, and sends it as `<prefix>/robustness_history`; from process 0.
+    """Writes the picture into a folder, and sends it as `<prefix>/robustness_history`; from process 0.
 
     Args:
         trainer: gives the loggers.
         history: measurements so far.
-        folder: of the logs; nothing is written if None.
+        folder: of the callback's files, made if needed; nothing is written if None.
         prefix: first part of the key.
     """
     if not trainer.is_global_zero:
@@ -63,6 +63,7 @@ def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path 
     buffer = io.BytesIO()
     history_figure(history).savefig(buffer, format="png", dpi=110)
     if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_bytes(buffer.getvalue())
     send_images(trainer, f"{prefix}/robustness_history", [buffer.getvalue()])
 

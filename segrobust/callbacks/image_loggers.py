@@ -11,6 +11,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
+from segrobust.callbacks.access import logged_step
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -42,7 +44,7 @@ def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:
 
 
 def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Sequence[str] | None = None) -> None:
-    """Sends pictures from process 0, with the step at which Lightning logs the numbers of this validation.
+    """Sends pictures from process 0, at the step where the numbers of this evaluation are logged.
 
     The wandb logger gets them by `log_image`, others by `experiment.add_image` if they have it, such as TensorBoard.
     Other loggers get none: the files are in the folder of the logs.
@@ -55,7 +57,7 @@ def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Seq
     """
     if not trainer.is_global_zero:
         return
-    step = trainer.fit_loop.epoch_loop._batches_that_stepped
+    step = logged_step(trainer)
     tags = [key] if names is None else [f"{key}/{name}" for name in names]
     images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
     for logger in trainer.loggers:

@@ -4,6 +4,7 @@ They consist of letters, digits, `_`, `-`, `.` and `/`, which every logger keeps
 Lightning's logger for it drops them.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ BY_PRODUCT: Final = "by_product_"
 CLEAN_SUBSET: Final = "robust_subset/clean_"
 
 _PATTERN: Final = re.compile(
-    rf"[^/]+/(?P<source>[^/]+)/(?P<kind>clean_|{BY_PRODUCT})?(?P<metric>[^/]+?)(_at_(?P<radius>[0-9.]+))?"
+    rf"[^/]+/((?P<name>[^/]+)/)?(?P<source>[^/]+)/(?P<kind>clean_|{BY_PRODUCT})?(?P<metric>[^/]+?)(_at_(?P<radius>[0-9.]+))?"
 )
 _HIGHER_IS_BETTER: Final = {
     FAILED_CHECKS: False,
@@ -33,12 +34,14 @@ class LogKey:
     """The parts of a key.
 
     Attributes:
+        name: of the `RobustnessEvaluation`; empty for none.
         source: name of the attack, or `robust_subset`, `clean`, `smallest_<norm>`, `worst_<norm>`, `any_<norm>`.
         kind: `"clean_"`, `"by_product_"` or `""`.
         metric: log name of the metric.
         radius: in 1/255; empty for none.
     """
 
+    name: str
     source: str
     kind: str
     metric: str
@@ -58,7 +61,11 @@ class LogKey:
                 f"{', '.join(_HIGHER_IS_BETTER)}"
             )
         return cls(
-            source=found["source"], kind=found["kind"] or "", metric=found["metric"], radius=found["radius"] or ""
+            name=found["name"] or "",
+            source=found["source"],
+            kind=found["kind"] or "",
+            metric=found["metric"],
+            radius=found["radius"] or "",
         )
 
 
@@ -100,7 +107,7 @@ def log_keys(plan: Plan, prefix: str) -> tuple[str, ...]:
     return tuple(f"{prefix}/{name}" for name in names)
 
 
-def default_monitor(plan: Plan) -> str:
+def default_monitor(plan: Plan, prefix: str = "val") -> str:
     """Default key for the selection of checkpoints.
 
     The worst-case mIoU at the middle radius if several fixed-budget attacks share a norm, else that of the first
@@ -109,13 +116,13 @@ def default_monitor(plan: Plan) -> str:
     """
     rivals = _rivals(plan)
     if rivals:
-        return f"val/worst_{rivals[0][0]}/{at_radius('miou', _middle(_union(rivals[0][1])))}"
+        return f"{prefix}/worst_{rivals[0][0]}/{at_radius('miou', _middle(_union(rivals[0][1])))}"
     fixed = [job for job in plan.jobs if not job.attack.minimal_norm]
     if fixed:
-        return f"val/{fixed[0].name}/{at_radius('miou', _middle(fixed[0].radii))}"
+        return f"{prefix}/{fixed[0].name}/{at_radius('miou', _middle(fixed[0].radii))}"
     minimal = _rivals(plan, minimal_norm=True)
     name = f"smallest_{minimal[0][0]}" if minimal else plan.jobs[0].name
-    return f"val/{name}/mean_norm_capped"
+    return f"{prefix}/{name}/mean_norm_capped"
 
 
 def unknown_monitor(key: str, known: Sequence[str]) -> str:
@@ -124,7 +131,9 @@ def unknown_monitor(key: str, known: Sequence[str]) -> str:
     if renamed in known:
         return f"monitor={key!r} is now spelled {renamed!r}, because some loggers drop the '@'"
     lines = "\n  ".join(known)
-    return f"monitor={key!r} is not measured by any RobustnessEvaluation; these are:\n  {lines}"
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    meant = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    return f"monitor={key!r} is not measured by any RobustnessEvaluation{meant} These are:\n  {lines}"
 
 
 def _radius_names(start: str, radii: Iterable[float], place: Place) -> list[str]:

@@ -1,6 +1,5 @@
 """Checkpoints selected by robustness, measured on exactly the weights that are saved."""
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,9 +11,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from segrobust.callbacks.access import callbacks_of, is_dry_run
-from segrobust.callbacks.log_keys import default_monitor, higher_is_better, unknown_monitor
+from segrobust.callbacks.access import is_dry_run
+from segrobust.callbacks.log_keys import higher_is_better
 from segrobust.callbacks.measurement import Measurement
+from segrobust.callbacks.monitored import find_source, trusted_value
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
 from segrobust.tasks.log_directory import log_directory
 
@@ -75,6 +75,7 @@ class RobustCheckpoint(Checkpoint):
         self.save_weights_only = save_weights_only
         self.checkpoints: tuple[SavedCheckpoint, ...] = ()
         self._source: RobustnessEvaluation | None = None
+        self._judged: Measurement | None = None
         self._key = ""
         self._folder = Path()
 
@@ -103,37 +104,31 @@ class RobustCheckpoint(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the evaluation that measures the monitored key, and the folder."""
-        sources = [callback for callback in callbacks_of(trainer) if isinstance(callback, RobustnessEvaluation)]
-        if not sources:
-            raise ValueError(
-                "RobustCheckpoint needs a RobustnessEvaluation among the callbacks, whose values it monitors"
-            )
-        self._key = self.monitor or default_monitor(sources[0].plan)
-        self._source = next((source for source in sources if self._key in source.keys), None)
-        if self._source is None:
-            raise ValueError(unknown_monitor(self._key, [key for source in sources for key in source.keys]))
+        self._source, self._key = find_source(trainer, self.monitor, "RobustCheckpoint")
         shared = self.dirpath or (log_directory(trainer) or Path(trainer.default_root_dir)) / "checkpoints"
         self._folder = trainer.strategy.broadcast(shared)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves if a value was measured in this validation and is among the best."""
+        self._look(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves if a value was measured after the training and is among the best."""
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        """Judges the measurement of the network as it is, once."""
         if self._source is None or trainer.state.fn != TrainerFn.FITTING:
             return
         measurement = self._source.fresh(trainer)
-        if measurement is None or any(checkpoint.step == measurement.step for checkpoint in self.checkpoints):
+        if measurement is None or measurement is self._judged:
             return
-        value = measurement.values[self._key]
-        if measurement.failed_checks:
-            rank_zero_warn(
-                f"no checkpoint is saved in epoch {measurement.epoch}: {self._key} = {value:.4g} is not reliable, "
-                f"because checks failed: {', '.join(measurement.failed_checks)}"
-            )
-        elif math.isfinite(value):
+        self._judged = measurement
+        if any(checkpoint.step == measurement.step for checkpoint in self.checkpoints):
+            return
+        value = trusted_value(measurement, self._key, "no checkpoint is saved")
+        if value is not None:
             self._offer(trainer, measurement, value)
-        else:
-            rank_zero_warn(
-                f"no checkpoint is saved in epoch {measurement.epoch}: {self._key} is {value}, which cannot be ranked"
-            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warns if nothing was measured, or if the value never improved."""

@@ -1,17 +1,32 @@
 """Attacks on a fixed subset of the validation images while a network trains."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from segrobust.attacks import Attack
-from segrobust.callbacks.access import Entry, NetworkPlace, SampleView, evaluated_dataset, find_network, is_dry_run
+from segrobust.callbacks.access import (
+    Entry,
+    NetworkPlace,
+    SampleView,
+    callbacks_of,
+    check_place,
+    describe_place,
+    evaluated_dataset,
+    find_network,
+    has_ended,
+    is_dry_run,
+    log_after_training,
+    prepare_validation_data,
+)
 from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
@@ -73,15 +88,21 @@ class RobustnessEvaluation(Callback):
         batch_size: images that are attacked together.
         panels: number of attacked images to draw, always the same ones; fixed-budget attacks at their largest radius.
             They are written beside the records, and sent to wandb and TensorBoard.
-        run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says.
+        run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says, and
+            after the training if its last step was not evaluated: it was stopped early, or ended without a validation.
         checks: also check for false robustness, by a few passes on one image and in the records. Failed checks are
             counted in `<prefix>/robust_subset/failed_checks`, cause warnings, and stop `RobustCheckpoint` from saving.
+        name: distinguishes several evaluations of one trainer, such as `"student"` and `"teacher"`: keys become
+            `val/<name>/<attack>/...`, and files go to the folder `<name>` of the log folder. One evaluation of a
+            trainer may have none.
 
     Attributes:
         history: all measurements of this training, stored in checkpoints.
 
     Raises:
-        ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`.
+        ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`. At the start
+            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name.
+        TypeError: a network that is neither a path nor a function.
     """
 
     def __init__(
@@ -100,6 +121,7 @@ class RobustnessEvaluation(Callback):
         panels: int = 4,
         run_on_last_epoch: bool = True,
         checks: bool = True,
+        name: str | None = None,
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}; leave the callback out instead")
@@ -107,10 +129,18 @@ class RobustnessEvaluation(Callback):
             raise ValueError(f"max_images must be at least 1, or None for all, got {max_images}")
         if batch_size < 1 or panels < 0:
             raise ValueError(f"batch_size is at least 1 and panels at least 0, got {batch_size} and {panels}")
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+            raise ValueError(
+                f"name has letters a to z, digits, '_', '-' and '.', does not begin with '.', or is None; got {name!r}"
+            )
+        check_place(network)
         if attacks is None:
             attacks = {job.name: job.attack for job in preset("validation").jobs}
         self.plan = plan_attacks(attacks, eps)
-        self.keys = log_keys(self.plan, "val") + ((f"val/robust_subset/{FAILED_CHECKS}",) if checks else ())
+        self.name = name
+        self.keys = log_keys(self.plan, self.prefix("val"))
+        if checks:
+            self.keys += (f"{self.prefix('val')}/robust_subset/{FAILED_CHECKS}",)
         self.every_n_epochs = every_n_epochs
         self.max_images = max_images
         self.network = network
@@ -125,14 +155,20 @@ class RobustnessEvaluation(Callback):
         self.history: list[Measurement] = []
         self._epochs_at_last = 0
 
+    def prefix(self, stage: str) -> str:
+        """First part of the log keys: `"val"`, or `"val/<name>"`."""
+        return stage if self.name is None else f"{stage}/{self.name}"
+
     @property
     def state_key(self) -> str:
         """Identifies what is measured: the history of other attacks is not restored from a checkpoint."""
+        named = {} if self.name is None else {"name": self.name}
         return self._generate_state_key(
             attacks={job.name: (repr(job.attack), job.radii) for job in self.plan.jobs},
             max_images=self.max_images,
-            network=self.network if isinstance(self.network, str) else self.network.__qualname__,
+            network=describe_place(self.network),
             seed=self.seed,
+            **named,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,22 +184,40 @@ class RobustnessEvaluation(Callback):
         self._epochs_at_last = state_dict["epochs_at_last"]
 
     def fresh(self, trainer: Trainer) -> Measurement | None:
-        """The measurement of the current weights; None if there is none of this step."""
+        """The measurement of the current weights; None if there is none of this step.
+
+        For callers in validations and in `on_train_end`.
+        """
         if not self.history or (self.history[-1].epoch, self.history[-1].step) != _now(trainer):
             return None
         return self.history[-1]
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses another evaluation that logs under the same keys, and averages that are taken out too early."""
+        before = callbacks_of(trainer)[: callbacks_of(trainer).index(self)]
+        for other in before:
+            if (
+                isinstance(other, WeightAveraging)
+                and type(other).on_validation_epoch_end is WeightAveraging.on_validation_epoch_end
+            ):
+                raise ValueError(
+                    f"{type(other).__name__} is listed before RobustnessEvaluation and takes the averages out of the "
+                    "task before they are attacked: other weights would be attacked than validated; list it after, "
+                    "or use segrobust.callbacks.WeightEMA, for which the order does not matter"
+                )
+        for other in callbacks_of(trainer):
+            if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
+                raise ValueError(
+                    f"two RobustnessEvaluation of this trainer have name={self.name!r}, so that keys such as "
+                    f"{self.keys[0]!r} and files would mix: {_described(self)}, and {_described(other)}; name one of "
+                    'them, such as name="teacher"'
+                )
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the network, warns if the last epoch is not validated, and defines summaries in wandb."""
+        """Finds the network, and defines summaries in wandb."""
         find_network(pl_module, self.network)
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
-        every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-        if self.run_on_last_epoch and every and epochs is not None and epochs > 0 and epochs % every:
-            rank_zero_warn(
-                f"max_epochs={epochs} is no multiple of check_val_every_n_epoch={every}: the last epoch is not "
-                "validated, so its robustness will not be known"
-            )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks, if an evaluation is due."""
@@ -172,13 +226,36 @@ class RobustnessEvaluation(Callback):
         elif trainer.state.fn != TrainerFn.FITTING:
             self._evaluate(trainer, pl_module, "val")
         elif self._is_due(trainer):
-            self.history.append(self._evaluate(trainer, pl_module, "val"))
-            self._epochs_at_last = _completed_epochs(trainer)
-            send_history(trainer, self.history, log_directory(trainer), "val")
+            self._measure(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses keys that the task logs too: in the sanity check, where nothing of this callback is logged yet."""
+        taken = sorted({*self.keys} & {*trainer.callback_metrics}) if trainer.sanity_checking else []
+        if taken:
+            raise ValueError(
+                f"{taken[0]!r} is logged by {type(pl_module).__name__} or another callback too, so that loggers would "
+                'mix two numbers; name the evaluation, such as name="network"'
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attacks the network that the training left, if it has not been; not called where an exception ended it."""
+        if not self.run_on_last_epoch or is_dry_run(trainer) or not trainer.enable_validation:
+            return
+        if trainer.strategy.broadcast(self.fresh(trainer) is None):
+            prepare_validation_data(trainer)
+            for averaging in callbacks_of(trainer):
+                if isinstance(averaging, WeightAveraging):
+                    averaging.on_train_end(trainer, pl_module)  # the averages are what the training leaves
+            self._measure(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks images of the test set."""
         self._evaluate(trainer, pl_module, "test")
+
+    def _measure(self, trainer: Trainer, module: LightningModule) -> None:
+        self.history.append(self._evaluate(trainer, module, "val"))
+        self._epochs_at_last = _completed_epochs(trainer)
+        send_history(trainer, self.history, self._folder(trainer), self.prefix("val"))
 
     def _is_due(self, trainer: Trainer) -> bool:
         if _completed_epochs(trainer) - self._epochs_at_last >= self.every_n_epochs:
@@ -196,15 +273,16 @@ class RobustnessEvaluation(Callback):
                 ignore_index=self._ignore_index(trainer, dataset),
             )
 
-    def _evaluate(self, trainer: Trainer, module: LightningModule, prefix: str) -> Measurement:
+    def _evaluate(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
         """Attacks and logs. All processes call it, and get the same measurement."""
+        prefix = self.prefix(stage)
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
             session = self._session(trainer, module)
             progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
             share = evaluate_share(
                 session,
-                _run_directory(trainer, session),
+                self._run_directory(trainer, session),
                 drawn=choose_samples(len(session.dataset), self.panels, self.seed) if self.panels else (),
                 checks=self.checks,
                 advance=progress.advance,
@@ -216,7 +294,10 @@ class RobustnessEvaluation(Callback):
         values = log_values(summary, prefix)
         if self.checks:
             values[f"{prefix}/robust_subset/{FAILED_CHECKS}"] = float(len(failed))
-        module.log_dict(values, sync_dist=False)
+        if has_ended(trainer):
+            log_after_training(trainer, values, epoch)
+        else:
+            module.log_dict(values, sync_dist=False)
         send_panels(trainer, [panel for share in shares for panel in share.panels], prefix)
         progress.line(f"{summary.num_images} images in {progress.elapsed}")
         return Measurement(
@@ -254,6 +335,18 @@ class RobustnessEvaluation(Callback):
             distributed=Distributed(rank=trainer.global_rank, world_size=trainer.world_size),
         )
 
+    def _folder(self, trainer: Trainer) -> Path | None:
+        """Folder of the files of this callback; None where nothing is logged to a folder. All processes call it."""
+        folder = log_directory(trainer)
+        return folder if folder is None or self.name is None else folder / self.name
+
+    def _run_directory(self, trainer: Trainer, session: Session) -> Path | None:
+        """Folder of the files of an evaluation; None where nothing is logged to a folder."""
+        folder, (epoch, step) = self._folder(trainer), _now(trainer)
+        if folder is None:
+            return None
+        return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
+
     def _dataset(self, trainer: Trainer) -> SampleView:
         return SampleView(evaluated_dataset(trainer), self.image, self.mask)
 
@@ -264,12 +357,11 @@ class RobustnessEvaluation(Callback):
         return space.ignore_index if isinstance(space, LabelSpace) else 255
 
 
-def _run_directory(trainer: Trainer, session: Session) -> Path | None:
-    """Folder of the files of an evaluation; None without a logger that has a folder."""
-    folder, (epoch, step) = log_directory(trainer), _now(trainer)
-    if folder is None:
-        return None
-    return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
+def _described(evaluation: RobustnessEvaluation) -> str:
+    """Distinguishes an evaluation from others, for messages."""
+    attacks = ", ".join(job.name for job in evaluation.plan.jobs)
+    place = describe_place(evaluation.network)
+    return f"network={place!r} with attacks {attacks}, max_images={evaluation.max_images}, seed={evaluation.seed}"
 
 
 def _gathered(trainer: Trainer, share: Share) -> list[Share]:
@@ -282,12 +374,13 @@ def _gathered(trainer: Trainer, share: Share) -> list[Share]:
 
 
 def _now(trainer: Trainer) -> tuple[int, int]:
-    return trainer.current_epoch, trainer.global_step
+    """Epoch and step of the network as it is; the counter of epochs is one past the last after the training."""
+    return trainer.current_epoch - int(has_ended(trainer)), trainer.global_step
 
 
 def _completed_epochs(trainer: Trainer) -> int:
     """Completed epochs; a validation in the middle of an epoch does not count that epoch."""
-    return trainer.current_epoch + int(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+    return _now(trainer)[0] + int(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 
 def _is_last_validation(trainer: Trainer) -> bool:

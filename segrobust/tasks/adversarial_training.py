@@ -126,7 +126,7 @@ class AdversarialTask(SegmentationTask):
         return self.attack.perturb(self.network, batch["image"], batch["mask"], **inputs)
 
     def attack_inputs(self, batch: dict[str, Tensor], eps: Tensor | float | None) -> BatchInputs:
-        """What the attack of a batch is told besides images and labels, the radius `eps` among it."""
+        """Arguments of the attack on a batch besides images and labels, with the radius `eps`."""
         return {
             "ignore_index": self.ignore_index,
             "perturbable_mask": batch.get("perturbable_mask"),

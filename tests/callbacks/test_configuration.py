@@ -4,7 +4,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 
 from segrobust.attacks import PGD, AlmaProx
-from segrobust.callbacks import RobustCheckpoint, RobustnessEvaluation
+from segrobust.callbacks import RobustCheckpoint, RobustnessEvaluation, RobustStopping
 from segrobust.evaluation import preset
 
 EVALUATION = """
@@ -58,6 +58,14 @@ def test_a_checkpoint_is_made_from_yaml():
     checkpoint = read(CHECKPOINT)
     assert isinstance(checkpoint, RobustCheckpoint)
     assert (checkpoint.monitor, checkpoint.save_top_k, str(checkpoint.dirpath)) == ("val/pgd/miou_at_4", 3, "kept")
+
+
+def test_a_stopping_is_made_from_yaml():
+    stopping = read(
+        "class_path: segrobust.callbacks.RobustStopping\ninit_args: {monitor: val/pgd/asr_at_4, patience: 2}"
+    )
+    assert isinstance(stopping, RobustStopping)
+    assert (stopping.monitor, stopping.patience) == ("val/pgd/asr_at_4", 2)
 
 
 @pytest.mark.parametrize("mistake", ["every_n_epoch: 5", "attacks: 3"])

@@ -93,11 +93,12 @@ def test_serves_a_project_that_knows_nothing_of_it(tmp_path):
         ignore_index=-1,
         panels=0,
         every_n_epochs=1,
+        name="by_function",
     )
     trainer = make_trainer(tmp_path, evaluation, by_function)
     trainer.fit(OtherProject(), loader(TinyPairs()), loader(TinyPairs()))
     values = evaluation.history[0].values
-    assert by_function.history[0].values["val/same/apsr_at_8"] == values["val/pgd/apsr_at_8"]
+    assert by_function.history[0].values["val/by_function/same/apsr_at_8"] == values["val/pgd/apsr_at_8"]
     assert values["val/pgd/apsr_at_8"] > values["val/robust_subset/clean_apsr"]
 
 
@@ -164,17 +165,6 @@ def test_evaluates_every_n_completed_epochs_and_in_the_last_one(tmp_path, settin
     trainer.fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
     assert [measurement.epoch for measurement in evaluation.history] == epochs
     assert all(measurement.step == 3 * (measurement.epoch + 1) for measurement in evaluation.history)
-
-
-def test_says_that_the_last_epoch_will_not_be_validated(tmp_path):
-    trainer = make_trainer(
-        tmp_path,
-        RobustnessEvaluation({"fgsm": FGSM()}, max_images=1, every_n_epochs=1),
-        max_epochs=3,
-        check_val_every_n_epoch=2,
-    )
-    with pytest.warns(UserWarning, match="max_epochs=3 is no multiple of check_val_every_n_epoch=2"):
-        trainer.fit(make_task(), loader(TinyScenes()), loader(TinyScenes()))
 
 
 def normalised_outside() -> TinyScenes:

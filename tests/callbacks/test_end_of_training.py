@@ -124,7 +124,7 @@ def test_doubtful_values_count_neither_way():
     stopping = RobustStopping(patience=1)
     with pytest.warns(UserWarning, match="not counted, because such a value"):
         assert judge(stopping, KEY, [float("nan"), float("inf")]) is None
-    with pytest.warns(UserWarning, match="not trusted, and not counted: failed checks: gradient"):
+    with pytest.warns(UserWarning, match="not counted in epoch .* is not reliable, because checks failed: gradient"):
         assert judge(stopping, KEY, [1.0, 1.0, 1.0, 1.0], failed=("gradient",)) is None
     assert stopping.best is None
 

@@ -130,7 +130,7 @@ class RobustnessEvaluation(Callback):
     def state_key(self) -> str:
         """Identifies what is measured: history of other attacks is not taken over from a checkpoint."""
         return self._generate_state_key(
-            attacks={job.name: (repr(job.attack), job.radii) for job in self.plan.jobs},
+            attacks={job.name: (job.identity, job.radii) for job in self.plan.jobs},
             max_images=self.max_images,
             network=self.network if isinstance(self.network, str) else self.network.__qualname__,
             seed=self.seed,
@@ -233,8 +233,8 @@ class RobustnessEvaluation(Callback):
         """Checks of the network and of the records that failed; they are told."""
         if not self.checks:
             return ()
-        reprs = {job.digest: repr(job.attack) for job in self.plan.jobs}
-        found = (*(check for share in shares for check in share.checks), *check_records(records, reprs))
+        identities = {job.digest: job.identity for job in self.plan.jobs}
+        found = (*(check for share in shares for check in share.checks), *check_records(records, identities))
         failed = tuple(check for check in found if check.status == "fail")
         for check in failed:
             rank_zero_warn(f"check {check.name} failed: {check.detail} {check.mend}")

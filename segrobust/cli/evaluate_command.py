@@ -70,6 +70,8 @@ class EvaluateCLI(NetworkCLI):
         add("--strict", action="store_true", help=f"exit with status {UNRELIABLE} if a check fails")
         skip_help = "go on where an image cannot be read; it is listed, and the exit status tells"
         add("--skip_unreadable", "--skip-unreadable", type=bool, default=False, help=skip_help)
+        redo_help = "measure samples anew whose image or mask changed since the run directory was made"
+        add("--redo_changed", "--redo-changed", type=bool, default=False, help=redo_help)
         panels_help = "images of which pictures are drawn; the worst and the median image come to these"
         add("--panels", type=int, default=4, help=panels_help)
         keep_help = "keep adversarial images, float32 safetensors, for `segrobust judge`"
@@ -109,6 +111,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             panels=options.panels,
             keep_adversarials=options.keep_adversarials,
             skip_unreadable=options.skip_unreadable,
+            redo_changed=options.redo_changed,
             dry_run=options.dry_run,
             accept_mismatch=True,  # what the weights record has been compared with the data already
             targets=options.targets,

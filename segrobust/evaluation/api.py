@@ -46,8 +46,12 @@ def evaluate(
     dry_run: bool = False,
     targets: Targets | None = None,
     accept_mismatch: bool = False,
+    redo_changed: bool = False,
 ) -> Report:
     """Attacks a network on a data set and reports what is left of it.
+
+    A run directory knows its data and its network: each record has a digest of the image and mask that were attacked,
+    and a network of the same weights with other settings or answers is refused.
 
     With a run directory each result is written when it exists, and the same call continues where a killed one stopped,
     with any number of processes; with one more attack it adds that attack. The directory then holds the manifest, the
@@ -83,6 +87,8 @@ def evaluate(
         skip_unreadable: whether to go on where an image cannot be read; it is listed then.
         dry_run: only measure a pass and estimate the time; nothing is written.
         targets: what pixels are to become, for `attacks` with a targeted or a localised criterion.
+        redo_changed: measure samples anew whose image or mask is not the one that the run directory has records of; the
+            old records no longer count. Otherwise such samples are refused.
         accept_mismatch: go on where the classes that the network's source records are not those of the data.
 
     Raises:
@@ -105,16 +111,16 @@ def evaluate(
         distributed=distributed,
         progress=progress and distributed.is_main,
     )
-    evaluation = Evaluation(session=session, checks=checks)
+    evaluation = Evaluation(session=session, checks=checks, redo_changed=redo_changed)
     if dry_run:
         return evaluation.estimate()
     if run_dir is not None:
         drawn = choose_samples(len(dataset), panels, seed) if panels else ()
         return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
-    if distributed.world_size > 1 or keep_adversarials or skip_unreadable:
+    if distributed.world_size > 1 or keep_adversarials or skip_unreadable or redo_changed:
         raise ValueError(
-            "several processes, adversarial images that are kept, and a list of unreadable images need files: give a "
-            "run_dir"
+            "several processes, adversarial images that are kept, a list of unreadable images, and changed samples "
+            "that are measured anew need files: give a run_dir"
         )
     return evaluation.run_in_memory()
 

@@ -17,6 +17,7 @@ from segrobust.evaluation.engine.work import WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import AttackCall, Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
+from segrobust.evaluation.run.changed_samples import require_unchanged
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
@@ -73,6 +74,7 @@ def run(
         stored: adversarial images of an earlier run, which attacks `Stored` of the plan evaluate, where there are any.
 
     Raises:
+        ChangedSampleError: the image or mask of a sample is not the one that its records in `done` are of.
         ValueError: an argument, image, mask or network output outside what is allowed; the message names the mend. An
             image that cannot be read, unless `faults` records it.
         TypeError: a sample or network output of another type.
@@ -168,7 +170,7 @@ class _Engine:
     def _load(self, sample_id: int) -> LoadedSample | None:
         """A sample; None where it cannot be read and that is no reason to end."""
         try:
-            return load_sample(self.dataset, sample_id)
+            sample = load_sample(self.dataset, sample_id)
         except (OSError, ValueError) as error:
             name = name_of(self.dataset, sample_id)
             if self.faults is None or not self.faults.skip_unreadable:
@@ -178,6 +180,10 @@ class _Engine:
                 ) from error
             self.faults.add(Fault.of(error, sample_id, name, "load"))
             return None
+        known = self.done.get((sample_id, CLEAN, None))
+        if known is not None:
+            require_unchanged((known,), {sample_id: sample.digest})
+        return sample
 
     def _evaluate(self, samples: tuple[LoadedSample, ...], calls: tuple[CallOrClean, ...]) -> Iterator[Record]:
         batch = self.measurer.batch(samples)

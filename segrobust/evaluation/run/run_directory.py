@@ -41,6 +41,11 @@ class RunDirectory:
         return self.path / "manifest.json"
 
     @property
+    def network(self) -> Path:
+        """What the network is beside its weights."""
+        return self.path / "network.json"
+
+    @property
     def provenance(self) -> Path:
         """One line per command that worked here."""
         return self.path / "provenance.jsonl"
@@ -75,10 +80,23 @@ class RunDirectory:
         """Folder of pictures of single images."""
         return self.path / "panels"
 
-    def claim(self, manifest: Manifest) -> Manifest:
+    def examine(self, manifest: Manifest) -> None:
+        """Refuses results of something else, apart from the data, whose samples are compared one by one.
+
+        Raises:
+            ValueError: the directory holds results of something else.
+        """
+        if self.manifest.exists():
+            Manifest.read(self.manifest).extended(manifest, self.path, any_data=True)
+
+    def claim(self, manifest: Manifest, *, any_data: bool = False) -> Manifest:
         """Checks that the directory can be written and holds results of the same thing, and writes the manifest.
 
         Every process does this with the same manifest; the file is replaced in one step.
+
+        Args:
+            manifest: of the command that is starting.
+            any_data: whether fingerprint and size of the data may differ, because changed samples are measured anew.
 
         Returns:
             The manifest with the attacks of earlier commands.
@@ -93,7 +111,7 @@ class RunDirectory:
         except OSError as error:
             raise ValueError(f"run directory {self.path} cannot be written ({error}); choose another one") from error
         if self.manifest.exists():
-            manifest = Manifest.read(self.manifest).extended(manifest, self.path)
+            manifest = Manifest.read(self.manifest).extended(manifest, self.path, any_data=any_data)
         manifest.write(self.manifest)
         return manifest
 

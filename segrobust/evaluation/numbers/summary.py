@@ -115,7 +115,7 @@ class MinimalNormSummary(NormSummary):
 
     Attributes:
         attack: name of the job.
-        digest: of the attack's repr.
+        digest: of the attack's identity.
         by_products: scores of the perturbations projected into balls.
     """
 
@@ -140,7 +140,7 @@ class FoundBy:
 
     Attributes:
         attack: name of the job.
-        digest: of the attack's repr.
+        digest: of the attack's identity.
         num_images: images of which it finds the smallest norm; of equal norms each attack counts, a failure does not.
         num_missed: images that it fails on and another attack breaks.
         ratio: of its norms to the smallest, at least 1: the geometric mean over the images that it breaks, those that

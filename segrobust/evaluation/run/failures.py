@@ -25,7 +25,7 @@ class Fault:
         stage: "load" where the image could not be read, "clean" where the image as it is could not be judged, or
             "attack".
         attack: name of the job; empty unless an attack raised.
-        digest: of the attack's repr; "clean" unless an attack raised.
+        digest: of the attack's identity; "clean" unless an attack raised.
         eps: radius, or "min"; None unless an attack raised.
         error: type and message.
         traceback: of the error.

@@ -63,7 +63,7 @@ class Manifest:
         image_size: `HxW` of the first sample.
         label_space: classes; None where the data set names none.
         ignore_index: label of void pixels.
-        criterion: repr of the criterion, and what targets it is judged by; see `Plan.goal`.
+        criterion: identity of the criterion, and what targets it is judged by; see `Plan.goal`.
         seed: seed of the run.
         precision: dtype of images and logits.
         samples: positions of the samples to evaluate.

@@ -41,7 +41,7 @@ class Record:
             known: it is then compared with nothing.
         sequence: the recording it is from; images of one recording are alike.
         attack: name of the job; "clean" for the image as it is.
-        digest: of the attack's repr; "clean" for the image as it is.
+        digest: of the attack's identity; "clean" for the image as it is.
         kind: "clean"; "minimal-norm"; "fixed-budget"; or "by-product", a minimal-norm perturbation that was projected
             into the ball of radius `eps`.
         norm_name: norm of the attack; None if clean.

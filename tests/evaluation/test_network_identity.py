@@ -168,3 +168,13 @@ def test_more_images_are_probed_on_those_of_the_first_command(tmp_path):
     network.forward = lambda images: nn.Conv2d.forward(network, images) * 2
     with pytest.raises(ValueError, match="answers differently"):
         evaluate(network, Scenes(6), attacks=MORE, eps=(16 / 255,), run_dir=tmp_path, progress=False)
+
+
+def test_a_network_that_raises_on_an_image_of_the_probe_is_left_to_the_evaluation():
+    def raising(images):
+        if images.sum() > 0:
+            raise RuntimeError("no kernel for this image")
+        return images
+
+    assert identity_of(changed(forward=raising)).probes == ()
+    assert conflicts(changed(forward=raising)) == []

@@ -79,7 +79,7 @@ class NetworkIdentity:
     def of(cls, network: nn.Module, samples: Sequence[LoadedSample]) -> Self:
         """The identity of a network, by two forward passes on each sample."""
         before = _buffers(network)
-        probes = tuple(_probe(network, sample) for sample in samples)
+        probes = tuple(probe for sample in samples if (probe := _probe(network, sample)) is not None)
         after = _buffers(network)
         return cls(
             modules={name: _describe(module) for name, module in _modules(network)},
@@ -169,7 +169,8 @@ def examine_network(path: Path, network: nn.Module, dataset: SampleSource, sampl
     """
     older = NetworkIdentity.read(path) if path.exists() else None
     wanted = samples if older is None else (*(probe.sample_id for probe in older.probes), *samples)
-    newer = NetworkIdentity.of(network, _first_readable(dataset, wanted, _PROBES))
+    read = _first_readable(dataset, wanted, _PROBES)
+    newer = NetworkIdentity.of(network, read)
     if older is None:
         return newer
     conflicts = older.find_conflicts(newer)
@@ -183,8 +184,9 @@ def examine_network(path: Path, network: nn.Module, dataset: SampleSource, sampl
                 )
             )
         )
-    images = {(probe.sample_id, probe.sample_digest) for probe in newer.probes}
-    return older if all((probe.sample_id, probe.sample_digest) in images for probe in older.probes) else newer
+    digests = {sample.sample_id: sample.digest for sample in read}
+    is_changed = any(digests.get(probe.sample_id, probe.sample_digest) != probe.sample_digest for probe in older.probes)
+    return newer if is_changed else older
 
 
 def _first_readable(dataset: SampleSource, ids: Sequence[int], num: int) -> list[LoadedSample]:
@@ -256,8 +258,8 @@ def _buffers(network: nn.Module) -> dict[str, str]:
     return found
 
 
-def _probe(network: nn.Module, sample: LoadedSample) -> Probe:
-    """What a network answers on a sample.
+def _probe(network: nn.Module, sample: LoadedSample) -> Probe | None:
+    """What a network answers on a sample; None where it raises: the evaluation tells what is wrong with single images.
 
     Noise is added because a defence that rounds images leaves those of 8 bits as they are.
     """
@@ -267,7 +269,10 @@ def _probe(network: nn.Module, sample: LoadedSample) -> Probe:
     with torch.random.fork_rng([device] if device.type == "cuda" else []), attackable(network):
         images = image[None].to(device, precision_of(network))
         oracle, nothing = NetworkOracle(network, images), torch.zeros_like(images)
-        first, second = (_on_grid(oracle.logits(nothing, differentiable=False)[0]) for _ in range(2))
+        try:
+            first, second = (_on_grid(oracle.logits(nothing, differentiable=False)[0]) for _ in range(2))
+        except (RuntimeError, ValueError, TypeError, ArithmeticError):
+            return None
     is_random = not spread_difference(first, second) <= PROBE_TOLERANCE
     return Probe(sample_id=sample.sample_id, sample_digest=sample.digest, logits=None if is_random else first.numpy())
 

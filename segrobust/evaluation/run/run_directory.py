@@ -84,8 +84,9 @@ class RunDirectory:
         """Refuses results of something else, apart from the data, whose samples are compared one by one.
 
         Raises:
-            ValueError: the directory holds results of something else.
+            ValueError: the directory cannot be written, or holds results of something else.
         """
+        self._require_writable()
         if self.manifest.exists():
             Manifest.read(self.manifest).extended(manifest, self.path, any_data=True)
 
@@ -104,16 +105,19 @@ class RunDirectory:
         Raises:
             ValueError: the directory cannot be written, or holds results of something else.
         """
+        self._require_writable()
+        if self.manifest.exists():
+            manifest = Manifest.read(self.manifest).extended(manifest, self.path, any_data=any_data)
+        manifest.write(self.manifest)
+        return manifest
+
+    def _require_writable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise ValueError(f"run directory {self.path} cannot be written ({error}); choose another one") from error
-        if self.manifest.exists():
-            manifest = Manifest.read(self.manifest).extended(manifest, self.path, any_data=any_data)
-        manifest.write(self.manifest)
-        return manifest
 
     def append_provenance(self, provenance: "Provenance") -> None:
         """Appends one line about the command that is starting."""

@@ -17,7 +17,7 @@ class RobustStopping(Callback):
 
     Lightning's `EarlyStopping` looks after every validation: before the first evaluation it fails, and between two of
     them it counts the old value against its patience. This callback counts measurements. One that is not finite, or
-    that a failed check makes doubtful, is told and counts neither way.
+    that a failed check makes unreliable, causes a warning and does not count.
 
     Larger or smaller is better by what the key means, as for `RobustCheckpoint`.
 

@@ -164,7 +164,7 @@ class RobustnessEvaluation(Callback):
         """Identifies what is measured: the history of other attacks is not restored from a checkpoint."""
         named = {} if self.name is None else {"name": self.name}
         return self._generate_state_key(
-            attacks={job.name: (repr(job.attack), job.radii) for job in self.plan.jobs},
+            attacks={job.name: (job.identity, job.radii) for job in self.plan.jobs},
             max_images=self.max_images,
             network=describe_place(self.network),
             seed=self.seed,
@@ -313,8 +313,8 @@ class RobustnessEvaluation(Callback):
         """Failed checks of the network and of the records, with a warning each."""
         if not self.checks:
             return ()
-        reprs = {job.digest: repr(job.attack) for job in self.plan.jobs}
-        found = (*(check for share in shares for check in share.checks), *check_records(records, reprs))
+        identities = {job.digest: job.identity for job in self.plan.jobs}
+        found = (*(check for share in shares for check in share.checks), *check_records(records, identities))
         failed = tuple(check for check in found if check.status == "fail")
         for check in failed:
             rank_zero_warn(f"check {check.name} failed. {check.text}")

@@ -70,6 +70,8 @@ class EvaluateCLI(NetworkCLI):
         add("--strict", action="store_true", help=f"exit with status {UNRELIABLE} if a check fails")
         skip_help = "skip images that cannot be read; they are listed, and the exit status is not 0"
         add("--skip_unreadable", "--skip-unreadable", type=bool, default=False, help=skip_help)
+        redo_help = "measure samples again whose image or mask has changed since the run directory was made"
+        add("--redo_changed", "--redo-changed", type=bool, default=False, help=redo_help)
         panels_help = "number of images to draw; the worst and the median image are added"
         add("--panels", type=int, default=4, help=panels_help)
         keep_help = "store adversarial images, float32 safetensors, for `segrobust judge`"
@@ -109,6 +111,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             panels=options.panels,
             keep_adversarials=options.keep_adversarials,
             skip_unreadable=options.skip_unreadable,
+            redo_changed=options.redo_changed,
             dry_run=options.dry_run,
             accept_mismatch=True,  # `load_network` has compared the record of the weights with the data
             targets=options.targets,

@@ -46,8 +46,12 @@ def evaluate(
     dry_run: bool = False,
     targets: Targets | None = None,
     accept_mismatch: bool = False,
+    redo_changed: bool = False,
 ) -> Report:
     """Attacks a network on a data set and reports its robustness.
+
+    A run directory identifies its data and its network: each record has a digest of the image and mask that were
+    attacked, and a network of the same weights with other settings or outputs is refused.
 
     With a run directory, each result is written as soon as it exists. The same call resumes a run that was killed, with
     any number of processes; with one more attack, it adds that attack. The directory holds the manifest, records,
@@ -86,6 +90,8 @@ def evaluate(
         dry_run: only measure one pass and estimate the time; nothing is written.
         targets: target classes of the pixels, for `attacks` with a targeted or a localised criterion.
         accept_mismatch: evaluate even if the classes recorded with the network differ from those of the data.
+        redo_changed: measure samples again whose image or mask differs from the one that the run directory has records
+            of; the old records no longer count. Otherwise such samples are refused.
 
     Raises:
         ValueError: arguments that contradict each other, a run directory that cannot be written or holds results of
@@ -107,15 +113,16 @@ def evaluate(
         distributed=distributed,
         progress=progress and distributed.is_main,
     )
-    evaluation = Evaluation(session=session, checks=checks)
+    evaluation = Evaluation(session=session, checks=checks, redo_changed=redo_changed)
     if dry_run:
         return evaluation.estimate()
     if run_dir is not None:
         drawn = choose_samples(len(dataset), panels, seed) if panels else ()
         return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
-    if distributed.world_size > 1 or keep_adversarials or skip_unreadable:
+    if distributed.world_size > 1 or keep_adversarials or skip_unreadable or redo_changed:
         raise ValueError(
-            "several processes, stored adversarial images and a list of unreadable images need files: give a run_dir"
+            "several processes, stored adversarial images, a list of unreadable images, and changed samples that are "
+            "measured again need files: give a run_dir"
         )
     return evaluation.run_in_memory()
 

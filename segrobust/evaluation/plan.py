@@ -21,6 +21,7 @@ from segrobust.attacks import (
     MinimalNormSearch,
     WarmStarted,
 )
+from segrobust.attacks.core.identity import identity
 from segrobust.attacks.core.problem import check_eps
 from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
@@ -47,8 +48,9 @@ class Job:
 
     Raises:
         ValueError: an invalid name, an invalid radius or one given twice, a fixed-budget attack without radius or with
-            two that contradict each other, by-products in l1, an attack whose repr does not identify it, or targets
-            that do not match its criterion.
+            two that contradict each other, by-products in l1, an attack or targets that do
+            not identify all their settings (see `segrobust.attacks.core.identity`), or targets that do not match its
+            criterion.
     """
 
     name: str
@@ -65,14 +67,13 @@ class Job:
             check_eps(radius, self.attack.norm)
         if len(set(self.eps)) != len(self.eps):
             raise ValueError(f"job {self.name!r}: radii must differ, got eps={self.eps}")
-        if " at 0x" in repr(self.attack):
-            raise ValueError(
-                f"job {self.name!r}: repr(attack) identifies results, so it must give the settings and no address in "
-                f"memory, got {self.attack!r}; make {type(self.attack).__name__} a frozen dataclass"
-            )
         self._check_radii()
         if self.targets is not None:
             self.targets.require_criterion(self.attack.criterion)
+        try:
+            identity(self)
+        except ValueError as error:
+            raise ValueError(f"job {self.name!r}: {error}") from error
 
     def _check_radii(self) -> None:
         own = self.attack.default_eps
@@ -88,7 +89,7 @@ class Job:
 
     @cached_property
     def identity(self) -> str:
-        """The attack's repr, and the identity of its targets."""
+        """The attack with all its settings, and the identity of its targets."""
         return _towards(self.attack, self.targets)
 
     @cached_property
@@ -159,9 +160,9 @@ class Plan:
                     f"names and attacks of a plan must differ, got {[(job.name, job.attack) for job in twice]}; "
                     "give one job all the radii of its attack"
                 )
-        criteria = {job.attack.criterion for job in self.jobs}
+        criteria = {identity(job.attack.criterion) for job in self.jobs}
         if len(criteria) > 1:
-            raise ValueError(f"attacks that are compared must share their criterion, got {sorted(map(repr, criteria))}")
+            raise ValueError(f"attacks that are compared must share their criterion, got {sorted(criteria)}")
         goals = sorted({_towards(self.criterion, job.targets) for job in self.jobs})
         if len(goals) > 1:
             raise ValueError(f"attacks that are compared must share their targets, got {goals}")
@@ -190,7 +191,7 @@ class Plan:
 
 
 def _towards(what: Attack | Criterion, targets: Targets | None) -> str:
-    return repr(what) if targets is None else f"{what!r} towards {targets.identity}"
+    return identity(what) if targets is None else f"{identity(what)} towards {identity(targets)}"
 
 
 def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None, targets: Targets | None = None) -> Plan:

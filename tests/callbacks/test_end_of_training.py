@@ -122,7 +122,7 @@ def test_the_direction_is_that_of_the_key_and_state_is_kept():
 
 def test_doubtful_values_count_neither_way():
     stopping = RobustStopping(patience=1)
-    with pytest.warns(UserWarning, match="not counted, because such a value"):
+    with pytest.warns(UserWarning, match="not counted in epoch .* cannot be ranked"):
         assert judge(stopping, KEY, [float("nan"), float("inf")]) is None
     with pytest.warns(UserWarning, match="not counted in epoch .* is not reliable, because checks failed: gradient"):
         assert judge(stopping, KEY, [1.0, 1.0, 1.0, 1.0], failed=("gradient",)) is None

@@ -1,5 +1,5 @@
 import dataclasses
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -40,12 +40,24 @@ def test_a_job_refuses_names_and_radii_without_meaning(arguments, message):
         Job(**arguments)
 
 
-def test_an_attack_whose_repr_is_an_address_is_refused():
-    class Nameless(PGD):
-        __repr__ = object.__repr__
+def test_an_attack_that_does_not_tell_its_settings_is_refused():
+    class Hidden(PGD):
+        def __post_init__(self):
+            object.__setattr__(self, "extra", 3)
 
-    with pytest.raises(ValueError, match="repr"):
-        Job(name="a", attack=Nameless(), eps=(0.1,))
+    with pytest.raises(ValueError, match=r"job 'a': .*Hidden has attributes that are no fields: extra; declare them"):
+        Job(name="a", attack=Hidden(), eps=(0.1,))
+
+
+def test_hidden_fields_count():
+    @dataclass(frozen=True, kw_only=True)
+    class Secret(PGD):
+        power: float = field(default=1.0, repr=False, compare=False)
+
+    one, two = (Job(name="a", attack=Secret(power=power), eps=(0.1,)) for power in (1.0, 2.0))
+    assert repr(one.attack) == repr(two.attack)
+    assert one.attack == two.attack
+    assert one.digest != two.digest
 
 
 @pytest.mark.parametrize(

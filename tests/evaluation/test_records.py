@@ -9,12 +9,15 @@ from segrobust.evaluation import Record, RecordWriter, merge_records, read_recor
 RECORD = Record(
     sample_id=3,
     sample_name="street \u00e9\n3",
+    sample_digest="00ff",
     sequence="video 1",
     attack="alma",
     digest="0123456789abcdef",
     kind="minimal-norm",
     norm_name="linf",
     eps="min",
+    threat="linf ball everywhere",
+    side="upper",
     success=False,
     norm=math.inf,
     apsr=0.1 + 0.2,
@@ -56,8 +59,8 @@ def test_keys_survive_the_file(eps):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (RECORD.to_line().replace('"schema":2', '"schema":3'), "schema 2, got 3"),
-        (RECORD.to_line().replace('"schema":2', '"schema":1'), "schema 2, got 1"),
+        (RECORD.to_line().replace('"schema":3', '"schema":4'), "schema 3, got 4"),
+        (RECORD.to_line().replace('"schema":3', '"schema":2'), "schema 3, got 2"),
         (RECORD.to_line().replace('"num_valid":7,', ""), "num_valid"),
         ("[]", "list"),
         ("{", "Expecting"),

@@ -54,10 +54,12 @@ class AttackResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
-    """A frozen, keyword-only dataclass of numbers; reusable, without tensors or state. `repr(attack)` identifies a run.
+    """A frozen, keyword-only dataclass of numbers; reusable, without tensors or state.
 
     An attack either minimises the norm of a successful perturbation (`minimal_norm`), or breaks as many pixels as it
     can inside a ball of given radius (fixed-budget).
+
+    Results are identified by all fields: see `segrobust.attacks.core.identity`.
 
     Every attack has a `norm`, which it minimises or bounds, and a `criterion`: when a pixel, and when an image, is
     broken.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segrobust.attacks.core.attack import check_choice
+from segrobust.attacks.core.identity import identity_of_fields
 from segrobust.attacks.targets.label_maps import digest_of, read_maps
 from segrobust.attacks.targets.target_maps import ClassName, Scene, Source, TargetMaps, Targets
 
@@ -18,7 +19,7 @@ class Region(abc.ABC):
     @property
     def identity(self) -> str:
         """The repr, with digests of files instead of their paths."""
-        return repr(self)
+        return identity_of_fields(self)
 
     @abc.abstractmethod
     def pixels(self, scene: Scene) -> Tensor:
@@ -106,11 +107,6 @@ class Outside(Region):
 
     region: Region
 
-    @property
-    def identity(self) -> str:
-        """That of the other region."""
-        return f"Outside(region={self.region.identity})"
-
     def pixels(self, scene: Scene) -> Tensor:
         """See `Region`."""
         return ~self.region.pixels(scene)
@@ -148,12 +144,6 @@ class Localize(Targets):
     def targeted(self) -> bool:
         """Whether attacked pixels have a target."""
         return self.targets is not None
-
-    @property
-    def identity(self) -> str:
-        """With digests of files instead of their paths."""
-        keep, targets = (None if part is None else part.identity for part in (self.keep, self.targets))
-        return f"Localize(attacked={self.attacked.identity}, keep={keep}, targets={targets}, source={self.source!r})"
 
     def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.attacks.core.criteria import Criterion
+from segrobust.attacks.core.identity import identity_of_fields
 from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.functional.modes import attackable
 from segrobust.label_space import LabelSpace
@@ -111,8 +112,8 @@ class Targets(abc.ABC):
 
     @property
     def identity(self) -> str:
-        """Identifies results: the repr, with digests of files instead of their paths."""
-        return repr(self)
+        """Identifies results: all fields, with digests of files instead of their paths."""
+        return identity_of_fields(self)
 
     @abc.abstractmethod
     def maps(self, scene: Scene) -> TargetMaps:

@@ -16,7 +16,7 @@ from segrobust.evaluation.engine.stored_images import read_stored
 from segrobust.evaluation.forward import batch_problem
 from segrobust.evaluation.plan import AttackCall, Job, Plan, Radius
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
-from segrobust.evaluation.run.records import CLEAN, NO_VALID_PIXEL, Kind, Record
+from segrobust.evaluation.run.records import CLEAN, NO_THREAT, NO_VALID_PIXEL, Kind, Record
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 from segrobust.functional.projections import project
@@ -188,12 +188,15 @@ class Measurer:
             record = Record(
                 sample_id=sample_id,
                 sample_name=name_of(self.dataset, sample_id),
+                sample_digest=batch.samples[row].digest,
                 sequence=sequence_of(self.dataset, sample_id),
                 attack=CLEAN if job is None else job.name,
                 digest=CLEAN if job is None else job.digest,
                 kind=kind,
                 norm_name=None if job is None else job.attack.norm,
                 eps=eps,
+                threat=NO_THREAT if job is None else f"{job.attack.norm} ball everywhere",
+                side="exact" if job is None else "upper",
                 success=bool(result.success[row]),
                 norm=float(result.norm[row]),
                 apsr=float(result.apsr[row]),

@@ -17,6 +17,7 @@ from segrobust.evaluation.engine.work import WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import AttackCall, Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
+from segrobust.evaluation.run.changed_samples import require_unchanged
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
@@ -72,6 +73,7 @@ def run(
         stored: adversarial images of an earlier run, for a plan of attacks `Stored`.
 
     Raises:
+        ChangedSampleError: the image or mask of a sample differs from the one that its records in `done` are of.
         ValueError: an argument, image, mask or network output that is not allowed; the message gives the fix. An image
             that cannot be read, unless `faults` records it.
         TypeError: a sample or network output of another type.
@@ -167,7 +169,7 @@ class _Engine:
     def _load(self, sample_id: int) -> LoadedSample | None:
         """A sample; None if it cannot be read and such images are skipped."""
         try:
-            return load_sample(self.dataset, sample_id)
+            sample = load_sample(self.dataset, sample_id)
         except (OSError, ValueError) as error:
             name = name_of(self.dataset, sample_id)
             if self.faults is None or not self.faults.skip_unreadable:
@@ -177,6 +179,10 @@ class _Engine:
                 ) from error
             self.faults.add(Fault.of(error, sample_id, name, "load"))
             return None
+        known = self.done.get((sample_id, CLEAN, None))
+        if known is not None:
+            require_unchanged((known,), {sample_id: sample.digest})
+        return sample
 
     def _evaluate(self, samples: tuple[LoadedSample, ...], calls: tuple[CallOrClean, ...]) -> Iterator[Record]:
         batch = self.measurer.batch(samples)

@@ -17,7 +17,9 @@ from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.report import Report, heading, is_complete, summarize_run, write_report
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.changed_samples import require_repeatable
 from segrobust.evaluation.run.failures import FaultLog
+from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import merge_records, read_records
 from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
 
@@ -31,10 +33,12 @@ class Evaluation:
     Attributes:
         session: what is measured, by which processes.
         checks: which checks for false robustness are made.
+        redo_changed: whether samples that changed since they were recorded are measured anew, and not refused.
     """
 
     session: Session
     checks: CheckLevel
+    redo_changed: bool = False
 
     def estimate(self) -> Report:
         """Estimates the time of a full run from one measured pass."""
@@ -66,7 +70,12 @@ class Evaluation:
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
         """Writes records, stores adversarial images of the samples `drawn` or of all, and draws the former."""
         session = self.session
-        directory.claim(session.manifest)
+        directory.examine(session.manifest)
+        require_repeatable(session.dataset, session.samples)
+        session.compare_samples(directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed)
+        identity = examine_network(directory.network, session.network, session.dataset, session.samples)
+        directory.claim(session.manifest, any_data=self.redo_changed)
+        identity.write(directory.network)
         self._measure_passes()
         self._announce(directory)
         if session.distributed.is_main:

@@ -18,6 +18,12 @@ from segrobust.evaluation.jobs.progress_bar import ProgressBars
 from segrobust.evaluation.jobs.signals import interruptible
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.changed_samples import (
+    discard_samples,
+    find_changed,
+    read_digests,
+    require_unchanged,
+)
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
@@ -100,6 +106,34 @@ class Session:
         wanted = {(CLEAN, None), *((call.job.digest, eps) for call in calls for eps in call.recorded)}
         records = read_records(path)
         return tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
+
+    def compare_samples(self, path: Path, *, skip_unreadable: bool = False, redo_changed: bool = False) -> None:
+        """Compares every recorded sample with what the data set gives now.
+
+        Args:
+            path: the folder of the records.
+            skip_unreadable: whether samples that cannot be read now are passed over.
+            redo_changed: whether changed samples are measured anew: their records count no more, and their adversarial
+                images and all checks of attacks are deleted.
+
+        Raises:
+            ChangedSampleError: images or masks changed, and `redo_changed` is False.
+            ValueError: a sample cannot be read.
+        """
+        records = self._recorded(path)
+        wanted = dict.fromkeys(record.sample_id for record in records)
+        digests = read_digests(self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress)
+        changed = find_changed(records, digests)
+        if not changed:
+            return
+        if not redo_changed:
+            require_unchanged(records, digests)
+        discard_samples(path, {sample_id: digests[sample_id] for sample_id in changed})
+
+    def _recorded(self, path: Path) -> tuple[Record, ...]:
+        """Records in a folder of the samples to evaluate."""
+        wanted = {*self.samples}
+        return tuple(record for record in read_records(path) if record.sample_id in wanted)
 
     def measure(
         self,

@@ -115,7 +115,7 @@ class MinimalNormSummary(NormSummary):
 
     Attributes:
         attack: name of the job.
-        digest: of the attack's repr.
+        digest: of the attack's identity.
         by_products: scores of the perturbations projected into balls.
     """
 
@@ -140,7 +140,7 @@ class FoundBy:
 
     Attributes:
         attack: name of the job.
-        digest: of the attack's repr.
+        digest: of the attack's identity.
         num_images: images on which it finds the smallest norm. Ties count for each attack, failures for none.
         num_missed: images on which it fails and another attack succeeds.
         ratio: of its norms to the smallest ones, at least 1: geometric mean over the images that it breaks, without

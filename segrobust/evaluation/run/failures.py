@@ -24,7 +24,7 @@ class Fault:
         sample_name: its name there.
         stage: "load" if the image could not be read, "clean" if the clean image could not be judged, or "attack".
         attack: name of the job; empty unless an attack raised the error.
-        digest: of the attack's repr; "clean" unless an attack raised the error.
+        digest: of the attack's identity; "clean" unless an attack raised the error.
         eps: radius, or "min"; None unless an attack raised the error.
         error: type and message.
         traceback: of the error.

@@ -33,6 +33,8 @@ _LOCKED = {
     "precision": "precision",
 }
 
+_OF_THE_DATA = ("data", "image_size")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttackEntry:
@@ -61,7 +63,7 @@ class Manifest:
         image_size: `HxW` of the first sample.
         label_space: classes; None if the data set has no names.
         ignore_index: label of void pixels.
-        criterion: repr of the criterion, and its targets; see `Plan.goal`.
+        criterion: identity of the criterion, and its targets; see `Plan.goal`.
         seed: seed of the run.
         precision: dtype of images and logits.
         samples: positions of the samples to evaluate.
@@ -132,8 +134,13 @@ class Manifest:
             network_description=describe_network(network),
         )
 
-    def extended(self, newer: Self, directory: Path) -> Self:
+    def extended(self, newer: Self, directory: Path, *, any_data: bool = False) -> Self:
         """This manifest with the samples and the attacks of a newer command on the same directory.
+
+        Args:
+            newer: of the newer command.
+            directory: the run directory, for messages.
+            any_data: whether fingerprint and size of the data may differ, because samples are compared one by one.
 
         Raises:
             ValueError: a locked field differs, or an attack's name is taken by another attack.
@@ -141,7 +148,7 @@ class Manifest:
         differing = [
             f"  {meaning}: {getattr(self, name)} there, {getattr(newer, name)} now"
             for name, meaning in _LOCKED.items()
-            if getattr(self, name) != getattr(newer, name)
+            if getattr(self, name) != getattr(newer, name) and not (any_data and name in _OF_THE_DATA)
         ]
         if differing:
             raise ValueError(

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from segrobust.evaluation.plan import Radius
-from segrobust.evaluation.run.strict_json import to_line
+from segrobust.evaluation.run.strict_json import to_line, write_json
 from segrobust.functional.norms import NormName
 from segrobust.metrics import Tally
 from segrobust.metrics.norm_statistics import ROUNDING
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Version of the records' format."""
 
 Kind = Literal["clean", "minimal-norm", "by-product", "fixed-budget"]
+Unit = Literal["pixel"]
+Side = Literal["upper", "lower", "exact"]
 Key = tuple[int, str, Radius | None]
 NO_VALID_PIXEL: Final = "no-valid-pixel"
 CLEAN: Final = "clean"
+NO_THREAT: Final = "none"
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +37,20 @@ class Record:
     Attributes:
         sample_id: position of the image in the data set.
         sample_name: its name there.
+        sample_digest: of the image and mask that were measured; see `LoadedSample.digest`. Empty if it is unknown: it
+            is then not compared.
         sequence: the recording it is from; images of one recording are similar.
         attack: name of the job; "clean" for the clean image.
-        digest: of the attack's repr; "clean" for the clean image.
+        digest: of the attack's identity; "clean" for the clean image.
         kind: "clean"; "minimal-norm"; "fixed-budget"; or "by-product", a minimal-norm perturbation that was projected
             into the ball of radius `eps`.
         norm_name: norm of the attack; None if clean.
         eps: radius, image units; "min" for a minimal norm; None if clean.
+        threat: what the adversary may change: "linf ball everywhere", every pixel within a ball of that norm; "none"
+            if clean.
+        unit: what is counted as broken or right: "pixel".
+        side: which side of the network's true robustness the numbers are on: "upper" for an attack, since a better one
+            may break more; "lower" for a proof; "exact" for the image as it is.
         success: whether the attack's criterion is met.
         norm: of the perturbation, image units; inf for a minimal-norm attack that failed.
         apsr: share of valid pixels that are broken; nan if no pixel is valid.
@@ -63,12 +74,16 @@ class Record:
 
     sample_id: int
     sample_name: str
+    sample_digest: str = ""
     sequence: str
     attack: str
     digest: str
     kind: Kind
     norm_name: NormName | None
     eps: Radius | None
+    threat: str
+    unit: Unit = "pixel"
+    side: Side
     success: bool
     norm: float
     apsr: float
@@ -217,13 +232,51 @@ def _rescue(content: bytes, num_records: int) -> str:
 def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:
     """All records of a run directory, one per key; empty if there are none yet.
 
-    A last line without newline is left out: it is incomplete, or still being written.
+    A last line without newline is left out: it is incomplete, or still being written. Records of a sample that was
+    measured again, because its image or mask had changed, count only if they are of the present image and mask; see
+    `supersede`.
 
     Raises:
-        ValueError: a line that is no record, with file and line number.
+        ValueError: a line that is no record, with file and line number, or two records of one sample whose images or
+            masks differ.
     """
+    now = _read_current(directory)
     shards = sorted((Path(directory) / "records").glob("rank*.jsonl"))
-    return merge_records(record for shard in shards for record in _read_shard(shard))
+    every = (record for shard in shards for record in _read_shard(shard))
+    try:
+        return merge_records(r for r in every if now.get(r.sample_id, r.sample_digest) == r.sample_digest)
+    except ContradictionError as error:
+        raise ContradictionError(f"{directory}: {error}") from error
+
+
+def supersede(directory: str | os.PathLike[str], digests: Mapping[int, str]) -> None:
+    """From now on, records of these samples count only if they are of an image and mask with the given digest.
+
+    The lines stay in their files. `records/current.json` holds the digests, and is replaced in one step.
+
+    Args:
+        directory: the run directory.
+        digests: by sample id.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    current = {**_read_current(directory), **digests}
+    write_json(_current(directory), {str(sample_id): digest for sample_id, digest in sorted(current.items())})
+
+
+def _current(directory: str | os.PathLike[str]) -> Path:
+    return Path(directory) / "records" / "current.json"
+
+
+def _read_current(directory: str | os.PathLike[str]) -> dict[int, str]:
+    path = _current(directory)
+    if not path.exists():
+        return {}
+    try:
+        return {int(sample_id): str(digest) for sample_id, digest in json.loads(path.read_bytes()).items()}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); use another run directory") from error
 
 
 def _read_shard(path: Path) -> Iterator[Record]:
@@ -236,9 +289,34 @@ def _read_shard(path: Path) -> Iterator[Record]:
         yield record
 
 
+class ContradictionError(ValueError):
+    """Records of one sample that are of different images or masks; the message names the samples."""
+
+
 def merge_records(records: Iterable[Record]) -> tuple[Record, ...]:
-    """The first record of each key, by sample and, within a sample, in the given order."""
+    """The first record of each key, by sample and, within a sample, in the given order.
+
+    Raises:
+        ContradictionError: two records of one sample whose images or masks differ.
+    """
     first: dict[Key, Record] = {}
+    digests: dict[int, str] = {}
+    contradicted: dict[int, str] = {}
     for record in records:
         first.setdefault(record.key, record)
+        if record.sample_digest and digests.setdefault(record.sample_id, record.sample_digest) != record.sample_digest:
+            contradicted[record.sample_id] = record.sample_name
+    if contradicted:
+        raise ContradictionError(
+            f"records of {name_samples(contradicted)} are of different images or masks: processes read other data, or "
+            "files of several runs were put together; give all processes the same data, and measure these samples anew "
+            "with redo_changed (--redo_changed true), or use a new run directory"
+        )
     return tuple(sorted(first.values(), key=lambda record: record.sample_id))
+
+
+def name_samples(names: Mapping[int, str]) -> str:
+    """How many samples, and which: the first few by position and name."""
+    shown = ", ".join(f"{sample_id} ({name})" for sample_id, name in sorted(names.items())[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} sample{'' if len(names) == 1 else 's'}, {shown}{more},"

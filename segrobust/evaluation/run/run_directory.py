@@ -41,6 +41,11 @@ class RunDirectory:
         return self.path / "manifest.json"
 
     @property
+    def network(self) -> Path:
+        """What the network is beside its weights."""
+        return self.path / "network.json"
+
+    @property
     def provenance(self) -> Path:
         """File with one line per command on this directory."""
         return self.path / "provenance.jsonl"
@@ -75,10 +80,24 @@ class RunDirectory:
         """Folder of pictures of single images."""
         return self.path / "panels"
 
-    def claim(self, manifest: Manifest) -> Manifest:
+    def examine(self, manifest: Manifest) -> None:
+        """Refuses results of something else, apart from the data, whose samples are compared one by one.
+
+        Raises:
+            ValueError: the directory cannot be written, or holds results of something else.
+        """
+        self._require_writable()
+        if self.manifest.exists():
+            Manifest.read(self.manifest).extended(manifest, self.path, any_data=True)
+
+    def claim(self, manifest: Manifest, *, any_data: bool = False) -> Manifest:
         """Checks that the directory is writable and holds results of the same evaluation, and writes the manifest.
 
         Every process calls this with the same manifest; the file is replaced in one step.
+
+        Args:
+            manifest: of the command that is starting.
+            any_data: whether fingerprint and size of the data may differ, because changed samples are measured anew.
 
         Returns:
             The manifest with the attacks of earlier commands.
@@ -86,16 +105,19 @@ class RunDirectory:
         Raises:
             ValueError: the directory cannot be written, or holds results of something else.
         """
+        self._require_writable()
+        if self.manifest.exists():
+            manifest = Manifest.read(self.manifest).extended(manifest, self.path, any_data=any_data)
+        manifest.write(self.manifest)
+        return manifest
+
+    def _require_writable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise ValueError(f"run directory {self.path} cannot be written ({error}); choose another one") from error
-        if self.manifest.exists():
-            manifest = Manifest.read(self.manifest).extended(manifest, self.path)
-        manifest.write(self.manifest)
-        return manifest
 
     def append_provenance(self, provenance: "Provenance") -> None:
         """Appends one line about the command that is starting."""

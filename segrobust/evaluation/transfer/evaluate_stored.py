@@ -23,6 +23,7 @@ from segrobust.evaluation.run.adversarial_images import AdversarialStore, Stored
 from segrobust.evaluation.run.completeness import count_unexplained
 from segrobust.evaluation.run.failures import FaultLog, read_faults
 from segrobust.evaluation.run.manifest import Manifest, describe_network, preprocessing_of
+from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
@@ -101,7 +102,11 @@ def evaluate_stored(
         images=images,
         is_own=_is_own(manifest, target),
     )
+    session.compare_samples(directory.path)
+    session.compare_samples(transfer.folder)
+    identity = examine_network(transfer.folder / "network.json", network, dataset, session.samples)
     target.claim(transfer.folder)
+    identity.write(transfer.folder / "network.json")
     interrupted = session.complete(
         transfer.folder,
         store=None,

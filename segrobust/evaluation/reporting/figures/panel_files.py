@@ -39,7 +39,7 @@ class PanelInfo:
         sample_id: position of the image in the data set.
         sample_name: its name there.
         job: name of the attack.
-        digest: of the attack's repr.
+        digest: of the attack's identity.
         norm_name: norm of the attack.
         eps: radius, or "min".
         norm: of the perturbation, image units.

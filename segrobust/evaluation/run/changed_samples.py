@@ -1,0 +1,128 @@
+"""Samples whose image or mask is not the one that records are of: found, refused, or measured anew."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from segrobust.evaluation.dataset import SampleSource, load_sample, name_of
+from segrobust.evaluation.run.records import Record, name_samples, supersede
+
+_QUIET_SECONDS: Final = 3.0
+"""Reading that takes longer shows its progress."""
+
+
+class ChangedSampleError(ValueError):
+    """Images or masks are not those that records are of; the message names the samples and the ways out."""
+
+
+def find_changed(records: Iterable[Record], digests: Mapping[int, str]) -> dict[int, str]:
+    """Names of the samples that are not what their records are of, by sample id.
+
+    Args:
+        records: of earlier commands; those without a digest are compared with nothing.
+        digests: of the samples as they are now; those that are missing here are not compared.
+    """
+    return {
+        record.sample_id: record.sample_name
+        for record in records
+        if record.sample_digest and digests.get(record.sample_id, record.sample_digest) != record.sample_digest
+    }
+
+
+def require_unchanged(records: Iterable[Record], digests: Mapping[int, str]) -> None:
+    """Refuses samples that are not what their records are of.
+
+    Args:
+        records: of earlier commands.
+        digests: of the samples as they are now.
+
+    Raises:
+        ChangedSampleError: images or masks changed.
+    """
+    changed = find_changed(records, digests)
+    if changed:
+        raise ChangedSampleError(
+            f"the image or the mask of {name_samples(changed)} is not the one that the records here are of: files, "
+            "transforms, or the libraries that decode and resize changed. Numbers of old and new data must not be "
+            "mixed: use a new run directory, bring the data back, or measure these samples anew with redo_changed=True "
+            "(--redo_changed true)"
+        )
+
+
+def require_repeatable(dataset: SampleSource, sample_ids: Iterable[int]) -> None:
+    """Refuses a data set that gives something else each time that a sample is read, by one sample.
+
+    Raises:
+        ValueError: two readings of the first readable sample differ.
+    """
+    for sample_id in sample_ids:
+        try:
+            first, second = (load_sample(dataset, sample_id).digest for _ in range(2))
+        except (OSError, ValueError):
+            continue
+        if first != second:
+            raise ValueError(
+                f"sample {sample_id} ({name_of(dataset, sample_id)}) is another image or mask each time that it is "
+                "read: turn random augmentation off in the data set that is evaluated"
+            )
+        return
+
+
+def read_digests(
+    dataset: SampleSource, sample_ids: Iterable[int], *, skip_unreadable: bool, progress: bool
+) -> dict[int, str]:
+    """Digests of samples as they are now, by sample id; see `LoadedSample.digest`.
+
+    Args:
+        dataset: the samples.
+        sample_ids: their positions.
+        skip_unreadable: whether samples that cannot be read are left out.
+        progress: whether to show how far it is on stderr, if it takes more than a few seconds.
+
+    Raises:
+        ValueError: a sample cannot be read.
+    """
+    wanted, digests = tuple(sample_ids), {}
+    shown = time.monotonic()
+    for number, sample_id in enumerate(wanted):
+        if progress and time.monotonic() - shown > _QUIET_SECONDS:
+            shown = time.monotonic()
+            Console(stderr=True).print(f"comparing recorded samples with the data: {number} of {len(wanted)}")
+        try:
+            digests[sample_id] = load_sample(dataset, sample_id).digest
+        except (OSError, ValueError) as error:
+            if not skip_unreadable:
+                raise ValueError(
+                    f"image {sample_id} ({name_of(dataset, sample_id)}) cannot be read: {error}; repair it, or leave "
+                    "such images out by skip_unreadable"
+                ) from error
+    return digests
+
+
+def discard_samples(directory: str | os.PathLike[str], digests: Mapping[int, str]) -> None:
+    """Takes what is known of samples out of a run directory: they are measured anew.
+
+    Their lines stay in the files of records and count no more; adversarial images and panels of them, and checks of the
+    network and of attacks, which may be of them, are deleted.
+
+    Args:
+        directory: the run directory.
+        digests: of the samples as they are now, by sample id.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    supersede(directory, digests)
+    shutil.rmtree(Path(directory) / "checks", ignore_errors=True)
+    for sample_id in digests:
+        for path in Path(directory).glob(f"adversarials/*/*/{sample_id:06d}.safetensors"):
+            path.unlink(missing_ok=True)
+        for path in Path(directory).glob(f"panels/{sample_id:06d}-*.png"):
+            path.unlink(missing_ok=True)
+        for folder in Path(directory).glob(f"panels/tiles/{sample_id:06d}-*"):
+            shutil.rmtree(folder, ignore_errors=True)

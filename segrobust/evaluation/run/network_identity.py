@@ -1,0 +1,329 @@
+"""What a network is beside its weights: modules, settings, buffers, and its answers on a fixed probe."""
+
+import hashlib
+import json
+import math
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segrobust.attacks.core.oracle import NetworkOracle
+from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
+from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.run.strict_json import write_json
+from segrobust.functional.modes import attackable
+
+NETWORK_SCHEMA: Final = 1
+"""Version of the format of `network.json`."""
+
+PROBE_TOLERANCE: Final = 1e-3
+"""Largest difference of two probes of one network, in standard deviations of its logits.
+
+A probe switches TF32 and autocast off. Then float64, channels_last, other kernels and other numbers of threads changed
+the logits of three CamVid networks (convolutions and a transformer) by at most 4e-6. Two orders of magnitude are left
+for deeper networks, GPUs and compilation. Rounding the noisy images to 8 bits changed the logits by 1.5e-3 or more.
+"""
+
+_PROBES: Final = 2
+_NOISE: Final = 4 / 255
+_GRID: Final = 16
+_SHOWN: Final = 5
+_TRANSPARENT: Final = ("_orig_mod", "module")
+"""Where `torch.compile` and data parallelism keep the network that they surround."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Answers of a network on one image with a fixed noise added.
+
+    Attributes:
+        sample_id: position of the image in the data set.
+        sample_digest: see `LoadedSample.digest`.
+        logits: `(K, h, w)` float32, at no more than 16 x 16 positions of the image; None where two passes over the
+            same image already differ by more than the tolerance: the network is random.
+    """
+
+    sample_id: int
+    sample_digest: str
+    logits: np.ndarray | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkIdentity:
+    """What a network is beside its weights, kept as `network.json` of a run directory.
+
+    `torch.compile` and data parallelism around a network or its parts leave no trace here.
+
+    Attributes:
+        modules: by name in the network, class path and settings (`extra_repr`) of each module.
+        buffers: by name, digest of the buffers that are no weights; those that a forward pass changes are left out.
+        versions: of the packages that the classes are from, by package.
+        probes: what the network answers.
+        schema: version of this format.
+    """
+
+    modules: Mapping[str, str]
+    buffers: Mapping[str, str]
+    versions: Mapping[str, str]
+    probes: tuple[Probe, ...]
+    schema: int = NETWORK_SCHEMA
+
+    @classmethod
+    def of(cls, network: nn.Module, samples: Sequence[LoadedSample]) -> Self:
+        """The identity of a network, by two forward passes on each sample."""
+        before = _buffers(network)
+        probes = tuple(probe for sample in samples if (probe := _probe(network, sample)) is not None)
+        after = _buffers(network)
+        return cls(
+            modules={name: _describe(module) for name, module in _modules(network)},
+            buffers={name: digest for name, digest in after.items() if before.get(name) == digest},
+            versions=_versions(network),
+            probes=probes,
+        )
+
+    def find_conflicts(self, newer: Self) -> list[str]:
+        """In what way a network is not this one; empty where it is.
+
+        Settings of a package's modules are not compared where the package has another version now, because versions
+        print them differently; the probe shows whether their outputs agree. Probes are compared where the images are the
+        same.
+        """
+        conflicts = [*self._module_conflicts(newer), *self._buffer_conflicts(newer)]
+        others = {(probe.sample_id, probe.sample_digest): probe for probe in newer.probes}
+        for probe in self.probes:
+            other = others.get((probe.sample_id, probe.sample_digest))
+            if other is not None and (conflict := _compare_logits(probe, other)) is not None:
+                conflicts.append(conflict)
+        return conflicts
+
+    def _module_conflicts(self, newer: Self) -> list[str]:
+        updated = {name for name, version in self.versions.items() if newer.versions.get(name, version) != version}
+
+        def is_comparable(text: str) -> bool:
+            return text.split(".", 1)[0] not in updated
+
+        names = [name for name in {**self.modules, **newer.modules} if _differ(self.modules, newer.modules, name)]
+        names = [
+            name
+            for name in names
+            if all(is_comparable(modules.get(name, "")) for modules in (self.modules, newer.modules))
+        ]
+        lines = [
+            f"module {name or '(the network itself)'}: {self.modules.get(name, 'none')} there, "
+            f"{newer.modules.get(name, 'none')} now"
+            for name in names[:_SHOWN]
+        ]
+        return [*lines, f"and {len(names) - _SHOWN} modules more"] if len(names) > _SHOWN else lines
+
+    def _buffer_conflicts(self, newer: Self) -> list[str]:
+        differing = [name for name in self.buffers if self.buffers[name] != newer.buffers.get(name, self.buffers[name])]
+        return [f"buffers that are no weights: {', '.join(differing[:_SHOWN])} differ"] if differing else []
+
+    def write(self, path: Path) -> None:
+        """Writes the file in one step.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        write_json(path, {**asdict(self), "probes": [_to_json(probe) for probe in self.probes]})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The inverse of `write`.
+
+        Raises:
+            OSError: the file cannot be opened.
+            ValueError: it is no such file of this schema.
+        """
+        data = json.loads(path.read_bytes())
+        if not isinstance(data, dict) or data.get("schema") != NETWORK_SCHEMA:
+            raise ValueError(
+                f"{path} is no description of a network of schema {NETWORK_SCHEMA}; use another run directory"
+            )
+        if set(data) != {field.name for field in fields(cls)}:
+            raise ValueError(f"{path} is damaged: its fields are {sorted(data)}; use another run directory")
+        return cls(**{**data, "probes": tuple(map(_from_json, data["probes"]))})
+
+
+def examine_network(path: Path, network: nn.Module, dataset: SampleSource, samples: Sequence[int]) -> NetworkIdentity:
+    """What a network is, to be written to `path`; refuses one that is not the one of an earlier command.
+
+    Args:
+        path: the file `network.json`.
+        network: what is attacked.
+        dataset: the samples.
+        samples: positions of the samples to evaluate; the first two that can be read are the probe of a new run.
+
+    Returns:
+        The identity of the earlier command, or the new one where there is none or its images changed.
+
+    Raises:
+        ValueError: the network is another one; the message says in what, and what to do.
+    """
+    older = NetworkIdentity.read(path) if path.exists() else None
+    wanted = samples if older is None else (*(probe.sample_id for probe in older.probes), *samples)
+    read = _first_readable(dataset, wanted, _PROBES)
+    newer = NetworkIdentity.of(network, read)
+    if older is None:
+        return newer
+    conflicts = older.find_conflicts(newer)
+    if conflicts:
+        raise ValueError(
+            "\n".join(
+                (
+                    f"{path.parent} holds results of a network with the same weights that is another function:",
+                    *(f"  {conflict}" for conflict in conflicts),
+                    "use another run directory, or the network as it was",
+                )
+            )
+        )
+    digests = {sample.sample_id: sample.digest for sample in read}
+    is_changed = any(digests.get(probe.sample_id, probe.sample_digest) != probe.sample_digest for probe in older.probes)
+    return newer if is_changed else older
+
+
+def _first_readable(dataset: SampleSource, ids: Sequence[int], num: int) -> list[LoadedSample]:
+    """The first samples that can be read."""
+    found: dict[int, LoadedSample] = {}
+    for index in ids:
+        if len(found) == num:
+            break
+        if index in found or index >= len(dataset):
+            continue
+        try:
+            found[index] = load_sample(dataset, index)
+        except (OSError, ValueError):
+            continue
+    return list(found.values())
+
+
+def _modules(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """All modules by name, without what compiles them or runs them in parallel."""
+    while (inner := _surrounded(network)) is not None:
+        network = inner
+    yield name, network
+    for child_name, child in network.named_children():
+        yield from _modules(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _surrounded(module: nn.Module) -> nn.Module | None:
+    """The network inside a module of torch that compiles it or runs it in parallel."""
+    path = f"{type(module).__module__}.{type(module).__qualname__}"
+    if not path.startswith(("torch._dynamo.", "torch.nn.parallel.", "torch.distributed.")):
+        return None
+    inner = (getattr(module, name, None) for name in _TRANSPARENT)
+    return next((each for each in inner if isinstance(each, nn.Module)), None)
+
+
+def _describe(module: nn.Module) -> str:
+    kind = type(module)
+    # A class of a script has another module's name where the script is imported.
+    path = kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{path}({module.extra_repr()})"
+
+
+def _differ(older: Mapping[str, str], newer: Mapping[str, str], name: str) -> bool:
+    """Whether a module differs; a class of a script is the same under the name of the script's module."""
+    there, now = older.get(name), newer.get(name)
+    if there is None or now is None or there == now:
+        return there != now
+    (a, a_settings), (b, b_settings) = (text.split("(", 1) for text in (there, now))
+    return a_settings != b_settings or not (a.endswith(f".{b}") or b.endswith(f".{a}"))
+
+
+def _versions(network: nn.Module) -> dict[str, str]:
+    packages = {type(module).__module__.split(".")[0] for _, module in _modules(network)}
+    versions = {name: getattr(sys.modules.get(name), "__version__", "") for name in sorted(packages)}
+    return {name: str(version) for name, version in versions.items()}
+
+
+def _buffers(network: nn.Module) -> dict[str, str]:
+    """Digests of the buffers that are not among the weights, in float64 so that the precision does not count."""
+    found = {}
+    for name, module in _modules(network):
+        persistent = module.state_dict(keep_vars=True)
+        for key, buffer in module.named_buffers(recurse=False):
+            if key not in persistent:
+                value = buffer.detach().cpu()
+                value = value.double() if value.is_floating_point() else value
+                content = value.reshape(-1).contiguous().view(torch.uint8).numpy()
+                found[f"{name}.{key}" if name else key] = hashlib.sha256(content.tobytes()).hexdigest()[:16]
+    return found
+
+
+def _probe(network: nn.Module, sample: LoadedSample) -> Probe | None:
+    """The outputs of a network on a sample; None if it raises: the evaluation reports errors of single images.
+
+    Noise is added because a defence that rounds images leaves those of 8 bits as they are.
+    """
+    noise = torch.rand(sample.image.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image = (sample.image.cpu().float() + _NOISE * noise).clamp(0, 1)
+    device = device_of(network)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), attackable(network):
+        images = image[None].to(device, precision_of(network))
+        oracle, nothing = NetworkOracle(network, images), torch.zeros_like(images)
+        try:
+            first, second = (_on_grid(oracle.logits(nothing, differentiable=False)[0]) for _ in range(2))
+        except (RuntimeError, ValueError, TypeError, ArithmeticError):
+            return None
+    is_random = not spread_difference(first, second) <= PROBE_TOLERANCE
+    return Probe(sample_id=sample.sample_id, sample_digest=sample.digest, logits=None if is_random else first.numpy())
+
+
+def _on_grid(logits: Tensor) -> Tensor:
+    """`(K, H, W)` at no more than 16 x 16 positions, evenly spaced, float32 on the CPU."""
+    rows, columns = (torch.linspace(0, size - 1, min(size, _GRID)).round().long() for size in logits.shape[1:])
+    return logits.detach().float().cpu()[:, rows][:, :, columns].contiguous()
+
+
+def spread_difference(there: Tensor, now: Tensor) -> float:
+    """Largest difference of logits in standard deviations of the first; inf where only one is finite."""
+    finite = there.isfinite()
+    if there.shape != now.shape or not torch.equal(finite, now.isfinite()):
+        return math.inf
+    if not torch.equal(there[~finite].nan_to_num(nan=0.5), now[~finite].nan_to_num(nan=0.5)):
+        return math.inf
+    difference = (there[finite].double() - now[finite].double()).abs()
+    if not difference.numel() or not difference.max():
+        return 0.0
+    spread = there[finite].double().std(correction=0)
+    return float(difference.max() / spread) if spread else math.inf
+
+
+def _compare_logits(older: Probe, newer: Probe) -> str | None:
+    """What contradicts in two probes on one image."""
+    if (older.logits is None) != (newer.logits is None):
+        was, is_ = ("random", "a function") if older.logits is None else ("a function", "random")
+        return f"the network was {was} and is {is_} on the probe, image {older.sample_id}"
+    if older.logits is None or newer.logits is None:
+        return None
+    if older.logits.shape != newer.logits.shape:
+        return f"the network answers {newer.logits.shape[0]} classes on the probe, {older.logits.shape[0]} there"
+    difference = spread_difference(torch.from_numpy(older.logits), torch.from_numpy(newer.logits))
+    if difference <= PROBE_TOLERANCE:
+        return None
+    return (
+        f"the network answers differently on the probe (image {older.sample_id}): largest difference {difference:.3g} "
+        f"of the logits' standard deviation, allowed {PROBE_TOLERANCE:g}"
+    )
+
+
+def _to_json(probe: Probe) -> dict[str, object]:
+    logits = probe.logits
+    content = None if logits is None else b64encode(logits.astype("<f4").tobytes()).decode()
+    return {**asdict(probe), "logits": content, "shape": None if logits is None else list(logits.shape)}
+
+
+def _from_json(data: Mapping[str, object]) -> Probe:
+    content, shape = data["logits"], data["shape"]
+    logits = None
+    if isinstance(content, str) and isinstance(shape, list):
+        logits = np.frombuffer(b64decode(content), "<f4").astype(np.float32).reshape(shape)
+    return Probe(sample_id=int(str(data["sample_id"])), sample_digest=str(data["sample_digest"]), logits=logits)

@@ -92,7 +92,7 @@ class NetworkIdentity:
         """In what way a network is not this one; empty where it is.
 
         Settings of a package's modules are not compared where the package has another version now, because versions
-        print them differently; the probe shows whether their outputs agree. Probes are compared where the images are the
+        print them differently; the probe shows whether their outputs agree. Probes are compared if the images are the
         same.
         """
         conflicts = [*self._module_conflicts(newer), *self._buffer_conflicts(newer)]

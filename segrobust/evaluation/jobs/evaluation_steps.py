@@ -20,6 +20,7 @@ from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.records import merge_records, read_records
 from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
+from segrobust.label_space import check_ignore_index
 
 CheckLevel = Literal["basic", "thorough", "off"]
 
@@ -164,6 +165,7 @@ class Evaluation:
                 session.ignore_index,
             )
         forward, backward, num_classes = measure_passes(session.network, images, masks, session.ignore_index)
+        check_ignore_index(session.ignore_index, num_classes)
         space = label_space_of(session.dataset)
         if space is not None and space.num_classes != num_classes:
             raise ValueError(

@@ -23,7 +23,7 @@ class ColorTable:
     def __init__(self, labels: Mapping[Color, int]) -> None:
         codes = sorted((_code(np.array(color)).item(), label) for color, label in labels.items())
         self._codes = np.array([code for code, _ in codes], dtype=np.int32)
-        self._labels = np.array(
+        self._labels: Labels = np.array(
             [label for _, label in codes], dtype=np.uint8 if max(labels.values()) <= 255 else np.uint16
         )
 

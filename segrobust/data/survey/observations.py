@@ -68,16 +68,17 @@ class _Observed(Dataset[Observation]):
 def _observe(dataset: SegmentationDataset, index: int) -> Observation:
     """Image and labels of one sample; where one cannot be read, the other is looked at nevertheless."""
     image: Pixels | None = None
-    labels: Pixels | None = None
+    labels: Labels | None = None
     turned, faults = False, []
     if isinstance(dataset, PairedFiles):
-        for read in (dataset.load_image, dataset.load_labels):
-            try:
-                pixels = read(index)
-            except (ValueError, OSError) as error:
-                faults.append(_fault(error))
-                continue
-            image, labels = (pixels, labels) if pixels.ndim == 3 else (image, pixels)
+        try:
+            image = dataset.load_image(index)
+        except (ValueError, OSError) as error:
+            faults.append(_fault(error))
+        try:
+            labels = dataset.load_labels(index)
+        except (ValueError, OSError) as error:
+            faults.append(_fault(error))
         turned = image is not None and is_turned(dataset.pairs[index].image)
     else:
         try:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 Color: TypeAlias = tuple[int, int, int]
 
+WIDE_IGNORE_INDEX = 65535
+"""Void of label spaces in which 255 is a class, by the convention of masks of 16 bits."""
+
 _VOID_COLOR: Color = (0, 0, 0)
 
 
@@ -47,7 +50,8 @@ class LabelSpace:
         if 0 <= self.ignore_index < self.num_classes:
             raise ValueError(
                 f"ignore_index={self.ignore_index} is also the index of class {self.names[self.ignore_index]!r}; "
-                f"take a value outside 0..{self.num_classes - 1}, usually 255"
+                f"take a value outside 0..{self.num_classes - 1}, usually "
+                f"{255 if self.num_classes <= 255 else WIDE_IGNORE_INDEX}"
             )
 
     @property
@@ -88,9 +92,10 @@ class LabelSpace:
         Raises:
             ValueError: a label outside the label space.
         """
+        mask = mask.long()  # bytes compared with a void above 255 would wrap around
         self.check(mask)
         colors = torch.tensor([*self.palette, _VOID_COLOR], dtype=torch.uint8, device=mask.device)
-        return colors[torch.where(mask == self.ignore_index, self.num_classes, mask).long()]
+        return colors[torch.where(mask == self.ignore_index, self.num_classes, mask)]
 
     def to_dict(self) -> dict[str, object]:
         """Lists, strings and integers only, for JSON and for checkpoints that load with `weights_only=True`."""
@@ -132,6 +137,24 @@ class LabelSpace:
             f"label spaces differ ({_first_difference(self, other)})\n"
             f"  {mine}: {_summary(self)}\n  {theirs}: {_summary(other)}\n"
             f"Use data and weights that agree on the classes and their order"
+        )
+
+
+def check_ignore_index(ignore_index: int, num_classes: int) -> None:
+    """Refuses the usual void of 255 where 255 is a class: its pixels would count for nothing.
+
+    Args:
+        ignore_index: label of void pixels; others than 255 are meant as they are, such as a class that is left out.
+        num_classes: classes K of the network.
+
+    Raises:
+        ValueError: `ignore_index` is 255 and K is larger.
+    """
+    if ignore_index == 255 < num_classes:
+        raise ValueError(
+            f"ignore_index=255 is also a class of the network's {num_classes}, whose pixels would be void: give "
+            f"ignore_index={WIDE_IGNORE_INDEX}, or the label of void pixels in your masks, or a data set whose label "
+            f"space has it"
         )
 
 

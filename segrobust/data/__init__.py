@@ -15,6 +15,7 @@ from segrobust.data.scenes import SCENES
 from segrobust.data.segmentation_dataset import (
     Batch,
     JointTransform,
+    Labels,
     Pixels,
     Sample,
     SegmentationDataset,
@@ -45,6 +46,7 @@ __all__ = [
     "SCENES",
     "VoidAsClass",
     "JointTransform",
+    "Labels",
     "TrainTransform",
     "EvalTransform",
     "DataFault",

@@ -1,11 +1,15 @@
 """Fixed changes of image and mask together, for evaluation: what papers measure their networks on."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from segrobust.data.files.images import Size, check_size, resize_image, resize_labels
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
+
+_Value = TypeVar("_Value", bound=np.uint8 | np.uint16)
 
 _PADDING = 128
 """Grey."""
@@ -38,8 +42,8 @@ class EvalTransform(JointTransform):
             raise ValueError(f"shorter_side must be at least 1, got {self.shorter_side}")
         check_size(self.crop)
 
-    def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
-        """Transforms one sample, `(H, W, 3), (H, W) -> (H', W', 3), (H', W')`, uint8."""
+    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
+        """Transforms one sample, `(H, W, 3), (H, W) -> (H', W', 3), (H', W')`, each of its type."""
         if self.shorter_side is not None:
             height, width = mask.shape
             short, long = sorted((height, width))
@@ -51,7 +55,7 @@ class EvalTransform(JointTransform):
         return image, mask
 
 
-def _cut(pixels: Pixels, size: Size, fill: int) -> Pixels:
+def _cut(pixels: npt.NDArray[_Value], size: Size, fill: int) -> npt.NDArray[_Value]:
     """The centre of `(H, W, ...)`, padded first where it is smaller."""
     missing = [max(0, wanted - there) for wanted, there in zip(size, pixels.shape, strict=False)]
     if any(missing):

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from segrobust.label_space import LabelSpace
+from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
+Labels: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
+"""A mask; of 16 bits where a label, or void, is above 255."""
 
 
 class Sample(TypedDict):
@@ -44,7 +46,7 @@ class JointTransform(abc.ABC):
     """A change of image and mask together; its `repr` names every setting, as a part of the data's fingerprint."""
 
     @abc.abstractmethod
-    def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
+    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
         """Transforms one sample.
 
         Args:
@@ -53,7 +55,7 @@ class JointTransform(abc.ABC):
             ignore_index: label of pixels that the transform makes up, such as padding.
 
         Returns:
-            `(H', W', 3)` and `(H', W')`, uint8.
+            `(H', W', 3)`, uint8, and `(H', W')` of the mask's type.
         """
 
 
@@ -61,12 +63,12 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
     """Images with label masks; a subclass says what it holds and implements `load`.
 
     Args:
-        label_space: meaning of the mask values; its `ignore_index` must fit a byte.
+        label_space: meaning of the mask values; its `ignore_index` must fit 16 bits.
         names: one human name per sample, unique, the same on every machine.
         transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: no sample, a name twice, or an `ignore_index` outside 0..255.
+        ValueError: no sample, a name twice, or an `ignore_index` outside 0..65535.
     """
 
     def __init__(self, *, label_space: LabelSpace, names: tuple[str, ...], transform: JointTransform | None) -> None:
@@ -74,14 +76,17 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
             raise ValueError(f"{type(self).__name__} holds no sample")
         if len(set(names)) != len(names):
             raise ValueError(f"{type(self).__name__}: sample names must be unique")
-        if not 0 <= label_space.ignore_index <= 255:
-            raise ValueError(f"masks are bytes: ignore_index must be in 0..255, got {label_space.ignore_index}")
+        if not 0 <= label_space.ignore_index <= WIDE_IGNORE_INDEX:
+            raise ValueError(
+                f"masks have at most 16 bits: ignore_index must be in 0..{WIDE_IGNORE_INDEX}, got "
+                f"{label_space.ignore_index}"
+            )
         self.label_space = label_space
         self.names = names
         self.transform = transform
 
     @abc.abstractmethod
-    def load(self, index: int) -> tuple[Pixels, Pixels]:
+    def load(self, index: int) -> tuple[Pixels, Labels]:
         """Reads one sample before the transform.
 
         Args:
@@ -90,6 +95,16 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
         Returns:
             RGB image `(H, W, 3)` and labels `(H, W)`, void as `label_space.ignore_index`.
         """
+
+    def load_transformed(self, index: int) -> tuple[Pixels, Labels]:
+        """Reads one sample after the transform, as `load` does before it."""
+        image, mask = self.load(index)
+        if self.transform is None:
+            return image, mask
+        void = self.label_space.ignore_index
+        if void > 255:  # a mask of bytes cannot hold the void that the transform makes up
+            mask = mask.astype(np.uint16)
+        return self.transform(image, mask, ignore_index=void)
 
     @abc.abstractmethod
     def describe(self) -> str:
@@ -124,13 +139,11 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {self.describe()}: allowed are 0..{len(self) - 1}")
-        image, mask = self.load(index)
-        if self.transform is not None:
-            image, mask = self.transform(image, mask, ignore_index=self.label_space.ignore_index)
+        image, mask = self.load_transformed(index)
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
         return {
             "image": torch.from_numpy(channels_first).float().div_(255),
-            "mask": torch.from_numpy(np.ascontiguousarray(mask)).long(),
+            "mask": torch.from_numpy(mask.astype(np.int64)),
             "sample_id": index,
         }
 

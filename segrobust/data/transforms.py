@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
 
@@ -49,8 +49,8 @@ class TrainTransform(JointTransform):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}")
 
-    def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
-        """Draws one variant of a sample: `(H, W, 3), (H, W) -> (*size, 3), size`, uint8."""
+    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
+        """Draws one variant of a sample: `(H, W, 3), (H, W) -> (*size, 3), size`, each of its type."""
         pipeline = _pipeline(self, ignore_index)
         seed = int(torch.randint(2**62, ()))
         # One stream shared by all steps. `set_random_seed` would start every step at the same seed, so that the flip

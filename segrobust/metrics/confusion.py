@@ -16,6 +16,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from segrobust.label_space import check_ignore_index
+
 _NO_ID = -1
 
 
@@ -227,6 +229,7 @@ class SegmentationConfusion(Metric):
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        check_ignore_index(ignore_index, num_classes)
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index

@@ -1,6 +1,8 @@
 """From the outputs that segmentation libraries return to logits at the resolution of the image."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,9 @@ from segrobust.networks.network_wrapper import NetworkWrapper
 
 _USUAL_NAMES = ("out", "logits")
 """torchvision's dictionary and the output objects of transformers."""
+
+Output: TypeAlias = str | int | Callable[[object], object]
+"""The choice of the logits among what a network returns: a key or attribute, a position, or a function."""
 
 _MAX_REDUCTION = 64
 """No segmentation head is coarser than this; a larger factor is a classifier's pooled output."""
@@ -22,25 +27,29 @@ class FullResolution(NetworkWrapper):
     is unwrapped, cast to float32 (float64 is kept), upsampled bilinearly (`align_corners=False`) to the padded size,
     and cut to the size of the images. Everything is differentiable.
 
-    Unwrapping: a tensor is taken as it is; of a mapping or an object the entry `out`, else `logits`; of a tuple or list
-    the first entry (the main head, by the convention of the libraries that also return auxiliary ones).
+    Unwrapping: a tensor is taken as it is; of a mapping, a named tuple or an object the entry `out`, else `logits`; of
+    another tuple or list the first entry, if no other entry can be a map of class scores. Several candidates, such as
+    `[auxiliary, main]` or the outputs of deep supervision, are refused, and `output` chooses.
 
     Args:
         network: maps images `(B, C, H, W)` to logits `(B, K, h, w)`, possibly wrapped, with h <= H and w <= W.
         stride: the sizes of images that the network takes are multiples of it, in pixels.
-        output: the key, attribute or (for tuples) position of the logits, if it is not one of the usual ones.
+        output: the key, attribute or position (-1 is the last) of the logits; or a named function of what the network
+            returns, which gives the logits. A key or position is not needed for a network that returns a tensor, and
+            has no effect where a network returns a tensor in evaluation mode only.
 
     Raises:
-        TypeError: `network` is not an `nn.Module`, or `stride` is not an int.
-        ValueError: `stride` is less than 1.
+        TypeError: `network` is not an `nn.Module`, `stride` is not an int, or `output` is of another type.
+        ValueError: `stride` is less than 1, or `output` is a function without a name.
     """
 
-    def __init__(self, network: nn.Module, stride: int = 1, output: str | None = None) -> None:
+    def __init__(self, network: nn.Module, stride: int = 1, output: Output | None = None) -> None:
         super().__init__(network)
         if not isinstance(stride, int) or isinstance(stride, bool):
             raise TypeError(f"stride must be an int, got {stride!r}")
         if stride < 1:
             raise ValueError(f"stride must be at least 1 (no padding), got {stride}")
+        _check_output(output)
         self.stride = stride
         self.output = output
 
@@ -49,14 +58,15 @@ class FullResolution(NetworkWrapper):
 
         Raises:
             TypeError: the network's output holds no floating-point tensor where logits are expected.
-            ValueError: `output` names nothing in the network's output, or the logits do not have the shape
-                `(B, K, h, w)` with h and w the image's size divided by one factor.
+            ValueError: the network returns several possible logits and `output` chooses none; `output` names nothing
+                in the network's output; or the logits do not have the shape `(B, K, h, w)` with h and w the image's
+                size divided by one factor.
         """
         if images.ndim != 4:
             raise ValueError(f"images must have the shape (B, C, H, W), got {tuple(images.shape)}")
         height, width = images.shape[-2:]
         padded = _pad_to_multiple(images, self.stride)
-        logits = _select_logits(self.network(padded), self.output)
+        logits = self._select_logits(self.network(padded), padded)
         _check_logits(logits, padded)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
@@ -65,7 +75,30 @@ class FullResolution(NetworkWrapper):
 
     def extra_repr(self) -> str:
         """Shows the settings beside the network in `repr`."""
-        return f"stride={self.stride}, output={self.output!r}"
+        return f"stride={self.stride}, output={_shown_output(self.output)}"
+
+    def _select_logits(self, result: object, images: Tensor) -> Tensor:
+        """Unwraps the logits from what the network returned."""
+        if callable(self.output):
+            return _require_logits(
+                self.output(result), f"what output={_shown_output(self.output)} takes from the output"
+            )
+        if isinstance(result, Tensor):
+            if self.output is not None and self.network.training:  # in evaluation mode many return the main head alone
+                raise ValueError(
+                    f"output={self.output!r} has no effect: the network returns a tensor; leave `output` out"
+                )
+            return _require_logits(result, "the output")
+        entries = _entries(result)
+        if self.output is None:
+            name = _usual_entry(result, entries, images)
+        else:
+            name = _position(self.output, result) if isinstance(self.output, int) else self.output
+        if name not in entries:
+            raise ValueError(
+                f"output={self.output!r} is not in the network's {type(result).__name__}: it has {_listed(entries)}"
+            )
+        return _require_logits(entries[name], f"entry {name!r} of the output")
 
 
 def _pad_to_multiple(images: Tensor, stride: int) -> Tensor:
@@ -84,26 +117,84 @@ def _pad_to_multiple(images: Tensor, stride: int) -> Tensor:
     return images
 
 
-def _select_logits(result: object, output: str | None) -> Tensor:
-    """Unwraps the logits from what a network returned."""
-    if isinstance(result, Tensor):
-        if output is not None:
-            raise ValueError(f"output={output!r} has no effect: the network returns a tensor; leave `output` out")
-        return _require_logits(result, "the output")
-    entries = _entries(result)
-    if output is None:
-        usual = ("0",) if isinstance(result, Sequence) else _USUAL_NAMES
-        output = next((name for name in usual if name in entries), None)
-        if output is None:
-            raise ValueError(
-                f"the network returns a {type(result).__name__} without {' or '.join(_USUAL_NAMES)}; it has "
-                f"{_listed(entries)}: name the logits by `output`"
-            )
-    if output not in entries:
+def _check_output(output: object) -> None:
+    """Refuses a choice that is of another type, or that `repr` could not identify."""
+    if output is None or isinstance(output, str) or (isinstance(output, int) and not isinstance(output, bool)):
+        return
+    if not callable(output):
+        raise TypeError(f"output must be a key, a position or a function of the network's output, got {output!r}")
+    shown = _shown_output(output)
+    if "<lambda>" in shown or " at 0x" in shown:
         raise ValueError(
-            f"output={output!r} is not in the network's {type(result).__name__}: it has {_listed(entries)}"
+            f"output={shown} has no name that would identify it in a run: define a function by `def` and give that"
         )
-    return _require_logits(entries[output], f"entry {output!r} of the output")
+
+
+def _shown_output(output: object) -> str:
+    """The choice as `repr` shows it: a function by its module and name, which are the same in every process."""
+    name = getattr(output, "__qualname__", None)
+    return repr(output) if name is None else f"{getattr(output, '__module__', None)}.{name}"
+
+
+def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) -> str:
+    """The entry that holds the logits by convention.
+
+    Raises:
+        ValueError: no convention says which one; the message lists the entries.
+    """
+    usual = [name for name in _USUAL_NAMES if name in entries]
+    maps = dict(_score_maps(entries, images))
+    if len(usual) == 1 or (usual and usual[1] not in maps):
+        return usual[0]
+    if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *_field_names(result)[:1]}:
+        return "0"
+    kind = type(result).__name__
+    if len(usual) == 2:
+        reason = "with both of the usual names"
+    elif isinstance(result, Sequence):
+        reason = "whose first entry need not be the main output" if entries else "without an entry"
+    else:
+        reason = f"without {' or '.join(_USUAL_NAMES)}"
+    raise ValueError(
+        f"the network returns a {kind} {reason}; it has {_listed(entries)}: name the logits by `output`, such as "
+        f"FullResolution(network, output={_example(result, list(maps) or list(entries))})"
+    )
+
+
+def _example(result: object, names: Sequence[str]) -> str:
+    """A value of `output` for the message: the last of these entries, or a function for one inside another."""
+    name = names[-1] if names else "logits"
+    if "[" in name:
+        return "function_of_the_output"
+    return name if isinstance(result, Sequence) and name.isdecimal() else repr(name)
+
+
+def _score_maps(entries: Mapping[str, object], images: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The entries, and those inside them, that can be logits: `(B, K, h, w)` of the images, K >= 2."""
+    for name, value in entries.items():
+        if not isinstance(value, Tensor):
+            inside = value if isinstance(value, Mapping | list | tuple) else None
+            yield from _score_maps({f"{name}[{key!r}]": part for key, part in _items(inside)}, images)
+        elif value.is_floating_point() and value.ndim == 4 and len(value) == len(images) and value.shape[1] > 1:
+            size, full = (value.shape[2], value.shape[3]), (images.shape[2], images.shape[3])
+            if _is_scaled(size, full):
+                yield name, value
+
+
+def _items(value: Mapping[object, object] | Sequence[object] | None) -> Iterator[tuple[object, object]]:
+    if value is not None:
+        yield from value.items() if isinstance(value, Mapping) else enumerate(value)
+
+
+def _position(output: int, result: object) -> str:
+    """The name of a position among the entries; negative ones count from the end."""
+    from_end = output < 0 and isinstance(result, Sequence)
+    return str(output + len(result) if from_end and isinstance(result, Sequence) else output)
+
+
+def _field_names(result: object) -> tuple[str, ...]:
+    """Names of the items of a named tuple."""
+    return tuple(getattr(result, "_fields", ()))
 
 
 def _entries(result: object) -> dict[str, object]:
@@ -111,13 +202,25 @@ def _entries(result: object) -> dict[str, object]:
     if isinstance(result, Mapping):
         return {str(name): value for name, value in result.items()}
     if isinstance(result, Sequence) and not isinstance(result, str):
-        named = dict(zip(getattr(result, "_fields", ()), result, strict=False))
+        named = dict(zip(_field_names(result), result, strict=False))
         return {str(position): value for position, value in enumerate(result)} | named
+    if dataclasses.is_dataclass(result):  # those with slots have no __dict__
+        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     return {name: value for name, value in getattr(result, "__dict__", {}).items() if not name.startswith("_")}
 
 
 def _listed(entries: Mapping[str, object]) -> str:
-    return ", ".join(repr(name) for name in entries) or "nothing in it"
+    """Names with shapes or types, for messages."""
+    return ", ".join(f"{name!r} {_described(value)}" for name, value in entries.items()) or "nothing in it"
+
+
+def _described(value: object) -> str:
+    """`(2, 21, 64, 64)`, `[(2, 21, 64, 64), (2, 21, 32, 32)]` or the name of a type."""
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_described(part) for part in value)}]"
+    return type(value).__name__
 
 
 def _require_logits(value: object, where: str) -> Tensor:

@@ -65,7 +65,7 @@ def test_odd_sizes_keep_the_labels(root, size):
         ("names: [a, b]\npalette: [[0, 0, 0]]\n", "1 colours for 2 classes"),
         ("names: [a, b]\npalette: [red, blue]\n", r"list of \[R, G, B\]"),
         ("names: [a, b]\nignore_index: 1\n", "also the index of class 'b'"),
-        ("names: [a, b]\nignore_index: -1\n", "a mask can hold, 0..255, got -1"),
+        ("names: [a, b]\nignore_index: -1\n", "a mask can hold, 0..65535, got -1"),
     ],
 )
 def test_bad_files_of_classes_are_named(root, text, message):

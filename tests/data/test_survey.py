@@ -116,7 +116,7 @@ def test_own_data_sets_are_surveyed_to_the_end():
     assert messages == [
         "b: labels 7 are neither a class nor void",
         "c: the disk is gone",
-        "d: labels must be uint8, got int64",
+        "d: labels must be uint8 or uint16, got int64",
     ]
 
 

@@ -2,6 +2,8 @@
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +13,20 @@ import torchvision
 from torch import Tensor, nn
 
 from segrobust.networks import FullResolution, Normalized
+from segrobust.networks.adapters import Output
 
 Pair = namedtuple("Pair", ["main", "auxiliary"])
+Named = namedtuple("Named", ["aux", "out"])
+
+
+@dataclass(slots=True)
+class Heads:
+    auxiliary: Tensor
+    main: Tensor
+
+
+def last_head(result: dict[str, list[Tensor]]) -> Tensor:
+    return result["heads"][-1]
 
 
 class Wrapping(nn.Module):
@@ -84,13 +98,23 @@ def test_gradient_flows_through_padding_and_upsampling() -> None:
         (lambda logits: {"main": logits, "out": -logits}, "main"),
         (lambda logits: SimpleNamespace(logits=logits, loss=None), None),
         (lambda logits: SimpleNamespace(scores=logits, logits=-logits), "scores"),
-        (lambda logits: (logits, -logits), None),
+        (lambda logits: (logits,), None),
+        (lambda logits: (logits, logits.mean()), None),
+        (lambda logits: (logits, logits[:, :1]), None),
         (lambda logits: [-logits, logits], "1"),
+        (lambda logits: [-logits, logits], 1),
+        (lambda logits: [-logits, -logits, logits], -1),
+        (lambda logits: (logits, [-logits]), 0),
+        (lambda logits: {"heads": [-logits, logits]}, last_head),
+        (lambda logits: {3: -logits, 4: logits}, 4),
         (lambda logits: Pair(-logits, logits), "auxiliary"),
-        (lambda logits: Pair(logits, -logits), None),
+        (lambda logits: Pair(logits, None), None),
+        (lambda logits: Named(-logits, logits), None),
+        (lambda logits: Heads(-logits, logits), "main"),
+        (lambda logits: {"out": logits, "logits": None}, None),
     ],
 )
-def test_logits_are_unwrapped(wrap: Callable[[Tensor], object], output: str | None) -> None:
+def test_logits_are_unwrapped(wrap: Callable[[Tensor], object], output: Output | None) -> None:
     network = Wrapping(wrap=wrap)
     images = torch.rand(2, 3, 4, 4)
     expected = network.convolution(images)
@@ -100,20 +124,61 @@ def test_logits_are_unwrapped(wrap: Callable[[Tensor], object], output: str | No
 @pytest.mark.parametrize(
     ("wrap", "output", "message"),
     [
-        (lambda logits: {"main": logits, "aux": logits}, None, r"'main', 'aux'.*`output`"),
-        (lambda logits: {"out": logits, "aux": logits}, "main", r"'main' is not in .*'out', 'aux'"),
-        (lambda logits: SimpleNamespace(scores=logits, loss=None), None, "'scores', 'loss'"),
+        (lambda logits: {"main": logits, "aux": logits}, None, r"'main' \(2, 4, 4, 4\), 'aux' .*output='aux'\)"),
+        (lambda logits: {"out": logits, "aux": logits}, "main", r"'main' is not in .*'out' .*'aux'"),
+        (lambda logits: SimpleNamespace(scores=logits, loss=None), None, "'scores' .*'loss' NoneType.*output='scores'"),
         (lambda logits: SimpleNamespace(scores=logits), "logits", "'logits' is not in .*'scores'"),
-        (lambda logits: (logits, logits), "2", "'2' is not in .*'0', '1'"),
+        (lambda logits: (logits, logits), "2", "'2' is not in .*'0' .*'1'"),
+        (lambda logits: (logits, logits), -3, "-3 is not in .*'0' .*'1'"),
         (lambda logits: (), None, "nothing in it"),
         (lambda logits: logits, "out", "no effect"),
     ],
 )
 def test_unknown_outputs_are_named_with_those_available(
-    wrap: Callable[[Tensor], object], output: str | None, message: str
+    wrap: Callable[[Tensor], object], output: Output | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         FullResolution(Wrapping(wrap=wrap), output=output)(torch.rand(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda logits: [-logits, logits], r"list .*'0' \(2, 4, 40, 60\), '1' \(2, 4, 40, 60\).*output=1\)"),
+        (lambda logits: (logits, logits[..., ::4, ::4]), r"tuple .*'1' \(2, 4, 10, 15\)"),
+        (lambda logits: (logits.repeat(1, 4, 1, 1), logits), r"'0' \(2, 16, 40, 60\), '1' \(2, 4, 40, 60\)"),
+        (lambda logits: [logits[:, :1], logits], r"'0' \(2, 1, 40, 60\)"),
+        (lambda logits: (logits.mean(), logits), r"'0' \(\), '1'"),
+        (lambda logits: ("a", logits), r"'0' str, '1'"),
+        (lambda logits: (logits, [-logits, logits]), r"'1' \[\(2, 4, 40, 60\), .*output=function"),
+        (lambda logits: (logits, {"aux": logits}), "need not be the main output"),
+        (lambda logits: Pair(logits, -logits), r"'main' .*'auxiliary' .*output='auxiliary'"),
+        (lambda logits: Heads(-logits, logits), r"Heads .*'auxiliary' .*'main' .*output='main'"),
+        (lambda logits: {"out": logits, "logits": -logits}, "both of the usual names"),
+    ],
+)
+def test_several_possible_logits_are_refused(wrap: Callable[[Tensor], object], message: str, training: bool) -> None:
+    with pytest.raises(ValueError, match=message):
+        FullResolution(Wrapping(wrap=wrap)).train(training)(torch.rand(2, 3, 40, 60))
+
+
+def test_one_choice_serves_training_with_auxiliary_heads_and_evaluation_without() -> None:
+    class DeeplySupervised(Wrapping):
+        def forward(self, images: Tensor) -> object:
+            logits = self.convolution(images)
+            return [-logits, logits] if self.training else logits
+
+    network = DeeplySupervised()
+    full, images = FullResolution(network, output=-1), torch.rand(1, 3, 4, 4)
+    assert full.train()(images).equal(network.convolution(images))
+    assert full.eval()(images).equal(network.convolution(images))
+
+
+def test_the_choice_is_part_of_the_repr() -> None:
+    shown = {repr(FullResolution(nn.Identity(), output=output)) for output in (None, 0, 1, "0", last_head)}
+    assert len(shown) == 5
+    assert "test_adapters.last_head" in repr(FullResolution(nn.Identity(), output=last_head))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +221,7 @@ def test_rounded_feature_sizes_are_accepted(stride: int, size: tuple[int, int]) 
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda logits: logits.argmax(1, keepdim=True), lambda logits: {"out": None}, lambda logits: ("a", logits)]
+    "wrap", [lambda logits: logits.argmax(1, keepdim=True), lambda logits: {"out": None}, lambda logits: ("a",)]
 )
 def test_what_is_no_logits_is_a_type_error(wrap: Callable[[Tensor], object]) -> None:
     with pytest.raises(TypeError, match="of the network"):
@@ -196,3 +261,9 @@ def test_settings_are_checked() -> None:
         FullResolution(nn.Identity(), stride=8.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="function"):
         FullResolution(lambda images: images)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="key, a position or a function"):
+        FullResolution(nn.Identity(), output=True)
+    with pytest.raises(ValueError, match="define a function by `def`"):
+        FullResolution(nn.Identity(), output=lambda result: result)
+    with pytest.raises(ValueError, match="no name"):
+        FullResolution(nn.Identity(), output=partial(last_head))

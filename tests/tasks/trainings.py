@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import SGD
 
 from segrobust.attacks import KLPGD, PGD, RSFGSM, LagrangianFMN, SegPGD, Untargeted
-from segrobust.data import JointTransform, Pixels, SegmentationDataModule, SyntheticScenes, TrainTransform
+from segrobust.data import JointTransform, Labels, Pixels, SegmentationDataModule, SyntheticScenes, TrainTransform
 from segrobust.networks import Normalized
 from segrobust.tasks import (
     AdversarialTask,
@@ -47,7 +47,7 @@ class WithoutVoid(JointTransform):
 
     transform: TrainTransform
 
-    def __call__(self, image: Pixels, mask: Pixels, *, ignore_index: int) -> tuple[Pixels, Pixels]:
+    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
         image, mask = self.transform(image, mask, ignore_index=ignore_index)
         return image, np.where(mask == ignore_index, 0, mask).astype(np.uint8)
 

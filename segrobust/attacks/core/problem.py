@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segrobust.functional.norms import NormName
+from segrobust.label_space import check_ignore_index
 
 
 class BatchInputs(TypedDict, total=False):
@@ -57,6 +58,7 @@ class Problem:
         stop_on_success: whether an image leaves the attack at its first success (set by searches over eps).
         keep_mask: `(B, H, W)` bool, valid pixels that must keep a class: that in `targets`, or their label where there
             are no targets. None for criteria that are not localised.
+        ignore_index: label that void pixels had.
     """
 
     images: Tensor
@@ -70,6 +72,7 @@ class Problem:
     start: Tensor | None = None
     stop_on_success: bool = False
     keep_mask: Tensor | None = None
+    ignore_index: int = 255
 
     @cached_property
     def num_valid(self) -> Tensor:
@@ -179,6 +182,7 @@ def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Un
         eps=None if eps is None else make_eps(eps, images, norm),
         start=start,
         keep_mask=keep_mask,
+        ignore_index=ignore_index,
     )
 
 
@@ -220,11 +224,12 @@ def make_eps(eps: float | Tensor, images: Tensor, norm: NormName) -> Tensor:
 
 
 def check_classes(problem: Problem, num_classes: int) -> None:
-    """Raises unless every valid label and target is a class of the network.
+    """Raises unless every valid label and target is a class of the network, and void is none.
 
     Raises:
         ValueError: the message gives the values and the classes of the network.
     """
+    check_ignore_index(problem.ignore_index, num_classes)
     for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
         if classes is None:
             continue

@@ -136,7 +136,7 @@ def write_label_map(
 
     Args:
         path: of the file.
-        label_map: `(H, W)` integers, in 0..255.
+        label_map: `(H, W)` integers, in 0..65535; a file of 16 bits, without colours, where one is above 255.
         label_space: classes.
         made_from: its source, such as the fingerprint of a data set; stored as text in the file.
 
@@ -144,13 +144,15 @@ def write_label_map(
         ValueError: another shape or other values.
         OSError: the file cannot be written.
     """
-    if label_map.dim() != 2 or label_map.min() < 0 or label_map.max() > 255:
-        raise ValueError(f"a label map is (H, W) with values in 0..255, got {tuple(label_map.shape)}")
-    picture = Image.fromarray(label_map.cpu().numpy().astype(np.uint8))
+    if label_map.dim() != 2 or label_map.min() < 0 or label_map.max() > 65535:
+        raise ValueError(f"a label map is (H, W) with values in 0..65535, got {tuple(label_map.shape)}")
+    is_wide = bool(label_map.max() > 255)
+    picture = Image.fromarray(label_map.cpu().numpy().astype(np.uint16 if is_wide else np.uint8))
     about = {"made_from": made_from, "classes": None if label_space is None else list(label_space.names)}
     if label_space is not None:
         label_space.check(label_map)
-        colors = [channel for color in label_space.palette for channel in color]
+    if label_space is not None and not is_wide:
+        colors = [channel for color in label_space.palette for channel in color][:768]
         picture.putpalette(colors + [0] * (768 - len(colors)))  # all 256, or Pillow cuts large indices off
     text = PngImagePlugin.PngInfo()
     text.add_text(_KEY, json.dumps(about))

@@ -13,7 +13,7 @@ from segrobust.data.files.images import Size
 from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import pair_files
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import LabelSpace
 
 ADE20K_150: Final = LabelSpace(names=NAMES, palette=COLORS)
@@ -67,7 +67,7 @@ class ADE20K(PairedFiles):
         )
         self.split = split
 
-    def map_labels(self, raw: Pixels) -> Pixels:
+    def map_labels(self, raw: Labels) -> Labels:
         """0 to void, k to k - 1.
 
         Raises:

@@ -13,7 +13,7 @@ from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import pair_files
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import LabelSpace
 
 _COLORS: Final = {
@@ -77,7 +77,7 @@ class CamVid(PairedFiles):
         """Per frame the video it is from: the part of its name before the first `_`."""
         return tuple(name.split("_", 1)[0] for name in self.names)
 
-    def map_labels(self, raw: Pixels) -> Pixels:
+    def map_labels(self, raw: Labels) -> Labels:
         """Void from 11 to 255; other values unchanged."""
         return np.where(raw == _RAW_VOID, np.uint8(CAMVID.ignore_index), raw)
 

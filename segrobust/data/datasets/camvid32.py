@@ -14,7 +14,7 @@ from segrobust.data.files.color_masks import ColorTable
 from segrobust.data.files.images import COLOR_MODES, Size
 from segrobust.data.files.listing import checked_pairs, list_files, match
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import Color, LabelSpace
 
 CamVid32Split: TypeAlias = Literal["train", "val", "test", "all"]
@@ -118,7 +118,7 @@ class CamVid32(PairedFiles):
         """Per frame the video it is from: the part of its name before the first `_`."""
         return tuple(name.split("_", 1)[0] for name in self.names)
 
-    def read_labels(self, path: Path) -> Pixels:
+    def read_labels(self, path: Path) -> Labels:
         """Labels of a mask in colours, void as 255."""
         return (_COARSE if self.reduced else _FINE).read(path)
 

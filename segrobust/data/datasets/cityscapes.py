@@ -15,7 +15,7 @@ from segrobust.data.files.images import Size
 from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import checked_pairs, list_files, match
 from segrobust.data.files.paths import check_links, check_name, find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import LabelSpace
 
 _CLASSES: Final = (
@@ -104,7 +104,7 @@ class Cityscapes(PairedFiles):
         """Per image the city that it is from."""
         return tuple(name.split("_", 1)[0] for name in self.names)
 
-    def map_labels(self, raw: Pixels) -> Pixels:
+    def map_labels(self, raw: Labels) -> Labels:
         """From ids or train ids to classes, void as 255.
 
         Raises:

@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.datasets.paired import PairedFiles, mask_modes
 from segrobust.data.files.color_masks import ColorTable
-from segrobust.data.files.images import COLOR_MODES, INDEX_MODES, Size, mask_mode
+from segrobust.data.files.images import COLOR_MODES, Size, mask_mode
 from segrobust.data.files.listing import pair_files
 from segrobust.data.files.palettes import default_palette
 from segrobust.data.files.paths import check_links, check_name
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
-from segrobust.label_space import LabelSpace, parse_names, parse_palette
+from segrobust.data.segmentation_dataset import JointTransform, Labels
+from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace, parse_names, parse_palette
 
 _CLASSES = "classes.yaml"
 _KEYS = {"names", "palette", "ignore_index", "void_color"}
@@ -25,7 +25,8 @@ class Folder(PairedFiles):
     Images are of 8 bits per channel. Masks are PNGs of one 8-bit channel, grey or palette, whose values are class
     indices or void; or, where the file of classes gives a palette, RGB PNGs in its colours. That file holds `names`, a
     list in the order of the indices; `palette`, a list of [R, G, B], where masks are in colours or the default colours
-    do not please; `ignore_index`, where void is not 255; and `void_color`, where void is not black in masks in colours.
+    do not please; `ignore_index`, where void is not 255 (65535 for more than 255 classes, whose masks are PNGs of one
+    16-bit channel); and `void_color`, where void is not black in masks in colours.
 
     Args:
         root: folder that holds `images`, `masks` and `classes.yaml`.
@@ -59,7 +60,7 @@ class Folder(PairedFiles):
                 folder / "images" / split,
                 folder / "masks" / split,
                 root=folder,
-                modes=INDEX_MODES if classes.colors is None else INDEX_MODES | COLOR_MODES,
+                modes=mask_modes(classes.label_space) | (COLOR_MODES if classes.colors is not None else frozenset()),
             ),
             size=size,
             transform=transform,
@@ -67,7 +68,7 @@ class Folder(PairedFiles):
         self.root = folder
         self.split = split
 
-    def read_labels(self, path: Path) -> Pixels:
+    def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file: its values, or what its colours stand for."""
         if self._colors is not None and mask_mode(path) in COLOR_MODES:
             return self._colors.read(path)
@@ -95,11 +96,11 @@ def _read_classes(path: Path) -> _Classes:
     if not isinstance(data, dict) or "names" not in data or not data.keys() <= _KEYS:
         got = sorted(map(str, data)) if isinstance(data, dict) else data
         raise ValueError(f"{path} must hold names, and may hold palette, ignore_index and void_color, got {got!r}")
-    ignore_index = data.get("ignore_index", 255)
-    if not isinstance(ignore_index, int) or not 0 <= ignore_index <= 255:
-        raise ValueError(f"{path}: ignore_index must be a value that a mask can hold, 0..255, got {ignore_index!r}")
     try:
         names = parse_names(data["names"])
+        ignore_index = data.get("ignore_index", 255 if len(names) <= 255 else WIDE_IGNORE_INDEX)
+        if not isinstance(ignore_index, int) or not 0 <= ignore_index <= WIDE_IGNORE_INDEX:
+            raise ValueError(f"ignore_index must be a value that a mask can hold, 0..65535, got {ignore_index!r}")
         palette = parse_palette(data["palette"]) if "palette" in data else default_palette(len(names))
         label_space = LabelSpace(names=names, palette=palette, ignore_index=ignore_index)
         return _Classes(label_space=label_space, colors=_color_table(data, label_space))

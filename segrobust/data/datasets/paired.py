@@ -6,9 +6,18 @@ from pathlib import Path
 import torch
 
 from segrobust.data.files.faults import DataFault
-from segrobust.data.files.images import Size, check_size, read_image, read_mask, resize_labels
+from segrobust.data.files.images import (
+    INDEX_MODES,
+    WIDE_INDEX_MODES,
+    MaskMode,
+    Size,
+    check_size,
+    read_image,
+    read_mask,
+    resize_labels,
+)
 from segrobust.data.files.listing import Pair
-from segrobust.data.segmentation_dataset import JointTransform, Pixels, SegmentationDataset
+from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 
 
@@ -38,15 +47,15 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         self.pairs = pairs
         self.size = None if size is None else (size[0], size[1])
 
-    def map_labels(self, raw: Pixels) -> Pixels:
+    def map_labels(self, raw: Labels) -> Labels:
         """Turns the values of a mask file, `(H, W)`, into labels; the same values unless a data set maps them."""
         return raw
 
-    def read_labels(self, path: Path) -> Pixels:
+    def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file at its own size, `(H, W)`; of indices unless a data set reads others."""
-        return self.map_labels(read_mask(path))
+        return self.map_labels(read_mask(path, mask_modes(self.label_space)))
 
-    def load(self, index: int) -> tuple[Pixels, Pixels]:
+    def load(self, index: int) -> tuple[Pixels, Labels]:
         """Reads one sample before the transform.
 
         Raises:
@@ -63,7 +72,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         """
         return read_image(self.pairs[index].image, self.size)
 
-    def load_labels(self, index: int) -> Pixels:
+    def load_labels(self, index: int) -> Labels:
         """The labels alone, `(H, W)`.
 
         Raises:
@@ -85,3 +94,8 @@ class PairedFiles(SegmentationDataset, abc.ABC):
     def content(self) -> dict[str, object]:
         """The native size of every pair, from the headers, and the size asked for."""
         return {"native_sizes": [pair.size for pair in self.pairs], "size": self.size}
+
+
+def mask_modes(space: LabelSpace) -> frozenset[MaskMode]:
+    """Pillow modes of masks of indices; those of 16 bits where a label, or void, is above 255."""
+    return WIDE_INDEX_MODES if max(space.num_classes - 1, space.ignore_index) > 255 else INDEX_MODES

@@ -17,7 +17,7 @@ from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, list_files, match, read_names
 from segrobust.data.files.palettes import voc_color
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
 from segrobust.label_space import LabelSpace
 
 _NAME_LIST = """
@@ -94,7 +94,7 @@ class PascalVOC(PairedFiles):
         self.split: VOCSplit = split
         self._masks = "PNG" if sbd is None else "MATLAB"
 
-    def read_labels(self, path: Path) -> Pixels:
+    def read_labels(self, path: Path) -> Labels:
         """Labels of a PNG, or of a MATLAB file of SBD."""
         return _read_mat(path) if path.suffix == ".mat" else super().read_labels(path)
 

@@ -6,7 +6,7 @@ Segmentation Models", ECCV 2024: what has no label is background in Pascal VOC, 
 
 import numpy as np
 
-from segrobust.data.segmentation_dataset import Pixels, SegmentationDataset
+from segrobust.data.segmentation_dataset import Labels, Pixels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 
 _COLOR = (0, 0, 0)
@@ -42,13 +42,10 @@ class VoidAsClass(SegmentationDataset):
         """Those of the other data set."""
         return self.dataset.sequences
 
-    def load(self, index: int) -> tuple[Pixels, Pixels]:
+    def load(self, index: int) -> tuple[Pixels, Labels]:
         """Reads one sample, transformed as in the other data set: `(H, W, 3), (H, W)`."""
-        void = self.dataset.label_space.ignore_index
-        image, mask = self.dataset.load(index)
-        if self.dataset.transform is not None:
-            image, mask = self.dataset.transform(image, mask, ignore_index=void)
-        is_void = mask == void
+        image, mask = self.dataset.load_transformed(index)
+        is_void = mask == self.dataset.label_space.ignore_index
         labels = mask + np.uint8(self._is_new)
         labels[is_void] = self.label_space.names.index(self.class_name)
         return image, labels

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segrobust.data.files.faults import DataFault
-from segrobust.data.files.images import COLOR_MODES, read_mask
-from segrobust.data.segmentation_dataset import Pixels
+from segrobust.data.files.images import read_colors
+from segrobust.data.segmentation_dataset import Labels
 from segrobust.label_space import Color
 
 
@@ -17,21 +17,23 @@ class ColorTable:
     """From colours to labels.
 
     Args:
-        labels: label of every colour that may occur, void included; each label in 0..255.
+        labels: label of every colour that may occur, void included; each label in 0..65535.
     """
 
     def __init__(self, labels: Mapping[Color, int]) -> None:
         codes = sorted((_code(np.array(color)).item(), label) for color, label in labels.items())
         self._codes = np.array([code for code, _ in codes], dtype=np.int32)
-        self._labels = np.array([label for _, label in codes], dtype=np.uint8)
+        self._labels: Labels = np.array(
+            [label for _, label in codes], dtype=np.uint8 if max(labels.values()) <= 255 else np.uint16
+        )
 
-    def read(self, path: Path) -> Pixels:
+    def read(self, path: Path) -> Labels:
         """Labels of an RGB mask, `(H, W)`.
 
         Raises:
             DataFault: the file cannot be read, or holds a colour that is not in the table.
         """
-        codes = _code(read_mask(path, COLOR_MODES))
+        codes = _code(read_colors(path))
         places = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
         foreign = codes[self._codes[places] != codes]
         if len(foreign):

@@ -12,14 +12,16 @@ import numpy as np
 from PIL import Image
 
 from segrobust.data.files.faults import DataFault
-from segrobust.data.segmentation_dataset import Pixels
+from segrobust.data.segmentation_dataset import Labels, Pixels
 
 Size: TypeAlias = tuple[int, int]
-MaskMode: TypeAlias = Literal["L", "P", "RGB"]
+MaskMode: TypeAlias = Literal["L", "P", "RGB", "I;16"]
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MASK_SUFFIXES: Final = frozenset({".png"})
 INDEX_MODES: Final[frozenset[MaskMode]] = frozenset({"L", "P"})
+WIDE_INDEX_MODES: Final[frozenset[MaskMode]] = INDEX_MODES | {"I;16"}
+"""Of label spaces that have labels above 255."""
 COLOR_MODES: Final[frozenset[MaskMode]] = frozenset({"RGB"})
 
 _ORIENTATION_TAG = 0x0112
@@ -77,18 +79,29 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
     return resize_image(np.array(pixels, dtype=np.uint8), size)
 
 
-def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Pixels:
-    """Decodes a mask as it is stored: label indices `(H, W)`, to which no palette is applied, or colours `(H, W, 3)`.
+def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Labels:
+    """Decodes the label indices of a mask, `(H, W)`; a palette is not applied.
 
     Args:
-        path: a PNG of one 8-bit channel, grey or palette, or in RGB.
-        modes: Pillow modes that it may have: `INDEX_MODES` or `COLOR_MODES`.
+        path: a PNG of one channel, grey or palette.
+        modes: Pillow modes that the mask may have; 16 bits give uint16, others uint8.
 
     Raises:
         DataFault: the file cannot be decoded, is too large, or is of another mode.
     """
     with _opened(path) as mask:
         _check_mask_mode(mask, path, modes)
+        return np.array(mask, dtype=np.uint16 if mask.mode == "I;16" else np.uint8)
+
+
+def read_colors(path: Path) -> Pixels:
+    """Decodes a mask whose classes are colours, `(H, W, 3)`.
+
+    Raises:
+        DataFault: the file cannot be decoded, is too large, or is not RGB.
+    """
+    with _opened(path) as mask:
+        _check_mask_mode(mask, path, COLOR_MODES)
         return np.array(mask, dtype=np.uint8)
 
 
@@ -109,11 +122,11 @@ def resize_image(image: Pixels, size: Size | None) -> Pixels:
     return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
-def resize_labels(labels: Pixels, size: Size | None) -> Pixels:
+def resize_labels(labels: Labels, size: Size | None) -> Labels:
     """Resizes `(H, W)` to `size`, nearest neighbour at pixel centres; unchanged when None."""
     if size is None or labels.shape == tuple(size):
         return labels
-    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST), dtype=np.uint8)
+    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST), dtype=labels.dtype)
 
 
 def check_size(size: Size | None) -> None:
@@ -132,7 +145,7 @@ def _check_mask_mode(mask: Image.Image, path: Path, modes: frozenset[MaskMode]) 
     if modes >= INDEX_MODES:
         raise DataFault(
             f"{path} has mode {mask.mode}; a mask is a PNG of one 8-bit channel (mode L or P) whose values are class "
-            f"indices. Convert colours or 16-bit ids to indices first",
+            f"indices. Convert colours or 16-bit ids to indices first; masks of 16 bits are for labels above 255",
             kind="mode",
         )
     raise DataFault(f"{path} has mode {mask.mode}; a mask is an RGB PNG here, one colour per class", kind="mode")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from segrobust.data.files.faults import DataFault
-from segrobust.data.segmentation_dataset import Pixels
+from segrobust.data.segmentation_dataset import Labels
 
 
 class LabelTable:
@@ -23,7 +23,7 @@ class LabelTable:
         self._known[[*labels]] = True
         self._meaning = meaning
 
-    def map(self, raw: Pixels) -> Pixels:
+    def map(self, raw: Labels) -> Labels:
         """Labels of raw values, `(H, W) -> (H, W)`.
 
         Raises:

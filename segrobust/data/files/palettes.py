@@ -4,7 +4,7 @@ from segrobust.label_space import Color
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:
-    """Colours for at most 255 classes, all different and far from black.
+    """Colours that all differ and are not black; those of the first 255 classes are far from it.
 
     Those of `voc_color` without its colour 0, black, which is left to void.
     """

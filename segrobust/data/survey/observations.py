@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import Size, is_turned
-from segrobust.data.segmentation_dataset import Pixels, SegmentationDataset
+from segrobust.data.segmentation_dataset import Labels, Pixels, SegmentationDataset
 
 _DARK = 8
 """A grey value out of 255; an image is near-black where 99 of 100 values are below."""
@@ -68,16 +68,17 @@ class _Observed(Dataset[Observation]):
 def _observe(dataset: SegmentationDataset, index: int) -> Observation:
     """Image and labels of one sample; where one cannot be read, the other is looked at nevertheless."""
     image: Pixels | None = None
-    labels: Pixels | None = None
+    labels: Labels | None = None
     turned, faults = False, []
     if isinstance(dataset, PairedFiles):
-        for read in (dataset.load_image, dataset.load_labels):
-            try:
-                pixels = read(index)
-            except (ValueError, OSError) as error:
-                faults.append(_fault(error))
-                continue
-            image, labels = (pixels, labels) if pixels.ndim == 3 else (image, pixels)
+        try:
+            image = dataset.load_image(index)
+        except (ValueError, OSError) as error:
+            faults.append(_fault(error))
+        try:
+            labels = dataset.load_labels(index)
+        except (ValueError, OSError) as error:
+            faults.append(_fault(error))
         turned = image is not None and is_turned(dataset.pairs[index].image)
     else:
         try:
@@ -104,12 +105,12 @@ def _fault(error: ValueError | OSError) -> tuple[str, str]:
     return (error.kind if isinstance(error, DataFault) else "unreadable"), str(error)
 
 
-def _count(dataset: SegmentationDataset, labels: Pixels) -> tuple[npt.NDArray[np.int64], str]:
+def _count(dataset: SegmentationDataset, labels: Labels) -> tuple[npt.NDArray[np.int64], str]:
     """Pixels of every class and of void, and a message about other values."""
     space = dataset.label_space
-    if labels.dtype != np.uint8:
-        return np.zeros(space.num_classes + 1, dtype=np.int64), f"labels must be uint8, got {labels.dtype}"
-    values = np.bincount(labels.ravel(), minlength=256)
+    if labels.dtype not in (np.uint8, np.uint16):
+        return np.zeros(space.num_classes + 1, dtype=np.int64), f"labels must be uint8 or uint16, got {labels.dtype}"
+    values = np.bincount(labels.ravel(), minlength=max(space.num_classes, space.ignore_index) + 1)
     counts = np.append(values[: space.num_classes], values[space.ignore_index])
     others = [v for v in np.flatnonzero(values).tolist() if v >= space.num_classes and v != space.ignore_index]
     return counts, f"labels {', '.join(map(str, others[:8]))} are neither a class nor void" if others else ""

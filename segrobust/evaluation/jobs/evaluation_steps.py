@@ -1,5 +1,6 @@
 """The steps of one call of `evaluate`: claim the files, measure a pass, announce, check, work, conclude."""
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -7,7 +8,7 @@ import torch
 from rich.console import Console
 
 from segrobust.evaluation.checks import check_attacks, check_records, write_checks
-from segrobust.evaluation.dataset import first_readable, label_space_of, target_maps
+from segrobust.evaluation.dataset import doubt_labels, first_readable, label_space_of, target_maps
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import device_of, precision_of
@@ -22,6 +23,10 @@ from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import merge_records, read_records
 from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
+from segrobust.label_space import check_ignore_index
+
+_LOOKED_AT = 8
+"""Masks that are looked at before the work: enough for void that changes, and few beside one attack."""
 
 CheckLevel = Literal["basic", "thorough", "off"]
 
@@ -173,6 +178,11 @@ class Evaluation:
                 session.ignore_index,
             )
         forward, backward, num_classes = measure_passes(session.network, images, masks, session.ignore_index)
+        check_ignore_index(session.ignore_index, num_classes)
+        if session.distributed.is_main:
+            doubt = doubt_labels(session.dataset, session.samples[:_LOOKED_AT], session.ignore_index)
+            if doubt:
+                warnings.warn(doubt, UserWarning, stacklevel=4)
         space = label_space_of(session.dataset)
         if space is not None and space.num_classes != num_classes:
             raise ValueError(

@@ -100,10 +100,10 @@ def test_an_image_that_is_broken_as_it_is_does_not_take_part():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"first": PGD(eps=0.1)}, "joins minimal-norm attacks, PGD has a fixed budget"),
-        ({"attack": PGD(eps=0.1)}, "joins minimal-norm attacks, PGD has a fixed budget"),
-        ({"first": LagrangianFMN(norm="l2")}, "share their norm, got 'l2' and 'linf'"),
-        ({"attack": AlmaProx(criterion=Targeted())}, "share their criterion"),
+        ({"first": PGD(eps=0.1)}, "needs minimal-norm attacks; PGD is fixed-budget"),
+        ({"attack": PGD(eps=0.1)}, "needs minimal-norm attacks; PGD is fixed-budget"),
+        ({"first": LagrangianFMN(norm="l2")}, "have the same norm, got 'l2' and 'linf'"),
+        ({"attack": AlmaProx(criterion=Targeted())}, "have the same criterion"),
     ],
 )
 def test_attacks_that_do_not_go_together_are_refused(fields, message):

@@ -357,7 +357,7 @@ def test_attacks_without_a_choice_say_so(attack):
         (lambda: ShrinkingRadius(attack=APGD(num_steps=3)), "one of APGD's steps"),
         (lambda: Restarts(attack=FGSM()), "random_start"),
         (lambda: Restarts(attack=PGD(), num_runs=1), "at least 2"),
-        (lambda: Clipped(attack=PGD()), "PGD has a ball"),
+        (lambda: Clipped(attack=PGD()), "PGD already has a radius"),
         (lambda: Clipped(attack=AlmaProx(), eps=4), "4/255"),
         (lambda: EOT(attack=PGD(), num_draws=1), "at least 2"),
         (lambda: MinimalNormSearch(attack=PGD(), bisection="binary"), "log, linear"),

@@ -126,7 +126,7 @@ def test_where_no_image_can_be_read_that_is_said(tmp_path):
         def __getitem__(self, index):
             raise OSError("image file is truncated")
 
-    with pytest.raises(ValueError, match="no image can be read; the last one says: image file is truncated"):
+    with pytest.raises(ValueError, match="no image can be read; the error of the last one: image file is truncated"):
         evaluate(toy_network(), AllTorn(3), **settings(tmp_path))
 
 

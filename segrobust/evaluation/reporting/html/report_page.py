@@ -168,13 +168,13 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
     if summary.clean is not None:
         clean = summary.clean
         note = f"mIoU^D; aAcc {percent(clean.accuracy)} %; {clean.num_images} images"
-        yield Stat(label="clean", value=f"{percent(clean.miou)} %", note=note)
+        yield Stat(label="clean mIoU", value=f"{percent(clean.miou)} %", note=note)
     for found in strongest(summary)[:1]:
         scores, line = found.headline
         interval = scores.intervals["miou"]
         band = f"{percent(interval.low)} to {percent(interval.high)} %"
         yield Stat(
-            label=f"under attack at {radius_text(scores.eps, line.norm_name)}",
+            label=f"mIoU under attack at {radius_text(scores.eps, line.norm_name)}",
             value=f"{percent(scores.miou)} %",
             note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %",
         )

@@ -141,7 +141,7 @@ class LabelSpace:
 
 
 def check_ignore_index(ignore_index: int, num_classes: int) -> None:
-    """Refuses the usual void of 255 where 255 is a class: its pixels would count for nothing.
+    """Refuses the usual void of 255 where 255 is a class: its pixels would be ignored.
 
     Args:
         ignore_index: label of void pixels; others than 255 are meant as they are, such as a class that is left out.

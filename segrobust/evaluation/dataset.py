@@ -130,7 +130,7 @@ def doubt_labels(dataset: SampleSource, ids: Iterable[int], ignore_index: int) -
         return ""
     return (
         f"in the first {len(masks)} masks, class 0 is the only class and {share:.0%} of the pixels are void "
-        f"({ignore_index}): they count for nothing. If {ignore_index} is meant as a class, as in masks of 0 and 255, "
+        f"({ignore_index}): they are ignored. If {ignore_index} is meant as a class, as in masks of 0 and 255, "
         f"write its class index instead"
     )
 

@@ -81,10 +81,10 @@ def test_classes_of_one_name_in_two_packages_differ():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (Settings(Plain(1)), r"Settings.value: .*Plain does not tell its own .*frozen dataclass .*method identity\(\)"),
-        (Settings(lambda x: x), "function does not tell its own"),
-        (Settings(1, hidden=partial(max, 1)), "Settings.hidden: .*partial does not tell its own"),
-        (Settings(torch.nn.ReLU()), "ReLU does not tell its own"),
+        (Settings(Plain(1)), r"Settings.value: .*Plain does not give its own .*frozen dataclass .*method identity\(\)"),
+        (Settings(lambda x: x), "function does not give its own"),
+        (Settings(1, hidden=partial(max, 1)), "Settings.hidden: .*partial does not give its own"),
+        (Settings(torch.nn.ReLU()), "ReLU does not give its own"),
         (Derived(1.0), "Derived has attributes that are no fields: kept"),
     ],
 )

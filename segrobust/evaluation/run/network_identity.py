@@ -40,7 +40,7 @@ _TRANSPARENT: Final = ("_orig_mod", "module")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class StoredProbe:
     """Answers of a network on one image with a fixed noise added.
 
     Attributes:
@@ -72,7 +72,7 @@ class NetworkIdentity:
     modules: Mapping[str, str]
     buffers: Mapping[str, str]
     versions: Mapping[str, str]
-    probes: tuple[Probe, ...]
+    probes: tuple[StoredProbe, ...]
     schema: int = NETWORK_SCHEMA
 
     @classmethod
@@ -258,7 +258,7 @@ def _buffers(network: nn.Module) -> dict[str, str]:
     return found
 
 
-def _probe(network: nn.Module, sample: LoadedSample) -> Probe | None:
+def _probe(network: nn.Module, sample: LoadedSample) -> StoredProbe | None:
     """The outputs of a network on a sample; None if it raises: the evaluation reports errors of single images.
 
     Noise is added because a defence that rounds images leaves those of 8 bits as they are.
@@ -274,7 +274,9 @@ def _probe(network: nn.Module, sample: LoadedSample) -> Probe | None:
         except (RuntimeError, ValueError, TypeError, ArithmeticError):
             return None
     is_random = not spread_difference(first, second) <= PROBE_TOLERANCE
-    return Probe(sample_id=sample.sample_id, sample_digest=sample.digest, logits=None if is_random else first.numpy())
+    return StoredProbe(
+        sample_id=sample.sample_id, sample_digest=sample.digest, logits=None if is_random else first.numpy()
+    )
 
 
 def _on_grid(logits: Tensor) -> Tensor:
@@ -297,7 +299,7 @@ def spread_difference(there: Tensor, now: Tensor) -> float:
     return float(difference.max() / spread) if spread else math.inf
 
 
-def _compare_logits(older: Probe, newer: Probe) -> str | None:
+def _compare_logits(older: StoredProbe, newer: StoredProbe) -> str | None:
     """What contradicts in two probes on one image."""
     if (older.logits is None) != (newer.logits is None):
         was, is_ = ("random", "a function") if older.logits is None else ("a function", "random")
@@ -315,15 +317,15 @@ def _compare_logits(older: Probe, newer: Probe) -> str | None:
     )
 
 
-def _to_json(probe: Probe) -> dict[str, object]:
+def _to_json(probe: StoredProbe) -> dict[str, object]:
     logits = probe.logits
     content = None if logits is None else b64encode(logits.astype("<f4").tobytes()).decode()
     return {**asdict(probe), "logits": content, "shape": None if logits is None else list(logits.shape)}
 
 
-def _from_json(data: Mapping[str, object]) -> Probe:
+def _from_json(data: Mapping[str, object]) -> StoredProbe:
     content, shape = data["logits"], data["shape"]
     logits = None
     if isinstance(content, str) and isinstance(shape, list):
         logits = np.frombuffer(b64decode(content), "<f4").astype(np.float32).reshape(shape)
-    return Probe(sample_id=int(str(data["sample_id"])), sample_digest=str(data["sample_digest"]), logits=logits)
+    return StoredProbe(sample_id=int(str(data["sample_id"])), sample_digest=str(data["sample_digest"]), logits=logits)

@@ -69,8 +69,8 @@ def identity_of_fields(value: object) -> str:
         return f"{value.__module__}.{value.__qualname__}"
     raise ValueError(
         f"results are identified by the settings of an attack, and {_class_name(type(value))} does not give its own "
-        f"(its repr is {_shortened(value)}): make it a frozen dataclass whose fields are all its settings, or give it a "
-        "method identity() -> str that names them"
+        f"(its repr is {_shortened(value)}): make it a frozen dataclass whose fields are all its settings, or give it "
+        "a method identity() -> str that names them"
     )
 
 

@@ -376,8 +376,10 @@ class TestEngine:
 
     def test_a_signal_ends_the_work_between_batches(self, run, tmp_path):
         class Stopping(ToyScenes):
+            """Asks for a stop once the work has begun: before, all samples are compared with the recorded ones."""
+
             def __getitem__(self, index):
-                if index == 2:
+                if index == 2 and list((run / "judged").rglob("rank*.jsonl")):
                     os.kill(os.getpid(), signal.SIGTERM)
                 return super().__getitem__(index)
 

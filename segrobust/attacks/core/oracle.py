@@ -82,7 +82,7 @@ class NetworkOracle:
     def pullback(self, cotangent: Tensor) -> Tensor:
         """See `GradientOracle`."""
         if self._pass is None:
-            raise RuntimeError("call logits(differentiable=True) before each pullback()")
+            raise RuntimeError("call logits(differentiable=True) once before each pullback()")
         recorded, self._pass = self._pass, None
         if not recorded.output.requires_grad:
             raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")

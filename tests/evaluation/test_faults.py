@@ -241,14 +241,14 @@ def test_two_jobs_never_write_to_one_file(tmp_path):
 
 
 class Stopping(ToyScenes):
-    """Sends a signal to this process when the third image is read."""
+    """Sends a signal to this process when the work has begun and the third image is read."""
 
-    def __init__(self, num, number):
+    def __init__(self, num, number, folder):
         super().__init__(num)
-        self.number = number
+        self.number, self.folder = number, folder
 
     def __getitem__(self, index):
-        if index == 2 and self.number is not None:
+        if index == 2 and self.number is not None and list(self.folder.rglob("rank*.jsonl")):
             os.kill(os.getpid(), self.number)
         return super().__getitem__(index)
 
@@ -256,7 +256,7 @@ class Stopping(ToyScenes):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_work_between_batches(tmp_path, number, capfd):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    report = evaluate(toy_network(), Stopping(6, number), **settings(tmp_path))
+    report = evaluate(toy_network(), Stopping(6, number, tmp_path), **settings(tmp_path))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert report.interrupted == number
     assert {record.sample_id for record in report.records} == {0, 1}
@@ -264,7 +264,7 @@ def test_a_signal_ends_the_work_between_batches(tmp_path, number, capfd):
     assert f"stopped by {number.name}" in str(report)
     assert "stopping after this batch" in capfd.readouterr().err
     assert not (tmp_path / "summary.json").exists()
-    assert evaluate(toy_network(), Stopping(6, None), **settings(tmp_path)).missing == 0
+    assert evaluate(toy_network(), Stopping(6, None, tmp_path), **settings(tmp_path)).missing == 0
 
 
 def test_the_second_signal_does_what_it_always_did():

@@ -83,7 +83,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel, source):
     assert names(wheel) == expected
     assert {f"segrobust/configs/{name}" for name in shipped_files()} <= names(wheel)
     assert "segrobust/configs/demo/scenes.safetensors" in names(wheel)
-    assert "segrobust/evaluation/reporting/templates/report.html.j2" in names(wheel)
+    assert "segrobust/evaluation/reporting/html/templates/report.html.j2" in names(wheel)
     assert "segrobust/py.typed" in names(wheel)
 
 

@@ -25,7 +25,7 @@ from benchmarks.choice import check_chosen
 from segrobust import attacks as suite
 from segrobust.attacks import Attack, CosPGDLoss, CrossEntropy, LogitCosine, Masked, SegPGDLoss, Tsallis
 from segrobust.data import CamVid
-from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.engine.runner import Outputs, run
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.numbers.bootstrap import Bootstrap
 from segrobust.evaluation.numbers.scores import scores
@@ -78,7 +78,7 @@ def measure(network_name: str, plan: Plan, samples: Sequence[int], directory: Pa
             plan,
             work=StridedWork(samples),
             done=read_records(directory),
-            writer=writer,
+            outputs=Outputs(writer=writer),
         )
         deque(map(_tell, records), maxlen=0)
 

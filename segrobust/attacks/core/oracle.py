@@ -6,6 +6,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from segrobust.functional.logits import require_logits
+
 
 @dataclass(frozen=True)
 class PassCounter:
@@ -72,7 +74,9 @@ class NetworkOracle:
         self._pass = None  # frees the last graph before the next forward
         with torch.set_grad_enabled(differentiable):
             output = self._network(adv.requires_grad_(differentiable))
-        _check_logits(output, self._images)
+        require_logits(output, self._images)
+        if output.shape[1] < 2:
+            raise ValueError(f"the network must predict at least 2 classes, got {output.shape[1]} channel of logits")
         if differentiable:
             self._pass = _Pass(adv, output, None)
         self.counter.forwards[self._rows] += 1
@@ -114,20 +118,3 @@ class _Pass:
             cotangent = torch.zeros_like(self.output).index_copy_(0, self.rows, cotangent)
         (gradient,) = torch.autograd.grad(self.output, self.adv, cotangent)
         return gradient if self.rows is None else gradient[self.rows]
-
-
-def _check_logits(output: object, images: Tensor) -> None:
-    """Raises unless a network's output is a tensor `(B, K, H, W)` with K >= 2."""
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"the network must return a tensor of logits, got {type(output).__name__}; "
-            "wrap it in segrobust.networks.FullResolution"
-        )
-    expected = (images.shape[0], *images.shape[2:])
-    if output.dim() != 4 or (output.shape[0], *output.shape[2:]) != expected:
-        raise ValueError(
-            f"the network must return logits (B, K, H, W) = ({expected[0]}, K, {expected[1]}, {expected[2]}), "
-            f"got {tuple(output.shape)}; wrap it in segrobust.networks.FullResolution"
-        )
-    if output.shape[1] < 2:
-        raise ValueError(f"the network must predict at least 2 classes, got {output.shape[1]} channel of logits")

@@ -7,7 +7,7 @@ Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understa
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.faults import DataFault, found
@@ -81,6 +81,9 @@ class Cityscapes(PairedFiles):
         ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
+    title = "Cityscapes"
+    names_begin_with_sequence: ClassVar[bool] = True
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -96,13 +99,13 @@ class Cityscapes(PairedFiles):
         ending, masks = _masks(folder, split)
         pairs = match(images, masks, f"*{ending}.png in gtFine/{split}", f"in leftImg8bit/{split}")
         self._table = _TABLES[ending]
-        super().__init__(label_space=CITYSCAPES, pairs=checked_pairs(pairs), size=size, transform=transform)
-        self.split = split
-
-    @property
-    def sequences(self) -> tuple[str, ...]:
-        """Per image the city that it is from."""
-        return tuple(name.split("_", 1)[0] for name in self.names)
+        super().__init__(
+            split=split,
+            label_space=CITYSCAPES,
+            pairs=checked_pairs(pairs),
+            size=size,
+            transform=transform,
+        )
 
     def map_labels(self, raw: Labels) -> Labels:
         """From ids or train ids to classes, void as 255.
@@ -111,10 +114,6 @@ class Cityscapes(PairedFiles):
             DataFault: a value that Cityscapes does not have.
         """
         return self._table.map(raw)
-
-    def describe(self) -> str:
-        """One line such as "Cityscapes val, 500 images, 19 classes"."""
-        return f"Cityscapes {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 def _masks(root: Path, split: str) -> tuple[str, Mapping[str, Path]]:

@@ -54,7 +54,9 @@ class Folder(PairedFiles):
         check_links(folder / _CLASSES, folder)
         classes = _read_classes(folder / _CLASSES)
         self._colors = classes.colors
+        self.title = folder.resolve().name
         super().__init__(
+            split=split,
             label_space=classes.label_space,
             pairs=pair_files(
                 folder / "images" / split,
@@ -65,19 +67,12 @@ class Folder(PairedFiles):
             size=size,
             transform=transform,
         )
-        self.root = folder
-        self.split = split
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file: its values, or what its colours stand for."""
         if self._colors is not None and mask_mode(path) in COLOR_MODES:
             return self._colors.read(path)
         return super().read_labels(path)
-
-    def describe(self) -> str:
-        """One line such as "harbour val, 40 images, 5 classes", by the name of the root folder."""
-        name = self.root.resolve().name
-        return f"{name} {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 @dataclass(frozen=True, kw_only=True)

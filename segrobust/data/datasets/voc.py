@@ -73,6 +73,8 @@ class PascalVOC(PairedFiles):
             the data set, or files that are missing or do not fit together.
     """
 
+    title = "PASCAL VOC 2012"
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -90,8 +92,7 @@ class PascalVOC(PairedFiles):
         )
         require_folders(folder, ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"), _LAYOUT)
         pairs = _augmented(folder, sbd) if split == "train_aug" else _listed(folder, split)
-        super().__init__(label_space=PASCAL_VOC, pairs=pairs, size=size, transform=transform)
-        self.split: VOCSplit = split
+        super().__init__(split=split, label_space=PASCAL_VOC, pairs=pairs, size=size, transform=transform)
         self._masks = "PNG" if sbd is None else "MATLAB"
 
     def read_labels(self, path: Path) -> Labels:
@@ -101,10 +102,6 @@ class PascalVOC(PairedFiles):
     def content(self) -> dict[str, object]:
         """Sizes, and where masks beyond those of VOC are from."""
         return {**super().content(), "split": self.split, "masks": self._masks}
-
-    def describe(self) -> str:
-        """One line such as "PASCAL VOC 2012 val, 1449 images, 21 classes"."""
-        return f"PASCAL VOC 2012 {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 def _inside(root: Path, below: tuple[str, ...], sign: str) -> Path:

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from segrobust.evaluation.checks import check_attacks, check_records, write_checks
 from segrobust.evaluation.dataset import doubt_labels, first_readable, label_space_of, target_maps
+from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import device_of, precision_of
-from segrobust.evaluation.jobs.session import Outputs, Session
+from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.reporting.notable import notable_samples

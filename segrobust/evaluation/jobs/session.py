@@ -11,7 +11,7 @@ from torch import nn
 from segrobust.attacks import Untargeted
 from segrobust.evaluation.checks import Check, check_network
 from segrobust.evaluation.dataset import SampleSource
-from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.engine.runner import Outputs, run
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
 from segrobust.evaluation.jobs.distributed import Distributed, Team
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
@@ -29,22 +29,8 @@ from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
 
 
-def _never() -> bool:
-    return False
-
-
 def _ignore(record: Record) -> None:
     del record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """Where results are written, and when to stop; see `segrobust.evaluation.engine.runner.run`."""
-
-    writer: RecordWriter | None = None
-    store: AdversarialStore | None = None
-    faults: FaultLog | None = None
-    stop: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +124,7 @@ class Session:
     def measure(
         self,
         work: WorkSource,
-        outputs: Outputs = Outputs(),
+        outputs: Outputs = Outputs(),  # noqa: B008  frozen
         *,
         done: Sequence[Record] = (),
         advance: Callable[[Record], object] = _ignore,
@@ -163,10 +149,7 @@ class Session:
             seed=self.seed,
             ignore_index=self.ignore_index,
             done=done,
-            writer=outputs.writer,
-            store=outputs.store,
-            faults=outputs.faults,
-            stop=outputs.stop,
+            outputs=outputs,
             stored=self.stored,
         ):
             advance(record)

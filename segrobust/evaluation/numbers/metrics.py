@@ -87,7 +87,7 @@ class Metric(Generic[T]):
     label: str
     title: str
     unit: Unit = "%"
-    higher_is_better: bool
+    higher_is_better: bool = True
     needs: Callable[[Sequence[Record]], T | None]
     compute: Callable[[T], float]
     explanation: str
@@ -186,7 +186,6 @@ def _worst_images(
         key=f"{key}_worst_{percent}",
         label=f"{label}, worst {percent} %",
         title=f"{label} of the worst {percent} % of the images",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: _lowest(per_image(confusion), percent),
         explanation="mean over the images with the lowest scores (mIoU^(I^q)): the lower-tail mean",
@@ -203,7 +202,6 @@ def _objects(index: int) -> Iterator[Metric[RegionCounts]]:
         key=f"{size}_objects_found",
         label=f"{size} found",
         title=f"{size} objects found",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.objects[index][1], region.objects[index][0]),
         explanation="objects (connected areas of one class) below 1/300 of the image, below 1/33, and above: the share "
@@ -217,7 +215,6 @@ def _objects(index: int) -> Iterator[Metric[RegionCounts]]:
         key=f"{size}_objects_accuracy",
         label=f"{size} aAcc",
         title=f"pixel accuracy on {size} objects",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.objects[index][3], region.objects[index][2]),
         explanation="share of correctly classified pixels of these objects",
@@ -233,7 +230,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="miou",
         label="mIoU^D",
         title="mIoU over the data set (mIoU^D)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: miou_dataset(confusion).item(),
         explanation="IoU from counts summed over the data set, averaged over the classes that occur in its ground "
@@ -246,7 +242,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="miou_image",
         label="mIoU^I",
         title="mIoU, mean over images (mIoU^I)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: miou_image(confusion).item(),
         explanation="mean over images of each image's mean IoU; never mixed with mIoU^D",
@@ -256,7 +251,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="accuracy",
         label="aAcc",
         title="pixel accuracy (aAcc)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: accuracy(confusion).item(),
         explanation="share of valid pixels that are classified correctly",
@@ -268,7 +262,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="mean_class_accuracy",
         label="mAcc",
         title="class accuracy (mAcc)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: class_accuracy(confusion).item(),
         explanation="mean over classes of the share of a class's valid pixels that are classified correctly",
@@ -278,7 +271,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="dice",
         label="Dice",
         title="Dice score, mean over classes",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: _dice(confusion.total()).nanmean().item(),
         explanation="2 tp / (2 tp + fp + fn) from counts summed over the data set, averaged over the classes that "
@@ -289,7 +281,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="frequency_weighted_iou",
         label="fwIoU",
         title="frequency-weighted IoU (fwIoU)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: _frequency_weighted_iou(confusion.total()),
         explanation="IoU from counts summed over the data set, averaged over classes with the share of valid pixels "
@@ -348,7 +339,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="boundary_accuracy",
         label="border aAcc",
         title="accuracy near class borders",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.border[1], region.border[0]),
         explanation="accuracy within 1 % of the image's diagonal from a border between classes",
@@ -359,7 +349,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="interior_accuracy",
         label="interior aAcc",
         title="accuracy inside classes",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.interior[1], region.interior[0]),
         explanation="accuracy farther from borders than that",
@@ -381,7 +370,6 @@ def _quartile(key: str, label: str, probability: float) -> Metric[Norms]:
         label=label,
         title=f"{label} of the norms",
         unit="norm",
-        higher_is_better=True,
         needs=norms,
         compute=lambda found: quantiles(found.values, (probability,))[0],
         explanation="of the norms, with failures as `inf`. An infinite median means that the attack failed on more "
@@ -412,7 +400,6 @@ NORM_METRICS: Final[tuple[Metric[Any], ...]] = (
         label="median of min(norm, cap)",
         title="median of min(norm, cap)",
         unit="norm",
-        higher_is_better=True,
         needs=norms,
         compute=lambda found: quantiles(found.values.clamp(max=found.cap), (0.5,))[0],
         explanation="the median, or the cap where that is larger or infinite: finite, for logs",
@@ -425,7 +412,6 @@ NORM_METRICS: Final[tuple[Metric[Any], ...]] = (
         label="mean of min(norm, cap)",
         title="mean of min(norm, cap)",
         unit="norm",
-        higher_is_better=True,
         needs=norms,
         compute=lambda found: mean_capped(found.values, found.cap),
         explanation="a mean that failures cannot make infinite; the ASR is shown beside it",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segrobust.evaluation.numbers.metrics import Metric, written
-from segrobust.evaluation.numbers.summary import NormLine, NormSummary, Scores, SmallestNormSummary
+from segrobust.evaluation.numbers.summary import Cost, NormLine, NormSummary, Scores, SmallestNormSummary
 from segrobust.functional.norms import NormName
 
 
@@ -32,6 +32,11 @@ def value_text(metric: Metric[Any], numbers: NormSummary | Scores) -> str:
     if metric.unit == "norm" and isinstance(numbers, NormSummary):
         return norm_text(value, numbers.norm_name)
     return percent(value)
+
+
+def cost_texts(cost: Cost) -> tuple[str, str]:
+    """Forward and backward passes, and seconds per image."""
+    return f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}", f"{cost.seconds:.3g}"
 
 
 def heading(metric: Metric[Any], scores: Scores | None = None) -> str:

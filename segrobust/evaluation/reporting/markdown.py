@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from segrobust.evaluation.numbers.metrics import METRICS, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
-from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text, value_text
+from segrobust.evaluation.reporting.format import (
+    cost_texts,
+    median_and_quartiles,
+    norms_note,
+    percent,
+    radius_text,
+    value_text,
+)
 from segrobust.evaluation.reporting.headline import headline
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
+from segrobust.evaluation.reporting.score_lines import norm_lines, score_grids
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
-from segrobust.functional.norms import norm_order
-
-_HEADLINE: Final = in_place(METRICS, "headline")
 
 
 def write_markdown(directory: RunDirectory) -> Path:
@@ -72,7 +75,7 @@ def _norms(summary: Summary) -> Iterable[str]:
                     percent(entry["asr"]),
                     median_and_quartiles(entry),
                     *map(percent, entry.asr_at),
-                    f"{entry.cost.num_forwards:.0f}+{entry.cost.num_backwards:.0f}",
+                    cost_texts(entry.cost)[0],
                 ]
                 for entry in entries
             ),
@@ -82,19 +85,14 @@ def _norms(summary: Summary) -> Iterable[str]:
 
 def _scores(summary: Summary) -> Iterable[str]:
     """Per norm a table of the headline metrics by radius."""
-    lines = score_lines(summary)
-    for norm_name in sorted({line.norm_name for line in lines}, key=norm_order):
-        chosen = [line for line in lines if line.norm_name == norm_name]
-        radii = sorted({scores.eps for line in chosen for scores in line.scores})
-        labels = " / ".join(metric.label for metric in _HEADLINE)
-        head = [f"{labels}, % ({norm_name})", "images", *(radius_text(eps, norm_name) for eps in radii)]
-        rows = []
-        for line in chosen:
-            known = {scores.eps: scores for scores in line.scores}
-            cells = [" / ".join(value_text(m, known[e]) for m in _HEADLINE) if e in known else "" for e in radii]
-            rows.append([line.label, str(max(scores.num_images for scores in line.scores)), *cells])
-        yield markdown_table(head, rows)
-        yield "\n".join(f"*{scope}: {bound}*  " for scope, bound in {e.scope: e.bound for e in chosen}.items())
+    labels = " / ".join(metric.label for metric in in_place(METRICS, "headline"))
+    for grid in score_grids(summary):
+        radii = (radius_text(eps, grid.norm_name) for eps in grid.radii)
+        rows = (
+            [line.label, str(line.num_images), *(line.text(eps, " / ") for eps in grid.radii)] for line in grid.lines
+        )
+        yield markdown_table([f"{labels}, % ({grid.norm_name})", "images", *radii], rows)
+        yield "\n".join(f"*{bound}*  " for bound in grid.bounds)
 
 
 def _any(summary: Summary) -> Iterable[str]:

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import torch
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from segrobust.evaluation.numbers.metrics import UNITS, in_units
+from segrobust.evaluation.numbers.metrics import METRICS, UNITS, in_units
+from segrobust.evaluation.numbers.scores import compute
 from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.reporting.format import percent, radius_text
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
@@ -22,12 +22,12 @@ from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork
 from segrobust.functional.norms import NormName
-from segrobust.metrics import ConfusionCounts, segmentation_scores
 
 TRANSFER_SCHEMA: Final = 2
 """Version of the format of `transfer.json`."""
 
 _WIDTH: Final = 10_000  # of the console, so that wide tables are not cut
+_SHARES: Final = ("miou", "accuracy", "asr")
 _SAME: Final = ("data", "image_size", "ignore_index", "criterion")
 
 
@@ -99,7 +99,7 @@ class TransferMatrix:
 
     def to_dict(self) -> dict[str, object]:
         """Nested dictionaries and lists, for JSON: shares in percent, as `units` says."""
-        return {**in_units(asdict(self)), "units": {key: UNITS[key] for key in ("miou", "accuracy", "asr")}}
+        return {**in_units(asdict(self)), "units": {key: UNITS[key] for key in _SHARES}}
 
     def renderable(self) -> RenderableType:
         """The table, for a console of `rich`."""
@@ -215,18 +215,8 @@ class _Source:
     def _cell(self, weights: str, records: Sequence[Record]) -> TransferCell | None:
         if not records:
             return None
-        counts = ConfusionCounts(
-            tp=torch.tensor([record.tp for record in records]),
-            fp=torch.tensor([record.fp for record in records]),
-            fn=torch.tensor([record.fn for record in records]),
-        )
-        scores = segmentation_scores(counts)
-        return TransferCell(
-            miou=scores.miou,
-            accuracy=scores.accuracy,
-            asr=sum(record.success for record in records) / len(records),
-            is_source=weights == self.manifest.weights,
-        )
+        shares, _ = compute([metric for metric in METRICS if metric.key in _SHARES], records)
+        return TransferCell(**shares, is_source=weights == self.manifest.weights)
 
 
 def _require_comparable(first: _Source, other: _Source) -> None:
@@ -240,5 +230,5 @@ def _require_comparable(first: _Source, other: _Source) -> None:
 
 
 def _cell_text(cell: TransferCell) -> Text:
-    shares = " ".join(f"{percent(share):>5}" for share in (cell.miou, cell.accuracy, cell.asr))
+    shares = " ".join(f"{percent(share):>5}" for share in (getattr(cell, key) for key in _SHARES))
     return Text(f"{shares}{'*' if cell.is_source else ' '}", "bold" if cell.is_source else "")

@@ -26,12 +26,13 @@ from evaluation.checks.fooling import (
     Softmax,
 )
 from evaluation.toy import CRITERION, ToyScenes, toy_network
+from jsonargparse import ArgumentParser
 from torch import nn
 
 from segrobust.attacks import Untargeted
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation.checks import check_network, worst_status
-from segrobust.networks import build_network, load_weights, read_metadata
+from segrobust.networks import load_weights, read_metadata
 from segrobust.shipped import shipped_path
 
 NAMES = [
@@ -72,7 +73,9 @@ def found_in(checks):
 
 @pytest.fixture(scope="module")
 def scenes_network():
-    network = build_network(json.loads(read_metadata(SCENES)["network"]))
+    parser = ArgumentParser()
+    parser.add_argument("--network", type=torch.nn.Module)
+    network = parser.instantiate(parser.parse_object({"network": json.loads(read_metadata(SCENES)["network"])})).network
     load_weights(network, SCENES)
     return network
 

@@ -96,8 +96,9 @@ def _class_plots(compared_runs: Sequence[ComparedRun]) -> tuple[Plot, ...]:
 
 def _series(compared_runs: Sequence[ComparedRun]) -> dict[str, object]:
     """Curves of all runs, in the form of `page_series.report_series`; a colour for each run, a dash for each attack."""
-    names = {e.norm_name for c in compared_runs for e in c.run.summary.minimal_norm}
-    names |= {line.norm_name for c in compared_runs for line in score_lines(c.run.summary)}
+    summaries = [compared_run.run.summary for compared_run in compared_runs]
+    names = {name for summary in summaries for name in norm_lines(summary)}
+    names |= {line.norm_name for summary in summaries for line in score_lines(summary)}
     norms = [
         {
             **norm_axis(name),

@@ -1,8 +1,11 @@
 """Numbers as text."""
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
+
+from rich.console import Console, RenderableType
 
 from segrobust.evaluation.numbers.metrics import Metric, written
 from segrobust.evaluation.numbers.summary import Cost, NormLine, NormSummary, Scores, SmallestNormSummary
@@ -77,3 +80,10 @@ def norms_note(entries: Sequence[NormLine]) -> str:
                 elif missed:
                     parts.append(f"{found.attack} alone{missed[5:]}")
     return "; ".join(parts)
+
+
+def plain_text(renderable: RenderableType, width: int) -> str:
+    """What rich would print in a terminal of a width, without colours and trailing spaces."""
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None).print(renderable)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -19,6 +19,7 @@ from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.plan import Job, Plan
+from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredAdversarial
 from segrobust.evaluation.run.completeness import count_unexplained
 from segrobust.evaluation.run.failures import FaultLog, read_faults
@@ -72,9 +73,7 @@ def evaluate_stored(
         OSError: the directory cannot be written.
     """
     directory = RunDirectory(Path(run_dir))
-    if not directory.manifest.is_file():
-        raise ValueError(f"{run_dir} holds no run: there is no {directory.manifest.name}; it is made by evaluate")
-    manifest = Manifest.read(directory.manifest)
+    manifest = read_manifest(directory)
     fingerprint = fingerprint_of(dataset)
     _require_same_data(manifest, dataset, fingerprint, directory.path)
     network = network if device is None else network.to(device)

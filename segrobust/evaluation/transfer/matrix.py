@@ -1,6 +1,5 @@
 """Transfer of adversarial images between networks: source networks in rows, judging networks in columns."""
 
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,14 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from segrobust.evaluation.numbers.metrics import METRICS, UNITS, in_units
 from segrobust.evaluation.numbers.scores import compute
 from segrobust.evaluation.plan import Radius
-from segrobust.evaluation.reporting.format import percent, radius_text
+from segrobust.evaluation.reporting.format import percent, plain_text, radius_text
+from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
@@ -118,10 +118,7 @@ class TransferMatrix:
         return Group(title, table, note)
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        console.print(self.renderable())
-        assert isinstance(console.file, io.StringIO)
-        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        return plain_text(self.renderable(), _WIDTH)
 
 
 def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]]) -> TransferMatrix:
@@ -166,10 +163,7 @@ class _Source:
 
     @classmethod
     def read(cls, path: Path) -> "_Source":
-        manifest_file = RunDirectory(path).manifest
-        if not manifest_file.is_file():
-            raise ValueError(f"{path} holds no run: there is no {manifest_file.name}; it is made by evaluate")
-        manifest = Manifest.read(manifest_file)
+        manifest = read_manifest(RunDirectory(path))
         files = sorted((path / "judged").glob("*/judgement.json"))
         judges = [(TargetNetwork.read(file), file.parent) for file in files]
         records = {judge.weights: {r.key: r for r in read_records(folder)} for judge, folder in judges}

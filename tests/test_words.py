@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".md", ".yaml", ".j2", ".js", ".sbatch"}
 PAGES = [
     path
-    for folder in ("segrobust", "docs")
+    for folder in ("segrobust", "docs", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in SUFFIXES and "__pycache__" not in path.parts
 ]

@@ -85,7 +85,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         norm: `"linf"` or `"l2"`.
         criterion: when a pixel, and when an image, is broken.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)

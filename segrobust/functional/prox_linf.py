@@ -36,7 +36,7 @@ def prox_linf(
 
     Source: problem from Rony, Pesquet & Ben Ayed, CVPR 2023, section 4, solved there by a ternary search.
 
-    Example:
+    Examples:
         >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
         >>> prox_linf(v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
         (tensor([[2., 1.]]), tensor([2.], dtype=torch.float64))
@@ -72,7 +72,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     Returns:
         `(B,)` float64, in `[0, max p]`.
 
-    Example:
+    Examples:
         >>> a, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
         >>> threshold_linf(a, a, ones, torch.tensor([1.0]))
         tensor([2.], dtype=torch.float64)

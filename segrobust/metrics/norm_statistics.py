@@ -47,7 +47,7 @@ def asr(norms: Tensor) -> float:
     Raises:
         ValueError: no norm, a nan, or a negative one.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> asr(norms)
         0.75
@@ -64,7 +64,7 @@ def asr_at(norms: Tensor, eps: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: as `asr`, or a radius that is negative or nan.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> asr_at(norms, (0.01, 0.03))
         (0.25, 0.5)
@@ -85,7 +85,7 @@ def quantiles(norms: Tensor, probabilities: Sequence[float]) -> tuple[float, ...
     Raises:
         ValueError: as `asr`, or a probability outside of [0, 1].
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> quantiles(norms, (0.5, 0.9))
         (0.03, inf)
@@ -104,7 +104,7 @@ def mean_capped(norms: Tensor, cap: float) -> float:
     Raises:
         ValueError: as `asr`, or a cap that is not positive and finite.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> mean_capped(norms, cap=0.13)
         0.05
@@ -124,7 +124,7 @@ def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
     Raises:
         ValueError: as `asr`, or the lengths differ.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> found = geometric_mean_ratio(norms, 2 * norms)
         >>> found.num_both, found.num_neither, round(found.ratio, 3)

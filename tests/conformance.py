@@ -97,17 +97,19 @@ class PixelNetwork(SmallNetwork):
 
 @dataclass(frozen=True)
 class Contestant:
-    """An attack of the battery with what a call of it needs besides the batch."""
+    """An attack of the battery with what a call of it needs besides the batch.
+
+    `random` says that it draws random numbers, which may change void pixels.
+    """
 
     name: str
     attack: Attack
     arguments: dict[str, Any] = field(default_factory=dict)
+    random: bool = False
 
     @property
     def targeted(self) -> bool:
         return self.attack.criterion.sign < 0
-
-    random: bool = False
 
 
 def fixed_budget(name: str, **settings: Any) -> Contestant:
@@ -329,13 +331,11 @@ def call(contestant: Contestant, network: nn.Module, batch: Batch, **changes: An
 
 def needs(contestant: Contestant, batch: Batch) -> dict[str, Any]:
     """What a call needs besides images and labels."""
-    arguments: dict[str, Any] = dict(contestant.arguments)
+    arguments: dict[str, Any] = {"sample_ids": batch.sample_ids, **contestant.arguments}
     if contestant.targeted:
         arguments["targets"] = batch.targets
     if contestant.attack.criterion.localized:
         arguments["keep_mask"] = kept_pixels(batch.labels)
-    if contestant.random:
-        arguments["sample_ids"] = batch.sample_ids
     return arguments
 
 

@@ -100,7 +100,7 @@ class Attack(abc.ABC):
 
     @property
     def start_seed(self) -> int | None:
-        """Seed of the random start; None if the attack cannot start at random."""
+        """Seed that a restart changes; None if there is none."""
         return None
 
     def with_start_seed(self, seed: int) -> "Attack":

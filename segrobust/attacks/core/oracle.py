@@ -41,7 +41,10 @@ class GradientOracle(Protocol):
         ...
 
     def pullback(self, cotangent: Tensor) -> Tensor:
-        """Vector-Jacobian product of the last `logits` to delta: `(B, K, H, W) -> (B, C, H, W)`; once per `logits`."""
+        """Vector-Jacobian product of the last `logits` with respect to delta: `(B, K, H, W) -> (B, C, H, W)`.
+
+        It can be called once after each `logits`, before the next one.
+        """
         ...
 
     def select(self, rows: Tensor) -> Self:

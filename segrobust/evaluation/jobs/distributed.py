@@ -1,4 +1,4 @@
-"""Several processes that share one evaluation: their ranks, who hands out the work, how records are collected."""
+"""Several processes that share one evaluation: their ranks, their `WorkSource`, how records are collected."""
 
 import contextlib
 import os

@@ -271,7 +271,7 @@ def test_network_and_random_numbers_are_left_as_they_were():
     assert torch.autograd.grad(images.sum(), images)[0].sum() == 2
 
 
-def test_the_cost_is_as_told():
+def test_the_cost_is_as_documented():
     network, seen = toy_network(), []
     network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     constant = Constant(network)  # resists the unbounded attack to its end

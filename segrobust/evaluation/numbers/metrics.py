@@ -18,6 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from segrobust.evaluation.numbers.metric_inputs import (
+    CAPS,
     ImageShares,
     Norms,
     RegionCounts,
@@ -51,9 +52,9 @@ Group = Literal["scores", "success", "regions", "worst images", "norms"]
 """The table of the page that a metric is in."""
 
 Place = Literal["headline", "clean", "terminal", "results", "log clean", "log attack", "log by-product"]
-"""- `headline`: columns or cells of their own in every report, such as mIoU^D by radius.
-- `clean`: the line about the images without attack.
-- `terminal`: tables of the terminal.
+"""- `headline`: every table by radius; of norms, the table of minimal norms of every report.
+- `clean`: the line about the images without attack, in the terminal and `summary.md`.
+- `terminal`: in the terminal, the table "where it breaks"; of norms, the table of minimal norms.
 - `results`: the table of results of Weights & Biases.
 - `log clean`, `log attack`, `log by-product`: logged for images without attack, for an attack or the worst of several,
   for minimal-norm perturbations projected into the ball."""
@@ -172,7 +173,7 @@ def _asr_from(percent: int) -> Metric[ImageShares]:
         higher_is_better=False,
         needs=images,
         compute=lambda shares: mean_of([float(apsr >= percent / 100) for apsr in shares.apsr]),
-        explanation="share of images in which at least this share of the valid pixels is broken, at a radius",
+        explanation="share of images in which at least 90, 95 or 99 % of the valid pixels are broken within a radius",
         group="success",
         family="ASR at 90, 95, 99 %",
     )
@@ -188,7 +189,8 @@ def _worst_images(
         title=f"{label} of the worst {percent} % of the images",
         needs=counts,
         compute=lambda confusion: _lowest(per_image(confusion), percent),
-        explanation="mean over the images with the lowest scores (mIoU^(I^q)): the lower-tail mean",
+        explanation="the image's mIoU or aAcc, averaged over the 5, 10 or 25 % of the images in which it is lowest "
+        "(mIoU^(I^q))",
         group="worst images",
         family="worst 5, 10, 25 %",
         places=frozenset(places),
@@ -204,8 +206,8 @@ def _objects(index: int) -> Iterator[Metric[RegionCounts]]:
         title=f"{size} objects found",
         needs=regions,
         compute=lambda region: _share(region.objects[index][1], region.objects[index][0]),
-        explanation="objects (connected areas of one class) below 1/300 of the image, below 1/33, and above: the share "
-        "of objects with at least half of their pixels correct",
+        explanation="share of the objects of a size with at least half of their pixels correct. An object is a "
+        "connected area of one class: small below 1/300 of the image, medium from there to 1/33, large above",
         group="regions",
         family="small, medium, large found",
         places=frozenset({"terminal"}),
@@ -244,7 +246,7 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         title="mIoU, mean over images (mIoU^I)",
         needs=counts,
         compute=lambda confusion: miou_image(confusion).item(),
-        explanation="mean over images of each image's mean IoU; never mixed with mIoU^D",
+        explanation="mean over images of each image's mean IoU; not comparable with mIoU^D",
         places=frozenset({"clean"}),
     ),
     Metric(
@@ -295,8 +297,8 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         needs=images,
         compute=lambda shares: mean_of(shares.apsr),
         explanation="attack pixel success rate: the share of an image's valid pixels that are misclassified "
-        "(untargeted) or classified as their target (targeted), averaged over images. Pixels that are misclassified "
-        "without an attack count too, so the clean APSR is shown beside it",
+        "(untargeted) or classified as their target (targeted), averaged over images. It includes pixels that are "
+        "wrong without attack; compare with the clean APSR beside it",
         group="success",
         log_key="apsr",
         places=_LOGGED | {"clean", "results"},
@@ -329,8 +331,9 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         higher_is_better=False,
         needs=images,
         compute=lambda shares: mean_of([float(success) for success in shares.success]),
-        explanation="attack success rate: the share of images that are broken, at a radius or, of minimal norms, at "
-        "any. One minimal-norm run gives it exactly for every radius: the share of images whose norm is at most eps",
+        explanation="attack success rate: the share of images that are broken, within a radius (fixed budget) or by a "
+        "perturbation of any size (minimal norm). One minimal-norm run gives it for every radius: the share of images "
+        "whose norm is at most eps",
         group="success",
         places=frozenset({"log attack", "results"}),
     ),
@@ -351,7 +354,7 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         title="accuracy inside classes",
         needs=regions,
         compute=lambda region: _share(region.interior[1], region.interior[0]),
-        explanation="accuracy farther from borders than that",
+        explanation="accuracy of all other valid pixels",
         group="regions",
         places=frozenset({"terminal"}),
     ),
@@ -402,7 +405,8 @@ NORM_METRICS: Final[tuple[Metric[Any], ...]] = (
         unit="norm",
         needs=norms,
         compute=lambda found: quantiles(found.values.clamp(max=found.cap), (0.5,))[0],
-        explanation="the median, or the cap where that is larger or infinite: finite, for logs",
+        explanation="the median of the norms after each is limited to a cap "
+        f"(l_inf {255 * CAPS['linf']:g}/255, l2 {CAPS['l2']:g}, l1 {CAPS['l1']:g}), so that logs are finite",
         group="norms",
         log_key="median_norm",
         places=frozenset({"log attack"}),
@@ -414,7 +418,7 @@ NORM_METRICS: Final[tuple[Metric[Any], ...]] = (
         unit="norm",
         needs=norms,
         compute=lambda found: mean_capped(found.values, found.cap),
-        explanation="a mean that failures cannot make infinite; the ASR is shown beside it",
+        explanation="the mean with the same cap: a failure (`inf`) counts as the cap; read it with the ASR",
         group="norms",
         log_key="mean_norm_capped",
         places=frozenset({"log attack"}),

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from segrobust.evaluation import Report, read_records
-from segrobust.evaluation.reporting import palette
+from segrobust.evaluation.reporting import figure_colors
 
 STANDARD = "camvid_standard"
-COLORS = (*palette.COLORS, "#999999", "#7F4F24")
+COLORS = (*figure_colors.COLORS, "#999999", "#7F4F24")
 """One for each recipe. Networks that no recipe trained are black."""
 
 

@@ -5,7 +5,8 @@ data set, within the image for scores of an image. A class that is absent has th
 it is predicted nevertheless, its pixels are false negatives of the classes they belong to and lower *their* IoU; giving
 it an IoU of 0 as well would punish one pixel twice, and one stray pixel would move the mean by 1/K.
 
-Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. They are not comparable.
+Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. The two are not
+comparable.
 """
 
 from dataclasses import dataclass

@@ -80,7 +80,10 @@ class IterativeAttack(Attack, Generic[State]):
         return None
 
     def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, State]:
-        """`init`, and passes before the first iterate, which most attacks do not need; then override `max_passes` too."""
+        """`init`, and passes before the first iterate, which most attacks do not need.
+
+        An attack that overrides this to make such passes overrides `max_passes` too.
+        """
         del oracle
         return self.init(problem)
 

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 
 from segrobust.data.datasets.paired import PairedFiles, mask_modes
+from segrobust.data.files.class_colors import default_palette
 from segrobust.data.files.color_masks import ColorTable
 from segrobust.data.files.images import COLOR_MODES, Size, mask_mode
 from segrobust.data.files.listing import pair_files
-from segrobust.data.files.palettes import default_palette
 from segrobust.data.files.paths import check_links, check_name
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace, parse_names, parse_palette

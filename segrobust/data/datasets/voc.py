@@ -12,10 +12,10 @@ import numpy as np
 import scipy.io
 
 from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.class_colors import voc_color
 from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, list_files, match, read_names
-from segrobust.data.files.palettes import voc_color
 from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
 from segrobust.label_space import LabelSpace

@@ -8,8 +8,8 @@ from typing import Final
 from segrobust.evaluation.numbers.metrics import METRICS, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Interval, NormLine, Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
 from segrobust.evaluation.reporting.headline import NORM_LABELS
-from segrobust.evaluation.reporting.palette import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName, norm_order

@@ -1,4 +1,4 @@
-"""Colours of classes."""
+"""Colours of classes in masks and pictures, where a data set names none."""
 
 from segrobust.label_space import Color
 

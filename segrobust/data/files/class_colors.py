@@ -1,4 +1,4 @@
-"""Colours of classes in masks and pictures, where a data set names none."""
+"""Colours of classes: those of PASCAL VOC, and those for a data set that gives none."""
 
 from segrobust.label_space import Color
 

@@ -272,17 +272,21 @@ def parts(value: Any) -> Iterator[type]:
             yield from parts(getattr(value, each.name))
 
 
+def kind_of(attack: Attack) -> tuple[object, ...]:
+    """What tells the defaults of an attack from its variants: anything but the number and the length of its steps."""
+    return type(attack), *(getattr(attack, name, None) for name in ("norm", "criterion", "loss"))
+
+
 def made_by_default() -> Iterator[Contestant]:
-    """Exported attacks that nobody added by hand, where steps and a radius are all that they need."""
-    present = {cls for contestant in HAND_MADE for cls in parts(contestant.attack)}
+    """Exported attacks whose defaults nobody added by hand, where steps and a radius are all that they need."""
+    present = {kind_of(contestant.attack) for contestant in HAND_MADE}
     for name in segrobust.attacks.__all__:
         cls = getattr(segrobust.attacks, name)
-        if inspect.isclass(cls) and issubclass(cls, Attack) and not inspect.isabstract(cls) and cls not in present:
+        if inspect.isclass(cls) and issubclass(cls, Attack) and not inspect.isabstract(cls):
             taken = inspect.signature(cls).parameters
             given = {"num_steps": 8} | ({"eps": EPS} if "eps" in taken else {})
             needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
-            if "num_steps" in taken and needed <= set(given):
-                attack = cls(**given)
+            if "num_steps" in taken and needed <= set(given) and kind_of(attack := cls(**given)) not in present:
                 yield Contestant(name, attack, random=getattr(attack, "random_start", False))
 
 

@@ -112,6 +112,7 @@ class IterativeAttack(Attack, Generic[State]):
         """The perturbation after N steps, without judging: N forward and N backward passes."""
         delta, state = self.begin(oracle, problem)
         rows = torch.arange(problem.batch_size, device=delta.device)
+        # Without a tracker, and no image leaves the batch: training uses the last iterate of all images.
         for step in range(self.num_steps):
             logits = oracle.logits(delta)
             if step == 0:
@@ -209,7 +210,7 @@ def _unfinished(problem: Problem, iterate: Iterate, done: Tensor | None) -> Tens
     """Indices of the unfinished images; None if no image is finished."""
     if problem.stop_on_success:
         done = iterate.success if done is None else done | iterate.success
-    if done is None or not done.any():
+    if done is None or not done.any():  # waits for the device, once per step
         return None
     return (~done).cpu().nonzero()[:, 0]
 

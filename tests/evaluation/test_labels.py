@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -21,13 +22,14 @@ def samples(mask: Callable[[Tensor], Tensor], num: int = 4) -> Samples:
     return [(torch.rand(3, 8, 8, generator=generator), mask(labels)) for labels in draw]
 
 
-def look(data: Samples, num_classes: int = 2, ignore_index: int = 255, most: int = MOST_MASKS) -> LabelSurvey:
+def look(data: Samples, num_classes: int = 2, *, ignore_index: int = 255, most: int = MOST_MASKS) -> LabelSurvey:
     return survey_labels(data, range(len(data)), num_classes=num_classes, ignore_index=ignore_index, most=most)
 
 
-def attack(data: Samples, num_classes: int = 2, **options: object) -> None:
+def attack(data: Samples, num_classes: int = 2, **options: Any) -> None:
     """A short evaluation by a network that is of no interest."""
-    evaluate(nn.Conv2d(3, num_classes, 1), data, attacks={"pgd": PGD(num_steps=1)}, eps=[0.1], checks="off", **options)
+    attacks = {"pgd": PGD(num_steps=1)}
+    evaluate(nn.Conv2d(3, num_classes, 1), data, attacks=attacks, eps=[0.1], checks="off", **options)
 
 
 def border(labels: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def check_logits(probes: Sequence[Probe]) -> Check:
     are those of the logits.
     """
     logits = [probe.clean for probe in probes]
-    low, high = min(float(z.amin()) for z in logits), max(float(z.amax()) for z in logits)
+    low = min(float(probe.clean[probe.possible].amin()) for probe in probes)
+    high = max(float(z.amax()) for z in logits)
     unit = low >= 0 and high <= 1 + _SIMPLEX_TOLERANCE
     detail = f"outputs lie in [{low:.4g}, {high:.4g}]"
     status: Status = "warn" if unit else "ok"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.adapters import FullResolution
+from segrobust.networks.channels import ClassOrder, ColorOrder
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
 from segrobust.networks.construction import DEFAULT_ALLOWLIST, build_network
 from segrobust.networks.gradient_check import check_differentiable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_ALLOWLIST",
     "AdaptedNetwork",
+    "ClassOrder",
+    "ColorOrder",
     "FullResolution",
     "HuggingFaceNetwork",
     "LightHead",

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from segrobust.evaluation.checks import check_attacks, check_records, write_checks
+from segrobust.evaluation.checks import Check, check_attacks, check_records, write_checks
 from segrobust.evaluation.dataset import first_readable, label_space_of, target_maps
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork
@@ -59,16 +59,14 @@ class Evaluation:
         self._measure_passes()
         self._announce(None)
         session = self.session
+        found = () if self.checks == "off" else self._check_network()
         made = session.measure_shown(session.share, Outputs(), done=(), sample_ids=session.samples)
         records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
-        found = (
-            () if self.checks == "off" else (*session.check_network(self._probes), *check_records(records, identities))
-        )
         return Report(
             records=records,
             summary=summarize(records, asr_only=session.plan.asr_only),
             heading=heading(session.manifest),
-            checks=found,
+            checks=found if self.checks == "off" else (*found, *check_records(records, identities)),
         )
 
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
@@ -138,14 +136,20 @@ class Evaluation:
         )
         if self.checks == "off" or directory.network_checks.exists():
             return
-        found = session.check_network(self._probes)
+        found = self._check_network()
         directory.network_checks.parent.mkdir(exist_ok=True)
         write_checks(directory.network_checks, found, weights=session.manifest.weights)
+
+    def _check_network(self) -> tuple[Check, ...]:
+        """Checks the network on the data, and prints what is not ok."""
+        session = self.session
+        found = (session.check_wiring(), *session.check_network(self._probes))
         if session.progress:
             for check in found:
                 if check.status != "ok":
                     line = f"check {check.name}: {check.status}. {check.text}"
                     Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+        return found
 
     @property
     def _probes(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Whether network and data are connected as the network was trained, by its accuracy under the usual mistakes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -44,12 +44,21 @@ Constants = tuple[float, ...]
 
 @dataclass(frozen=True)
 class _Input:
-    """What the network gets: the image in an order of the colours, minus `mean`, over `std`; None for as it is."""
+    """What the network gets: the image in an order of the colours, minus `mean`, over `std`.
+
+    Attributes:
+        name: for the message; empty for images in [0, 1] as they are.
+        mean: one value per channel of the network.
+        std: one value per channel of the network.
+        bgr: whether the order of the colours is reversed.
+        undo: what to remove, if the network seems to do twice what is right once.
+    """
 
     name: str
     mean: Constants = (0.0, 0.0, 0.0)
     std: Constants = (1.0, 1.0, 1.0)
     bgr: bool = False
+    undo: str = ""
 
     @property
     def scaled(self) -> bool:
@@ -67,13 +76,14 @@ _SCALES: Final = (
     _Input("input normalised by ImageNet's mean and std", IMAGENET_MEAN, IMAGENET_STD),
     _Input("-1..1 input", (0.5,) * 3, (0.5,) * 3),
     _Input("0..255 input minus ImageNet's mean", IMAGENET_MEAN, (1 / 255,) * 3),
-    _Input("input that is not multiplied by 255", std=(255.0,) * 3),
+    _Input("input not multiplied by 255", std=(255.0,) * 3, undo="the multiplication by 255"),
     _Input(
-        "input that is normalised once by ImageNet's mean and std, not twice",
+        "input normalised once by ImageNet's mean and std, not twice",
         tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
         tuple(1 / std for std in IMAGENET_STD),
+        undo="one of the two normalisations",
     ),
-    _Input("input that is scaled to -1..1 once, not twice", (-1.0,) * 3, (2.0,) * 3),
+    _Input("input scaled to -1..1 once, not twice", (-1.0,) * 3, (2.0,) * 3, undo="one of the two scalings to -1..1"),
 )
 """What is tried besides images in [0, 1] as they are."""
 
@@ -110,7 +120,7 @@ class _Wiring:
     def name(self) -> str:
         parts = ["BGR input"] if self.input.bgr else []
         parts += [self.input.name] if self.input.scaled else []
-        return " with ".join([*parts, *([self.output] if self.output else [])])
+        return " and ".join([*parts, *([self.output] if self.output else [])])
 
 
 @dataclass(frozen=True)
@@ -200,13 +210,13 @@ class _Trial:
         """All wirings; the first is the one in use."""
         given = _Input("")
         tried = list(self._of(given))
-        for scale in _SCALES:
+        for scale in (*_SCALES, *_in_place_of(self._network)):
             tried += self._of(scale)
         best = max(tried, key=lambda wiring: wiring.accuracy).input
         for kept in dict.fromkeys((given, best)):
-            tried += self._of(_Input(kept.name, kept.mean, kept.std, bgr=True))
-            if kept.mean == IMAGENET_MEAN or kept.mean != kept.mean[::-1]:  # constants in the order of the network
-                tried += self._of(_Input(kept.name, kept.mean[::-1], kept.std[::-1], bgr=True))
+            tried += self._of(replace(kept, bgr=True))
+            if kept.mean != kept.mean[::-1]:  # the constants may be in the order of the network
+                tried += self._of(replace(kept, mean=kept.mean[::-1], std=kept.std[::-1], bgr=True))
         return tried
 
     def _of(self, changed: _Input) -> Iterator[_Wiring]:
@@ -263,6 +273,24 @@ class _Trial:
         return _Wiring(changed, output, channels, accuracy, tuple(by_image), float(iou[present].mean()))
 
 
+def _in_place_of(network: nn.Module) -> Iterator[_Input]:
+    """Inputs that have, with the `Normalized` inside the network, the effect of other constants in its place."""
+    inside = _normalized(network)
+    if inside is None or len(inside.mean) != 3:
+        return
+    mean, std = (buffer.flatten().double().cpu().tolist() for buffer in (inside.mean, inside.std))
+    for target in _SCALES[:3]:
+        factors = tuple(new / old for new, old in zip(target.std, std, strict=True))
+        offsets = tuple(new - b * old for new, b, old in zip(target.mean, factors, mean, strict=True))
+        changed = replace(target, mean=offsets, std=factors)
+        if not _is_nothing(offsets, factors):
+            yield changed
+
+
+def _normalized(network: nn.Module) -> Normalized | None:
+    return next((module for module in network.modules() if isinstance(module, Normalized)), None)
+
+
 def _truth(mask: Tensor, ignore_index: int) -> _Truth:
     step = max(1, round((mask.numel() / _PIXELS) ** 0.5))
     labels = mask.cpu().masked_fill(mask.cpu() == ignore_index, -1)
@@ -286,17 +314,16 @@ def _advise(network: nn.Module, best: _Wiring) -> str:
 def _advise_network(network: nn.Module, best: _Wiring) -> str:
     line, imports, remark = "network", [], ""
     if best.input.scaled:
-        inside = next((module for module in network.modules() if isinstance(module, Normalized)), None)
-        mean, std = best.input.mean, best.input.std
+        inside, mean, std = _normalized(network), best.input.mean, best.input.std
         if inside is not None:
             mean, std = _combined(inside, best.input)
         if inside is not None and _is_nothing(mean, std):
-            remark = "leave out Normalized, which the network does not need; "
+            remark = "leave out Normalized, because the network normalises its input already; "
             line = "network.network" if inside is network else "network"
+        elif min(mean) < 0 or max(mean) > 1 or best.input.undo:
+            remark = f"remove {best.input.undo or 'one of the two normalisations'} in front of the network; "
         elif inside is not None and inside is not network:
             remark = f"give the Normalized inside the network mean={_shown(mean)}, std={_shown(std)}; "
-        elif min(mean) < 0 or max(mean) > 1:
-            remark = f"remove one of the two normalisations in the network ({best.input.name}); "
         else:
             inner = "network" if inside is None else "network.network"
             line, imports = f"Normalized({inner}, mean={_shown(mean)}, std={_shown(std)})", ["Normalized"]

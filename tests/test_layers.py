@@ -26,6 +26,7 @@ LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
     "dataset",
+    "labels",
     "forward",
     "run",
     "engine",

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from segrobust.attacks.targets import TargetMaps, Targets
 from segrobust.label_space import LabelSpace
 
-_LEAST_VOID = 0.01
-"""A share of void pixels below which they are a border between objects."""
-
 
 class SampleSource(Protocol):
     """A map-style data set.
@@ -98,47 +95,6 @@ def first_readable(dataset: SampleSource, ids: Iterable[int]) -> LoadedSample:
         except (OSError, ValueError) as error:
             fault = error
     raise ValueError(f"no image can be read; the error of the last one: {fault}") from fault
-
-
-def doubt_labels(dataset: SampleSource, ids: Iterable[int], ignore_index: int) -> str:
-    """Why the labels of the first samples are nearly certainly not what they should be; empty if there is no reason.
-
-    One class alone is common, and so are void frames and void at the same place of every image. Class 0 alone beside
-    void of other shapes is what masks of 0 and 255 for two classes look like; every statistic is then about class 0.
-
-    Args:
-        dataset: where the samples are from.
-        ids: positions of the samples; those that cannot be read are left out.
-        ignore_index: label of void pixels.
-    """
-    masks = []
-    for index in ids:
-        try:
-            masks.append(load_sample(dataset, index).mask)
-        except (OSError, ValueError):
-            continue
-    if not masks:
-        return ""
-    voids = [mask == ignore_index for mask in masks]
-    shaped = [void for void in voids if not _is_frame(void)]
-    if all(void.shape == shaped[0].shape and void.equal(shaped[0]) for void in shaped):
-        return ""
-    labels = torch.cat([mask.flatten() for mask in masks])
-    share = (labels == ignore_index).double().mean().item()
-    classes = torch.unique(labels[labels != ignore_index]).tolist()
-    if classes != [0] or share < _LEAST_VOID:
-        return ""
-    return (
-        f"in the first {len(masks)} masks, class 0 is the only class and {share:.0%} of the pixels are void "
-        f"({ignore_index}): they are ignored. If {ignore_index} is meant as a class, as in masks of 0 and 255, "
-        f"write its class index instead"
-    )
-
-
-def _is_frame(void: Tensor) -> bool:
-    """Whether `(H, W)` bool leaves a rectangle free, or nothing: padding, or no void at all."""
-    free = ~void
-    return bool((free.any(1)[:, None] & free.any(0)).equal(free))
 
 
 def label_space_of(dataset: SampleSource) -> LabelSpace | None:

@@ -260,7 +260,8 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
 def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:
     """Mean absolute margin of the valid pixels, kept above what rounding does to the logits: `(B,)`, positive.
 
-    Over it, margins do not depend on the scale of the logits.
+    Over it, margins do not depend on the scale of the logits. Rounding is that of the largest logit of a pixel, which
+    every margin contains.
 
     Args:
         margins: `(B, H, W)`.
@@ -274,4 +275,4 @@ def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:
         tensor([3.])
     """
     mean = (margins.abs() * valid_mask).sum((1, 2)) / valid_mask.sum((1, 2)).clamp_min(1)
-    return mean.clamp_min(1e-6 * logits.flatten(1).abs().mean(1) + 1e-30)
+    return mean.clamp_min(1e-6 * logits.amax(1).flatten(1).abs().mean(1) + 1e-30)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.adapters import FullResolution
+from segrobust.networks.channels import ClassOrder, ColorOrder
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
 from segrobust.networks.gradient_check import check_differentiable
 from segrobust.networks.network_record import WeightsRecord, find_conflicts, make_record, read_record
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptedNetwork",
+    "ClassOrder",
+    "ColorOrder",
     "FullResolution",
     "HuggingFaceNetwork",
     "LightHead",

@@ -184,8 +184,9 @@ def run_loop(
         if step == 0:
             check_classes(problem, logits.shape[1])
         iterate = attack.iterate(problem, step, rows, delta, logits)
-        # NaN compares false everywhere, so that images would count as unbroken, that is, as robust.
-        poisoned |= logits.sum().isnan()
+        # NaN compares false everywhere, so that images would count as unbroken, that is, as robust. A sum of finite
+        # logits is finite; -inf of excluded classes does not come through the oracle.
+        poisoned |= ~logits.sum().isfinite()
         if step == 0 and poisoned.item():  # checked again at the end, so that steps in between need no synchronisation
             raise FloatingPointError(NAN_MESSAGE)
         tracker.update(iterate)

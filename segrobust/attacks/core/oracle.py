@@ -55,6 +55,12 @@ class GradientOracle(Protocol):
 class NetworkOracle:
     """White-box access to a network: its own logits and gradient, in the precision of the images.
 
+    A network may exclude a class by a logit of -inf. No attack sees it: if the first logits contain -inf, these and all
+    later ones are kept above `floor`, a value of each image that is too low to win or to matter in a softmax.
+
+    Attributes:
+        floor: `(B, 1, 1, 1)`; None before the first logits, and if none of these is -inf.
+
     Args:
         network: maps images `(B, C, H, W)` in [0, 1] to logits `(B, K, H, W)` of the same height and width.
         images: `(B, C, H, W)` clean images.
@@ -70,6 +76,8 @@ class NetworkOracle:
         self._images = images
         self._rows = torch.arange(images.shape[0]) if rows is None else rows
         self._pass: _Pass | None = None
+        self.floor: Tensor | None = None
+        self._knows_floor = False
 
     def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
         """See `GradientOracle`."""
@@ -84,7 +92,9 @@ class NetworkOracle:
             self._pass = _Pass(adv, output, None)
         self.counter.forwards[self._rows] += 1
         logits: Tensor = output.detach().to(self._images.dtype)
-        return logits
+        if not self._knows_floor:
+            self.floor, self._knows_floor = _floor_of(logits), True
+        return logits if self.floor is None else logits.clamp_min(self.floor)
 
     def pullback(self, cotangent: Tensor) -> Tensor:
         """See `GradientOracle`."""
@@ -102,6 +112,8 @@ class NetworkOracle:
         chosen = NetworkOracle(self._network, self._images[on_device], counter=self.counter, rows=self._rows[rows])
         if self._pass is not None:
             chosen._pass = self._pass.select(on_device)
+        chosen.floor = None if self.floor is None else self.floor[on_device]
+        chosen._knows_floor = self._knows_floor
         return chosen
 
 
@@ -121,3 +133,21 @@ class _Pass:
             cotangent = torch.zeros_like(self.output).index_copy_(0, self.rows, cotangent)
         (gradient,) = torch.autograd.grad(self.output, self.adv, cotangent)
         return gradient if self.rows is None else gradient[self.rows]
+
+
+def _floor_of(logits: Tensor) -> Tensor | None:
+    """What takes the place of -inf in each image, `(B, 1, 1, 1)`, -inf in an image that has none.
+
+    None if no logit of the batch is -inf. Synchronises, once per oracle.
+
+    It lies so far below the finite logits that a softmax gives it less than exp(-40), 4e-18, also where differences are
+    divided by a fifth of the mean margin, as in Lagrangian FMN; and not further, because the margins of pixels that are
+    labelled with an excluded class enter that mean.
+    """
+    hidden = logits.isneginf()
+    if not hidden.any():
+        return None
+    lowest = logits.masked_fill(hidden, torch.inf).flatten(1).amin(1)
+    span = logits.flatten(1).amax(1) - lowest
+    floor = torch.where(hidden.flatten(1).any(1), lowest - 8 * span - 40, -torch.inf)
+    return floor[:, None, None, None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from segrobust.attacks import Untargeted
-from segrobust.evaluation.checks import Check, check_network
+from segrobust.evaluation.checks import WIRING_IMAGES, Check, check_network, check_wiring
 from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.engine.runner import Outputs, run
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
@@ -253,3 +253,9 @@ class Session:
         """
         criterion = self.plan.criterion if self.plan.targets is None else Untargeted(apsr=self.plan.criterion.apsr)
         return check_network(self.network, self.dataset, probes, ignore_index=self.ignore_index, criterion=criterion)
+
+    def check_wiring(self) -> Check:
+        """Whether network and data belong together, by a few forwards on images spread over the samples."""
+        number = min(WIRING_IMAGES, len(self.samples))
+        chosen = [self.samples[place * len(self.samples) // number] for place in range(number)]
+        return check_wiring(self.network, self.dataset, chosen, ignore_index=self.ignore_index)

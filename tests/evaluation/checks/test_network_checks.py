@@ -208,13 +208,17 @@ def test_log_probabilities_serve_as_logits_and_sigmoids_are_suspect():
 
 def test_details_name_the_cause():
     assert "sum to 1" in found_in(check(Softmax(toy_network())))["logits"].detail
-    assert "not finite in 1 of 1" in found_in(check(RootAtZero(toy_network())))["gradient"].detail
+    assert "NaN or infinite in image 0" in found_in(check(RootAtZero(toy_network())))["gradient"].detail
     assert "differentiably" in found_in(check(Detached(toy_network())))["gradient"].detail
     for kind in (RootAtZero, Detached):
         unbounded = found_in(check(kind(toy_network())))["unbounded attack"]
         assert (unbounded.status, "the attack raised an error" in unbounded.detail) == ("fail", True)
-    assert "exactly zero in up to 100.0%" in found_in(check(Binarised(toy_network())))["gradient"].detail
-    assert "cross-entropy at 100.0%" in found_in(check(Overconfident(toy_network())))["gradient"].detail
+    assert (
+        "exactly zero in 100.0% of the values of image" in found_in(check(Binarised(toy_network())))["gradient"].detail
+    )
+    saturated = found_in(check(Overconfident(toy_network())))["gradient"]
+    assert "vanishes by rounding, at 100.0% of the correctly classified pixels" in saturated.detail
+    assert "divide the logits by a constant" in saturated.fix
     constant = Constant(toy_network())
     assert "of 2 images never changes" in found_in(check(constant, as_predicted(constant)))["unbounded attack"].detail
     assert "other images" in found_in(check(BatchStatistics(toy_network())))["eps = 0"].detail

@@ -37,6 +37,18 @@ class Rounded(Network):
         return super().forward(images + ((images * 255).round() / 255 - images).detach())
 
 
+class Doubled(torch.autograd.Function):
+    """The identity, with twice its derivative."""
+
+    @staticmethod
+    def forward(context, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return 2 * gradient
+
+
 class Cached(Network):
     def forward(self, images):
         self.register_buffer("cache", torch.full(images.shape[-2:], float(images.sum())), persistent=False)
@@ -75,13 +87,15 @@ def with_prior():
     [
         (lambda: changed(act=nn.LeakyReLU(0.2)), r"module act: .*LeakyReLU\(negative_slope=0.1\) there, .*0.2\) now"),
         (lambda: changed(act=nn.ReLU()), r"module act: .*ReLU\(\) now"),
-        (lambda: changed(scale=1.01), "answers differently on the probe .*largest difference .* standard deviation"),
+        (lambda: changed(scale=1.01), "logits differ on the probe .*largest difference .* standard deviation"),
         (Rounded, r"module \(the network itself\): .*Network\(\) there, .*Rounded\(\) now"),
         (lambda: nn.Sequential(nn.Hardtanh(0, 1), Network()), "Hardtanh"),
-        (hooked, "answers differently"),
+        (hooked, "logits differ"),
         (with_prior, "buffers that are no weights: prior differ"),
-        (lambda: changed(forward=lambda images: Network()(images + 0.05)), "answers differently"),
+        (lambda: changed(forward=lambda images: Network()(images + 0.05)), "logits differ"),
         (lambda: changed(forward=lambda images: Network()(images + torch.rand(()))), "was a function and is random"),
+        (lambda: changed(forward=lambda images: Network()(images.detach())), "gradients differ .* by 1 of their norm"),
+        (lambda: changed(forward=lambda images: Network()(Doubled.apply(images))), "gradients differ .* by 0.5 of"),
     ],
 )
 def test_another_function_is_named(network, message):
@@ -166,7 +180,7 @@ def test_more_images_are_probed_on_those_of_the_first_command(tmp_path):
     assert (tmp_path / "network.json").read_bytes() == first
     network = toy_network()
     network.forward = lambda images: nn.Conv2d.forward(network, images) * 2
-    with pytest.raises(ValueError, match="answers differently"):
+    with pytest.raises(ValueError, match="logits differ"):
         evaluate(network, Scenes(6), attacks=MORE, eps=(16 / 255,), run_dir=tmp_path, progress=False)
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 from segrobust.attacks import Attack
 from segrobust.data import CamVid
 from segrobust.networks import build_network, load_weights, read_metadata
+from segrobust.shipped import shipped_path
 
 NETWORKS = Path(__file__).parent / "networks"
 
@@ -19,7 +20,15 @@ NetworkName = Literal["camvid_standard", "camvid_robust", "camvid_transformer"]
 
 def reference_network(name: str) -> nn.Module:
     """A network of `benchmarks/networks`, frozen."""
-    path = NETWORKS / f"{name}.safetensors"
+    return _stored_network(NETWORKS / f"{name}.safetensors")
+
+
+def demo_network() -> nn.Module:
+    """The network that `segrobust evaluate` attacks without arguments, frozen."""
+    return _stored_network(shipped_path("demo/scenes.safetensors"))
+
+
+def _stored_network(path: Path) -> nn.Module:
     network = build_network(json.loads(read_metadata(path)["network"]))
     load_weights(network, path)
     return network.eval().requires_grad_(False)

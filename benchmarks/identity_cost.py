@@ -21,7 +21,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from benchmarks.camvid import reference_network
+from benchmarks.camvid import demo_network
 from benchmarks.pairs import compare
 from benchmarks.subjects import machine, make_subject
 from segrobust.attacks import Attack
@@ -100,7 +100,7 @@ def evaluation_cost() -> Iterator[dict[str, float]]:
             )
             with watch.watching(*places):
                 evaluate(
-                    reference_network("scenes"),
+                    demo_network(),
                     dataset,
                     attacks=attacks,
                     max_images=max_images,

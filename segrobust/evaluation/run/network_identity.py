@@ -321,10 +321,11 @@ def _pass(
     weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     try:
         gradient = oracle.pullback(weights.to(logits))[0]
-    except ValueError:  # the output does not depend on the image differentiably
+    except (ValueError, RuntimeError) as error:
+        # Too little memory, or an operation without derivative, is no gradient; a graph without the image is a zero one.
+        if isinstance(error, RuntimeError) and "not have been used in the graph" not in str(error):
+            return _on_grid(logits[0]), None
         gradient = torch.zeros_like(images[0])
-    except RuntimeError:  # an operation without derivative, or too little memory
-        return _on_grid(logits[0]), None
     return _on_grid(logits[0]), _on_grid(gradient)
 
 

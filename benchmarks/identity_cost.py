@@ -3,8 +3,8 @@
     python -m benchmarks.identity_cost              # the digest of a sample beside an attack of 50 passes on it
     python -m benchmarks.identity_cost --evaluation # all of it in the evaluation of the demo network
 
-The evaluation has the attacks, the images and the network of `segrobust evaluate` without arguments. It runs twice on one
-directory: the first call writes digests and the probe of the network; the second compares all of them and measures
+The evaluation has the attacks, the images and the network of `segrobust evaluate` without arguments. It runs twice on
+one directory: the first call writes digests and the probe of the network; the second compares all of them and measures
 nothing.
 """
 

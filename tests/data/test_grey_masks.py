@@ -20,7 +20,9 @@ def write_png(path, labels, depth, color):
     rows = b"".join(b"\0" + np.packbits(row.reshape(-1)).tobytes() for row in bits)
     palette = chunk(b"PLTE", bytes(range(3 * 2**depth))) if color == 3 else b""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + palette + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + palette + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(("depth", "color"), [(2, 0), (4, 0), (8, 0), (2, 3), (4, 3)])

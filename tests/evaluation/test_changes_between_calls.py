@@ -292,7 +292,10 @@ REFUSED = {
     "a hook": ({"network": lambda: block(hooked)}, LOGITS),
     "a replaced forward": ({"network": lambda: block(patched)}, LOGITS),
     "a part in reduced precision": ({"network": lambda: block(reduced)}, LOGITS),
-    "a quantising defence": ({"network": lambda: Quantised(Block(), 255)}, r"module \(the network itself\): .*Block\(\) there, .*Quantised\(\) now"),
+    "a quantising defence": (
+        {"network": lambda: Quantised(Block(), 255)},
+        r"module \(the network itself\): .*Block\(\) there, .*Quantised\(\) now",
+    ),
     "masked gradients": ({"network": lambda: block(masked_gradient)}, GRADIENTS),
     "dropout left on": ({"network": lambda: block(dropping)}, "was a function and is random"),
     "another normalisation": (

@@ -204,7 +204,9 @@ class TestRefusals:
                 item = super().__getitem__(index)
                 return item if index != 1 else {**item, "mask": item["mask"].clamp(max=2)}
 
-        with pytest.raises(ValueError, match=r"other data \(the image or the mask of 1 sample, 1 \(toy_1\), is another"):
+        with pytest.raises(
+            ValueError, match=r"other data \(the image or the mask of 1 sample, 1 \(toy_1\), is another"
+        ):
             on_network(run, dataset=Masked(5))
 
     def test_fewer_data(self, run):

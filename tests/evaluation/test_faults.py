@@ -282,7 +282,7 @@ class StoppingAtReading(ToyScenes):
 
 @pytest.mark.parametrize(("num_recorded", "reading"), [(0, 0), (0, 3), (3, 0), (3, 4)])
 def test_a_signal_before_the_first_batch_ends_as_later_ones_do(tmp_path, num_recorded, reading, capfd):
-    """While it is asked whether data repeat themselves, while recorded samples are compared, while a network is probed."""
+    """While samples are compared with themselves and with their records, or the network with that of the records."""
     before = signal.getsignal(signal.SIGTERM)
     if num_recorded:
         evaluate(toy_network(), ToyScenes(num_recorded), **settings(tmp_path))

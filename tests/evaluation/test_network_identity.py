@@ -120,6 +120,35 @@ def test_the_same_function_is_not_refused(network):
     assert conflicts(network()) == []
 
 
+class InReducedPrecision(Network):
+    def forward(self, images):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(images).float()
+
+
+def test_other_kernels_are_allowed_in_the_precision_that_a_network_computes_in():
+    before = identity_of(InReducedPrecision())
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert before.find_conflicts(identity_of(InReducedPrecision())) == []
+    assert before.find_conflicts(identity_of(InReducedPrecision(scale=1.02))) == []
+    assert any("logits differ" in line for line in before.find_conflicts(identity_of(InReducedPrecision(scale=1.3))))
+
+
+@pytest.mark.parametrize(("before", "now"), [(Network, InReducedPrecision), (InReducedPrecision, Network)])
+def test_another_precision_inside_a_network_is_named(before, now):
+    assert any("logits differ" in line for line in conflicts(now(), before()))
+
+
+def test_random_networks_are_compared_by_the_draws_of_a_seed():
+    """The same noise is the same function, stronger noise is another."""
+
+    def noisy(strength):
+        return changed(forward=lambda images: Network()(images + strength * torch.rand(images.shape)))
+
+    assert conflicts(noisy(0.3), noisy(0.3)) == []
+    assert any("logits differ" in line for line in conflicts(noisy(0.3), noisy(0.35)))
+
+
 def test_buffers_that_a_pass_changes_are_no_settings():
     used = Cached()
     used(torch.rand(1, 3, 7, 7))

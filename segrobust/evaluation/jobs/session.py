@@ -147,9 +147,7 @@ class Session:
     ) -> dict[int, str]:
         """Present digests of the recorded samples that changed; refuses these unless they are allowed."""
         wanted = dict.fromkeys(record.sample_id for record in records)
-        digests = read_digests(
-            self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress, stop=stop
-        )
+        digests = read_digests(self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress, stop=stop)
         if not allow:
             require_unchanged(records, digests)
         changed = find_changed(records, digests)

@@ -6,6 +6,7 @@ import math
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -40,6 +41,12 @@ logits. Other conditions, as above, changed them by at most GRADIENT_MEASURED. A
 gradients changes them by about their norm.
 """
 
+_ROUNDINGS: Final = (16, 64)
+"""Differences of logits and of gradients that are allowed besides, in rounding errors of a network's coarsest type.
+
+A network that computes in bfloat16 inside (its own autocast) differs by a few of these between kernels and GPUs.
+"""
+
 _PROBES: Final = 2
 _NOISE: Final = 4 / 255
 _GRID: Final = 16
@@ -59,6 +66,8 @@ class StoredProbe:
             if torch's generator starts at the same seed.
         gradient: `(C, h, w)` float32 at the same positions, of a fixed linear function of all logits with respect to
             the image; zero where it is cut. None for random networks, and where the backward pass raises.
+        rounding: relative rounding error (`torch.finfo`) of the coarsest floating-point tensor that the passes store;
+            0 where a compiled network does not show it.
         drawn_with: empty for a function of the image. For a random network, device, version of torch and compilation,
             on which the draws of a seed depend: its logits are compared only where these are equal.
     """
@@ -67,6 +76,7 @@ class StoredProbe:
     sample_digest: str
     logits: np.ndarray | None
     gradient: np.ndarray | None
+    rounding: float
     drawn_with: str
 
 
@@ -291,20 +301,46 @@ def _probe(network: nn.Module, sample: LoadedSample) -> StoredProbe | None:
     with torch.random.fork_rng([device] if device.type == "cuda" else []), attackable(network):
         images = image[None].to(device, precision_of(network))
         try:
-            first, gradient = _pass(network, images, seed=0, differentiable=True)
+            with _noted_rounding(network) as rounding:
+                first, gradient = _pass(network, images, seed=0, differentiable=True)
+            tolerance, _ = _tolerances(max(rounding, default=0.0))
             second, _ = _pass(network, images, seed=1)
-            is_random = not spread_difference(first, second) <= PROBE_TOLERANCE
+            is_random = not spread_difference(first, second) <= tolerance
             again = _pass(network, images, seed=0)[0] if is_random else first
         except Exception:  # errors of single images are recorded by the evaluation
             return None
-    is_repeatable = spread_difference(first, again) <= PROBE_TOLERANCE
+    is_repeatable = spread_difference(first, again) <= tolerance
     return StoredProbe(
         sample_id=sample.sample_id,
         sample_digest=sample.digest,
         logits=first.numpy() if is_repeatable else None,
         gradient=None if is_random or gradient is None else gradient.numpy(),
+        rounding=max(rounding, default=0.0),
         drawn_with=_conditions(network) if is_random else "",
     )
+
+
+@contextmanager
+def _noted_rounding(network: nn.Module) -> Iterator[set[float]]:
+    """The rounding errors of the types of floating-point tensors that are stored for a backward pass inside."""
+    found: set[float] = set()
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            found.add(torch.finfo(tensor.dtype).eps)
+        return tensor
+
+    if _is_compiled(network):
+        yield found
+        return
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield found
+
+
+def _tolerances(rounding: float) -> tuple[float, float]:
+    """Allowed differences of logits and of gradients."""
+    logits, gradients = _ROUNDINGS
+    return max(PROBE_TOLERANCE, logits * rounding), max(GRADIENT_TOLERANCE, gradients * rounding)
 
 
 def _pass(
@@ -322,7 +358,7 @@ def _pass(
     try:
         gradient = oracle.pullback(weights.to(logits))[0]
     except (ValueError, RuntimeError) as error:
-        # Too little memory, or an operation without derivative, is no gradient; a graph without the image is a zero one.
+        # Too little memory, or an operation without derivative, gives none; a graph without the image a zero one.
         if isinstance(error, RuntimeError) and "not have been used in the graph" not in str(error):
             return _on_grid(logits[0]), None
         gradient = torch.zeros_like(images[0])
@@ -331,8 +367,13 @@ def _pass(
 
 def _conditions(network: nn.Module) -> str:
     """On what the draws of a seed depend."""
-    compiled = any(module is not _innermost(module) or module._compiled_call_impl for module in network.modules())
-    return f"{device_name(device_of(network))}, torch {torch.__version__}{', compiled' if compiled else ''}"
+    compiled = ", compiled" if _is_compiled(network) else ""
+    return f"{device_name(device_of(network))}, torch {torch.__version__}{compiled}"
+
+
+def _is_compiled(network: nn.Module) -> bool:
+    """Whether a part is compiled, or runs in parallel."""
+    return any(module is not _innermost(module) or module._compiled_call_impl for module in network.modules())
 
 
 def _on_grid(logits: Tensor) -> Tensor:
@@ -365,18 +406,20 @@ def _compare(older: StoredProbe, newer: StoredProbe) -> list[str]:
         return []
     if older.logits.shape != newer.logits.shape:
         return [f"the network has {newer.logits.shape[0]} classes {where}, {older.logits.shape[0]} there"]
+    known = [probe.rounding for probe in (older, newer) if probe.rounding]
+    allowed, allowed_gradient = _tolerances(min(known, default=0.0))
     difference = spread_difference(torch.from_numpy(older.logits), torch.from_numpy(newer.logits))
-    if not difference <= PROBE_TOLERANCE:
+    if not difference <= allowed:
         return [
             f"the network's logits differ {where}: largest difference {difference:.3g} of their standard deviation, "
-            f"allowed {PROBE_TOLERANCE:g}"
+            f"allowed {allowed:g}"
         ]
     if older.gradient is None or newer.gradient is None:
         return []
     difference = gradient_difference(torch.from_numpy(older.gradient), torch.from_numpy(newer.gradient))
-    if not difference <= GRADIENT_TOLERANCE:
+    if not difference <= allowed_gradient:
         return [
-            f"the network's gradients differ {where}: by {difference:.3g} of their norm, allowed {GRADIENT_TOLERANCE:g}"
+            f"the network's gradients differ {where}: by {difference:.3g} of their norm, allowed {allowed_gradient:g}"
         ]
     return []
 

@@ -79,7 +79,8 @@ def differences(runs: Sequence[RunFiles], labels: Sequence[str]) -> Iterable[str
     for run, label in zip(runs[1:], labels[1:], strict=True):
         changed = find_changed(runs[0].records, digests_of(run.records))
         if changed:
-            yield f"data: the image or the mask of {name_samples(changed)} is not the same in {labels[0]} and in {label}"
+            what = f"the image or the mask of {name_samples(changed)}"
+            yield f"data: {what} is not the same in {labels[0]} and in {label}"
             break
     if not _shared(runs):
         parts = (

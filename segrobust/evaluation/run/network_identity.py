@@ -37,8 +37,7 @@ GRADIENT_TOLERANCE: Final = 0.1
 """Largest difference of two gradients of one network, as a share of their norm.
 
 A last bit moves activations over the kink of a ReLU, where the derivative jumps, so that gradients differ more than
-logits. Other conditions, as above, changed them by at most GRADIENT_MEASURED. A defence that cuts, replaces or rescales
-gradients changes them by about their norm.
+logits. A defence that cuts, replaces or rescales gradients changes them by about their norm.
 """
 
 _ROUNDINGS: Final = (16, 64)

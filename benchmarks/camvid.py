@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 from segrobust.attacks import Attack
 from segrobust.data import CamVid
 from segrobust.networks import load_weights, read_metadata
+from segrobust.shipped import shipped_path
 
 NETWORKS = Path(__file__).parent / "networks"
 
@@ -20,7 +21,15 @@ NetworkName = Literal["camvid_standard", "camvid_robust", "camvid_transformer"]
 
 def reference_network(name: str) -> nn.Module:
     """A network of `benchmarks/networks`, frozen."""
-    path = NETWORKS / f"{name}.safetensors"
+    return _stored_network(NETWORKS / f"{name}.safetensors")
+
+
+def demo_network() -> nn.Module:
+    """The network that `segrobust evaluate` attacks without arguments, frozen."""
+    return _stored_network(shipped_path("demo/scenes.safetensors"))
+
+
+def _stored_network(path: Path) -> nn.Module:
     parser = ArgumentParser()
     parser.add_argument("--network", type=nn.Module)
     specified = parser.parse_object({"network": json.loads(read_metadata(path)["network"])})

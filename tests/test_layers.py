@@ -143,7 +143,7 @@ def public_classes(source):
 def test_no_two_public_classes_share_a_name():
     names = [name for path in modules() for name in public_classes(path.read_text())]
     shared = {name for name in names if names.count(name) > 1}
-    assert shared == set()  # the callback's own session, which is to become the evaluation's
+    assert shared == set()
 
 
 def test_a_public_class_is_found():

@@ -25,6 +25,8 @@ WIDE_INDEX_MODES: Final[frozenset[MaskMode]] = INDEX_MODES | {"I;16"}
 COLOR_MODES: Final[frozenset[MaskMode]] = frozenset({"RGB"})
 
 _ORIENTATION_TAG = 0x0112
+_GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
+"""By what Pillow multiplies greys of 2 and 4 bits, so that they fill the range of 8 bits."""
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error, zlib.error)
 """What Pillow's codecs raise on files that are cut or changed."""
 
@@ -80,7 +82,7 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
 
 
 def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Labels:
-    """Decodes the label indices of a mask, `(H, W)`; a palette is not applied.
+    """Decodes the label indices of a mask, `(H, W)`, as they are stored; a palette is not applied.
 
     Args:
         path: a PNG of one channel, grey or palette.
@@ -91,7 +93,8 @@ def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Labels:
     """
     with _opened(path) as mask:
         _check_mask_mode(mask, path, modes)
-        return np.array(mask, dtype=np.uint16 if mask.mode == "I;16" else np.uint8)
+        step = _GREY_STEPS.get(mask.tile[0][3] if mask.tile else mask.mode, 1)
+        return np.array(mask, dtype=np.uint16 if mask.mode == "I;16" else np.uint8) // step
 
 
 def read_colors(path: Path) -> Pixels:

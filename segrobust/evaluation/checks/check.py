@@ -63,7 +63,7 @@ def worst_of(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=_STATUSES.index, default="ok")
 
 
-class Finding(NamedTuple):
+class ProbeFinding(NamedTuple):
     """What a check measured on some images, and what helps in this case."""
 
     status: Status
@@ -71,7 +71,7 @@ class Finding(NamedTuple):
     fix: str
 
 
-def worst_finding(findings: Iterable[Finding]) -> Finding:
+def worst_finding(findings: Iterable[ProbeFinding]) -> ProbeFinding:
     """The first of the worst of some findings, of which there is at least one."""
     return max(findings, key=lambda finding: _STATUSES.index(finding.status))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from segrobust.attacks import PGD, Attack, LagrangianFMN, Margin, Masked
-from segrobust.evaluation.checks.check import Check, Finding, graded, make_check, unmeasured, worst_finding
+from segrobust.evaluation.checks.check import Check, ProbeFinding, graded, make_check, unmeasured, worst_finding
 from segrobust.evaluation.checks.probes import Probe
 from segrobust.functional.margins import margin
 from segrobust.functional.pixel_losses import cross_entropy
@@ -48,14 +48,14 @@ def check_gradient(probes: Sequence[Probe]) -> Check:
     )
 
 
-def _look_at_gradient(probe: Probe) -> list[Finding]:
+def _look_at_gradient(probe: Probe) -> list[ProbeFinding]:
     """Findings of every image; one of the probe if it has no gradient."""
     probe = probe.select(probe.labelled)
     try:
         gradient = probe.gradient(margin)
     except ValueError as error:
         fix = "remove what cuts the gradient between input and output: detach, no_grad, argmax, numpy; " + _ELSE_SQUARE
-        return [Finding("fail", str(error), fix)]
+        return [ProbeFinding("fail", str(error), fix)]
     valid = probe.problem.valid_mask
     zeros = ((gradient == 0) & valid[:, None]).flatten(1).sum(1) / (valid.flatten(1).sum(1) * gradient.shape[1])
     loss = cross_entropy(probe.clean, probe.problem.labels)
@@ -72,23 +72,23 @@ def _look_at_gradient(probe: Probe) -> list[Finding]:
 
 def _judge_gradient(
     sample_id: int, finite: bool, zero: float, saturated: float, resolution: float
-) -> tuple[Finding, ...]:
+) -> tuple[ProbeFinding, ...]:
     """Findings of one image, the cause that explains the others first."""
     if not finite:
         fix = "find the operation by torch.autograd.set_detect_anomaly(True), usually a root, a logarithm or a "
         fix += "division at 0, and keep its argument above a small constant"
-        return (Finding("fail", f"the gradient of the margin is NaN or infinite in image {sample_id}", fix),)
+        return (ProbeFinding("fail", f"the gradient of the margin is NaN or infinite in image {sample_id}", fix),)
     share = f"the gradient of the margin is exactly zero in {zero:.1%} of the values of image {sample_id}"
     vanished = f"the cross-entropy is below {resolution:.2g}, so that its gradient vanishes by rounding, at "
     vanished += f"{saturated:.1%} of the correctly classified pixels of image {sample_id}"
     return (
-        Finding(
+        ProbeFinding(
             graded(zero, warn=_ZERO_ENTRIES[0], fail=_ZERO_ENTRIES[1]),
             f"{share}; {vanished}",
             "replace operations without a useful derivative (rounding, sign, argmax, thresholds) by differentiable "
             "ones; if the image is of one colour or clipped, choose other images; " + _ELSE_SQUARE,
         ),
-        Finding(
+        ProbeFinding(
             graded(saturated, warn=_SATURATED_PIXELS[0], fail=_SATURATED_PIXELS[1]),
             f"{vanished}; that of the margin is zero in {zero:.1%} of the image's values",
             "divide the logits by a constant in the network, or use attacks whose loss does not saturate: "
@@ -158,7 +158,9 @@ def check_unbounded(probes: Sequence[Probe]) -> Check:
     try:
         found = _judge_outcomes([outcome for probe in intact for outcome in _attack_without_bound(probe)])
     except (ValueError, FloatingPointError) as error:  # no gradient, or a step along one that is NaN
-        found = Finding("fail", f"the attack raised an error: {error}", "repair what the check gradient names first")
+        found = ProbeFinding(
+            "fail", f"the attack raised an error: {error}", "repair what the check gradient names first"
+        )
     return make_check(
         name,
         found.status,
@@ -170,11 +172,11 @@ def check_unbounded(probes: Sequence[Probe]) -> Check:
     )
 
 
-def _judge_outcomes(outcomes: list[_Outcome]) -> Finding:
+def _judge_outcomes(outcomes: list[_Outcome]) -> ProbeFinding:
     left = [outcome for outcome in outcomes if not outcome.success]
     detail = f"{len(outcomes) - len(left)} of {len(outcomes)} images are broken by unbounded perturbations"
     if not left:
-        return Finding("ok", detail, "")
+        return ProbeFinding("ok", detail, "")
     lowest = min(outcome.apsr for outcome in left)
     still = sum(not outcome.changed for outcome in left)
     detail += f", and at least {lowest:.1%} of the pixels of the others"
@@ -182,12 +184,12 @@ def _judge_outcomes(outcomes: list[_Outcome]) -> Finding:
     if still == len(left):
         fix = "look at the predictions: if they do not depend on the image, check the weights, the checkpoint and the "
         fix += "scale of the input (see the check wiring); if they do, find what masks the gradient (see the check "
-        return Finding("fail", detail, fix + "gradient), and attack without gradients (segrobust.attacks.Square)")
+        return ProbeFinding("fail", detail, fix + "gradient), and attack without gradients (segrobust.attacks.Square)")
     if lowest >= _NEARLY_ALL:
         fix = "report this with the numbers: a few pixels never break, so success rates stay below 100 % at any "
-        return Finding("warn", detail, fix + "radius; a criterion with a smaller apsr= does not count them")
+        return ProbeFinding("warn", detail, fix + "radius; a criterion with a smaller apsr= does not count them")
     fix = "compare with attacks of other losses and more steps, and with one without gradients "
-    return Finding("fail", detail, fix + "(segrobust.attacks.Square): if these break more, the gradient is masked")
+    return ProbeFinding("fail", detail, fix + "(segrobust.attacks.Square): if these break more, the gradient is masked")
 
 
 def _attack_without_bound(probe: Probe) -> list[_Outcome]:

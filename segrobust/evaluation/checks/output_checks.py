@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from segrobust.evaluation.checks.check import Check, Finding, Status, make_check, worst_finding
+from segrobust.evaluation.checks.check import Check, ProbeFinding, Status, make_check, worst_finding
 from segrobust.evaluation.checks.probes import Probe
 
 _SIMPLEX_TOLERANCE: Final = 1e-3
@@ -149,11 +149,11 @@ def check_unquantised(probes: Sequence[Probe]) -> Check:
     )
 
 
-def _look_at_steps(probe: Probe) -> list[Finding]:
+def _look_at_steps(probe: Probe) -> list[ProbeFinding]:
     """One finding per image."""
     if float(probe.spread.max()) > probe.float_noise:
         return [
-            Finding(
+            ProbeFinding(
                 "warn",
                 "not measured: outputs differ without any perturbation",
                 "repair what the check deterministic names first",
@@ -176,7 +176,7 @@ def _response(probe: Probe, size: float) -> Tensor:
     return (probe.logits(delta) - probe.clean).flatten(1).square().mean(1).sqrt() / probe.scale
 
 
-def _judge_response(small: float, large: float, coarse: float, *, visible: float) -> Finding:
+def _judge_response(small: float, large: float, coarse: float, *, visible: float) -> ProbeFinding:
     shown = f"random perturbations of {_SMALL:g} and {_LARGE:g} change logits by {small:.2g} and {large:.2g} of their "
     shown += "standard deviation"
     rounding = "remove the rounding of the input from the network and attack the rest; if it is part of the system, "
@@ -184,15 +184,15 @@ def _judge_response(small: float, large: float, coarse: float, *, visible: float
     if large == 0 and coarse == 0:
         fix = "check the weights and the scale of the input (see the check wiring): the prediction is the same for all "
         shown += f", and one of {_COARSE:.2g} by 0: the output does not depend on the image"
-        return Finding("warn", shown, fix + "images near this one")
+        return ProbeFinding("warn", shown, fix + "images near this one")
     if large == 0:
-        return Finding("fail", f"{shown}, but one of {_COARSE:.2g} by {coarse:.2g}", rounding)
+        return ProbeFinding("fail", f"{shown}, but one of {_COARSE:.2g} by {coarse:.2g}", rounding)
     if large < visible:
         fix = (
             "check the scale of the input (see the check wiring), or compute in float64 to measure it: network.double()"
         )
-        return Finding("warn", f"{shown}: too small to distinguish from rounding", fix)
+        return ProbeFinding("warn", f"{shown}: too small to distinguish from rounding", fix)
     growth = large / small if small else float("inf")
     proportional = _PROPORTIONAL[0] < growth < _PROPORTIONAL[1]
     shown += f": {growth:.3g} times as much for ten times the perturbation"
-    return Finding("ok" if proportional else "fail", shown, "" if proportional else rounding)
+    return ProbeFinding("ok" if proportional else "fail", shown, "" if proportional else rounding)

@@ -23,7 +23,8 @@ from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
 
 
-def _never() -> bool:
+def never_stops() -> bool:
+    """A stop signal that is never given."""
     return False
 
 
@@ -42,7 +43,7 @@ class Outputs:
     writer: RecordWriter | None = None
     store: AdversarialStore | None = None
     faults: FaultLog | None = None
-    stop: Callable[[], bool] = _never
+    stop: Callable[[], bool] = never_stops
 
 
 def run(

@@ -15,6 +15,7 @@ from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passe
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import count_classes, device_of, precision_of
 from segrobust.evaluation.jobs.session import Session
+from segrobust.evaluation.jobs.signals import interruptible
 from segrobust.evaluation.labels import LabelSurvey, survey_labels
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
@@ -73,25 +74,30 @@ class Evaluation:
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
         """Writes records, stores adversarial images of the samples `drawn` or of all, and draws the former."""
         session = self.session
-        directory.examine(session.manifest)
-        require_repeatable(session.dataset, session.samples)
-        session.compare_samples(directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed)
-        identity = examine_network(directory.network, session.network, session.dataset, session.samples)
-        directory.claim(session.manifest, any_data=self.redo_changed)
-        identity.write(directory.network)
-        self._measure_passes()
-        self._announce(directory)
-        if session.distributed.is_main:
-            self._introduce(directory)
-        faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
-        interrupted = session.complete(
-            directory.path,
-            store=AdversarialStore(directory.path, None if keep_all else drawn),
-            faults=faults,
-            is_complete=lambda: is_complete(directory),
-            conclude=lambda: self._conclude(directory, drawn, faults),
-        )
-        report = replace(summarize_run(directory.path), interrupted=interrupted)
+        with interruptible() as stop:
+            directory.examine(session.manifest)
+            require_repeatable(session.dataset, session.samples)
+            session.compare_samples(
+                directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed, stop=stop
+            )
+            identity = examine_network(directory.network, session.network, session.dataset, session.samples)
+            directory.claim(session.manifest)
+            identity.write(directory.network)
+            if not stop():
+                self._measure_passes()
+                self._announce(directory)
+                if session.distributed.is_main:
+                    self._introduce(directory)
+            faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
+            session.complete(
+                directory.path,
+                store=AdversarialStore(directory.path, None if keep_all else drawn),
+                faults=faults,
+                is_complete=lambda: is_complete(directory),
+                conclude=lambda: self._conclude(directory, drawn, faults),
+                stop=stop,
+            )
+        report = replace(summarize_run(directory.path), interrupted=stop.signal)
         if session.distributed.store is not None and not session.distributed.is_main:
             # The directory of this process may lack records of the others, so the main process reports what is missing.
             return replace(report, missing=0)

@@ -11,17 +11,18 @@ from torch import nn
 from segrobust.attacks import Untargeted
 from segrobust.evaluation.checks import WIRING_IMAGES, Check, check_network, check_wiring
 from segrobust.evaluation.dataset import SampleSource
-from segrobust.evaluation.engine.runner import Outputs, run
+from segrobust.evaluation.engine.runner import Outputs, never_stops, run
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
 from segrobust.evaluation.jobs.distributed import Distributed, Team
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
-from segrobust.evaluation.jobs.signals import interruptible
+from segrobust.evaluation.jobs.signals import Interruption
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import (
     discard_samples,
     find_changed,
     read_digests,
+    require_same_names,
     require_unchanged,
 )
 from segrobust.evaluation.run.failures import FaultLog
@@ -87,13 +88,27 @@ class Session:
         return tuple(sample_id for batch in self.share for sample_id in batch)
 
     def recorded_share(self, path: Path) -> tuple[Record, ...]:
-        """Records in a folder that belong to the plan and to the fixed share of this process."""
+        """Records in a folder that belong to the plan and to the fixed share of this process.
+
+        Raises:
+            ChangedSampleError: images or masks are not those that the records are of.
+            ValueError: a sample cannot be read.
+        """
         mine, calls = {*self.shared_samples}, self.plan.attack_calls
         wanted = {(CLEAN, None), *((call.job.digest, eps) for call in calls for eps in call.recorded)}
         records = read_records(path)
-        return tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
+        found = tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
+        self._compare(found, skip_unreadable=False, stop=never_stops)
+        return found
 
-    def compare_samples(self, path: Path, *, skip_unreadable: bool = False, redo_changed: bool = False) -> None:
+    def compare_samples(
+        self,
+        path: Path,
+        *,
+        skip_unreadable: bool = False,
+        redo_changed: bool = False,
+        stop: Callable[[], bool] = never_stops,
+    ) -> None:
         """Compares every recorded sample with what the data set gives now.
 
         Args:
@@ -101,25 +116,30 @@ class Session:
             skip_unreadable: whether samples that cannot be read now are passed over.
             redo_changed: whether changed samples are measured anew: their records count no more, and their adversarial
                 images and all checks of attacks are deleted.
+            stop: asked before each sample; True leaves the remaining ones to the next command.
 
         Raises:
-            ChangedSampleError: images or masks changed, and `redo_changed` is False.
+            ChangedSampleError: images or masks changed, and `redo_changed` is False; or names that numbers depend on.
             ValueError: a sample cannot be read.
         """
-        records = self._recorded(path)
-        wanted = dict.fromkeys(record.sample_id for record in records)
-        digests = read_digests(self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress)
-        changed = find_changed(records, digests)
-        if not changed:
-            return
-        if not redo_changed:
-            require_unchanged(records, digests)
-        discard_samples(path, {sample_id: digests[sample_id] for sample_id in changed})
-
-    def _recorded(self, path: Path) -> tuple[Record, ...]:
-        """Records in a folder of the samples to evaluate."""
         wanted = {*self.samples}
-        return tuple(record for record in read_records(path) if record.sample_id in wanted)
+        records = tuple(record for record in read_records(path) if record.sample_id in wanted)
+        changed = self._compare(records, skip_unreadable=skip_unreadable, stop=stop, allow=redo_changed)
+        if changed:
+            discard_samples(path, changed)
+
+    def _compare(
+        self, records: Sequence[Record], *, skip_unreadable: bool, stop: Callable[[], bool], allow: bool = False
+    ) -> dict[int, str]:
+        """Present digests of the recorded samples that changed; refuses these unless they are allowed."""
+        wanted = dict.fromkeys(record.sample_id for record in records)
+        digests = read_digests(self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress, stop=stop)
+        if not allow:
+            require_unchanged(records, digests)
+        changed = find_changed(records, digests)
+        unchanged = (record for record in records if record.sample_id not in changed)
+        require_same_names(unchanged, self.dataset, by_name=self.plan.targets is not None)
+        return {sample_id: digests[sample_id] for sample_id in changed}
 
     def measure(
         self,
@@ -192,7 +212,8 @@ class Session:
         faults: FaultLog,
         is_complete: Callable[[], bool],
         conclude: Callable[[], None],
-    ) -> int | None:
+        stop: Interruption,
+    ) -> None:
         """Makes the records that a folder lacks, together with the other processes.
 
         Args:
@@ -201,15 +222,9 @@ class Session:
             faults: records errors of single images.
             is_complete: whether nothing is missing; called by processes without a common store.
             conclude: called once when the work is done, by the main process or, without a store, by the last one.
-
-        Returns:
-            The signal that stopped the work; None if none did.
+            stop: whether a signal arrived, before the work or during it.
         """
-        with (
-            interruptible() as stop,
-            RecordWriter(path, self.distributed.rank) as writer,
-            self._gathered(path) as team,
-        ):
+        with RecordWriter(path, self.distributed.rank) as writer, self._gathered(path) as team:
             outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
             done = read_records(path)
             if team is None:
@@ -222,7 +237,6 @@ class Session:
                     self._finish(team, path, done, writer, outputs)
             if not stop() and (is_complete() if team is None else self.distributed.is_main):
                 conclude()
-        return stop.signal
 
     @contextmanager
     def _gathered(self, path: Path) -> Iterator[Team | None]:

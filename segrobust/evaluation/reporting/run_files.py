@@ -71,7 +71,7 @@ def read_run(directory: RunDirectory) -> RunFiles:
         faults=tuple(fault for fault in faults if fault.sample_id in wanted),
         checks=_checks(directory, manifest, records),
         provenance=_provenance(directory),
-        selection=find_selection(directory.path, manifest),
+        selection=find_selection(directory.path, records),
     )
 
 

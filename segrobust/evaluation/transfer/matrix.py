@@ -17,8 +17,9 @@ from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.reporting.format import percent, plain_text, radius_text
 from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.manifest import Manifest
-from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.run.records import CLEAN, Key, Record, digests_of, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork
 from segrobust.functional.norms import NormName
@@ -28,7 +29,7 @@ TRANSFER_SCHEMA: Final = 2
 
 _WIDTH: Final = 10_000  # of the console, so that wide tables are not cut
 _SHARES: Final = ("miou", "accuracy", "asr")
-_SAME: Final = ("data", "image_size", "ignore_index", "criterion")
+_SAME: Final = ("ignore_index", "criterion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,13 +215,16 @@ class _Source:
 
 
 def _require_comparable(first: _Source, other: _Source) -> None:
+    unfit = f"{first.path} and {other.path} do not fit into one matrix"
+    fix = "give runs on the same data, by the same criterion"
     for field in _SAME:
         here, there = getattr(first.manifest, field), getattr(other.manifest, field)
         if here != there:
-            raise ValueError(
-                f"{first.path} and {other.path} do not fit into one matrix ({field}: {here} and {there}); give runs on "
-                "the same data, by the same criterion"
-            )
+            raise ValueError(f"{unfit} ({field}: {here} and {there}); {fix}")
+    records, others = (source.records[source.manifest.weights].values() for source in (first, other))
+    changed = find_changed(records, digests_of(others))
+    if changed:
+        raise ValueError(f"{unfit} (the image or the mask of {name_samples(changed)} is not the same in both); {fix}")
 
 
 def _cell_text(cell: TransferCell) -> Text:

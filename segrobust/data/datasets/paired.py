@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import (
     INDEX_MODES,
     WIDE_INDEX_MODES,
@@ -19,6 +18,7 @@ from segrobust.data.files.images import (
 from segrobust.data.files.listing import Pair
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels, SegmentationDataset
 from segrobust.label_space import LabelSpace
+from segrobust.untrusted.data_fault import DataFault
 
 
 class PairedFiles(SegmentationDataset, abc.ABC):

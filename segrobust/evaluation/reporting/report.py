@@ -18,7 +18,7 @@ from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figu
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
-from segrobust.evaluation.reporting.terminal import summary_tables
+from segrobust.evaluation.reporting.terminal import Escaped, summary_tables
 from segrobust.evaluation.run.completeness import count_missing
 from segrobust.evaluation.run.failures import Fault
 from segrobust.evaluation.run.manifest import Manifest
@@ -58,14 +58,15 @@ class Report:
     estimate: Estimate | None = None
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        console.print(self.renderable())
+        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, markup=False, emoji=False)
+        console.print(Escaped(self.renderable()))
         assert isinstance(console.file, io.StringIO)
         return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
     def print(self) -> None:
         """Prints the tables, in colour if the terminal has it; lines are longer than 80 characters."""
-        Console(width=max(Console().width, _WIDTH)).print(self.renderable())
+        console = Console(width=max(Console().width, _WIDTH), markup=False, emoji=False)
+        console.print(Escaped(self.renderable()))
 
     @staticmethod
     def _files(directory: RunDirectory) -> list[tuple[str, Path]]:

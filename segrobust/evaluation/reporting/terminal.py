@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -30,10 +31,27 @@ from segrobust.evaluation.reporting.format import (
 )
 from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
 from segrobust.functional.norms import NormName, norm_order
+from segrobust.untrusted.printable import for_terminal
 
 _FLAGGED_SHOWN = 8
 _HEADLINE: Final = in_place(METRICS, "headline")
 _NORMS: Final = in_place(NORM_METRICS, "terminal")
+
+
+class Escaped:
+    """Anything that `rich` prints, with the control characters of its text escaped.
+
+    Args:
+        content: the text, table or group.
+    """
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The segments of the content."""
+        for segment in console.render(self._content, options):
+            yield Segment(for_terminal(segment.text), segment.style, segment.control)
 
 
 def summary_tables(summary: Summary, checks: Sequence[Check] = ()) -> RenderableType:

@@ -16,6 +16,7 @@ from rich.text import Text
 from segrobust.evaluation.numbers.metrics import UNITS, in_units
 from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.reporting.format import percent, radius_text
+from segrobust.evaluation.reporting.terminal import Escaped
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
@@ -118,8 +119,8 @@ class TransferMatrix:
         return Group(title, table, note)
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        console.print(self.renderable())
+        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, markup=False, emoji=False)
+        console.print(Escaped(self.renderable()))
         assert isinstance(console.file, io.StringIO)
         return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 

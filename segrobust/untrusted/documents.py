@@ -8,6 +8,7 @@ is built without recursion.
 import json
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ from segrobust.untrusted.printable import shortened
 from segrobust.untrusted.regular_files import read_limited
 
 LARGEST_DOCUMENT: Final = 2**22
-"""Bytes; names and colours of 65,534 classes take about 3 million."""
+"""Bytes; names of 65,534 classes take about 1 million."""
 
-MOST_VALUES: Final = 2**19
+MOST_VALUES: Final = 2**18
 DEEPEST: Final = 32
 
 _LONGEST_NUMBER: Final = 64
@@ -53,7 +54,7 @@ def parse_yaml(text: str, where: str) -> object:
 
     Raises:
         DataFault: no YAML, several documents, aliases, anchors or tags, a key twice or that is no text, a number of
-            more than 64 characters, more than 524,288 values, or values nested more than 32 deep.
+            more than 64 characters, more than 262,144 values, or values nested more than 32 deep.
 
     Examples:
         >>> parse_yaml("names: [water, quay]", "classes.yaml")
@@ -182,21 +183,31 @@ _CONSTRUCTOR: Final = yaml.constructor.SafeConstructor()
 
 def _scalar(event: yaml.ScalarEvent, where: str) -> object:
     text: str = event.value
-    resolved: str = _RESOLVER.resolve(yaml.ScalarNode, text, event.implicit)  # type: ignore[no-untyped-call]
-    tag = resolved.removeprefix(_PREFIX)
-    if tag in ("int", "float") and len(text) > _LONGEST_NUMBER:
-        raise DataFault(f"{where}: {shortened(text)} is a number of {len(text)} characters", kind="unreadable")
-    node = yaml.ScalarNode(tag=_PREFIX + tag, value=text)
+    if not event.implicit[0]:  # quoted
+        return text
     try:
-        if tag == "int":
-            return _CONSTRUCTOR.construct_yaml_int(node)
-        if tag == "float":
-            return _CONSTRUCTOR.construct_yaml_float(node)
-        if tag == "bool":
-            return _CONSTRUCTOR.construct_yaml_bool(node)
+        return _plain(text) if len(text) <= _LONGEST_NUMBER else _long(text)
     except (ValueError, OverflowError) as error:
-        raise DataFault(f"{where}: {shortened(text)} is not a number: {error}", kind="unreadable") from error
-    return None if tag == "null" else text
+        raise DataFault(f"{where}: {shortened(text)} cannot be read: {error}", kind="unreadable") from error
+
+
+@lru_cache(maxsize=1024)
+def _plain(text: str) -> object:
+    """A number, a boolean, None, or the text itself, as YAML 1.1 reads it."""
+    tag = _tag(text)
+    make = getattr(_CONSTRUCTOR, f"construct_yaml_{tag}", None) if tag in ("int", "float", "bool", "null") else None
+    return text if make is None else make(yaml.ScalarNode(tag=_PREFIX + tag, value=text))
+
+
+def _long(text: str) -> str:
+    if _tag(text) in ("int", "float"):
+        raise ValueError(f"it is a number of {len(text)} characters")
+    return text
+
+
+def _tag(text: str) -> str:
+    resolved: str = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return resolved.removeprefix(_PREFIX)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:

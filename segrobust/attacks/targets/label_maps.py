@@ -19,7 +19,7 @@ from segrobust.label_space import LabelSpace, parse_names
 from segrobust.shipped import resolve
 from segrobust.untrusted.documents import parse_json
 from segrobust.untrusted.pictures import opened_picture
-from segrobust.untrusted.printable import shortened
+from segrobust.untrusted.printable import visible
 from segrobust.untrusted.regular_files import read_limited
 
 _KEY: Final = "segrobust"
@@ -180,7 +180,7 @@ def _read(path: Path, size: tuple[int, int], label_space: LabelSpace | None) -> 
     classes = _classes_of(about, path)
     if label_space is not None and classes is not None and classes != label_space.names:
         raise ValueError(
-            f"{path} was made for the classes {shortened(list(classes))}; the data has {', '.join(label_space.names)}"
+            f"{path} was made for the classes {', '.join(classes)}; the data has {', '.join(label_space.names)}"
         )
     return _resized(torch.from_numpy(values.astype(np.int64)), size)
 
@@ -191,7 +191,7 @@ def _classes_of(about: object, path: Path) -> tuple[str, ...] | None:
         return None
     value = parse_json(about, f"the text {_KEY!r} in {path}")
     classes = value.get("classes") if isinstance(value, dict) else None
-    return None if classes is None else parse_names(classes)
+    return None if classes is None else tuple(map(visible, parse_names(classes)))
 
 
 def _resized(classes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "segrobust"
 
 FLOORS = {
+    "untrusted": 0,
     "functional": 1,
     "label_space": 1,
     "shipped": 1,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps, Targets
 from segrobust.label_space import LabelSpace
+from segrobust.untrusted.printable import check_printable
 
 
 class SampleSource(Protocol):
@@ -107,6 +108,19 @@ def name_of(dataset: SampleSource, index: int) -> str:
     """The data set's name of a sample, else its position."""
     names = getattr(dataset, "names", None)
     return str(index) if names is None else str(names[index])
+
+
+def check_names(dataset: SampleSource, ids: Iterable[int]) -> None:
+    """Refuses names of samples and recordings that cannot be printed.
+
+    Raises:
+        ValueError: one is blank, of more than 255 characters, or holds characters that cannot be printed.
+    """
+    given = {what: getattr(dataset, what, None) for what in ("names", "sequences")}
+    for index in ids:
+        for what, texts in given.items():
+            if texts is not None:
+                check_printable(str(texts[index]), f"{what}[{index}] of the data set")
 
 
 def sequence_of(dataset: SampleSource, index: int) -> str:

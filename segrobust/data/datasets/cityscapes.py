@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.faults import DataFault, found
+from segrobust.data.files.faults import found
 from segrobust.data.files.images import Size
 from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import checked_pairs, list_files, match
 from segrobust.data.files.paths import check_links, check_name, find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import LabelSpace
+from segrobust.untrusted.data_fault import DataFault
 
 _CLASSES: Final = (
     (7, "road", (128, 64, 128)),

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 
-from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import (
     INDEX_MODES,
     WIDE_INDEX_MODES,
@@ -20,6 +19,7 @@ from segrobust.data.files.images import (
 from segrobust.data.files.listing import Pair
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels, SegmentationDataset
 from segrobust.label_space import LabelSpace
+from segrobust.untrusted.data_fault import DataFault
 
 
 class PairedFiles(SegmentationDataset, abc.ABC):

@@ -28,6 +28,7 @@ from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import merge_records, read_records
 from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
 from segrobust.label_space import check_ignore_index
+from segrobust.untrusted.printable import for_terminal
 
 CheckLevel = Literal["basic", "thorough", "off"]
 
@@ -155,7 +156,7 @@ class Evaluation:
             for check in found:
                 if check.status != "ok":
                     line = f"check {check.name}: {check.status}. {check.text}"
-                    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+                    Console(stderr=True, highlight=False).print(for_terminal(line), markup=False, soft_wrap=True)
         return found
 
     @property
@@ -228,4 +229,4 @@ class Evaluation:
             *(f"{job.name}: {job.identity}" for job in session.plan.jobs),
             f"run directory: {'none, no files are written' if directory is None else directory.path}",
         ]
-        Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(for_terminal("\n".join(lines)), markup=False, soft_wrap=True)

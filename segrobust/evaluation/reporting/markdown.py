@@ -18,6 +18,7 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_grids
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.untrusted.printable import for_markdown, markdown_code
 
 
 def write_markdown(directory: RunDirectory) -> Path:
@@ -36,22 +37,16 @@ def write_markdown(directory: RunDirectory) -> Path:
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with numbers aligned to the right. Cells are escaped."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([escape(cell) for cell in row] for row in rows)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([for_markdown(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def escape(text: str) -> str:
-    """The text, escaped for Markdown and for HTML inside it."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-    return "".join(f"\\{char}" if char in "\\`*_|[]" else char for char in text)
-
-
 def _opening(run: RunFiles) -> str:
-    sentences = [f"**{escape(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
-    warning = [] if run.selection is None else [f"**Warning**: {escape(run.selection.warning)}"]
+    sentences = [f"**{for_markdown(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
+    warning = [] if run.selection is None else [f"**Warning**: {for_markdown(run.selection.warning)}"]
     if run.status_of() == "fail":
         warning.append("**Unreliable**: at least one check failed; see below.")
-    return "\n\n".join((f"### Robustness: {escape(run.manifest.network_description)}", *sentences, *warning))
+    return "\n\n".join((f"### Robustness: {for_markdown(run.manifest.network_description)}", *sentences, *warning))
 
 
 def _clean(summary: Summary) -> str:
@@ -80,7 +75,7 @@ def _norms(summary: Summary) -> Iterable[str]:
                 for entry in entries
             ),
         )
-        yield f"*{escape(norms_note(entries))}*"
+        yield f"*{for_markdown(norms_note(entries))}*"
 
 
 def _scores(summary: Summary) -> Iterable[str]:
@@ -109,7 +104,7 @@ def _checks(run: RunFiles) -> Iterable[str]:
         return
     bad = [check for check in run.checks if check.status != "ok"]
     passed = sum(check.status == "ok" for check in run.checks)
-    lines = [f"- **{check.status}** {escape(check.name)}: {escape(check.text)}" for check in bad]
+    lines = [f"- **{check.status}** {for_markdown(check.name)}: {for_markdown(check.text)}" for check in bad]
     yield "\n".join((f"Checks against false robustness: {passed} of {len(run.checks)} ok.", *lines))
 
 
@@ -130,7 +125,11 @@ def _source(run: RunFiles) -> str:
     ]
     faults = f" {len(run.faults)} measurements raised an error." if run.faults else ""
     left_out = f" {len(run.summary.flagged)} images without a valid pixel are left out." if run.summary.flagged else ""
-    attacks = [f"- {escape(entry.name)}: `{entry.attack}`" for entry in manifest.attacks]
+    attacks = [f"- {for_markdown(entry.name)}: {markdown_code(entry.attack)}" for entry in manifest.attacks]
     return "\n".join(
-        (f"Made by segrobust: {'; '.join(escape(part) for part in parts if part)}.{faults}{left_out}", "", *attacks)
+        (
+            f"Made by segrobust: {'; '.join(for_markdown(part) for part in parts if part)}.{faults}{left_out}",
+            "",
+            *attacks,
+        )
     )

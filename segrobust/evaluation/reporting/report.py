@@ -14,7 +14,7 @@ from segrobust.evaluation.engine.runtime_estimate import Estimate
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
-from segrobust.evaluation.reporting.format import plain_text
+from segrobust.evaluation.reporting.format import Escaped, plain_text
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
@@ -62,7 +62,8 @@ class Report:
 
     def print(self) -> None:
         """Prints the tables, in colour if the terminal has it; lines are longer than 80 characters."""
-        Console(width=max(Console().width, _WIDTH)).print(self.renderable())
+        console = Console(width=max(Console().width, _WIDTH), markup=False, emoji=False)
+        console.print(Escaped(self.renderable()))
 
     @staticmethod
     def _files(directory: RunDirectory) -> list[tuple[str, Path]]:

@@ -28,6 +28,7 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import portable, replace_file
+from segrobust.untrusted.printable import for_html
 
 SIZE_CAP: Final = 8_000_000
 """Largest size of a report in bytes; panels beyond it are left out, and the page gives their number."""
@@ -115,6 +116,7 @@ def render(page: Page, template: str, library: str) -> bytes:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("segrobust.evaluation.reporting.html"),
         autoescape=True,
+        finalize=for_html,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -132,8 +134,15 @@ def render(page: Page, template: str, library: str) -> bytes:
 
 def script_json(value: object) -> str:
     """Strict JSON that may stand in a script element: nothing in it ends the element or opens a comment."""
-    text = json.dumps(portable(value), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_shown(portable(value)), allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _shown(value: object) -> object:
+    """The value with every text in it as a template prints it."""
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    return [*map(_shown, value)] if isinstance(value, list) else for_html(value)
 
 
 def _plots(summary: Summary) -> Iterable[Plot]:

@@ -25,7 +25,7 @@ from segrobust.evaluation.checks.check import Check, Status, worst_status
 from segrobust.evaluation.checks.checks_file import StoredChecks, read_checks, write_checks
 from segrobust.evaluation.checks.network_checks import check_network
 from segrobust.evaluation.checks.record_checks import check_records
-from segrobust.evaluation.checks.wiring import WIRING_IMAGES, check_wiring
+from segrobust.evaluation.checks.wiring_checks import WIRING_IMAGES, check_wiring
 
 __all__ = [
     "check_network",

@@ -115,10 +115,9 @@ def _checks(run: RunFiles) -> Iterable[str]:
 
 def _source(run: RunFiles) -> str:
     manifest = run.manifest
-    versions = (
-        [str(v) for v in run.provenance[-1].get("versions", ()) if "not installed" not in v] if run.provenance else []
-    )
-    device = str(run.provenance[-1].get("device", "")) if run.provenance else ""
+    last = run.provenance[-1] if run.provenance else {}
+    versions = [str(version) for version in last.get("versions", ()) if "not installed" not in version]
+    device = str(last.get("device", ""))
     parts = [
         manifest.data_description,
         f"{len(manifest.samples)} images of {manifest.image_size}",

@@ -73,16 +73,11 @@ def any_attack_tables(summary: Summary) -> Iterable[Table]:
     """Images broken by any attack, norm by norm."""
     for entry in summary.any_attack:
         if entry.eps:
+            names = Cell(text=", ".join(entry.attacks)), Cell(text=str(entry.num_images))
             yield Table(
                 title=f"Images broken by any attack in %, {NORM_LABELS[entry.norm_name]}",
                 head=("attacks", "images", *(radius_text(eps, entry.norm_name) for eps in entry.eps)),
-                rows=(
-                    (
-                        Cell(text=", ".join(entry.attacks)),
-                        Cell(text=str(entry.num_images)),
-                        *map(percent_cell, entry.asr),
-                    ),
-                ),
+                rows=((*names, *map(percent_cell, entry.asr)),),
                 note=BOUND_ANY,
             )
 

@@ -10,7 +10,7 @@ from typing import Final
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.format import norm_source, norm_text, percent, radius_text
 from segrobust.evaluation.reporting.headline import NORM_LABELS, headline
-from segrobust.evaluation.reporting.html.page import Banner, Page, Plot, Stat
+from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot, Stat
 from segrobust.evaluation.reporting.html.page_panels import choose_panels
 from segrobust.evaluation.reporting.html.page_tables import (
     any_attack_tables,
@@ -156,11 +156,7 @@ def _plots(summary: Summary) -> Iterable[Plot]:
 
 
 def _class_plots(summary: Summary) -> tuple[Plot, ...]:
-    if summary.clean is None or not strongest(summary):
-        return ()
-    return (
-        Plot(key="classes", title="IoU by class, clean and under attack", note="Largest drop on top. Upper bounds."),
-    )
+    return () if summary.clean is None or not strongest(summary) else (CLASS_PLOT,)
 
 
 def _stats(run: RunFiles) -> Iterable[Stat]:

@@ -16,6 +16,15 @@ def require_logits(output: object, images: Tensor) -> Tensor:
     Raises:
         TypeError: no floating-point tensor.
         ValueError: a tensor of another shape.
+
+    Examples:
+        >>> images = torch.zeros(2, 3, 4, 5)
+        >>> require_logits(torch.zeros(2, 7, 4, 5), images).shape
+        torch.Size([2, 7, 4, 5])
+        >>> require_logits(torch.zeros(2, 7, 2, 2), images)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: the network must return logits of the shape (2, K, 4, 5) for ... got (2, 7, 2, 2); ...
     """
     fix = "wrap it in segrobust.networks.FullResolution"
     if not isinstance(output, Tensor) or not output.is_floating_point():

@@ -1,4 +1,4 @@
-"""A run of one process is continued by two of a gloo group, parallel and compiled: the network is not refused."""
+"""A run of one process is continued by two of a gloo group, one of which compiles the network: it is not refused."""
 
 import multiprocessing
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 import torch
 from evaluation.test_changes_between_calls import Block, Scenes, numbers, pgd
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 from segrobust.evaluation import Distributed, evaluate, read_records, summarize_run
 
@@ -23,7 +22,7 @@ def continue_in_parallel(run_dir: Path, rank: int) -> None:
     torch.set_num_threads(1 + rank)
     store = distributed.FileStore(f"{run_dir}.group", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    network = DistributedDataParallel(Block())
+    network = Block()
     evaluate_all(
         run_dir,
         torch.compile(network, backend="eager") if rank else network,

@@ -485,8 +485,15 @@ class TestTransfer:
         assert lines[4].count(f"{asr:5.1f}*") == 10
 
     def test_runs_on_other_data_are_refused(self, run, tmp_path):
-        attack_scenes(tmp_path / "more", dataset=ToyScenes(6))
-        with pytest.raises(ValueError, match=r"do not fit into one matrix \(data"):
+        class Masked(ToyScenes):
+            def __getitem__(self, index):
+                item = super().__getitem__(index)
+                return item if index != 1 else {**item, "mask": item["mask"].clamp(max=2)}
+
+        attack_scenes(tmp_path / "more", dataset=Masked(5))
+        with pytest.raises(
+            ValueError, match=r"do not fit into one matrix \(.* of 1 sample, 1 \(toy_1\), is not the same"
+        ):
             transfer_matrix([run, tmp_path / "more"])
 
     def test_files(self, run, tmp_path):

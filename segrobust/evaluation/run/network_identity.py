@@ -294,7 +294,7 @@ def _probe(network: nn.Module, sample: LoadedSample) -> StoredProbe | None:
     Noise is added because a defence that rounds images leaves those of 8 bits as they are. The gradient is compared
     too, because attacks follow it, and a defence may cut it without a change of the logits.
     """
-    noise = torch.rand(sample.image.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = _fixed_noise(sample.image.shape)
     image = (sample.image.cpu().float() + _NOISE * noise).clamp(0, 1)
     device = device_of(network)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), attackable(network):
@@ -317,6 +317,12 @@ def _probe(network: nn.Module, sample: LoadedSample) -> StoredProbe | None:
         rounding=max(rounding, default=0.0),
         drawn_with=_conditions(network) if is_random else "",
     )
+
+
+def _fixed_noise(shape: torch.Size) -> Tensor:
+    """The same float32 numbers in [-1, 1] on every device, whatever torch's default type."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu") * 2 - 1
 
 
 @contextmanager
@@ -353,7 +359,7 @@ def _pass(
     logits = oracle.logits(torch.zeros_like(images), differentiable=differentiable)
     if not differentiable:
         return _on_grid(logits[0]), None
-    weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    weights = _fixed_noise(logits.shape)
     try:
         gradient = oracle.pullback(weights.to(logits))[0]
     except (ValueError, RuntimeError) as error:

@@ -304,6 +304,18 @@ def test_inference_mode_outside_changes_nothing(contestant, network, batch):
 
 
 @every_attack
+def test_the_default_dtype_does_not_matter(contestant):
+    network = ConvNetwork(dtype=torch.float32)
+    batch = make_batch(network, dtype=torch.float32)
+    plain = call(contestant, network, batch)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same(call(contestant, network, batch), plain)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@every_attack
 def test_autocast_outside_changes_nothing(contestant):
     network = ConvNetwork(dtype=torch.float32)
     batch = make_batch(network, dtype=torch.float32)

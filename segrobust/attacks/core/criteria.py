@@ -105,7 +105,7 @@ class Criterion(abc.ABC):
 
     def shares(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         """Shares of broken pixels among the attacked ones, of kept ones among those to keep: `(B,)`, nan of none."""
-        apsr = broken.sum((1, 2)) / problem.num_valid
+        apsr = broken.sum((1, 2)).float() / problem.num_valid  # not in the default dtype
         return apsr, torch.full_like(apsr, torch.nan)
 
     def num_unbroken_allowed(self, num_valid: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class Localized(Criterion):
 
     def shares(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `Criterion`."""
-        attacked, kept = ((broken & p.pixels).sum((1, 2)) / p.pixels.sum((1, 2)) for p in self.parts(problem))
+        attacked, kept = ((broken & p.pixels).sum((1, 2)).float() / p.pixels.sum((1, 2)) for p in self.parts(problem))
         return attacked, kept
 
 

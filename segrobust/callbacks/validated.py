@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from segrobust.callbacks.access import Entry, NetworkPlace, find_network
-from segrobust.callbacks.chosen_masks import tell_masks
+from segrobust.callbacks.chosen_masks import report_masks
 from segrobust.callbacks.seen_by_validation import require_same_view
 from segrobust.callbacks.validated_images import ValidatedImages, loaders_of, validated_images
 from segrobust.callbacks.validated_weights import ValidatedWeights
@@ -80,12 +80,12 @@ class Validated:
         return space.ignore_index if isinstance(space, LabelSpace) else 255
 
     def examine(self, trainer: Trainer, module: LightningModule) -> None:
-        """Once in a run: refuses to attack what is not validated, and tells what the masks hold.
+        """Once in a run: refuses to attack what is not validated, and reports what the masks hold.
 
         All processes call it.
 
         Raises:
-            ValueError: as `require_same_view` and `tell_masks`.
+            ValueError: as `require_same_view` and `report_masks`.
         """
         if self._called is not None:
             return
@@ -95,7 +95,7 @@ class Validated:
             called = network
             if self._compare:
                 called = require_same_view(trainer, module, self._place, images, chosen[:_COMPARED])
-            tell_masks(
+            report_masks(
                 images,
                 chosen,
                 num_classes=count_classes(network, load_sample(images, chosen[0]).image),

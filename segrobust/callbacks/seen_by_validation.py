@@ -28,7 +28,7 @@ class _ProvenError(BaseException):
 
 
 @dataclass(frozen=True)
-class View:
+class _TwoWays:
     """Both ways of one image to a network.
 
     Attributes:
@@ -85,7 +85,7 @@ def require_same_view(
 
 def _follow(
     trainer: Trainer, module: LightningModule, network: nn.Module, number: int, batch: Any, image: Tensor
-) -> View:
+) -> _TwoWays:
     """Takes one sample both ways: as an image, and as a batch of a loader."""
     images = image[None].to(device_of(network), precision_of(network), copy=True)
     watched = [*network.modules(), *module.modules()]
@@ -117,7 +117,7 @@ def _follow(
                 f"be compared with what is attacked: {type(error).__name__}: {error}. Make it accept one sample, or "
                 "set compare_with_validation=False if you are sure that network= gets the images that are validated"
             ) from error
-    return View(images, attacked, tuple(call for root in calls for call in root.walk()), proven)
+    return _TwoWays(images, attacked, tuple(call for root in calls for call in root.walk()), proven)
 
 
 def _attacked(trainer: Trainer, network: nn.Module, images: Tensor, watched: Sequence[nn.Module]) -> Call:

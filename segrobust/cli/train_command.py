@@ -48,7 +48,7 @@ class TrainCLI(SegRobustCLI):
         Without a logger, logs go to CSV files, new ones at each start.
         """
         run_dir, folder = Path(self.config.run_dir), Path(_checkpoint_folder(self.config.run_dir))
-        files = sorted(folder.glob("*.ckpt"))
+        files = sorted(path for path in folder.glob("*.ckpt") if path.is_file() or path.is_dir())
         if files and not self.config.resume:
             self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
         if self.config.resume and not files:
@@ -82,7 +82,8 @@ def train_command(arguments: Sequence[str]) -> None:
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS
         space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None
-        save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
+        with without_traceback(OSError):
+            save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
         cli.trainer.print(f"weights  {weights}\nlogs     {logs}")
 
 

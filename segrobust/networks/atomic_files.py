@@ -31,6 +31,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not the temporary name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     with suppress(OSError):  # not every system opens folders

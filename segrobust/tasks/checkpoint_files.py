@@ -4,6 +4,7 @@ The SHA-256 of a checkpoint is the comment of the zip archive that `torch.save` 
 readers that do not know it, such as `torch.load` and Lightning, ignore it.
 """
 
+import errno
 import hashlib
 import os
 import pickle
@@ -11,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -27,6 +28,8 @@ _MARK = (len(_PREFIX) + _DIGITS).to_bytes(2, "little") + _PREFIX
 _TAIL = len(_MARK) + _DIGITS
 _NO_COMMENT = bytes(2)
 _CHUNK = 1 << 20
+_CHANGED_PICKLE = (TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError)
+"""What a pickle with changed bytes raises beside `UNREADABLE`."""
 
 
 class DamagedCheckpointError(ValueError):
@@ -91,7 +94,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             DamagedCheckpointError: the file is cut off or has changed since it was written.
         """
         file = _local(path)
-        if file is not None and file.is_file():
+        if file is not None and file.exists():
             require_complete(file)
         return super().load_checkpoint(str(path), map_location, weights_only)
 
@@ -109,6 +112,8 @@ def require_complete(path: Path) -> None:
         OSError: the file cannot be opened.
         DamagedCheckpointError: the file is cut off or has changed since it was written.
     """
+    if path.is_dir():
+        return  # a checkpoint of a sharded training, in files of `torch.distributed`
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         tail = _read_tail(file, size)
@@ -175,15 +180,17 @@ def newest_complete(files: Iterable[Path]) -> ResumeChoice:
 
 def _position(path: Path) -> tuple[int, int]:
     """Steps and epoch of a checkpoint, without reading its tensors where the format allows that."""
+    sharded = path.is_dir()
+    file = path / "meta.pt" if sharded else path
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-    except UNREADABLE as error:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file) or None)
+    except (*UNREADABLE, *_CHANGED_PICKLE) as error:
         code = isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error)
         reason = "it needs code to be read" if code else "it is cut off, changed, or no checkpoint"
         raise DamagedCheckpointError(f"{path} cannot be read: {reason}") from error
     if not isinstance(content, dict) or not {"global_step", "epoch", "loops"} <= content.keys():
         raise DamagedCheckpointError(f"{path} is no checkpoint of a training by Lightning")
-    if "optimizer_states" not in content:
+    if "optimizer_states" not in content and not sharded:
         raise DamagedCheckpointError(f"{path} holds weights alone, without the state of the optimiser")
     return int(content["global_step"]), int(content["epoch"])
 
@@ -220,7 +227,7 @@ def _write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
         OSError: it cannot be written, or reads as something else.
     """
     recorder = _Recorder(file)
-    torch.save(checkpoint, recorder)
+    torch.save(checkpoint, cast(IO[bytes], recorder))
     if recorder.error is not None:
         raise recorder.error
     digest = recorder.digest.hexdigest()
@@ -230,7 +237,7 @@ def _write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     os.fsync(file.fileno())
     size = file.seek(0, os.SEEK_END)
     if _digest(file, size - _TAIL) != digest or _read_tail(file, size) != _MARK + digest.encode():
-        raise OSError("what was written reads as something else")
+        raise OSError(errno.EIO, "what was written reads as something else")
 
 
 def _read_tail(file: BinaryIO, size: int) -> bytes:

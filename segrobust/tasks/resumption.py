@@ -105,7 +105,7 @@ class ResumableTask(LightningModule):
         then look like those of a finished one, and resuming from them repeats the epoch. If the training is limited by
         `max_steps`, it also finishes the same epoch twice, which leaves out the samples of the next one.
         """
-        loop = self.trainer.fit_loop
+        loop: Any = self.trainer.fit_loop  # its counters have no public types
         epochs = loop.epoch_progress
         if loop.restarted_mid_epoch and epochs.current.processed == epochs.current.started:  # after its last step
             loop.reset_restart_stage()
@@ -119,9 +119,9 @@ class ResumableTask(LightningModule):
     def _require_plan(self, batch_idx: int) -> None:
         """Compares the steps that are left in all epochs with the plan, which Lightning itself does for `max_steps`."""
         trainer, epochs = self.trainer, self.trainer.max_epochs
-        if trainer.max_steps != -1 or epochs in (None, -1) or not self.automatic_optimization:
+        if trainer.max_steps != -1 or epochs is None or epochs == -1 or not self.automatic_optimization:
             return
-        if trainer.reload_dataloaders_every_n_epochs or not math.isfinite(trainer.num_training_batches):
+        if getattr(trainer, "reload_dataloaders_every_n_epochs", 0) or not math.isfinite(trainer.num_training_batches):
             return  # epochs may differ in length
         accumulated = trainer.accumulate_grad_batches
         per_epoch = math.ceil(trainer.num_training_batches / accumulated)

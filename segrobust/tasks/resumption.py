@@ -48,7 +48,7 @@ class ResumableTask(LightningModule):
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         checkpoint[_RANDOM_STATES] = states
-        checkpoint[_PLANNED_STEPS] = self._plan()
+        checkpoint[_PLANNED_STEPS] = int(self.trainer.estimated_stepping_batches)
         loader = self.trainer.train_dataloader
         if isinstance(loader, StatefulLoader):
             checkpoint[_LOADER] = loader.state_dict()
@@ -66,12 +66,12 @@ class ResumableTask(LightningModule):
             ScheduleMismatchError: the resumed training has another number of steps than planned.
         """
         planned, self._planned_steps = self._planned_steps, None
-        steps = self._plan()
+        steps = int(self.trainer.estimated_stepping_batches)
         if planned is not None and planned != steps:
             raise ScheduleMismatchError(
-                f"the training was planned for {planned} optimiser steps, and now has {steps or 'no limit'}: the "
-                "learning rate follows the first plan, and is 0 at its end. Continue with the same number of epochs, "
-                "batch size and data, or start a new training from these weights (initial_weights of the task)"
+                f"the training was planned for {planned} optimiser steps, and now has {steps}: the learning rate "
+                "follows the first plan, and is 0 at its end. Continue with the same number of epochs, batch size and "
+                "data, or start a new training from these weights (initial_weights of the task)"
             )
         self._begin_next_epoch()
         state, self._loader_state = self._loader_state, None
@@ -93,11 +93,6 @@ class ResumableTask(LightningModule):
             if "cuda" in states and self.device.type == "cuda":
                 torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
 
-    def _plan(self) -> int | None:
-        """The planned number of optimiser steps; None if it has no limit."""
-        steps = self.trainer.estimated_stepping_batches
-        return int(steps) if math.isfinite(steps) else None
-
     def _begin_next_epoch(self) -> None:
         """Begins a new epoch where the checkpoint was written at the end of one.
 
@@ -117,19 +112,21 @@ class ResumableTask(LightningModule):
             loop.reset_restart_stage()
 
     def _require_plan(self, batch_idx: int) -> None:
-        """Compares the steps that are left in all epochs with the plan, which Lightning itself does for `max_steps`."""
+        """Compares the steps that are left in a resumed training with the plan; Lightning does so for `max_steps`."""
         trainer, epochs = self.trainer, self.trainer.max_epochs
-        if trainer.max_steps != -1 or epochs is None or epochs == -1 or not self.automatic_optimization:
+        if trainer.ckpt_path is None or not self.automatic_optimization:
             return
-        if getattr(trainer, "reload_dataloaders_every_n_epochs", 0) or not math.isfinite(trainer.num_training_batches):
+        if trainer.max_steps != -1 or epochs is None or epochs == -1:
+            return
+        if getattr(trainer, "reload_dataloaders_every_n_epochs", 0):
             return  # epochs may differ in length
         accumulated = trainer.accumulate_grad_batches
         per_epoch = math.ceil(trainer.num_training_batches / accumulated)
-        done = trainer.global_step + (epochs - trainer.current_epoch) * per_epoch - batch_idx // accumulated
-        if done > epochs * per_epoch:
+        total = trainer.global_step + (epochs - trainer.current_epoch) * per_epoch - batch_idx // accumulated
+        if total > epochs * per_epoch:
             raise ScheduleMismatchError(
                 f"the training is at step {trainer.global_step}, in epoch {trainer.current_epoch}, batch {batch_idx}, "
-                f"and would end after {done} optimiser steps; planned are {epochs * per_epoch}: the checkpoint "
+                f"and would end after {total} optimiser steps; planned are {epochs * per_epoch}: the checkpoint "
                 f"{trainer.ckpt_path} repeats steps that it has made. Resume from an earlier one, or start a new "
                 "training from these weights (initial_weights of the task)"
             )

@@ -104,14 +104,6 @@ def test_no_training_passes_its_plan(tmp_path):
         train(tmp_path, "standard", ckpt_path=path, data=scenes(4), **PLANS["epochs"])
 
 
-def test_a_training_without_a_limit_is_resumed(tmp_path):
-    settings = {"max_epochs": -1, "data": scenes(4)}
-    with pytest.raises(Interrupted):
-        train(tmp_path, "standard", KeepEveryStep(tmp_path, 3), **settings)
-    with pytest.raises(Interrupted):
-        train(tmp_path, "standard", KeepEveryStep(tmp_path, 5), ckpt_path=tmp_path / "step=3.ckpt", **settings)
-
-
 def test_the_comparisons_above_can_fail(tmp_path):
     """Other batches, and other dropout, give other weights."""
     first, _ = train(tmp_path, "standard")

@@ -16,6 +16,7 @@ from segrobust.callbacks.log_keys import higher_is_better
 from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.monitored import find_source, trusted_value
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
+from segrobust.tasks.checkpoint_files import use_atomic_checkpoints
 from segrobust.tasks.log_directory import log_directory
 
 
@@ -35,7 +36,8 @@ class RobustCheckpoint(Checkpoint):
     Lightning's `ModelCheckpoint` reads the last value that was logged: with a key that is logged every few epochs, it
     fails before the first evaluation, and then assigns the value of an evaluation to all checkpoints until the next
     one. This callback saves right after an evaluation only, waits for the first one, and ignores values that are not
-    finite or whose checks failed. The file is written before the one that it replaces is removed.
+    finite or whose checks failed. The file is written before the one that it replaces is removed, by
+    `segrobust.tasks.AtomicCheckpointIO` unless the trainer has another plugin for checkpoints.
 
     The key determines the direction: larger is better for mIoU, accuracy and norms, smaller for success rates.
 
@@ -101,6 +103,10 @@ class RobustCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restores the list of saved checkpoints."""
         self.checkpoints = tuple(SavedCheckpoint(**checkpoint) for checkpoint in state_dict["checkpoints"])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets the trainer write checkpoints that are complete or absent."""
+        use_atomic_checkpoints(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the evaluation that measures the monitored key, and the folder."""

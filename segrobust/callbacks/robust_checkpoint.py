@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from segrobust.callbacks.access import is_dry_run
+from segrobust.callbacks.access import callbacks_of, is_dry_run
 from segrobust.callbacks.log_keys import higher_is_better
 from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.monitored import find_source, trusted_value
@@ -157,6 +157,7 @@ class RobustCheckpoint(Checkpoint):
             f"{self.filename}-epoch={measurement.epoch:03d}-step={measurement.step:06d}-"
             f"{self._key.replace('/', '_')}={value:.4g}-images={measurement.num_images}.ckpt"
         )
+        self._require_measured_weights(trainer)
         new = SavedCheckpoint(
             path=str(self._folder / name), value=value, epoch=measurement.epoch, step=measurement.step
         )
@@ -168,6 +169,20 @@ class RobustCheckpoint(Checkpoint):
         for displaced in ranked[len(self.checkpoints) :]:
             if self._may_be_removed(trainer, displaced):
                 trainer.strategy.remove_checkpoint(displaced.path)
+
+    def _require_measured_weights(self, trainer: Trainer) -> None:
+        """Refuses to save other weights than were measured; Lightning's `WeightAveraging` saves its averages itself.
+
+        Raises:
+            ValueError: the weights that were validated and attacked are not in the task any more.
+        """
+        assert self._source is not None
+        if self._source.swapped and not any(isinstance(each, WeightAveraging) for each in callbacks_of(trainer)):
+            raise ValueError(
+                "RobustCheckpoint would save other weights than were validated and attacked: something took these out "
+                "of the task at the end of the validation. Take them out in on_validation_end of a callback that is "
+                "listed after RobustCheckpoint, or use segrobust.callbacks.WeightEMA"
+            )
 
     def _may_be_removed(self, trainer: Trainer, checkpoint: SavedCheckpoint) -> bool:
         """Whether a file may be removed: not in other folders, and not the one that this training resumed from."""

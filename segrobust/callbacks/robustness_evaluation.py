@@ -11,33 +11,37 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from segrobust.attacks import Attack
 from segrobust.callbacks.access import (
     Entry,
     NetworkPlace,
-    SampleView,
     callbacks_of,
     check_place,
     describe_place,
-    evaluated_dataset,
     find_network,
     has_ended,
     is_dry_run,
     log_after_training,
     prepare_validation_data,
 )
+from segrobust.callbacks.chosen_masks import tell_masks
 from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
 from segrobust.callbacks.log_keys import FAILED_CHECKS, log_keys
 from segrobust.callbacks.measurement import Measurement, log_values, sorted_norms
+from segrobust.callbacks.seen_by_validation import require_same_view
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.trainer_progress import ProgressLines
+from segrobust.callbacks.validated_images import ValidatedImages, loaders_of, validated_images
+from segrobust.callbacks.validated_weights import ValidatedWeights
 from segrobust.callbacks.wandb_runs import define_summaries
 from segrobust.evaluation.checks import Check, check_records
-from segrobust.evaluation.dataset import label_space_of
+from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample
 from segrobust.evaluation.engine.work import choose_samples
+from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.numbers.summarize import summarize
@@ -47,6 +51,9 @@ from segrobust.functional.lengths import Length
 from segrobust.label_space import LabelSpace
 from segrobust.networks import weights_digest
 from segrobust.tasks.log_directory import log_directory
+
+_COMPARED = 2
+"""Images whose way to the network is compared: one may be of one colour, which hides a normalisation."""
 
 
 class RobustnessEvaluation(Callback):
@@ -122,6 +129,8 @@ class RobustnessEvaluation(Callback):
         run_on_last_epoch: bool = True,
         checks: bool = True,
         name: str | None = None,
+        data: SampleSource | None = None,
+        compare_with_validation: bool = True,
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}; leave the callback out instead")
@@ -152,8 +161,15 @@ class RobustnessEvaluation(Callback):
         self.panels = panels
         self.run_on_last_epoch = run_on_last_epoch
         self.checks = checks
+        self.data = data
+        self.compare_with_validation = compare_with_validation
         self.history: list[Measurement] = []
+        self.swapped = False
         self._epochs_at_last = 0
+        self._weights = ValidatedWeights()
+        self._images: ValidatedImages | None = None
+        self._loaders: tuple[Any, ...] = ()
+        self._called: nn.Module | None = None
 
     def prefix(self, stage: str) -> str:
         """First part of the log keys: `"val"`, or `"val/<name>"`."""
@@ -193,18 +209,8 @@ class RobustnessEvaluation(Callback):
         return self.history[-1]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses another evaluation that logs under the same keys, and averages that are taken out too early."""
-        before = callbacks_of(trainer)[: callbacks_of(trainer).index(self)]
-        for other in before:
-            if (
-                isinstance(other, WeightAveraging)
-                and type(other).on_validation_epoch_end is WeightAveraging.on_validation_epoch_end
-            ):
-                raise ValueError(
-                    f"{type(other).__name__} is listed before RobustnessEvaluation and takes the averages out of the "
-                    "task before they are attacked: other weights would be attacked than validated; list it after, "
-                    "or use segrobust.callbacks.WeightEMA, for which the order does not matter"
-                )
+        """Refuses another evaluation that logs under the same keys."""
+        self._images, self._loaders, self._called = None, (), None
         for other in callbacks_of(trainer):
             if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
                 raise ValueError(
@@ -219,14 +225,43 @@ class RobustnessEvaluation(Callback):
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
 
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Waits for the first call of the network, if an evaluation is due, to attack the weights of that call."""
+        if batch_idx or dataloader_idx or trainer.sanity_checking:
+            return
+        if trainer.state.fn != TrainerFn.FITTING or self._is_due(trainer):
+            network = find_network(pl_module, self.network)
+            self._weights.watch(network, self._called or network, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Copies the weights, if an evaluation is due and the network was not called."""
+        if self._weights.watching:
+            self._weights.take(find_network(pl_module, self.network))
+
+    on_test_batch_start = on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attacks, if an evaluation is due."""
+        """Attacks, if an evaluation is due; before the first one, compares what is attacked with what is validated."""
         if trainer.sanity_checking or is_dry_run(trainer):
             self._smoke_test(trainer, pl_module)
+            self._examine(trainer, pl_module)
         elif trainer.state.fn != TrainerFn.FITTING:
             self._evaluate(trainer, pl_module, "val")
-        elif self._is_due(trainer):
-            self._measure(trainer, pl_module)
+        else:
+            self._examine(trainer, pl_module)
+            if self._is_due(trainer):
+                self._measure(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses keys that the task logs too: in the sanity check, where nothing of this callback is logged yet."""
@@ -252,6 +287,11 @@ class RobustnessEvaluation(Callback):
         """Attacks images of the test set."""
         self._evaluate(trainer, pl_module, "test")
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of loaders and weights."""
+        self._images, self._loaders, self._called = None, (), None
+        self._weights.clear()
+
     def _measure(self, trainer: Trainer, module: LightningModule) -> None:
         self.history.append(self._evaluate(trainer, module, "val"))
         self._epochs_at_last = _completed_epochs(trainer)
@@ -273,12 +313,35 @@ class RobustnessEvaluation(Callback):
                 ignore_index=self._ignore_index(trainer, dataset),
             )
 
+    def _examine(self, trainer: Trainer, module: LightningModule) -> None:
+        """Once in each run of the trainer: tells what the masks hold, and refuses another view than the validation's.
+
+        All processes call it.
+        """
+        if self._called is not None:
+            return
+        network = find_network(module, self.network)
+        with isolate_rng(), torch.inference_mode(False):
+            dataset = self._dataset(trainer)
+            chosen = choose_samples(len(dataset), self.max_images, self.seed)
+            self._called = network
+            if self.compare_with_validation:
+                self._called = require_same_view(trainer, module, self.network, dataset, chosen[:_COMPARED])
+            tell_masks(
+                dataset,
+                chosen,
+                num_classes=count_classes(network, load_sample(dataset, chosen[0]).image),
+                ignore_index=self._ignore_index(trainer, dataset),
+            )
+
     def _evaluate(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
         """Attacks and logs. All processes call it, and get the same measurement."""
+        self._examine(trainer, module)
         prefix = self.prefix(stage)
         epoch, step = _now(trainer)
-        with isolate_rng(), torch.inference_mode(False):
-            session = self._session(trainer, module)
+        network = find_network(module, self.network)
+        with isolate_rng(), torch.inference_mode(False), self._weights.restored(network) as self.swapped:
+            session = self._session(trainer, network)
             progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
             share = evaluate_share(
                 session,
@@ -288,6 +351,7 @@ class RobustnessEvaluation(Callback):
                 advance=progress.advance,
             )
             shares = _gathered(trainer, share)
+        self._weights.clear()
         records = merge_records(record for share in shares for record in share.records)
         summary = summarize(records, sample_ids=session.samples)
         failed = self._failed_checks(shares, records)
@@ -320,8 +384,8 @@ class RobustnessEvaluation(Callback):
             rank_zero_warn(f"check {check.name} failed. {check.text}")
         return failed
 
-    def _session(self, trainer: Trainer, module: LightningModule) -> Session:
-        network, dataset = find_network(module, self.network), self._dataset(trainer)
+    def _session(self, trainer: Trainer, network: nn.Module) -> Session:
+        dataset = self._dataset(trainer)
         weights: str = trainer.strategy.broadcast(weights_digest(network))
         return Session(
             network=network,
@@ -347,10 +411,15 @@ class RobustnessEvaluation(Callback):
             return None
         return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
 
-    def _dataset(self, trainer: Trainer) -> SampleView:
-        return SampleView(evaluated_dataset(trainer), self.image, self.mask)
+    def _dataset(self, trainer: Trainer) -> ValidatedImages:
+        """The images of the validation, found once for the loaders of a run. All processes call it."""
+        loaders = loaders_of(trainer)
+        if self._images is None or [*map(id, loaders)] != [*map(id, self._loaders)]:
+            self._images = validated_images(trainer, self.image, self.mask, seed=self.seed, data=self.data)
+            self._loaders = loaders
+        return self._images
 
-    def _ignore_index(self, trainer: Trainer, dataset: SampleView) -> int:
+    def _ignore_index(self, trainer: Trainer, dataset: ValidatedImages) -> int:
         if self.ignore_index is not None:
             return self.ignore_index
         space = label_space_of(dataset) or getattr(getattr(trainer, "datamodule", None), "label_space", None)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from callbacks.strangers import Counts, Habit, Project, Scenes, Transformed, loader, normalize, teach
+from callbacks.strangers import MEAN, STD, Counts, Habit, Habits, Project, Scenes, Transformed, loader, normalize, teach
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
-from segrobust.networks import FullResolution, Normalized
+from segrobust.networks import FullResolution
 from segrobust.networks.normalized import IMAGENET_MEAN, IMAGENET_STD
 
 BYTES = {"image": lambda sample: sample["image"] / 255}
@@ -210,3 +210,63 @@ def processed(do_normalize: bool) -> Any:
         return {name: values[0] for name, values in encoded.items()}
 
     return loader(Transformed(process))
+
+
+HABITS = Habits()
+
+
+def identity(images: Tensor) -> Tensor:
+    return images
+
+
+@HABITS.add
+def torchgeo_with_the_values_of_files(root):
+    data = torchgeo_scenes(255, 0, 255)  # torchgeo's default
+    return Habit(module=torchgeo_task(identity), data=data, before=(Watched(),), evaluation=BYTES)
+
+
+@HABITS.add
+def torchgeo_that_normalizes(root):
+    data = torchgeo_scenes(1, IMAGENET_MEAN, IMAGENET_STD)
+    return Habit(module=torchgeo_task(), data=data, before=(Watched(),))
+
+
+@HABITS.add
+def torchgeo_that_normalizes_the_values_of_files(root):
+    data = torchgeo_scenes(255, *([255 * value for value in values] for values in (IMAGENET_MEAN, IMAGENET_STD)))
+    return Habit(module=torchgeo_task(), data=data, before=(Watched(),), evaluation=BYTES)
+
+
+@HABITS.add
+def torchgeo_with_a_grid_of_patches(root):
+    data = torchgeo_rasters(root)
+    return Habit(module=torchgeo_task(identity), data=data, before=(Watched(),), evaluation=BYTES)
+
+
+@HABITS.add
+def smp_as_documented(root):
+    module = documented_smp_module()
+    return Habit(module=module, val=smp_data(), before=(Watched(),), evaluation={"image": 0, "mask": 1})
+
+
+PIXELS = {"image": "pixel_values", "mask": "labels"}
+
+
+def in_image_units(sample: Mapping[str, Tensor]) -> Tensor:
+    return sample["pixel_values"] * STD + MEAN
+
+
+@HABITS.add
+def segformer_without_a_wrapper(root):
+    return Habit(module=SegFormerModule(identity), val=processed(do_normalize=False), evaluation=PIXELS)
+
+
+@HABITS.add
+def segformer_that_normalizes_samples(root):
+    return Habit(module=SegFormerModule(), val=processed(do_normalize=True), evaluation=PIXELS)
+
+
+@HABITS.add
+def segformer_whose_samples_are_put_into_image_units(root):
+    wrapped = {"image": in_image_units, "network": lambda module: FullResolution(module.model)}
+    return Habit(module=SegFormerModule(), val=processed(do_normalize=True), evaluation=PIXELS | wrapped)

@@ -61,9 +61,18 @@ class RobustnessEvaluation(Callback):
 
     Works with any LightningModule: arguments give the place of the network and the format of a sample. It runs the
     engine of `segrobust.evaluation` at the end of validation epochs of `fit`, and in `validate` and `test`;
-    `segrobust.callbacks.measurement.log_values` lists the logged keys. The attacked images are read directly from the
-    data set of the validation loaders, without loaders, samplers and batch hooks. The states of all random generators
-    are restored, so that a training with and without this callback gives the same weights.
+    `segrobust.callbacks.measurement.log_values` lists the logged keys. The states of all random generators are
+    restored, so that a training with and without this callback gives the same weights.
+
+    What is attacked is what is validated:
+
+    - **Images** are chosen among those that the loaders would give, as their samplers and `limit_val_batches` say. They
+      are read from the data set by the keys of the sampler (positions, or bounding boxes in torchgeo).
+    - **Weights** are those of the network's first call in the validation, whoever swaps averages in and out around it.
+    - **Function.** Before the first attack, in the sanity check if there is one, two of the chosen images go through
+      collate function, transfer hooks and `validation_step`, up to the network. If it gets another input there, as
+      where batches are normalised after their transfer or in `forward`, or returns other logits, the run stops, and the
+      error has the line to write, such as `network=lambda module: Normalized(module.model, mean=..., std=...)`.
 
     The network is evaluated in evaluation mode and float32, whatever the precision of the training (weights in lower
     precision are refused). In distributed trainings each process attacks its share with the unwrapped network, records
@@ -76,7 +85,8 @@ class RobustnessEvaluation(Callback):
     those of the first. `robustness_history.png` beside them shows scores and norms over the training.
 
     In the sanity check before training, and in `fast_dev_run`, each attack takes two steps on one image, and nothing is
-    logged.
+    logged. Before the first attack, one line says which classes are absent from the masks, and how much of them is
+    void.
 
     Args:
         attacks: attacks by their name in log keys; None for those of the preset `validation`.
@@ -102,14 +112,22 @@ class RobustnessEvaluation(Callback):
         name: distinguishes several evaluations of one trainer, such as `"student"` and `"teacher"`: keys become
             `val/<name>/<attack>/...`, and files go to the folder `<name>` of the log folder. One evaluation of a
             trainer may have none.
+        data: samples to attack in place of those of the loaders, in the same form; for loaders without samples that can
+            be read by position. None for those of the loaders.
+        compare_with_validation: whether to stop unless the network gets and returns in `validation_step` what it does
+            when it is attacked. False for a network that the validation does not call, such as a teacher; nothing then
+            shows that it gets the images that it was trained on.
 
     Attributes:
         history: all measurements of this training, stored in checkpoints.
+        swapped: whether the last measurement was of weights that had been taken out of the task already.
 
     Raises:
         ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`. At the start
-            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name.
-        TypeError: a network that is neither a path nor a function.
+            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name. Before the first
+            attack: a network that is validated on other images than it is attacked on, or masks with values that are
+            neither a class nor void.
+        TypeError: a network that is neither a path nor a function; loaders whose images cannot be read by position.
     """
 
     def __init__(

@@ -342,14 +342,17 @@ class RobustnessEvaluation(Callback):
         with isolate_rng(), torch.inference_mode(False):
             dataset = self._dataset(trainer)
             chosen = choose_samples(len(dataset), self.max_images, self.seed)
+            ignore_index = self._ignore_index(trainer, dataset)
             self._called = network
             if self.compare_with_validation:
-                self._called = require_same_view(trainer, module, self.network, dataset, chosen[:_COMPARED])
+                self._called = require_same_view(
+                    trainer, module, self.network, dataset, chosen[:_COMPARED], ignore_index=ignore_index
+                )
             tell_masks(
                 dataset,
                 chosen,
                 num_classes=count_classes(network, load_sample(dataset, chosen[0]).image),
-                ignore_index=self._ignore_index(trainer, dataset),
+                ignore_index=ignore_index,
             )
 
     def _evaluate(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:

@@ -1,4 +1,4 @@
-"""Projects whose evaluation, set up as the first example invites, would measure something else than their validation."""
+"""Projects whose evaluation, set up as an example invites, would measure something else than their validation."""
 
 from typing import Any
 

@@ -135,9 +135,7 @@ def documented_smp_module() -> LightningModule:
         def shared_step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
             image, mask = batch
             logits = self(image)
-            stats = smp.metrics.get_stats(
-                logits.argmax(1), mask, mode="multiclass", num_classes=self.number_of_classes
-            )
+            stats = smp.metrics.get_stats(logits.argmax(1), mask, mode="multiclass", num_classes=self.number_of_classes)
             return self.loss_fn(logits, mask), stats
 
         def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -58,7 +58,8 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
                 "set network=... to the one that maps images in [0, 1] to logits"
             ) from None
     else:
-        network = place(module)
+        with torch.inference_mode(False):  # tensors of a new wrapper would take part in no gradient
+            network = place(module)
     if not isinstance(network, nn.Module):
         raise TypeError(f"network={place!r} must give an nn.Module, got {type(network).__name__}")
     low = next((p.dtype for p in network.parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)

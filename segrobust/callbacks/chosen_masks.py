@@ -1,4 +1,4 @@
-"""What the masks of the chosen images hold, told before the first attack."""
+"""What the masks of the chosen images hold, reported before the first attack."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _MUCH_VOID = 0.5
 _SHOWN = 8
 
 
-def tell_masks(dataset: SampleSource, sample_ids: Sequence[int], *, num_classes: int, ignore_index: int) -> None:
+def report_masks(dataset: SampleSource, sample_ids: Sequence[int], *, num_classes: int, ignore_index: int) -> None:
     """Says which classes are absent from the first of these masks and how much of them is void, or warns of it.
 
     Args:

@@ -26,34 +26,26 @@ from segrobust.callbacks.access import (
     log_after_training,
     prepare_validation_data,
 )
-from segrobust.callbacks.chosen_masks import tell_masks
 from segrobust.callbacks.evaluation_share import Share, evaluate_share
 from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
 from segrobust.callbacks.log_keys import FAILED_CHECKS, log_keys
 from segrobust.callbacks.measurement import Measurement, log_values, sorted_norms
-from segrobust.callbacks.seen_by_validation import require_same_view
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.trainer_progress import ProgressLines
-from segrobust.callbacks.validated_images import ValidatedImages, loaders_of, validated_images
-from segrobust.callbacks.validated_weights import ValidatedWeights
+from segrobust.callbacks.validated import Validated
 from segrobust.callbacks.wandb_runs import define_summaries
 from segrobust.evaluation.checks import Check, check_records
-from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample
+from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.engine.work import choose_samples
-from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import plan_attacks, preset
 from segrobust.evaluation.run.records import Record, merge_records
 from segrobust.functional.lengths import Length
-from segrobust.label_space import LabelSpace
 from segrobust.networks import weights_digest
 from segrobust.tasks.log_directory import log_directory
-
-_COMPARED = 2
-"""Images whose way to the network is compared: one may be of one colour, which hides a normalisation."""
 
 
 class RobustnessEvaluation(Callback):
@@ -184,10 +176,16 @@ class RobustnessEvaluation(Callback):
         self.history: list[Measurement] = []
         self.swapped = False
         self._epochs_at_last = 0
-        self._weights = ValidatedWeights()
-        self._images: ValidatedImages | None = None
-        self._loaders: tuple[Any, ...] = ()
-        self._called: nn.Module | None = None
+        self._validated = Validated(
+            network=network,
+            image=image,
+            mask=mask,
+            data=data,
+            ignore_index=ignore_index,
+            max_images=max_images,
+            seed=seed,
+            compare=compare_with_validation,
+        )
 
     def prefix(self, stage: str) -> str:
         """First part of the log keys: `"val"`, or `"val/<name>"`."""
@@ -228,7 +226,7 @@ class RobustnessEvaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses another evaluation that logs under the same keys."""
-        self._images, self._loaders, self._called = None, (), None
+        self._validated.clear()
         for other in callbacks_of(trainer):
             if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
                 raise ValueError(
@@ -250,8 +248,7 @@ class RobustnessEvaluation(Callback):
         if batch_idx or dataloader_idx or trainer.sanity_checking:
             return
         if trainer.state.fn != TrainerFn.FITTING or self._is_due(trainer):
-            network = find_network(pl_module, self.network)
-            self._weights.watch(network, self._called or network, pl_module)
+            self._validated.watch_weights(pl_module)
 
     def on_validation_batch_end(
         self,
@@ -263,8 +260,7 @@ class RobustnessEvaluation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Copies the weights, if an evaluation is due and the network was not called."""
-        if self._weights.watching:
-            self._weights.take(find_network(pl_module, self.network))
+        self._validated.take_weights(pl_module)
 
     on_test_batch_start = on_validation_batch_start
     on_test_batch_end = on_validation_batch_end
@@ -273,13 +269,13 @@ class RobustnessEvaluation(Callback):
         """Attacks, if an evaluation is due; before the first one, compares what is attacked with what is validated."""
         if trainer.sanity_checking or is_dry_run(trainer):
             self._smoke_test(trainer, pl_module)
-            self._examine(trainer, pl_module)
+            self._validated.examine(trainer, pl_module)
         elif trainer.state.fn != TrainerFn.FITTING:
-            self._evaluate(trainer, pl_module, "val")
+            self._evaluate_validated(trainer, pl_module, "val")
+        elif self._is_due(trainer):
+            self._measure(trainer, pl_module)
         else:
-            self._examine(trainer, pl_module)
-            if self._is_due(trainer):
-                self._measure(trainer, pl_module)
+            self._validated.examine(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses keys that the task logs too: in the sanity check, where nothing of this callback is logged yet."""
@@ -303,15 +299,14 @@ class RobustnessEvaluation(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks images of the test set."""
-        self._evaluate(trainer, pl_module, "test")
+        self._evaluate_validated(trainer, pl_module, "test")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of loaders and weights."""
-        self._images, self._loaders, self._called = None, (), None
-        self._weights.clear()
+        self._validated.clear()
 
     def _measure(self, trainer: Trainer, module: LightningModule) -> None:
-        self.history.append(self._evaluate(trainer, module, "val"))
+        self.history.append(self._evaluate_validated(trainer, module, "val"))
         self._epochs_at_last = _completed_epochs(trainer)
         send_history(trainer, self.history, self._folder(trainer), self.prefix("val"))
 
@@ -322,47 +317,26 @@ class RobustnessEvaluation(Callback):
 
     def _smoke_test(self, trainer: Trainer, module: LightningModule) -> None:
         with isolate_rng(), torch.inference_mode(False):
-            dataset = self._dataset(trainer)
             smoke_test(
                 find_network(module, self.network),
-                dataset,
+                self._validated.images(trainer),
                 self.plan,
-                sample_id=choose_samples(len(dataset), self.max_images, self.seed)[0],
-                ignore_index=self._ignore_index(trainer, dataset),
+                sample_id=self._validated.chosen(trainer)[0],
+                ignore_index=self._validated.ignore_index(trainer),
             )
 
-    def _examine(self, trainer: Trainer, module: LightningModule) -> None:
-        """Once in each run of the trainer: tells what the masks hold, and refuses another view than the validation's.
-
-        All processes call it.
-        """
-        if self._called is not None:
-            return
-        network = find_network(module, self.network)
-        with isolate_rng(), torch.inference_mode(False):
-            dataset = self._dataset(trainer)
-            chosen = choose_samples(len(dataset), self.max_images, self.seed)
-            ignore_index = self._ignore_index(trainer, dataset)
-            self._called = network
-            if self.compare_with_validation:
-                self._called = require_same_view(
-                    trainer, module, self.network, dataset, chosen[:_COMPARED], ignore_index=ignore_index
-                )
-            tell_masks(
-                dataset,
-                chosen,
-                num_classes=count_classes(network, load_sample(dataset, chosen[0]).image),
-                ignore_index=ignore_index,
-            )
+    def _evaluate_validated(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
+        """Attacks the network with the weights that were validated; before the first time, examines what it attacks."""
+        with torch.inference_mode(False), self._validated.weights_in(module) as self.swapped:
+            self._validated.examine(trainer, module)
+            return self._evaluate(trainer, module, stage)
 
     def _evaluate(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
         """Attacks and logs. All processes call it, and get the same measurement."""
-        self._examine(trainer, module)
         prefix = self.prefix(stage)
         epoch, step = _now(trainer)
-        network = find_network(module, self.network)
-        with isolate_rng(), torch.inference_mode(False), self._weights.restored(network) as self.swapped:
-            session = self._session(trainer, network)
+        with isolate_rng(), torch.inference_mode(False):
+            session = self._session(trainer, find_network(module, self.network))
             progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
             share = evaluate_share(
                 session,
@@ -372,7 +346,6 @@ class RobustnessEvaluation(Callback):
                 advance=progress.advance,
             )
             shares = _gathered(trainer, share)
-        self._weights.clear()
         records = merge_records(record for share in shares for record in share.records)
         summary = summarize(records, sample_ids=session.samples)
         failed = self._failed_checks(shares, records)
@@ -406,15 +379,14 @@ class RobustnessEvaluation(Callback):
         return failed
 
     def _session(self, trainer: Trainer, network: nn.Module) -> Session:
-        dataset = self._dataset(trainer)
         weights: str = trainer.strategy.broadcast(weights_digest(network))
         return Session(
             network=network,
             weights=weights,
-            dataset=dataset,
+            dataset=self._validated.images(trainer),
             plan=self.plan,
-            samples=choose_samples(len(dataset), self.max_images, self.seed),
-            ignore_index=self._ignore_index(trainer, dataset),
+            samples=self._validated.chosen(trainer),
+            ignore_index=self._validated.ignore_index(trainer),
             batch_size=self.batch_size,
             seed=self.seed,
             distributed=Distributed(rank=trainer.global_rank, world_size=trainer.world_size),
@@ -431,20 +403,6 @@ class RobustnessEvaluation(Callback):
         if folder is None:
             return None
         return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
-
-    def _dataset(self, trainer: Trainer) -> ValidatedImages:
-        """The images of the validation, found once for the loaders of a run. All processes call it."""
-        loaders = loaders_of(trainer)
-        if self._images is None or [*map(id, loaders)] != [*map(id, self._loaders)]:
-            self._images = validated_images(trainer, self.image, self.mask, seed=self.seed, data=self.data)
-            self._loaders = loaders
-        return self._images
-
-    def _ignore_index(self, trainer: Trainer, dataset: ValidatedImages) -> int:
-        if self.ignore_index is not None:
-            return self.ignore_index
-        space = label_space_of(dataset) or getattr(getattr(trainer, "datamodule", None), "label_space", None)
-        return space.ignore_index if isinstance(space, LabelSpace) else 255
 
 
 def _described(evaluation: RobustnessEvaluation) -> str:

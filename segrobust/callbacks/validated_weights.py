@@ -29,15 +29,16 @@ class ValidatedWeights:
             network: whose weights are copied.
             called: what the validation calls: the network, or a part of it.
             surrounding: the LightningModule; if it has compiled parts nothing is waited for, as their graphs do not
-                show calls, and `take` copies the weights.
+                show calls, and `take` copies the weights. So it does for saved programs.
         """
         self.clear()
         self.watching = True
         if any(is_compiled(part) or getattr(part, "_compiler_ctx", None) for part in surrounding.modules()):
             return
         for part in called.modules():  # a direct call of `called.forward` calls no hook of its own
-            handle = part.register_forward_pre_hook(lambda *_: self._keep(network))
-            self._watch.callback(handle.remove)
+            if not isinstance(part, torch.jit.ScriptModule):  # takes no hooks
+                handle = part.register_forward_pre_hook(lambda *_: self._keep(network))
+                self._watch.callback(handle.remove)
 
     def take(self, network: nn.Module) -> None:
         """Ends the wait, and copies the weights if the network was not called."""

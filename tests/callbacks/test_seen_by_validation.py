@@ -24,7 +24,7 @@ def normalise(images):
 
 
 def inner_network():
-    return tiny_network(dropout=0).network  # without its normalisation
+    return tiny_network(dropout=0.0).network  # without its normalisation
 
 
 class Module(LightningModule):
@@ -195,7 +195,7 @@ def wrapped(module):
 def validate(root, module, *, data=None, stage="validate", precision="32-true", **settings):
     robust = evaluation(**settings)
     trainer = make_trainer(root, robust, precision=precision)
-    getattr(trainer, stage)(module, data or loader(TinyScenes()), verbose=False)
+    getattr(trainer, stage)(module, loader(TinyScenes()) if data is None else data, verbose=False)
     return trainer
 
 
@@ -293,7 +293,7 @@ WRONG = {
     "collated": (Module, {"image": "picture", "mask": "labels"}, LINE),
     "twice": (Module, {"network": wrapped}, r"mean=\(0.0, 0.0, 0.0\), std=\(1.0, 1.0, 1.0\)"),
     "other constants": (AfterTransfer, {"network": lambda module: Normalized(module.model)}, LINE),
-    "scaled": (Scaled, {}, r"mean=\(0.0, 0.0, 0.0\), std=\(0.0039216, 0.0039216, 0.0039216\)"),
+    "scaled": (Scaled, {}, r"mean=\(0.0, 0.0, 0.0\), std=\(0.00392157, 0.00392157, 0.00392157\)"),
     "turned": (Turned, {}, r"opposite order. " + LINE + r' and image=lambda sample: sample\["image"\].flip\(0\)'),
     "resized": (Resized, {}, "images of 3 channels and 12 x 16 pixels, but what is attacked is of .* 24 x 32"),
     "squared": (Squared, {}, "no mean and std per channel explains it"),
@@ -371,7 +371,9 @@ class Needs2(Module):
 
 
 def test_a_step_that_fails_on_one_sample_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"validation_step of Needs2 fails on a batch of one sample.*not enough values"):
+    with pytest.raises(
+        ValueError, match=r"validation_step of Needs2 fails on a batch of one sample.*not enough values"
+    ):
         validate(tmp_path, Needs2())
 
 

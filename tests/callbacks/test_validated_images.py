@@ -167,7 +167,7 @@ class Stream(IterableDataset[Any]):
         return iter([TinyScenes()[index] for index in range(6)])
 
 
-def test_images_can_be_named_where_loaders_do_not_tell(tmp_path):
+def test_images_can_be_named_where_loaders_cannot_be_read(tmp_path):
     with pytest.raises(TypeError, match=r"Stream cannot be read by position.*data=list\(itertools"):
         make_trainer(tmp_path, evaluation()).validate(task(), DataLoader(Stream(), batch_size=2), verbose=False)
     once = DataLoader(TinyScenes(), batch_size=2, sampler=iter([1, 2]))
@@ -192,7 +192,7 @@ def test_another_split_of_the_same_data_is_other_data(tmp_path):
     assert prints[0].manifest.data == "same"
 
 
-def test_absent_classes_and_void_are_told_and_foreign_values_refused(tmp_path, caplog):
+def test_absent_classes_and_void_are_reported_and_foreign_values_refused(tmp_path, caplog):
     caplog.set_level("INFO")
     data = TinyPairs()
     data.scenes.masks[data.scenes.masks == 2] = 0

@@ -1,5 +1,6 @@
 """What to write where a network is attacked on other images than `validation_step` gives it."""
 
+import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -176,11 +177,11 @@ def _normalised(
         lines.append(f"network=lambda module: {inside}")
     if turned is not None:
         text.append("with the channels in the opposite order")
-        place = f"sample[{entry!r}]" if isinstance(entry, str | int) else "(what image= gives now)"
+        place = f"sample[{json.dumps(entry)}]" if isinstance(entry, str | int) else "(what image= gives now)"
         lines.append(f"image=lambda sample: {place}.flip(0)")
     differs = f"{' and '.join(text)}, which {named} does not get so{change}"
     if not all(0 <= value <= 1 for value in mean):
-        return f"{differs}. Images that are attacked have to lie in [0, 1]: scale them by image= as a function of the sample"
+        return f"{differs}. Attacked images have to lie in [0, 1]: scale them by image= as a function of the sample"
     source = " (from segrobust.networks)" if normalized else ""
     return f"{differs}. Write {' and '.join(lines)}{source}"
 

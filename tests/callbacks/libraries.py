@@ -155,7 +155,7 @@ def documented_smp_module() -> LightningModule:
     torch.manual_seed(0)
     small = {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": (16, 8, 8)}
     module = CamVidModel("Unet", "tu-resnet10t", in_channels=3, out_classes=3, **small)
-    teach(module.model)
+    teach(module.model, steps=25)
     return module
 
 

@@ -19,7 +19,7 @@ from benchmarks.advlib import attack_published, published_alma_prox
 from benchmarks.camvid import NetworkName, attack_ours, judge, reference_network, report_images, report_sample
 from benchmarks.stored import ResultFile, norm_ratio, norms_by_image
 from segrobust.attacks import AlmaProx
-from segrobust.metrics import minimal_norm_statistics
+from segrobust.metrics import asr, quantiles
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "alma_prox_vs_advlib.jsonl"
@@ -98,10 +98,11 @@ def table(results: list[Result]) -> str:
             if compared is not None and name != "adv-lib":
                 ratio = f"{compared.ratio:.3f} ({compared.num_both})"
                 counts = f"{compared.num_only_a} / {compared.num_only_b}"
-            statistics = minimal_norm_statistics(torch.tensor(list(norms.values())), cap=1.0)
+            values = torch.tensor(list(norms.values()))
+            (median,) = quantiles(values, (0.5,))
             seconds = sorted(result.seconds / result.backwards for result in runs)[len(runs) // 2]
             passes = f"{runs[0].forwards} + {runs[0].backwards}"
-            found = f"{100 * statistics.asr:.0f} % | {255 * statistics.median:.3f}/255"
+            found = f"{100 * asr(values):.0f} % | {255 * median:.3f}/255"
             rows.append(
                 f"| {network} | {name} | {len(runs)} | {found} | {ratio} | {counts} | {passes} | {seconds:.3f} |"
             )

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from segrobust.attacks import Attack
 from segrobust.data import CamVid
-from segrobust.networks import build_network, load_weights, read_metadata
+from segrobust.networks import load_weights, read_metadata
+from segrobust.shipped import shipped_path
 
 NETWORKS = Path(__file__).parent / "networks"
 
@@ -19,8 +21,19 @@ NetworkName = Literal["camvid_standard", "camvid_robust", "camvid_transformer"]
 
 def reference_network(name: str) -> nn.Module:
     """A network of `benchmarks/networks`, frozen."""
-    path = NETWORKS / f"{name}.safetensors"
-    network = build_network(json.loads(read_metadata(path)["network"]))
+    return _stored_network(NETWORKS / f"{name}.safetensors")
+
+
+def demo_network() -> nn.Module:
+    """The network that `segrobust evaluate` attacks without arguments, frozen."""
+    return _stored_network(shipped_path("demo/scenes.safetensors"))
+
+
+def _stored_network(path: Path) -> nn.Module:
+    parser = ArgumentParser()
+    parser.add_argument("--network", type=nn.Module)
+    specified = parser.parse_object({"network": json.loads(read_metadata(path)["network"])})
+    network: nn.Module = parser.instantiate(specified).network
     load_weights(network, path)
     return network.eval().requires_grad_(False)
 

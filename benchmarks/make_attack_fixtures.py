@@ -2,7 +2,7 @@
 
 Run once; the files name the version. Each holds a network's weights, 8-bit images, labels, targets, and for each
 recorded attack the l1 and l2 norms of each image's perturbation at the first 20 iterates, whatever the attack's own
-norm, nan once an image has stopped: of an iterate on a sphere, the other norm tells the direction.
+norm, nan once an image has stopped: for an iterate on a sphere, the other norm depends on the direction.
 
 Attacks for segmentation run on a 3x3 convolution with void pixels; PDPGD on the same with steep logits, because on the
 others its norm keeps it at zero for more steps than are recorded. Attacks that adv-lib has for classification only run
@@ -195,9 +195,9 @@ def main(folder: Path = FOLDER) -> None:
         name: trace(recording, flat, images, (targets if recording.targeted else labels).flatten())
         for name, recording in classification_recordings().items()
     }
-    kept = torch.stack([gaps for _, gaps in traces.values()]).amin(0).gt(DECIDED).nonzero()[:NUM_IMAGES, 0]
-    norms = {name: values[kept] for name, (values, _) in traces.items()}
-    _save(folder / "classification.safetensors", classifier, pixels[kept], labels[kept], targets[kept], norms)
+    chosen = torch.stack([gaps for _, gaps in traces.values()]).amin(0).gt(DECIDED).nonzero()[:NUM_IMAGES, 0]
+    norms = {name: values[chosen] for name, (values, _) in traces.items()}
+    _save(folder / "classification.safetensors", classifier, pixels[chosen], labels[chosen], targets[chosen], norms)
 
 
 def _save(

@@ -122,7 +122,7 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _now() -> float:
-    """The clock, when the GPU has done what it was told."""
+    """The clock, after all pending work of the GPU."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()

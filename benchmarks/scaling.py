@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but not named in its __all__
 
-from benchmarks.camvid import reference_network
+from benchmarks.camvid import demo_network
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation import Distributed, RecordWriter, evaluate, preset, read_records
 from segrobust.evaluation.engine.measure import Measurer
@@ -31,7 +31,7 @@ def share(run_dir: str, rank: int, world_size: int, num_images: int) -> None:
     torch.set_num_threads(1)
     store = FileStore(f"{run_dir}.store", world_size) if world_size > 1 else None
     evaluate(
-        reference_network("scenes"),
+        demo_network(),
         SyntheticScenes(num_images, split="val"),
         plan=preset("quick"),
         run_dir=run_dir,

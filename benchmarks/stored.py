@@ -1,4 +1,4 @@
-"""Results on disk, as the comparisons keep them: one JSON line per measurement, written when it exists."""
+"""Results on disk, as the comparisons store them: one JSON line per measurement, written when it exists."""
 
 import json
 import math
@@ -46,13 +46,13 @@ class ResultFile(Generic[R]):
         *,
         known: Iterable[R] = (),
     ) -> None:
-        """Measures what is missing, each result written and told when it exists.
+        """Measures what is missing, writes each result as soon as it exists, and prints a line.
 
         Args:
             keys: what there should be, values of the fields `key` in their order.
             measure: called with the values of one key.
             describe: a line to print.
-            known: results that are kept elsewhere and need no measurement.
+            known: results that are stored elsewhere and need no measurement.
         """
         done = {tuple(getattr(result, name) for name in self.key) for result in (*known, *self.read())}
         for key in keys:

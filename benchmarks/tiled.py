@@ -1,4 +1,4 @@
-"""Sliding-window inference whose gradient recomputes windows, beside the same with all graphs kept and a whole pass.
+"""Sliding-window inference that recomputes windows, compared with stored graphs and with a pass over the whole image.
 
 A pass is forward, cross-entropy and backward to the image. For memory each side runs in processes of its own, in turn;
 the ratios are taken within rounds. For time all sides run in turn in one process, on its processor's clock.
@@ -43,7 +43,7 @@ def make_side(side: Side, name: NetworkName, size: Size, window: Size, stride: S
     """One side on a drawn scene, warmed by a small pass.
 
     Args:
-        side: `"windows"` recomputes, `"graph"` keeps the graphs of all windows, `"whole"` has no windows.
+        side: `"windows"` recomputes, `"graph"` stores the graphs of all windows, `"whole"` has no windows.
         name: which network.
         size: height and width of the image.
         window: height and width of a window.
@@ -133,7 +133,7 @@ def _print_attack(size: Size, window: Size, stride: Size, num_steps: int) -> Non
     sample = SyntheticScenes(1, split="val", size=size)[0]
     valid = (sample["mask"] != 255).sum().item()
 
-    def tell(iterate: Iterate) -> None:
+    def report(iterate: Iterate) -> None:
         nonlocal best
         share, norm = iterate.num_broken[0].item() / valid, iterate.norm[0].item()
         best = min(best, norm) if iterate.success[0] else best
@@ -146,7 +146,7 @@ def _print_attack(size: Size, window: Size, stride: Size, num_steps: int) -> Non
     small = torch.rand(1, 3, *WARM)
     attack(network, small, torch.zeros(1, *WARM, dtype=torch.int64))
     before, start = resident(), time.perf_counter()
-    result = attack(network, sample["image"][None], sample["mask"][None], observer=tell)
+    result = attack(network, sample["image"][None], sample["mask"][None], observer=report)
     passes = f"{result.num_forwards.item()} forwards, {result.num_backwards.item()} backwards"
     peak = f"peak {peak_resident() - before:.0f} MiB above the loaded process"
     print(f"success {result.success.item()}, norm {255 * result.norm.item():.3f}/255, {passes}, {peak}")

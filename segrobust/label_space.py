@@ -1,11 +1,14 @@
 """What the integers of a label mask mean: class names, colours, and the value of pixels that do not count."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
+
+from segrobust.untrusted.printable import check_printable, shortened
 
 Color: TypeAlias = tuple[int, int, int]
 
@@ -26,8 +29,8 @@ class LabelSpace:
         ignore_index: value of void pixels; not the index of a class.
 
     Raises:
-        ValueError: no class, a name twice, a palette of another length or outside 0..255, or an `ignore_index` that
-            is also a class.
+        ValueError: no class, a name twice or that cannot be printed, a palette of another length or outside 0..255, or
+            an `ignore_index` that is also a class.
     """
 
     names: tuple[str, ...]
@@ -37,16 +40,18 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError("a label space needs at least one class, got names=()")
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        for index, name in enumerate(self.names):
+            check_printable(name, f"the name of class {index}")
+        twice = sorted(name for name, number in Counter(self.names).items() if number > 1)
         if twice:
-            raise ValueError(f"class names must differ, got more than once: {', '.join(twice)}")
+            raise ValueError(f"class names must differ, got more than once: {', '.join(twice[:8])}")
         if len(self.palette) != len(self.names):
             raise ValueError(
                 f"got {len(self.palette)} colours for {len(self.names)} classes; give one (R, G, B) per class"
             )
         for name, color in zip(self.names, self.palette, strict=True):
             if len(color) != 3 or not all(0 <= channel <= 255 for channel in color):
-                raise ValueError(f"the colour of {name!r} must be three integers in 0..255, got {color}")
+                raise ValueError(f"the colour of {name!r} must be three integers in 0..255, got {shortened(color)}")
         if 0 <= self.ignore_index < self.num_classes:
             raise ValueError(
                 f"ignore_index={self.ignore_index} is also the index of class {self.names[self.ignore_index]!r}; "
@@ -114,10 +119,10 @@ class LabelSpace:
         """
         expected = {"names", "palette", "ignore_index"}
         if set(data) != expected:
-            raise ValueError(f"a label space has the keys {sorted(expected)}, got {sorted(data)}")
+            raise ValueError(f"a label space has the keys {sorted(expected)}, got {shortened([*data])}")
         names, palette, ignore_index = data["names"], data["palette"], data["ignore_index"]
-        if not isinstance(ignore_index, int):
-            raise ValueError(f"ignore_index must be an integer, got {ignore_index!r}")
+        if type(ignore_index) is not int:
+            raise ValueError(f"ignore_index must be an integer, got {shortened(ignore_index)}")
         return cls(names=parse_names(names), palette=parse_palette(palette), ignore_index=ignore_index)
 
     def require_equal(self, other: "LabelSpace", mine: str, theirs: str) -> None:
@@ -165,7 +170,7 @@ def parse_names(value: object) -> tuple[str, ...]:
         ValueError: it is not a list of strings.
     """
     if not _is_list(value) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"class names must be a list of strings, got {value!r}")
+        raise ValueError(f"class names must be a list of strings, got {shortened(value)}")
     return tuple(value)
 
 
@@ -176,9 +181,9 @@ def parse_palette(value: object) -> tuple[Color, ...]:
         ValueError: it is not a list of triples of integers.
     """
     if not _is_list(value) or not all(_is_list(color) and len(color) == 3 for color in value):
-        raise ValueError(f"a palette must be a list of [R, G, B], got {value!r}")
-    if not all(isinstance(channel, int) for color in value for channel in color):
-        raise ValueError(f"palette channels must be integers in 0..255, got {value!r}")
+        raise ValueError(f"a palette must be a list of [R, G, B], got {shortened(value)}")
+    if not all(type(channel) is int for color in value for channel in color):
+        raise ValueError(f"palette channels must be integers in 0..255, got {shortened(value)}")
     return tuple((red, green, blue) for red, green, blue in value)
 
 

@@ -97,17 +97,19 @@ class PixelNetwork(SmallNetwork):
 
 @dataclass(frozen=True)
 class Contestant:
-    """An attack of the battery with what a call of it needs besides the batch."""
+    """An attack of the battery with what a call of it needs besides the batch.
+
+    `random` says that it draws random numbers, which may change void pixels.
+    """
 
     name: str
     attack: Attack
     arguments: dict[str, Any] = field(default_factory=dict)
+    random: bool = False
 
     @property
     def targeted(self) -> bool:
         return self.attack.criterion.sign < 0
-
-    random: bool = False
 
 
 def fixed_budget(name: str, **settings: Any) -> Contestant:
@@ -270,17 +272,21 @@ def parts(value: Any) -> Iterator[type]:
             yield from parts(getattr(value, each.name))
 
 
+def kind_of(attack: Attack) -> tuple[object, ...]:
+    """What tells the defaults of an attack from its variants: anything but the number and the length of its steps."""
+    return type(attack), *(getattr(attack, name, None) for name in ("norm", "criterion", "loss"))
+
+
 def made_by_default() -> Iterator[Contestant]:
-    """Exported attacks that nobody added by hand, where steps and a radius are all that they need."""
-    present = {cls for contestant in HAND_MADE for cls in parts(contestant.attack)}
+    """Exported attacks whose defaults nobody added by hand, where steps and a radius are all that they need."""
+    present = {kind_of(contestant.attack) for contestant in HAND_MADE}
     for name in segrobust.attacks.__all__:
         cls = getattr(segrobust.attacks, name)
-        if inspect.isclass(cls) and issubclass(cls, Attack) and not inspect.isabstract(cls) and cls not in present:
+        if inspect.isclass(cls) and issubclass(cls, Attack) and not inspect.isabstract(cls):
             taken = inspect.signature(cls).parameters
             given = {"num_steps": 8} | ({"eps": EPS} if "eps" in taken else {})
             needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
-            if "num_steps" in taken and needed <= set(given):
-                attack = cls(**given)
+            if "num_steps" in taken and needed <= set(given) and kind_of(attack := cls(**given)) not in present:
                 yield Contestant(name, attack, random=getattr(attack, "random_start", False))
 
 
@@ -329,13 +335,11 @@ def call(contestant: Contestant, network: nn.Module, batch: Batch, **changes: An
 
 def needs(contestant: Contestant, batch: Batch) -> dict[str, Any]:
     """What a call needs besides images and labels."""
-    arguments: dict[str, Any] = dict(contestant.arguments)
+    arguments: dict[str, Any] = {"sample_ids": batch.sample_ids, **contestant.arguments}
     if contestant.targeted:
         arguments["targets"] = batch.targets
     if contestant.attack.criterion.localized:
         arguments["keep_mask"] = kept_pixels(batch.labels)
-    if contestant.random:
-        arguments["sample_ids"] = batch.sample_ids
     return arguments
 
 

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "segrobust"
 
 FLOORS = {
+    "untrusted": 0,
     "functional": 1,
     "label_space": 1,
     "shipped": 1,
@@ -26,6 +27,7 @@ LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
     "dataset",
+    "labels",
     "forward",
     "run",
     "engine",
@@ -142,7 +144,7 @@ def public_classes(source):
 def test_no_two_public_classes_share_a_name():
     names = [name for path in modules() for name in public_classes(path.read_text())]
     shared = {name for name in names if names.count(name) > 1}
-    assert shared == set()  # the callback's own session, which is to become the evaluation's
+    assert shared == set()
 
 
 def test_a_public_class_is_found():

@@ -238,5 +238,5 @@ def test_an_attack_that_is_in_no_list_is_found(monkeypatch):
         "a table of docs/attacks.md",
         "configs/attack/",
     ]
-    (made,) = made_by_default()  # what a new start of the tests has in its battery
-    assert made.attack == Forgotten(num_steps=8, eps=8 / 255)
+    made = [contestant.attack for contestant in made_by_default()]  # what a new start of the tests has in its battery
+    assert Forgotten(num_steps=8, eps=8 / 255) in made

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from segrobust.evaluation import Report, read_records
-from segrobust.evaluation.reporting import palette
+from segrobust.evaluation.reporting import figure_colors
 
 STANDARD = "camvid_standard"
-COLORS = (*palette.COLORS, "#999999", "#7F4F24")
+COLORS = (*figure_colors.COLORS, "#999999", "#7F4F24")
 """One for each recipe. Networks that no recipe trained are black."""
 
 
@@ -93,7 +93,7 @@ def table(cards: Sequence[Card]) -> str:
     standard = next((card for card in cards if card.name == STANDARD), None)
     lines = [
         "| network | seeds | images | SEA steps | clean mIoU^D | clean aAcc | SEA 4/255 mIoU^D | SEA 4/255 aAcc "
-        "| kept of its clean mIoU | clean mIoU / standard | norm in x/255 | norm / standard | failed checks |",
+        "| SEA / clean mIoU | clean mIoU / standard | norm in x/255 | norm / standard | failed checks |",
         "|" + "---|" * 13,
     ]
     for group in by_recipe(cards):
@@ -121,7 +121,7 @@ def _cell(values: Sequence[float], digits: int = 1) -> str:
 
 
 def draw(cards: Sequence[Card], path: Path) -> None:
-    """What is left under SEA against the clean score, and the minimal norms; a point per network, a row per recipe.
+    """Scores under SEA against the clean score, and the minimal norms; a point per network, a row per recipe.
 
     A recipe keeps its colour whatever the length of the training; points are full at the usual length.
     """

@@ -1,7 +1,7 @@
-"""What networks of several recipes withstand: SEA, minimal norms by 300 passes, and the checks.
+"""Robustness of networks of several recipes: SEA, minimal norms by 300 passes, and the checks.
 
 Images of the second half of CamVid val at 192x256, spread evenly, float32; none of them was used to choose anything.
-Each network is a reference network or a folder as `train.py` leaves it. An evaluation is a run directory in that
+Each network is a reference network or a folder that `train.py` wrote. An evaluation is a run directory in that
 folder, which a second call continues; its numbers become a card, `benchmarks/results/adversarial_training/<name>.json`,
 and the cards a table with one row per recipe and length, where seeds are averaged.
 

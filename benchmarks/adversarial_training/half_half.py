@@ -1,9 +1,9 @@
-"""Half/half training that only seems robust, on images that are built to have it.
+"""Half/half training that only seems robust, on synthetic images.
 
-Each class of `ColorsAndStripes` has a colour that varies, and so tells the class of most blocks alone, and stripes of
-4/255, which tell it of all but do not outlast the radius. A network trained on half clean batches can have both:
-it may read the stripes of clean images, and of perturbed ones the trace that the few steps of its own attack leave.
-Other attacks leave another trace. Trained on perturbed images alone, the same network has only the colours for both.
+Each class of `ColorsAndStripes` has a noisy colour, which predicts the class of most blocks, and stripes of amplitude
+4/255, which predict it for all blocks but can be erased within the radius. A network trained on half clean batches can
+use both: the stripes in clean images, and in perturbed ones the trace of the few steps of its own attack. Other attacks
+leave another trace. The same network trained on perturbed images only can use the colours for both.
 
 Both are trained by `AdversarialTask`, three steps of a third of the radius from the image itself, as is the baseline
 of DDC-AT (Xu, Zhao and Jia, ICCV 2021); then the number of steps grows, up to SEA (Croce, Singh and Hein, ECCV 2024).

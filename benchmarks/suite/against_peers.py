@@ -263,7 +263,7 @@ def main(
         attacks: what to run, by the names of the tables.
         images: how many, spread over the second half of the validation set.
         threads: threads of torch.
-        results: file that keeps the measurements.
+        results: file of the measurements.
         table_only: only print the tables.
     """
     check_chosen(attacks, DUELS)

@@ -25,7 +25,7 @@ from benchmarks.choice import check_chosen
 from segrobust import attacks as suite
 from segrobust.attacks import Attack, CosPGDLoss, CrossEntropy, LogitCosine, Masked, SegPGDLoss, Tsallis
 from segrobust.data import CamVid
-from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.engine.runner import Outputs, run
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.numbers.bootstrap import Bootstrap
 from segrobust.evaluation.numbers.scores import scores
@@ -48,7 +48,7 @@ ENSEMBLE = "SEA"
 
 
 def class_pixels(path: Path) -> tuple[int, ...]:
-    """Training pixels of each class, counted once and kept in a file."""
+    """Training pixels of each class, counted once and stored in a file."""
     if not path.exists():
         data = CamVid(split="train", size=SIZE)
         counts = torch.zeros(256, dtype=torch.int64)
@@ -78,12 +78,12 @@ def measure(network_name: str, plan: Plan, samples: Sequence[int], directory: Pa
             plan,
             work=StridedWork(samples),
             done=read_records(directory),
-            writer=writer,
+            outputs=Outputs(writer=writer),
         )
-        deque(map(_tell, records), maxlen=0)
+        deque(map(_print, records), maxlen=0)
 
 
-def _tell(record: Record) -> None:
+def _print(record: Record) -> None:
     radius = "" if record.eps is None else f" at {255 * record.eps:g}/255"
     print(
         f"image {record.sample_id} {record.attack}{radius}: wrong {record.apsr:.4f}, {record.seconds:.0f} s", flush=True
@@ -109,10 +109,10 @@ def rows(records: Sequence[Record], plan: Plan, eps: float) -> list[Row]:
     shared = sorted(set.intersection(*(set(by_image) for by_image in found.values())))
     if not shared or len(found) == 1:
         return []
-    kept = {name: [by_image[i] for i in shared] for name, by_image in found.items()}
-    made = [_row(name, [mine], mine, mine) for name, mine in kept.items()]
-    if kept.keys() >= set(MEMBERS):
-        members = [kept[name] for name in MEMBERS]
+    common = {name: [by_image[i] for i in shared] for name, by_image in found.items()}
+    made = [_row(name, [mine], mine, mine) for name, mine in common.items()]
+    if common.keys() >= set(MEMBERS):
+        members = [common[name] for name in MEMBERS]
         candidates = list(zip(*members, strict=True))
         made.insert(1, _row(ENSEMBLE, members, worst_for_accuracy(candidates), worst_for_miou(candidates)))
     return made
@@ -184,7 +184,7 @@ def main(
         images: how many, spread over the second half of the validation set.
         steps: of each attack.
         threads: threads of torch.
-        results: folder that keeps the measurements, and the training pixels of each class.
+        results: folder of the measurements, and the training pixels of each class.
         table_only: only print the table.
     """
     check_chosen(attacks, NAMES)

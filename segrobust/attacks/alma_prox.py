@@ -105,7 +105,7 @@ class AlmaProx(IterativeAttack[AlmaProxState]):
         penalty_derivative: `"exact"`, or `"published"` for that of the released code.
         full_denominator_gradient: whether the gradient of the DLR includes that of its denominator.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)

@@ -138,7 +138,7 @@ class CalibratedAlmaProx(IterativeAttack[CalibratedAlmaProxState]):
         """Sets r and W."""
         dual_norm = norm(gradient, DUAL[self.norm]).clamp_min(1e-30)
         first = iterate.success & state.smallest.isinf()
-        rate = torch.where(iterate.success, 1 + BALANCE_RATE, 1 - BALANCE_RATE)
+        rate = torch.where(iterate.success, 1 + BALANCE_RATE, 1 - BALANCE_RATE).float()  # whatever the default
         state.weight = torch.where(first, dual_norm, state.weight * rate)
         if iterate.step == 0:
             reach = torch.minimum(state.violation / dual_norm, norm(problem.upper - problem.lower, self.norm))

@@ -85,7 +85,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         norm: `"linf"` or `"l2"`.
         criterion: when a pixel, and when an image, is broken.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
@@ -191,7 +191,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         else:
             overall = OVERALL_GROWTH if problem.eps is None else OVERALL_GROWTH_KNOWN
             least = max(LEAST_GROWTH, overall / self.num_passes)
-            unbroken = 1 - iterate.num_broken / problem.num_valid
+            unbroken = 1 - iterate.num_broken.float() / problem.num_valid  # whatever the default dtype is
             unmet = state.radius * (1 + least + GROWTH_BY_SHARE * unbroken)
             grown = torch.where(state.failures >= PATIENCE, state.radius * (1 + gamma), state.radius)
             state.radius = torch.where(state.smallest.isinf(), unmet, grown)

@@ -30,7 +30,7 @@ class PGD(BallAttack[None]):
         seed: of the random start, together with the sample id.
         criterion: when a pixel, and when an image, is broken.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)

@@ -43,7 +43,7 @@ class MinimalNormSearch(Wrapper):
         warm_start: whether rounds start from the best perturbation so far.
         bisection: `"log"`, or `"linear"`: the mean of the largest radius that failed and the smallest that did not.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)

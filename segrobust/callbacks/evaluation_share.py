@@ -7,7 +7,8 @@ from pathlib import Path
 
 from segrobust.callbacks.image_loggers import Panel
 from segrobust.evaluation.checks import Check
-from segrobust.evaluation.jobs.session import Outputs, Session
+from segrobust.evaluation.engine.runner import Outputs
+from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import Record, RecordWriter

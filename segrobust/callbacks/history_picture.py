@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from segrobust.callbacks.image_loggers import send_images
 from segrobust.callbacks.log_keys import BY_PRODUCT, LogKey
 from segrobust.callbacks.measurement import Measurement
-from segrobust.evaluation.reporting.palette import BLACK, COLORS
+from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
 
 _CURVES: Final = 6
 FILE: Final = "robustness_history.png"

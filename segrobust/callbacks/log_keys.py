@@ -1,7 +1,8 @@
 """Keys of logged numbers: `val/pgd/miou_at_4` is the mIoU^D under the attack `pgd` at 4/255.
 
-They consist of letters, digits, `_`, `-`, `.` and `/`, which every logger keeps: MLflow refuses other characters, and
-Lightning's logger for it drops them.
+The numbers themselves come from `segrobust.callbacks.measurement.log_values`; docs/numbers.md lists the keys. They
+consist of letters, digits, `_`, `-`, `.` and `/` only: MLflow refuses other characters, and Lightning's logger for it
+drops them.
 """
 
 import difflib

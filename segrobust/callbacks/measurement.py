@@ -52,17 +52,8 @@ class Measurement:
 def log_values(summary: Summary, prefix: str) -> dict[str, float]:
     """Numbers of a summary by log key, all finite; shares in percent, norms in image units, e a radius in 1/255.
 
-    Metrics are those that `segrobust.evaluation.numbers.metrics` has in the places `log ...`.
-
-    - `<prefix>/robust_subset/clean_miou`, `clean_acc`, `clean_apsr`: the same images without attack.
-    - `<prefix>/<minimal-norm attack>/asr`, `asr_at_<e>`: images broken at any norm, and within e (exact).
-      `/median_norm`, `/mean_norm_capped`: of min(norm, cap), so that they stay finite where the attack failed; see
-      `segrobust.evaluation.numbers.metric_inputs.CAPS`. `/by_product_miou_at_<e>`, `by_product_acc_at_<e>`,
-      `by_product_apsr_at_<e>`: of the perturbations projected into the ball, weak upper bounds.
-    - `<prefix>/smallest_<norm>/asr`, `asr_at_<e>`, `median_norm`, `mean_norm_capped`: the same of the smallest norm
-      that any of several minimal-norm attacks of that norm finds, per image.
-    - `<prefix>/<fixed-budget attack>/miou_at_<e>` (mIoU^D), `acc_at_<e>`, `apsr_at_<e>`, `asr_at_<e>`.
-    - `<prefix>/worst_<norm>/...`: the same of the worst of several fixed-budget attacks of that norm, per image.
+    Metrics are those that `segrobust.evaluation.numbers.metrics` has in the places `log ...`; docs/numbers.md lists the
+    keys.
 
     Args:
         summary: of at least one image with a valid pixel.

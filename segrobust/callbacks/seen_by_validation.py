@@ -35,7 +35,7 @@ class _ProvenError(BaseException):
 
 
 @dataclass(frozen=True)
-class View:
+class _TwoWays:
     """Both ways of one image to a network.
 
     Attributes:
@@ -117,7 +117,7 @@ def _follow(
     batch: Any,
     image: Tensor,
     masks: tuple[Tensor, int],
-) -> View:
+) -> _TwoWays:
     """Takes one sample both ways: as an image, and as a batch of a loader; masks: the mask and the label of void."""
     ended = has_ended(trainer)
     images = image[None].to(device_of(network), precision_of(network), copy=True)
@@ -153,7 +153,7 @@ def _follow(
                 "set compare_with_validation=False if you are sure that network= gets the images that are validated"
             ) from error
     turned = other_classes_after(attacked, calls[-1]) if proven and not random else None
-    return View(images, attacked, tuple(call for root in calls for call in root.walk()), proven, turned, kept)
+    return _TwoWays(images, attacked, tuple(call for root in calls for call in root.walk()), proven, turned, kept)
 
 
 def _attacked(trainer: Trainer, network: nn.Module, images: Tensor, watched: Sequence[nn.Module]) -> Call:

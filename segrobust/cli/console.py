@@ -6,18 +6,19 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from segrobust.cli.commands import program
+from segrobust.untrusted.printable import for_terminal
 
 
 def say(line: str) -> None:
-    """Prints a line as it is."""
+    """Prints lines; control characters in them, which may come from files of others, are escaped."""
     from rich.console import Console  # slow to import, and errors do not need it
 
-    Console(highlight=False).print(line, markup=False, soft_wrap=True)
+    Console(highlight=False).print(for_terminal(line), markup=False, emoji=False, soft_wrap=True)
 
 
 def stop(error: Exception) -> NoReturn:
     """Ends the process with the message of an error."""
-    sys.exit(f"{program()}: error: {error}")
+    sys.exit(for_terminal(f"{program()}: error: {error}"))
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from segrobust.cli.commands import program
 from segrobust.cli.console import say, stop, without_traceback
 from segrobust.cli.data_output import draw, print_findings, print_survey
 from segrobust.data import SegmentationDataModule, SegmentationDataset
-from segrobust.data.files.archives import ARCHIVES, fetch, unpack
-from segrobust.data.files.faults import DataFault, gathered_faults
+from segrobust.data.files.archives import ARCHIVES, fetch
+from segrobust.data.files.faults import gathered_faults
+from segrobust.data.files.unpacking import unpack
 from segrobust.data.survey.survey import Finding, Survey, between_splits, survey
+from segrobust.untrusted.data_fault import DataFault
 
 SPOILED: Final = 1
 """Exit status if the data have faults."""
@@ -100,7 +102,7 @@ def _with_configs(arguments: Sequence[str]) -> Iterator[str]:
             raise ValueError("--config needs a file")
         try:
             content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{path} is not YAML: {error}") from error
         if not isinstance(content, Mapping) or "data" not in content:
             raise ValueError(f"{path} has no `data`")

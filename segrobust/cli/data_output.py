@@ -11,6 +11,7 @@ from segrobust.cli.console import say
 from segrobust.data import SegmentationDataset
 from segrobust.data.survey.survey import Finding, Survey
 from segrobust.data.survey.survey_picture import draw_samples
+from segrobust.untrusted.printable import visible
 
 _SHOWN_FINDINGS = 12
 _SHOWN_SIZES = 4
@@ -19,21 +20,21 @@ _SHOWN_CHARACTERS = 600
 
 def print_survey(found: Survey) -> None:
     """Prints the contents of a data set."""
-    print_escaped(f"\n{found.split:8} {found.description or 'could not be made'}")
+    say(f"\n{found.split:8} {found.description or 'could not be made'}")
     for path in found.example:
-        print_escaped(f"{'files' if path == found.example[0] else '':8} {path}")
+        say(f"{'files' if path == found.example[0] else '':8} {path}")
     if found.num_read < found.num_images:
-        print_escaped(f"{'read':8} {found.num_read} of {found.num_images}")
+        say(f"{'read':8} {found.num_read} of {found.num_images}")
     if found.sizes:
         ordered = sorted(found.sizes, key=lambda size: (-found.sizes[size], size))
         shown = ", ".join(
             f"{height}x{width} ({found.sizes[height, width]})" for height, width in ordered[:_SHOWN_SIZES]
         )
         more = f", and {len(ordered) - _SHOWN_SIZES} more" if len(ordered) > _SHOWN_SIZES else ""
-        print_escaped(f"{'sizes':8} {shown}{more}; height x width (images)")
+        say(f"{'sizes':8} {shown}{more}; height x width (images)")
     labelled = sum(found.class_pixels)
     if labelled + found.void_pixels:
-        print_escaped(f"{'void':8} {100 * found.void_pixels / (labelled + found.void_pixels):.2f} % of the pixels")
+        say(f"{'void':8} {100 * found.void_pixels / (labelled + found.void_pixels):.2f} % of the pixels")
         _print_classes(found, labelled)
     print_findings(found.findings)
 
@@ -45,7 +46,7 @@ def _print_classes(found: Survey, labelled: int) -> None:
     table.add_column("images", justify="right")
     for name, pixels, images in zip(found.classes, found.class_pixels, found.class_images, strict=True):
         share = f"{100 * pixels / labelled:.3f}" if labelled else "-"
-        table.add_row(Text(_printable(name)), share, str(images))
+        table.add_row(Text(visible(name)), share, str(images))
     Console(highlight=False).print(table)
 
 
@@ -54,12 +55,12 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for severity in ("fault", "warning"):
         for kind in dict.fromkeys(finding.kind for finding in findings if finding.severity == severity):
             messages = [f.message for f in findings if f.severity == severity and f.kind == kind]
-            print_escaped(f"{severity:8} {kind}, {len(messages)}:")
+            say(f"{severity:8} {kind}, {len(messages)}:")
             for message in messages[:_SHOWN_FINDINGS]:
                 cut = " ... (--json has all of it)" if len(message) > _SHOWN_CHARACTERS else ""
-                print_escaped(f"{'':8} {message[:_SHOWN_CHARACTERS]}{cut}")
+                say(f"{'':8} {message[:_SHOWN_CHARACTERS]}{cut}")
             if len(messages) > _SHOWN_FINDINGS:
-                print_escaped(f"{'':8} and {len(messages) - _SHOWN_FINDINGS} more; --json lists all")
+                say(f"{'':8} and {len(messages) - _SHOWN_FINDINGS} more; --json lists all")
 
 
 def draw(datasets: Mapping[str, SegmentationDataset], path: Path, number: int) -> None:
@@ -71,15 +72,6 @@ def draw(datasets: Mapping[str, SegmentationDataset], path: Path, number: int) -
             figure = draw_samples(dataset, [position * len(dataset) // count for position in range(count)])
             figure.savefig(target, dpi=110)
         except ValueError as error:
-            print_escaped(f"picture  of {name} could not be drawn: {error}")
+            say(f"picture  of {name} could not be drawn: {error}")
         else:
-            print_escaped(f"picture  {target}")
-
-
-def print_escaped(line: str) -> None:
-    """Prints a line that may quote untrusted files: control characters are escaped."""
-    say("\n".join(map(_printable, line.split("\n"))))
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+            say(f"picture  {target}")

@@ -10,7 +10,6 @@ from segrobust.data.datasets.synthetic_scenes import SyntheticScenes
 from segrobust.data.datasets.voc import PASCAL_VOC, PascalVOC
 from segrobust.data.datasets.void_as_class import VoidAsClass
 from segrobust.data.eval_transforms import EvalTransform
-from segrobust.data.files.faults import DataFault
 from segrobust.data.scenes import SCENES
 from segrobust.data.segmentation_dataset import (
     Batch,
@@ -23,6 +22,7 @@ from segrobust.data.segmentation_dataset import (
     pad_collate,
 )
 from segrobust.data.transforms import TrainTransform
+from segrobust.untrusted.data_fault import DataFault
 
 __all__ = [
     "SegmentationDataset",

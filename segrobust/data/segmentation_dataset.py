@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace
+from segrobust.untrusted.printable import check_printable
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
@@ -68,7 +69,7 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
         transform: applied to every sample that is read; nothing when None.
 
     Raises:
-        ValueError: no sample, a name twice, or an `ignore_index` outside 0..65535.
+        ValueError: no sample, a name twice or that cannot be printed, or an `ignore_index` outside 0..65535.
     """
 
     def __init__(self, *, label_space: LabelSpace, names: tuple[str, ...], transform: JointTransform | None) -> None:
@@ -76,6 +77,8 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
             raise ValueError(f"{type(self).__name__} holds no sample")
         if len(set(names)) != len(names):
             raise ValueError(f"{type(self).__name__}: sample names must be unique")
+        for index, name in enumerate(names):
+            check_printable(name, f"{type(self).__name__}: the name of sample {index}")
         if not 0 <= label_space.ignore_index <= WIDE_IGNORE_INDEX:
             raise ValueError(
                 f"masks have at most 16 bits: ignore_index must be in 0..{WIDE_IGNORE_INDEX}, got "

@@ -11,7 +11,7 @@ from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
-from segrobust.evaluation.reporting.figures.panels import draw_panel, panel_title, plain_label_space
+from segrobust.evaluation.reporting.figures.panels import panel_title, plain_label_space
 from segrobust.evaluation.reporting.report import Report, summarize_run, write_report
 from segrobust.evaluation.reporting.terminal import summary_tables
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
@@ -61,7 +61,6 @@ __all__ = [
     "RunDirectory",
     "summarize",
     "summary_tables",
-    "draw_panel",
     "panel_title",
     "plain_label_space",
     "norm_curves",

@@ -10,7 +10,7 @@ from torch import nn
 
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
-from segrobust.evaluation.dataset import SampleSource, label_space_of
+from segrobust.evaluation.dataset import SampleSource, check_names, label_space_of
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
@@ -113,6 +113,7 @@ def evaluate(
         distributed=distributed,
         progress=progress and distributed.is_main,
     )
+    check_names(dataset, session.samples)
     evaluation = Evaluation(session=session, checks=checks, redo_changed=redo_changed)
     if dry_run:
         return evaluation.estimate()

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps, Targets
 from segrobust.label_space import LabelSpace
-
-_LEAST_VOID = 0.01
-"""A share of void pixels below which they are a border between objects."""
+from segrobust.untrusted.printable import check_printable
 
 
 class SampleSource(Protocol):
@@ -100,47 +98,6 @@ def first_readable(dataset: SampleSource, ids: Iterable[int]) -> LoadedSample:
     raise ValueError(f"no image can be read; the error of the last one: {fault}") from fault
 
 
-def doubt_labels(dataset: SampleSource, ids: Iterable[int], ignore_index: int) -> str:
-    """Why the labels of the first samples are nearly certainly not what they should be; empty if there is no reason.
-
-    One class alone is common, and so are void frames and void at the same place of every image. Class 0 alone beside
-    void of other shapes is what masks of 0 and 255 for two classes look like; every statistic is then about class 0.
-
-    Args:
-        dataset: where the samples are from.
-        ids: positions of the samples; those that cannot be read are left out.
-        ignore_index: label of void pixels.
-    """
-    masks = []
-    for index in ids:
-        try:
-            masks.append(load_sample(dataset, index).mask)
-        except (OSError, ValueError):
-            continue
-    if not masks:
-        return ""
-    voids = [mask == ignore_index for mask in masks]
-    shaped = [void for void in voids if not _is_frame(void)]
-    if all(void.shape == shaped[0].shape and void.equal(shaped[0]) for void in shaped):
-        return ""
-    labels = torch.cat([mask.flatten() for mask in masks])
-    share = (labels == ignore_index).double().mean().item()
-    classes = torch.unique(labels[labels != ignore_index]).tolist()
-    if classes != [0] or share < _LEAST_VOID:
-        return ""
-    return (
-        f"in the first {len(masks)} masks, class 0 is the only class and {share:.0%} of the pixels are void "
-        f"({ignore_index}): they are ignored. If {ignore_index} is meant as a class, as in masks of 0 and 255, "
-        f"write its class index instead"
-    )
-
-
-def _is_frame(void: Tensor) -> bool:
-    """Whether `(H, W)` bool leaves a rectangle free, or nothing: padding, or no void at all."""
-    free = ~void
-    return bool((free.any(1)[:, None] & free.any(0)).equal(free))
-
-
 def label_space_of(dataset: SampleSource) -> LabelSpace | None:
     """The data set's label space; None if it has none."""
     space = getattr(dataset, "label_space", None)
@@ -151,6 +108,19 @@ def name_of(dataset: SampleSource, index: int) -> str:
     """The data set's name of a sample, else its position."""
     names = getattr(dataset, "names", None)
     return str(index) if names is None else str(names[index])
+
+
+def check_names(dataset: SampleSource, ids: Iterable[int]) -> None:
+    """Refuses names of samples and recordings that cannot be printed.
+
+    Raises:
+        ValueError: one is blank, of more than 255 characters, or holds characters that cannot be printed.
+    """
+    given = {what: getattr(dataset, what, None) for what in ("names", "sequences")}
+    for index in ids:
+        for what, texts in given.items():
+            if texts is not None:
+                check_printable(str(texts[index]), f"{what}[{index}] of the data set")
 
 
 def sequence_of(dataset: SampleSource, index: int) -> str:
@@ -194,20 +164,15 @@ def describe_data(dataset: SampleSource) -> str:
 
 
 def fingerprint_of(dataset: SampleSource) -> str:
-    """The data set's fingerprint in hex; if it has none, a digest of its class, its size and three samples.
+    """The data set's fingerprint in hex; if it has none, a digest of its class, its size and its first sample.
 
-    The three are the first, the middle and the last one: reading all pixels of a large set would take too long.
+    It is a label for reports: whether two runs measured the same images and masks is seen by `LoadedSample.digest`.
     """
     fingerprint = getattr(dataset, "fingerprint", None)
     if callable(fingerprint):
         return str(fingerprint())
-    digest = hashlib.sha256(json.dumps([type(dataset).__qualname__, len(dataset)]).encode())
-    for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
-        sample = load_sample(dataset, index)
-        for tensor in (sample.image, sample.mask):
-            digest.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    content = [type(dataset).__qualname__, len(dataset), first_readable(dataset, range(len(dataset))).digest]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _kind(value: object) -> str:

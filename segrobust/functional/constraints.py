@@ -21,7 +21,7 @@ def discard_hardest(constraints: Tensor, valid_mask: Tensor, num_discarded: Tens
 
     Source: Rony et al., CVPR 2023 (constraint masking).
 
-    Example:
+    Examples:
         >>> constraints = torch.tensor([[[0.1, 0.4, 0.2, 0.3]]])
         >>> valid_mask = torch.ones(1, 1, 4, dtype=torch.bool)
         >>> discard_hardest(constraints, valid_mask, torch.tensor([2]), max_discarded=2)

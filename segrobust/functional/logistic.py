@@ -9,7 +9,7 @@ def sigmoid(x: Tensor) -> Tensor:
     `torch.sigmoid` on CPU computes the last elements of a tensor by other instructions than the rest, so that its last
     bit depends on the batch around an image; the hyperbolic tangent does not. Absolute error below 1e-7 in float32.
 
-    Example:
+    Examples:
         >>> sigmoid(torch.tensor([-2.0, 0.0, 2.0]))
         tensor([0.1192, 0.5000, 0.8808])
     """

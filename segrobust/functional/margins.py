@@ -24,7 +24,7 @@ def top_classes(logits: Tensor, k: int) -> Tensor:
     Returns:
         `(B, k, H, W)` int64.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
         >>> top_classes(logits, 3).flatten()
         tensor([0, 2, 3])
@@ -88,7 +88,7 @@ def competitor(top: Tensor, reference: Tensor) -> Tensor:
     Returns:
         `(B, H, W)` int64.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> competitor(top_classes(logits, 2), label)
@@ -109,7 +109,7 @@ def margin(logits: Tensor, reference: Tensor) -> Tensor:
     Returns:
         `(B, H, W)`, in logits.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> margin(logits, label), margin(logits, label + 1)
@@ -137,7 +137,7 @@ def smooth_margin(logits: Tensor, reference: Tensor, temperature: Tensor) -> Ten
     Returns:
         `(B, H, W)`, in logits.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> smooth_margin(logits, label, torch.tensor([1.0]))
@@ -155,7 +155,7 @@ def smooth_margin(logits: Tensor, reference: Tensor, temperature: Tensor) -> Ten
 def must_win(sign: Sign) -> bool:
     """Whether the reference class must win somewhere, as far as is known without asking the device.
 
-    Example:
+    Examples:
         >>> must_win(1), must_win(-1)  # untargeted, targeted
         (False, True)
     """
@@ -165,7 +165,7 @@ def must_win(sign: Sign) -> bool:
 def select_by_sign(sign: Sign, losing: Tensor, winning: Tensor) -> Tensor:
     """The first where the reference class must lose, the second where it must win: `(B, H, W)`.
 
-    Example:
+    Examples:
         >>> sign = torch.tensor([1, -1])
         >>> select_by_sign(sign, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
         tensor([1., 4.])
@@ -212,7 +212,7 @@ def dlr(
 
     Source: Croce & Hein, ICML 2020, section 4.1 (classification, with the opposite sign); Rony et al., CVPR 2023.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([3.0, 1.0, 2.0, 2.0]).view(1, 4, 1, 1)
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> dlr(logits, label), dlr(10 * logits, label)
@@ -243,7 +243,7 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
     Raises:
         ValueError: naming the margin, the number of classes it needs, and the alternative.
 
-    Example:
+    Examples:
         >>> require_classes("margin", 2, targeted=False)
         >>> require_classes("dlr", 2, targeted=False)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
@@ -260,18 +260,19 @@ def require_classes(name: MarginName, num_classes: int, *, targeted: bool) -> No
 def margin_scale(margins: Tensor, valid_mask: Tensor, logits: Tensor) -> Tensor:
     """Mean absolute margin of the valid pixels, kept above what rounding does to the logits: `(B,)`, positive.
 
-    Over it, margins do not depend on the scale of the logits.
+    Over it, margins do not depend on the scale of the logits. Rounding is that of the largest logit of a pixel, which
+    every margin contains.
 
     Args:
         margins: `(B, H, W)`.
         valid_mask: `(B, H, W)` bool.
         logits: `(B, K, H, W)` that the margins are of.
 
-    Example:
+    Examples:
         >>> margins = torch.tensor([[[2.0, -4.0, 9.0]]])
         >>> valid_mask = torch.tensor([[[True, True, False]]])
         >>> margin_scale(margins, valid_mask, torch.zeros(1, 2, 1, 3))
         tensor([3.])
     """
     mean = (margins.abs() * valid_mask).sum((1, 2)) / valid_mask.sum((1, 2)).clamp_min(1)
-    return mean.clamp_min(1e-6 * logits.flatten(1).abs().mean(1) + 1e-30)
+    return mean.clamp_min(1e-6 * logits.amax(1).flatten(1).abs().mean(1) + 1e-30)

@@ -13,7 +13,7 @@ from torch import nn
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Puts all sub-modules of a network into evaluation mode, and gives each its own mode back.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Dropout()
         >>> with evaluation_mode(network):
         ...     network.training
@@ -45,7 +45,7 @@ def attackable(network: nn.Module) -> Iterator[None]:
     Args:
         network: the module whose input is attacked.
 
-    Example:
+    Examples:
         >>> network = torch.nn.Conv2d(3, 5, 1)
         >>> with torch.no_grad(), attackable(network):
         ...     network.weight.requires_grad, torch.is_grad_enabled()
@@ -88,7 +88,7 @@ def full_precision_products() -> Iterator[None]:
 
     TF32 rounds inputs to about 0.1/255 of an image's range, more than a step of a minimal-norm attack.
 
-    Example:
+    Examples:
         >>> with full_precision_products():
         ...     torch.backends.cuda.matmul.fp32_precision
         'ieee'

@@ -33,7 +33,7 @@ def norm(delta: Tensor, name: NormName) -> Tensor:
     Raises:
         ValueError: another name.
 
-    Example:
+    Examples:
         >>> delta = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
         >>> norm(delta, "linf"), norm(delta, "l2")
         (tensor([0.4000, 0.1000]), tensor([0.5000, 0.1000]))
@@ -52,7 +52,7 @@ def norm(delta: Tensor, name: NormName) -> Tensor:
 def per_image(values: Tensor, like: Tensor) -> Tensor:
     """Reshapes per-image values `(B,)` to `(B, 1, ..., 1)` so that they broadcast against `like` `(B, ...)`.
 
-    Example:
+    Examples:
         >>> per_image(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4, 5)).shape
         torch.Size([2, 1, 1, 1])
     """

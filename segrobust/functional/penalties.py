@@ -23,7 +23,7 @@ def penalty(y: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
     Source: Rony, Pesquet & Ben Ayed, CVPR 2023 (their function P with the penalty parameter of the negative branch
     kept at 1 or above).
 
-    Example:
+    Examples:
         >>> y, one = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(1.0)
         >>> penalty(y, rho=2 * one, mu=one)
         tensor([-0.3333,  0.0000,  3.6667])
@@ -47,7 +47,7 @@ def penalty_derivative(y: Tensor, rho: Tensor, mu: Tensor, which: Derivative = "
         mu: multipliers, > 0.
         which: `"exact"` or `"published"`.
 
-    Example:
+    Examples:
         >>> y, one = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(1.0)
         >>> penalty_derivative(y, rho=2 * one, mu=one)
         tensor([0.1111, 1.0000, 7.0000])

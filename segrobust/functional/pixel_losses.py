@@ -13,7 +13,7 @@ from torch import Tensor
 def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
     """`-log p_r` with p the softmax: `(B, K, H, W), (B, H, W) -> (B, H, W)`.
 
-    Example:
+    Examples:
         >>> logits = torch.zeros(1, 2, 1, 1)  # two classes of equal probability
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> cross_entropy(logits, label)
@@ -31,7 +31,7 @@ def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
 
     Source: Croce, Singh and Hein, ECCV 2024 (SEA), section 3; closed form derived here.
 
-    Example:
+    Examples:
         >>> logits = torch.zeros(1, 2, 1, 1)  # two classes of equal probability
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> jensen_shannon(logits, label)
@@ -55,7 +55,7 @@ def tsallis(logits: Tensor, reference: Tensor, q: float) -> Tensor:
 
     Source: TsallisPGD (arXiv 2605.03405).
 
-    Example:
+    Examples:
         >>> logits = torch.zeros(1, 2, 1, 1)  # two classes of equal probability
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> tsallis(logits, label, q=0.5), tsallis(logits, label, q=1.0)  # the second is the cross-entropy
@@ -75,7 +75,7 @@ def cosine_to_reference(scores: Tensor, reference: Tensor) -> Tensor:
     Returns:
         `(B, H, W)` in [-1, 1]; 0 where all scores are 0.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
         >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
         >>> cosine_to_reference(scores, label)
@@ -93,7 +93,7 @@ def kl_divergence(log_p: Tensor, logits: Tensor) -> Tensor:
         log_p: logarithms of the probabilities p.
         logits: z.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
         >>> kl_divergence(logits.log_softmax(1), logits), kl_divergence(logits.log_softmax(1), -logits)
         (tensor([[[0.]]]), tensor([[[0.4621]]]))

@@ -20,7 +20,7 @@ def project_ball(delta: Tensor, eps: Tensor, name: NormName) -> Tensor:
     Raises:
         ValueError: another name.
 
-    Example:
+    Examples:
         >>> delta = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
         >>> project_ball(delta, torch.tensor([0.2, 0.2]), "linf")
         tensor([[ 0.2000, -0.2000],
@@ -77,7 +77,7 @@ def project(delta: Tensor, eps: Tensor, name: NormName, lower: Tensor, upper: Te
         lower: lower bounds of delta, `<= 0`, same shape.
         upper: upper bounds of delta, `>= 0`, same shape.
 
-    Example:
+    Examples:
         >>> delta = torch.tensor([[0.3, -0.4], [0.0, 0.1]])
         >>> lower, upper = torch.full_like(delta, -0.1), torch.ones_like(delta)  # what keeps pixels in [0, 1]
         >>> project(delta, torch.tensor([0.2, 0.2]), "linf", lower, upper)

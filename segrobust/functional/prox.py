@@ -38,7 +38,7 @@ def prox(
     Raises:
         ValueError: another name.
 
-    Example:
+    Examples:
         >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
         >>> z, _ = prox("linf", v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
         >>> z
@@ -59,7 +59,7 @@ def norm_of_ones(num_values: int, name: NormName) -> float:
     Raises:
         KeyError: another name.
 
-    Example:
+    Examples:
         >>> norm_of_ones(16, "linf"), norm_of_ones(16, "l2"), norm_of_ones(16, "l1")
         (1.0, 4.0, 16.0)
     """

@@ -23,7 +23,7 @@ def prox_l1(v: Tensor, metric: Tensor, weight: Tensor, lower: Tensor, upper: Ten
     Returns:
         z `(B, ...)`.
 
-    Example:
+    Examples:
         >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
         >>> prox_l1(v, ones, torch.tensor([1.5]), lower=-9 * ones, upper=9 * ones)
         tensor([[1.5000, 0.0000]])

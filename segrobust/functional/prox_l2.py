@@ -38,7 +38,7 @@ def prox_l2(
     Returns:
         z `(B, ...)`, and the lengths tau `(B,)` float64, 0 where z is.
 
-    Example:
+    Examples:
         >>> v, ones = torch.tensor([[3.0, 4.0]]), torch.ones(1, 2)
         >>> prox_l2(v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)  # the length falls from 5 to 4
         (tensor([[2.4000, 3.2000]]), tensor([4.], dtype=torch.float64))
@@ -71,7 +71,7 @@ def length_l2(reach: Tensor, pull: Tensor, metric: Tensor, weight: Tensor, guess
     Returns:
         `(B,)` float64.
 
-    Example:
+    Examples:
         >>> v, ones = torch.tensor([[3.0, 4.0]]), torch.ones(1, 2)
         >>> length_l2(v, v, ones, torch.tensor([1.0]))
         tensor([4.], dtype=torch.float64)

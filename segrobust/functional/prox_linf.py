@@ -36,7 +36,7 @@ def prox_linf(
 
     Source: problem from Rony, Pesquet & Ben Ayed, CVPR 2023, section 4, solved there by a ternary search.
 
-    Example:
+    Examples:
         >>> v, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
         >>> prox_linf(v, ones, torch.tensor([1.0]), lower=-9 * ones, upper=9 * ones)
         (tensor([[2., 1.]]), tensor([2.], dtype=torch.float64))
@@ -72,7 +72,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     Returns:
         `(B,)` float64, in `[0, max p]`.
 
-    Example:
+    Examples:
         >>> a, ones = torch.tensor([[3.0, 1.0]]), torch.ones(1, 2)
         >>> threshold_linf(a, a, ones, torch.tensor([1.0]))
         tensor([2.], dtype=torch.float64)
@@ -87,6 +87,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
     high = p.amax(1).double().cpu()
     following = torch.full_like(high, torch.inf)  # smallest p right of `low`
     root = torch.full_like(weight, torch.nan)
+    # No root lies right of the largest value, where the derivative is the weight itself.
     t = torch.zeros_like(high) if guess is None else torch.minimum(guess.double().cpu(), high)
     tried_jump = torch.zeros_like(high, dtype=torch.bool)
     for step in range(MAX_PASSES):
@@ -104,7 +105,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         found = torch.where(exact, newton, torch.nan)
         across = found.isnan() & (following >= high) & (low >= 0)  # sign change across a value of p
         found = torch.where(across | (high == 0), high, found)
-        root = torch.where(root.isnan(), found, root)
+        root = torch.where(root.isnan(), found, root)  # images whose root is known stay in the loop and keep it
         if not root.isnan().any():
             break
         # Values p_j <= t, t left of the root, are below every t still to come: they take no part in d any more.
@@ -118,6 +119,7 @@ def threshold_linf(a: Tensor, p: Tensor, metric: Tensor, weight: Tensor, guess: 
         before_jump = tried_jump & ~left  # the jump is right of the root or the root itself: look just left of it
         t = torch.where(usable, newton, torch.where(before_jump, _previous(high, p.dtype), jump)).clamp_min(0)
         tried_jump = ~usable & ~before_jump
+    # Without a root after all passes: the upper end of the bracket, at most a slightly larger norm than the best one.
     return torch.where(root.isnan(), high, root).to(p.device)
 
 

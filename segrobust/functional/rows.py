@@ -13,7 +13,7 @@ def row_sums(x: Tensor) -> Tensor:
 
     As exact as the float32 terms, at a fraction of the cost of converting them: `(B, D) -> (B,)`.
 
-    Example:
+    Examples:
         >>> row_sums(torch.tensor([[1.0, 2.0, 4.0]]))
         tensor([7.], dtype=torch.float64)
     """
@@ -30,7 +30,7 @@ def solve_rows(solve: Callable[..., Tensor], values: Sequence[Tensor], guess: Te
         values: `(B, ...)` each.
         guess: `(B,)`, or None.
 
-    Example:
+    Examples:
         >>> solve_rows(lambda x, guess: x.sum(1), (torch.tensor([[1.0, 2.0], [3.0, 4.0]]),), None)
         tensor([3., 7.])
     """

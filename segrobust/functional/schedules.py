@@ -22,7 +22,7 @@ def hyperbolic_decay(initial: float, final_ratio: float, step: int, start: Tenso
 
     Source: Rony et al., CVPR 2023.
 
-    Example:
+    Examples:
         >>> start = torch.tensor([0])
         >>> [hyperbolic_decay(1.0, 0.1, step, start, end=9).item() for step in (0, 1, 3)]
         [1.0, 0.5, 0.25]
@@ -40,7 +40,7 @@ def cosine_decay(first: float, last: float, step: int, end: int) -> float:
         step: the current step.
         end: step at which the last value is reached, at least 1.
 
-    Example:
+    Examples:
         >>> [cosine_decay(1.0, 0.0, step, end=4) for step in (0, 2, 4)]
         [1.0, 0.5, 0.0]
     """

@@ -13,7 +13,7 @@ def steepest_ascent(gradient: Tensor, name: NormName) -> Tensor:
     Raises:
         ValueError: for l1.
 
-    Example:
+    Examples:
         >>> gradient = torch.tensor([[3.0, -4.0]])
         >>> steepest_ascent(gradient, "linf"), steepest_ascent(gradient, "l2")
         (tensor([[ 1., -1.]]), tensor([[ 0.6000, -0.8000]]))

@@ -13,20 +13,17 @@ from segrobust.metrics.confusion import (
     segmentation_scores,
 )
 from segrobust.metrics.norm_statistics import (
-    MinimalNormStatistics,
     NormRatio,
     asr,
     asr_at,
     geometric_mean_ratio,
     mean_capped,
-    minimal_norm_statistics,
     quantiles,
 )
 from segrobust.metrics.regions import SIZES, Regions, Tally, find_regions
 
 __all__ = [
     "ConfusionCounts",
-    "MinimalNormStatistics",
     "NormRatio",
     "Regions",
     "SIZES",
@@ -42,7 +39,6 @@ __all__ = [
     "geometric_mean_ratio",
     "iou_per_class",
     "mean_capped",
-    "minimal_norm_statistics",
     "miou_dataset",
     "miou_image",
     "quantiles",

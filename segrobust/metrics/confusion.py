@@ -5,7 +5,8 @@ data set, within the image for scores of an image. A class that is absent has th
 it is predicted nevertheless, its pixels are false negatives of the classes they belong to and lower *their* IoU; giving
 it an IoU of 0 as well would punish one pixel twice, and one stray pixel would move the mean by 1/K.
 
-Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. They are never mixed.
+Scores over a data set (mIoU^D) sum the counts of all images first; mIoU^I is a mean over images. The two are not
+comparable.
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def confusion_counts(prediction: Tensor, labels: Tensor, num_classes: int, valid
         TypeError: classes that are not integers (logits?), or a mask that is not bool.
         ValueError: the shapes differ, or a valid pixel holds a class outside of 0 to K - 1.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
         >>> prediction = torch.tensor([[[0, 1, 1, 0]]])
         >>> counts = confusion_counts(prediction, labels, num_classes=2, valid_mask=labels != 255)
@@ -93,7 +94,7 @@ def iou_per_class(counts: ConfusionCounts) -> Tensor:
 
     With counts `(B, K)` these are the IoUs within each image; take `counts.total()` for those of the data set.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
         >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
         >>> iou_per_class(counts)
@@ -108,7 +109,7 @@ def miou_dataset(counts: ConfusionCounts) -> Tensor:
 
     nan where no pixel is valid.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])  # two images; 255 is void
         >>> prediction = torch.tensor([[[0, 1, 1, 0]], [[1, 1, 1, 1]]])
         >>> miou_dataset(confusion_counts(prediction, labels, 2, labels != 255))
@@ -125,7 +126,7 @@ def miou_image(counts: ConfusionCounts) -> Tensor:
     Raises:
         ValueError: the counts have been summed over images already.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])  # two images; 255 is void
         >>> prediction = torch.tensor([[[0, 1, 1, 0]], [[1, 1, 1, 1]]])
         >>> miou_image(confusion_counts(prediction, labels, 2, labels != 255))
@@ -139,7 +140,7 @@ def miou_image(counts: ConfusionCounts) -> Tensor:
 def accuracy(counts: ConfusionCounts) -> Tensor:
     """Gives aAcc: the share of valid pixels of the whole set that are predicted right; float64 scalar, nan if none.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
         >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
         >>> accuracy(counts)
@@ -151,7 +152,7 @@ def accuracy(counts: ConfusionCounts) -> Tensor:
 def class_accuracy(counts: ConfusionCounts) -> Tensor:
     """Gives mAcc: the mean of tp / (tp + fn) over classes present in the whole set; float64 scalar, nan if none.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
         >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
         >>> class_accuracy(counts)
@@ -182,7 +183,7 @@ class SegmentationScores(NamedTuple):
 def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
     """Gives the scores of a data set from its counts, `(B, K)` or `(K,)`.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 1, 255]]])  # one image; 255 is void
         >>> counts = confusion_counts(torch.tensor([[[0, 1, 1, 0]]]), labels, 2, labels != 255)
         >>> scores = segmentation_scores(counts)
@@ -213,7 +214,7 @@ class SegmentationConfusion(Metric):
     Raises:
         ValueError: `num_classes` is less than 2.
 
-    Example:
+    Examples:
         >>> metric = SegmentationConfusion(num_classes=2)
         >>> metric.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 0, 1, 255]]]))
         >>> metric.compute().miou

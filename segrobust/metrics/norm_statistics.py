@@ -20,33 +20,6 @@ _SNAP = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinimalNormStatistics:
-    """What one minimal-norm attack found over a data set; norms in units of images in [0, 1].
-
-    Attributes:
-        num_images: N, failures included.
-        asr: share of images that the attack broke at any norm.
-        lower_quartile: the 25 % quantile of the norms, inf where that image was not broken.
-        median: the 50 % quantile.
-        upper_quartile: the 75 % quantile.
-        cap: the norm at which `mean_capped` cuts.
-        mean_capped: mean of min(norm, cap); read it beside `asr`.
-        eps: radii.
-        asr_at: share of images broken within each of these radii.
-    """
-
-    num_images: int
-    asr: float
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    cap: float
-    mean_capped: float
-    eps: tuple[float, ...]
-    asr_at: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class NormRatio:
     """Two attacks on the same images.
 
@@ -68,39 +41,13 @@ class NormRatio:
     num_zero: int
 
 
-def minimal_norm_statistics(norms: Tensor, *, cap: float, eps: Sequence[float] = ()) -> MinimalNormStatistics:
-    """Summarises the norms `(N,)` of one attack over a data set.
-
-    Raises:
-        ValueError: as the functions it calls.
-
-    Example:
-        >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
-        >>> found = minimal_norm_statistics(norms, cap=0.1, eps=(0.03,))
-        >>> found.median, found.asr_at
-        (0.03, (0.5,))
-    """
-    lower, median, upper = quantiles(norms, (0.25, 0.5, 0.75))
-    return MinimalNormStatistics(
-        num_images=len(norms),
-        asr=asr(norms),
-        lower_quartile=lower,
-        median=median,
-        upper_quartile=upper,
-        cap=cap,
-        mean_capped=mean_capped(norms, cap),
-        eps=tuple(eps),
-        asr_at=asr_at(norms, eps),
-    )
-
-
 def asr(norms: Tensor) -> float:
     """Gives the attack success rate: the share of norms `(N,)` that are finite.
 
     Raises:
         ValueError: no norm, a nan, or a negative one.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> asr(norms)
         0.75
@@ -117,7 +64,7 @@ def asr_at(norms: Tensor, eps: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: as `asr`, or a radius that is negative or nan.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> asr_at(norms, (0.01, 0.03))
         (0.25, 0.5)
@@ -138,7 +85,7 @@ def quantiles(norms: Tensor, probabilities: Sequence[float]) -> tuple[float, ...
     Raises:
         ValueError: as `asr`, or a probability outside of [0, 1].
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> quantiles(norms, (0.5, 0.9))
         (0.03, inf)
@@ -157,7 +104,7 @@ def mean_capped(norms: Tensor, cap: float) -> float:
     Raises:
         ValueError: as `asr`, or a cap that is not positive and finite.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> mean_capped(norms, cap=0.13)
         0.05
@@ -177,7 +124,7 @@ def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
     Raises:
         ValueError: as `asr`, or the lengths differ.
 
-    Example:
+    Examples:
         >>> norms = torch.tensor([0.01, 0.02, 0.04, torch.inf], dtype=torch.float64)  # the last one failed
         >>> found = geometric_mean_ratio(norms, 2 * norms)
         >>> found.num_both, found.num_neither, round(found.ratio, 3)

@@ -83,7 +83,7 @@ def find_regions(labels: Tensor, valid: Tensor) -> Regions:
         labels: `(B, H, W)` int64; free where a pixel is not valid.
         valid: `(B, H, W)` bool, pixels that count.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 0, 1, 1]]])
         >>> regions = find_regions(labels, valid=labels >= 0)
         >>> regions.boundary, regions.objects

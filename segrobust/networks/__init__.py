@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.adapters import FullResolution
+from segrobust.networks.channels import ClassOrder, ColorOrder
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
-from segrobust.networks.construction import DEFAULT_ALLOWLIST, build_network
 from segrobust.networks.gradient_check import check_differentiable
 from segrobust.networks.network_record import WeightsRecord, find_conflicts, make_record, read_record
 from segrobust.networks.normalized import Normalized
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from segrobust.networks.torchvision_network import TorchvisionNetwork
 
 __all__ = [
-    "DEFAULT_ALLOWLIST",
     "AdaptedNetwork",
+    "ClassOrder",
+    "ColorOrder",
     "FullResolution",
     "HuggingFaceNetwork",
     "LightHead",
@@ -37,7 +38,6 @@ __all__ = [
     "TimmNetwork",
     "TorchvisionNetwork",
     "WeightsRecord",
-    "build_network",
     "check_differentiable",
     "find_conflicts",
     "load_backbone",

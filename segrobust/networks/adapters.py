@@ -172,24 +172,18 @@ def _example(result: object, names: Sequence[str]) -> str:
 def _score_maps(entries: Mapping[str, object], images: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The entries, and those inside them, that can be logits: `(B, K, h, w)` of the images, K >= 2."""
     for name, value in entries.items():
-        if not isinstance(value, Tensor):
-            inside = value if isinstance(value, Mapping | list | tuple) else None
-            yield from _score_maps({f"{name}[{key!r}]": part for key, part in _items(inside)}, images)
-        elif value.is_floating_point() and value.ndim == 4 and len(value) == len(images) and value.shape[1] > 1:
+        if isinstance(value, Mapping | list | tuple):
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+            yield from _score_maps({f"{name}[{key!r}]": part for key, part in parts}, images)
+        elif isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4:
             size, full = (value.shape[2], value.shape[3]), (images.shape[2], images.shape[3])
-            if _is_scaled(size, full):
+            if len(value) == len(images) and value.shape[1] > 1 and _is_scaled(size, full):
                 yield name, value
-
-
-def _items(value: Mapping[object, object] | Sequence[object] | None) -> Iterator[tuple[object, object]]:
-    if value is not None:
-        yield from value.items() if isinstance(value, Mapping) else enumerate(value)
 
 
 def _position(output: int, result: object) -> str:
     """The name of a position among the entries; negative ones count from the end."""
-    from_end = output < 0 and isinstance(result, Sequence)
-    return str(output + len(result) if from_end and isinstance(result, Sequence) else output)
+    return str(output + len(result) if output < 0 and isinstance(result, Sequence) else output)
 
 
 def _field_names(result: object) -> tuple[str, ...]:

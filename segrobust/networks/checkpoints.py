@@ -52,16 +52,17 @@ def load_weights(
     own = network.state_dict()
     names = dict(zip(_strip(own, prefixes), own, strict=True))
     stored = _read_weights(path, names, prefixes)
-    _check_architecture(path, stored, {short: own[name] for short, name in names.items()})
+    differences = describe_differences({short: own[name] for short, name in names.items()}, stored)
+    if differences:
+        raise ValueError(
+            f"{path} holds the weights of another architecture "
+            f"({len(stored)} tensors, the network has {len(own)}): {differences}"
+        )
     network.load_state_dict({name: stored[short] for short, name in names.items()})
 
 
 def save_weights(
-    network: nn.Module,
-    path: str | os.PathLike[str],
-    *,
-    metadata: Mapping[str, str] | None = None,
-    half: bool = False,
+    network: nn.Module, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes parameters and persistent buffers as safetensors, by a temporary file that replaces `path` when complete.
 
@@ -69,12 +70,10 @@ def save_weights(
         network: its wrappers are left out of the names.
         path: the file; its folder must exist.
         metadata: text kept beside the weights, for `read_metadata`.
-        half: store floating-point values in float16; loading casts them back.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
         TypeError: metadata that is not text, or state that is no tensor.
-        ValueError: a weight exceeds the range of float16.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -89,8 +88,6 @@ def save_weights(
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, weight in _weights(network).items()
     }
-    if half:
-        tensors = {name: _halved(name, weight) for name, weight in tensors.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata=dict(metadata or {}))
@@ -129,15 +126,6 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return _strip(state, WRAPPERS)
 
 
-def _halved(name: str, weight: Tensor) -> Tensor:
-    if not weight.is_floating_point():
-        return weight
-    halved = weight.half()
-    if (halved.isinf() & weight.isfinite()).any():
-        raise ValueError(f"{name} reaches {weight.abs().max().item():g}, beyond float16 (65504): save with half=False")
-    return halved
-
-
 def _read_weights(path: Path, wanted: Container[str], prefixes: Iterable[str]) -> dict[str, Tensor]:
     """Reads the tensors of a file, of a training checkpoint those of its network, by names without prefixes."""
     content = read_content(path)
@@ -161,28 +149,26 @@ def _select(held: Mapping[str, object], wanted: Container[str], prefixes: Iterab
     return _strip({name: value for name, value in weights.items() if name.startswith(chosen)}, prefixes)
 
 
-def _check_architecture(path: Path, stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raises ValueError that lists what is missing, unexpected and of another shape."""
-    differ = [
-        f"{name} {tuple(stored[name].shape)} for {tuple(weight.shape)}"
-        for name, weight in own.items()
-        if name in stored
-        and (stored[name].shape != weight.shape or stored[name].is_floating_point() != weight.is_floating_point())
-    ]
+def describe_differences(
+    own: Mapping[str, Tensor], stored: Mapping[str, Tensor], optional: tuple[str, ...] = ()
+) -> str:
+    """Lists how the weights of a file differ from a network's, the first five of each kind; empty where all fit.
+
+    Args:
+        own: weights of the network, by name.
+        stored: weights of the file, under the network's names.
+        optional: endings of names that the file may lack.
+    """
     faults = {
-        "missing": [name for name in own if name not in stored],
+        "missing": [name for name in own if name not in stored and not name.endswith(optional)],
         "unexpected": [name for name in stored if name not in own],
-        "of another shape or kind (file for network)": differ,
+        "of another shape or kind (file for network)": [
+            f"{name} {tuple(stored[name].shape)} for {tuple(weight.shape)}"
+            for name, weight in own.items()
+            if name in stored
+            and (stored[name].shape != weight.shape or stored[name].is_floating_point() != weight.is_floating_point())
+        ],
     }
-    if any(faults.values()):
-        raise ValueError(
-            f"{path} holds the weights of another architecture "
-            f"({len(stored)} tensors, the network has {len(own)}): {describe_faults(faults)}"
-        )
-
-
-def describe_faults(faults: Mapping[str, Sequence[str]]) -> str:
-    """Lists weights that do not fit, by what is wrong with them, the first five of each; empty where all fit."""
     return "; ".join(
         f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
         for fault, names in faults.items()

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from segrobust.functional.logits import require_logits
 from segrobust.functional.modes import attackable
 
 _NO_GRAPH = (
@@ -45,8 +46,9 @@ def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), 
     weight = next((weight for weight in network.parameters() if weight.is_floating_point()), torch.empty(0))
     with attackable(network):
         images = torch.rand(1, channels, height, width, generator=generator).to(weight).requires_grad_()
-        logits = network(images)
-        _check_logits(logits, height, width)
+        logits = require_logits(network(images), images)
+        if not logits.isfinite().all():
+            raise ValueError(f"the logits of an image of noise are not finite: {_NOT_FINITE}")
         if not logits.requires_grad:
             raise ValueError(f"the logits do not depend on the image differentiably: {_NO_GRAPH}")
         direction = torch.randn(logits.shape, generator=generator).to(logits)
@@ -58,19 +60,3 @@ def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), 
     if not gradient.any():
         raise ValueError(f"the gradient of the logits with respect to the image is zero everywhere: {_ZERO}")
     return int(logits.shape[1])
-
-
-def _check_logits(logits: object, height: int, width: int) -> None:
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(
-            f"the network returns {got}, expected a floating-point tensor of logits (B, K, H, W): wrap it in "
-            f"segrobust.networks.FullResolution"
-        )
-    if logits.ndim != 4 or len(logits) != 1 or logits.shape[2:] != (height, width):
-        raise ValueError(
-            f"the network returns the shape {tuple(logits.shape)} for an image of {height}x{width}, expected "
-            f"(1, K, {height}, {width}): wrap it in segrobust.networks.FullResolution"
-        )
-    if not logits.isfinite().all():
-        raise ValueError(f"the logits of an image of noise are not finite: {_NOT_FINITE}")

@@ -13,6 +13,8 @@ from segrobust.label_space import LabelSpace
 from segrobust.networks.adapted import NetworkRecord
 from segrobust.networks.preprocessing import Preprocessing
 from segrobust.networks.weight_files import is_safetensors, read_content, read_metadata
+from segrobust.untrusted.documents import parse_json
+from segrobust.untrusted.printable import shortened, visible
 
 RECORD = "segrobust"
 """Entry of a Lightning checkpoint that holds the record."""
@@ -80,9 +82,9 @@ def _parse(held: Mapping[str, str], name: str) -> dict[str, object] | None:
     text = held.get(name)
     if text is None:
         return None
-    value = json.loads(text)
+    value = parse_json(text, name)
     if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a JSON object, got {text}")
+        raise ValueError(f"{name} must be a JSON object, got {shortened(text)}")
     return value
 
 
@@ -120,6 +122,7 @@ def find_conflicts(
 def _class_conflicts(
     source: str, num_classes: int, names: tuple[str, ...] | None, label_space: LabelSpace
 ) -> list[str]:
+    names = None if names is None else tuple(map(visible, names))
     data = f"the data have {label_space.num_classes} ({', '.join(label_space.names)})"
     if num_classes != label_space.num_classes:
         listed = "" if names is None else f" ({', '.join(names)})"

@@ -22,9 +22,8 @@ def program_network(
 ) -> AdaptedNetwork:
     """Loads a network that `torch.jit.save` or `torch.export.save` wrote, if it can be attacked by gradients.
 
-    Such a file is a program, and reading it can run what it holds: `trusted` says that its origin is known. This is a
-    function, so that no checkpoint can name it (`build_network` makes classes alone). The network is for evaluation:
-    a program keeps the mode, the precision and often the sizes that it was saved with.
+    Such a file is a program, and reading it can run what it holds: `trusted` says that its origin is known. The network
+    is for evaluation: a program keeps the mode, the precision and often the sizes that it was saved with.
 
     Args:
         file: the program; TorchScript (`.pt`) or an exported program (`.pt2`).

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from segrobust.functional.logits import require_logits
 from segrobust.networks.network_wrapper import NetworkWrapper
 
 Place: TypeAlias = tuple[int, slice, slice]
@@ -144,17 +145,7 @@ class _Windows:
 
     def logits_of(self, crops: Tensor) -> Tensor:
         """The network's logits of some windows, checked, in float32 at least."""
-        logits = self.network(crops)
-        if not isinstance(logits, Tensor):
-            raise TypeError(
-                f"the network must return a tensor of logits, got {type(logits).__name__}; "
-                "wrap it in segrobust.networks.FullResolution"
-            )
-        if logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != (crops.shape[0], *crops.shape[2:]):
-            raise ValueError(
-                f"the network must return logits (B, K, h, w) of the size of its windows {tuple(crops.shape)}, "
-                f"got {tuple(logits.shape)}; wrap it in segrobust.networks.FullResolution"
-            )
+        logits = require_logits(self.network(crops), crops)
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def average(self, images: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Where a pretrained network lies: a folder of this machine, or a repository of the hub at one commit."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+
+from segrobust.untrusted.documents import parse_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -57,10 +58,7 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: the file cannot be read.
         ValueError: it holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from error
+    content = parse_json(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content

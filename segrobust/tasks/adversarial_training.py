@@ -1,11 +1,9 @@
 """Adversarial training: the network is trained on batches that an attack has perturbed."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from segrobust.attacks import Attack
@@ -13,7 +11,7 @@ from segrobust.attacks.core.problem import BatchInputs
 from segrobust.functional.modes import attackable
 from segrobust.tasks.finite_loss import require_finite
 from segrobust.tasks.ramp import Ramp
-from segrobust.tasks.segmentation import ScheduleCallable, SegmentationTask, adamw, polynomial
+from segrobust.tasks.segmentation import SegmentationTask
 
 _EPOCH_SHIFT = 40
 """Number of bits of sample ids in the seeds of random starts; the epoch is in the bits above."""
@@ -55,12 +53,7 @@ class AdversarialTask(SegmentationTask):
         attack: perturbs the training images; a fixed-budget attack needs its `eps`.
         clean_fraction: share of every batch, in [0, 1), that stays clean (rounded down).
         ramp: growth of the radius; None for the full radius from the first step on.
-        optimizer: see `SegmentationTask`.
-        schedule: see `SegmentationTask`.
-        lr_scale: see `SegmentationTask`.
-        ignore_index: label of void pixels.
-        initial_weights: see `SegmentationTask`.
-        initial_backbone: see `SegmentationTask`.
+        settings: optimiser, schedule, initial weights and so on, see `SegmentationTask`.
 
     Raises:
         ValueError: a clean fraction outside [0, 1), a fixed-budget attack without a radius, or a ramp for an attack
@@ -74,22 +67,9 @@ class AdversarialTask(SegmentationTask):
         attack: Attack,
         clean_fraction: float = 0.0,
         ramp: Ramp | None = None,
-        optimizer: OptimizerCallable = adamw,
-        schedule: ScheduleCallable = polynomial,
-        lr_scale: Mapping[str, float] | None = None,
-        ignore_index: int = 255,
-        initial_weights: str | None = None,
-        initial_backbone: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            network,
-            optimizer=optimizer,
-            schedule=schedule,
-            lr_scale=lr_scale,
-            ignore_index=ignore_index,
-            initial_weights=initial_weights,
-            initial_backbone=initial_backbone,
-        )
+        super().__init__(network, **settings)
         if not 0 <= clean_fraction < 1:
             raise ValueError(f"clean_fraction must lie in [0, 1), got {clean_fraction}; for 1 use SegmentationTask")
         if not attack.minimal_norm and attack.default_eps is None:

@@ -4,18 +4,15 @@ Source: G. W. Ding et al., "MMA Training: Direct Input Space Margin Maximization
 2020, Algorithm 1; here the margin of an image is the norm at which a share of its pixels breaks.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from segrobust.attacks import Attack, LagrangianFMN, Untargeted
 from segrobust.functional.lengths import Length
 from segrobust.functional.projections import project
 from segrobust.tasks.adversarial_training import AdversarialTask
-from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
 
 FIRST = 0.25
 """First radius of a sample, as a share of the largest one."""
@@ -47,12 +44,7 @@ class MinimalNormTask(AdversarialTask):
         largest_eps: largest radius, image units.
         attack: minimal-norm attack that accepts an initial radius, with few passes, and with a criterion of fewer
             broken pixels than in an evaluation.
-        optimizer: see `SegmentationTask`.
-        schedule: see `SegmentationTask`.
-        lr_scale: see `SegmentationTask`.
-        ignore_index: label of void pixels.
-        initial_weights: see `SegmentationTask`.
-        initial_backbone: see `SegmentationTask`.
+        settings: optimiser, schedule, initial weights and so on, see `SegmentationTask`.
 
     Raises:
         ValueError: another attack, or a radius that is not positive.
@@ -64,23 +56,9 @@ class MinimalNormTask(AdversarialTask):
         *,
         largest_eps: Length,
         attack: Attack = LagrangianFMN(num_passes=4, criterion=Untargeted(apsr=0.5)),  # noqa: B008 - frozen
-        optimizer: OptimizerCallable = adamw,
-        schedule: ScheduleCallable = polynomial,
-        lr_scale: Mapping[str, float] | None = None,
-        ignore_index: int = 255,
-        initial_weights: str | None = None,
-        initial_backbone: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            network,
-            attack=attack,
-            optimizer=optimizer,
-            schedule=schedule,
-            lr_scale=lr_scale,
-            ignore_index=ignore_index,
-            initial_weights=initial_weights,
-            initial_backbone=initial_backbone,
-        )
+        super().__init__(network, attack=attack, clean_fraction=0.0, ramp=None, **settings)
         if not attack.minimal_norm or not attack.accepts_initial_eps:
             raise ValueError(f"{attack!r} does not accept an initial radius; LagrangianFMN does")
         if not largest_eps > 0 or (attack.norm == "linf" and largest_eps > 1):

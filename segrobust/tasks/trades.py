@@ -4,17 +4,15 @@ Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness 
 per pixel.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from segrobust.attacks import KLPGD, Attack
 from segrobust.functional.pixel_losses import kl_divergence
 from segrobust.tasks.adversarial_training import AdversarialTask, Losses
 from segrobust.tasks.ramp import Ramp
-from segrobust.tasks.segmentation import ScheduleCallable, adamw, polynomial
 
 
 class TRADESTask(AdversarialTask):
@@ -30,12 +28,7 @@ class TRADESTask(AdversarialTask):
         attack: perturbs the training images; `KLPGD` is the paper's.
         beta: weight of the divergence; the paper's 6 is for classification.
         ramp: see `AdversarialTask`.
-        optimizer: see `SegmentationTask`.
-        schedule: see `SegmentationTask`.
-        lr_scale: see `SegmentationTask`.
-        ignore_index: label of void pixels.
-        initial_weights: see `SegmentationTask`.
-        initial_backbone: see `SegmentationTask`.
+        settings: optimiser, schedule, initial weights and so on, see `SegmentationTask`.
 
     Raises:
         ValueError: a weight that is not positive; see also `AdversarialTask`.
@@ -48,24 +41,9 @@ class TRADESTask(AdversarialTask):
         attack: Attack = KLPGD(num_steps=3, eps=4 / 255, step_size=0.01),  # noqa: B008 - frozen
         beta: float = 6.0,
         ramp: Ramp | None = None,
-        optimizer: OptimizerCallable = adamw,
-        schedule: ScheduleCallable = polynomial,
-        lr_scale: Mapping[str, float] | None = None,
-        ignore_index: int = 255,
-        initial_weights: str | None = None,
-        initial_backbone: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            network,
-            attack=attack,
-            ramp=ramp,
-            optimizer=optimizer,
-            schedule=schedule,
-            lr_scale=lr_scale,
-            ignore_index=ignore_index,
-            initial_weights=initial_weights,
-            initial_backbone=initial_backbone,
-        )
+        super().__init__(network, attack=attack, clean_fraction=0.0, ramp=ramp, **settings)
         if not beta > 0:
             raise ValueError(f"beta must be positive, got {beta}; for 0 use SegmentationTask")
         self.beta = beta

@@ -18,7 +18,8 @@ from PIL import Image
 from trees import camvid_tree, stripes, write_image, write_mask
 
 from segrobust.data import CamVid, Cityscapes, DataFault, Folder, PascalVOC, SegmentationDataModule
-from segrobust.data.files.archives import ARCHIVES, Archive, fetch, unpack
+from segrobust.data.files.archives import ARCHIVES, Archive, fetch
+from segrobust.data.files.unpacking import unpack
 
 VAL_LIST = "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
 

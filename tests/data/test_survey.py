@@ -269,9 +269,9 @@ def test_files_without_data_are_told(tmp_path, monkeypatch, root):
 
 def test_what_is_quoted_cannot_steer_the_terminal(root, monkeypatch, capsys):
     (root / "classes.yaml").write_text('names: ["wa\\e[2Jter", quay, boat]\n')
-    assert check(monkeypatch, "--data", "Folder", "--data.root", root, "--data.split", "val") == 0
+    assert check(monkeypatch, "--data", "Folder", "--data.root", root, "--data.split", "val") == 1
     printed = capsys.readouterr().out
-    assert "wa\\x1b[2Jter" in printed
+    assert "the name of class 0 'wa\\x1b[2Jter' holds characters that cannot be printed" in printed
     assert "\x1b" not in printed
 
 

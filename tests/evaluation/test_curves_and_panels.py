@@ -7,7 +7,6 @@ import torch
 from evaluation.test_summary import CLEAN, EIGHT, FOUR, attacked, minimal
 
 from segrobust.evaluation import (
-    draw_panel,
     norm_curves,
     panel_title,
     plain_label_space,
@@ -15,6 +14,8 @@ from segrobust.evaluation import (
     score_curves,
     summarize,
 )
+from segrobust.evaluation.reporting.figures.panels import compose
+from segrobust.evaluation.reporting.figures.tiles import make_tiles
 from segrobust.label_space import LabelSpace
 
 NORMS = [2 / 255, math.inf, 4 / 255, 3 / 255]
@@ -83,7 +84,7 @@ def tile(panel, number, height=160, width=320):
 
 
 def draw(adv):
-    return draw_panel(IMAGE, adv, MASK, BEFORE, AFTER, label_space=SPACE, title="a title")
+    return compose(make_tiles(IMAGE, adv, MASK, BEFORE, AFTER, SPACE), "a title")
 
 
 def test_tiles_show_what_their_captions_say():
@@ -119,16 +120,14 @@ def test_grey_images_and_many_classes_are_drawn():
     space = plain_label_space(150, 255)
     assert len(set(space.palette[:24])) == 24
     mask = torch.arange(150).view(10, 15)
-    panel = draw_panel(
-        torch.rand(1, 10, 15), torch.rand(1, 10, 15), mask, mask, mask, label_space=space, title="t" * 400
-    )
+    panel = compose(make_tiles(torch.rand(1, 10, 15), torch.rand(1, 10, 15), mask, mask, mask, space), "t" * 400)
     assert panel.width == 4 * 330 + 5 * MARGIN
 
 
 @pytest.mark.parametrize("image", [torch.rand(2, 2, 4), torch.rand(3, 3, 4), torch.rand(1, 3, 2, 4)])
 def test_panels_refuse_shapes_that_do_not_match(image):
     with pytest.raises(ValueError, match="image"):
-        draw_panel(image, image, MASK, BEFORE, AFTER, label_space=SPACE, title="")
+        make_tiles(image, image, MASK, BEFORE, AFTER, SPACE)
 
 
 def test_titles_say_what_was_found():

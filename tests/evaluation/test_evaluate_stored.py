@@ -199,8 +199,19 @@ class TestFindings:
 
 class TestRefusals:
     def test_other_data(self, run):
-        with pytest.raises(ValueError, match=r"other data \(data: toy-5 there, toy-6 now"):
-            on_network(run, dataset=ToyScenes(6))
+        class Masked(ToyScenes):
+            def __getitem__(self, index):
+                item = super().__getitem__(index)
+                return item if index != 1 else {**item, "mask": item["mask"].clamp(max=2)}
+
+        with pytest.raises(
+            ValueError, match=r"other data \(the image or the mask of 1 sample, 1 \(toy_1\), is another"
+        ):
+            on_network(run, dataset=Masked(5))
+
+    def test_fewer_data(self, run):
+        with pytest.raises(ValueError, match=r"other data \(the image or the mask of sample 4 is missing"):
+            on_network(run, dataset=ToyScenes(4))
 
     def test_another_label_space(self, tmp_path):
         scenes = ToyScenes(2)
@@ -474,8 +485,15 @@ class TestTransfer:
         assert lines[4].count(f"{asr:5.1f}*") == 10
 
     def test_runs_on_other_data_are_refused(self, run, tmp_path):
-        attack_scenes(tmp_path / "more", dataset=ToyScenes(6))
-        with pytest.raises(ValueError, match=r"do not fit into one matrix \(data"):
+        class Masked(ToyScenes):
+            def __getitem__(self, index):
+                item = super().__getitem__(index)
+                return item if index != 1 else {**item, "mask": item["mask"].clamp(max=2)}
+
+        attack_scenes(tmp_path / "more", dataset=Masked(5))
+        with pytest.raises(
+            ValueError, match=r"do not fit into one matrix \(.* of 1 sample, 1 \(toy_1\), is not the same"
+        ):
             transfer_matrix([run, tmp_path / "more"])
 
     def test_files(self, run, tmp_path):

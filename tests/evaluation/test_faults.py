@@ -267,6 +267,50 @@ def test_a_signal_ends_the_work_between_batches(tmp_path, number, capfd):
     assert evaluate(toy_network(), Stopping(6, None, tmp_path), **settings(tmp_path)).missing == 0
 
 
+class StoppingAtReading(ToyScenes):
+    """Sends a signal to this process when a sample is read for the n-th time."""
+
+    def __init__(self, num, reading):
+        super().__init__(num)
+        self.reading = reading
+
+    def __getitem__(self, index):
+        if len(self.loaded) == self.reading:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("num_recorded", "reading"), [(0, 0), (0, 3), (3, 0), (3, 4)])
+def test_a_signal_before_the_first_batch_ends_as_later_ones_do(tmp_path, num_recorded, reading, capfd):
+    """While samples are compared with themselves and with their records, or the network with that of the records."""
+    before = signal.getsignal(signal.SIGTERM)
+    if num_recorded:
+        evaluate(toy_network(), ToyScenes(num_recorded), **settings(tmp_path))
+    records = comparable(read_records(tmp_path))
+    report = evaluate(toy_network(), StoppingAtReading(6, reading), **settings(tmp_path))
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert report.interrupted == signal.SIGTERM
+    assert "stopped by SIGTERM" in str(report)
+    assert "stopping after this batch" in capfd.readouterr().err
+    assert comparable(read_records(tmp_path)) == records
+    assert report.missing > 0
+    assert evaluate(toy_network(), ToyScenes(6), **settings(tmp_path)).missing == 0
+
+
+def test_a_signal_while_changed_samples_are_found_leaves_the_rest_to_the_next_command(tmp_path):
+    class Inverted(StoppingAtReading):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return {**item, "image": 1 - item["image"]}
+
+    evaluate(toy_network(), ToyScenes(4), **settings(tmp_path))
+    report = evaluate(toy_network(), Inverted(4, 4), redo_changed=True, **settings(tmp_path))
+    assert report.interrupted == signal.SIGTERM
+    evaluate(toy_network(), Inverted(4, -1), redo_changed=True, **settings(tmp_path))
+    expected = evaluate(toy_network(), Inverted(4, -1), **{**settings(tmp_path), "run_dir": None})
+    assert comparable(read_records(tmp_path)) == comparable(expected.records)
+
+
 def test_the_second_signal_does_what_it_always_did():
     def send_twice():
         with interruptible() as stop:

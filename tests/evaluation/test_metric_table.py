@@ -81,6 +81,20 @@ def test_the_documentation_has_no_line_of_a_metric_that_is_none():
     assert names == list(dict.fromkeys(metric.docs_name for metric in ALL))
 
 
+@pytest.mark.parametrize(
+    ("key", "table", "place"),
+    [
+        ("robust_subset/clean_<metric>", METRICS, "log clean"),
+        ("<fixed-budget attack>/<metric>_at_<radius>", METRICS, "log attack"),
+        ("<minimal-norm attack>/<metric>", NORM_METRICS, "log attack"),
+        ("<minimal-norm attack>/by_product_<metric>_at_<radius>", METRICS, "log by-product"),
+    ],
+)
+def test_the_documentation_names_the_metrics_that_are_logged(key, table, place):
+    (row,) = (line for line in DOCS.read_text().splitlines() if line.startswith(f"| `val/{key}` |"))
+    assert re.findall("`([^`]+)`", row)[1:] == [metric.log_name for metric in in_place(table, place)]
+
+
 def test_every_metric_is_in_every_file(run):
     files = read_run(run)
     scores = json.loads(run.summary.read_text())

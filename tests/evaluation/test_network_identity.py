@@ -37,6 +37,18 @@ class Rounded(Network):
         return super().forward(images + ((images * 255).round() / 255 - images).detach())
 
 
+class Doubled(torch.autograd.Function):
+    """The identity, with twice its derivative."""
+
+    @staticmethod
+    def forward(context, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return 2 * gradient
+
+
 class Cached(Network):
     def forward(self, images):
         self.register_buffer("cache", torch.full(images.shape[-2:], float(images.sum())), persistent=False)
@@ -75,13 +87,15 @@ def with_prior():
     [
         (lambda: changed(act=nn.LeakyReLU(0.2)), r"module act: .*LeakyReLU\(negative_slope=0.1\) there, .*0.2\) now"),
         (lambda: changed(act=nn.ReLU()), r"module act: .*ReLU\(\) now"),
-        (lambda: changed(scale=1.01), "answers differently on the probe .*largest difference .* standard deviation"),
+        (lambda: changed(scale=1.01), "logits differ on the probe .*largest difference .* standard deviation"),
         (Rounded, r"module \(the network itself\): .*Network\(\) there, .*Rounded\(\) now"),
         (lambda: nn.Sequential(nn.Hardtanh(0, 1), Network()), "Hardtanh"),
-        (hooked, "answers differently"),
+        (hooked, "logits differ"),
         (with_prior, "buffers that are no weights: prior differ"),
-        (lambda: changed(forward=lambda images: Network()(images + 0.05)), "answers differently"),
+        (lambda: changed(forward=lambda images: Network()(images + 0.05)), "logits differ"),
         (lambda: changed(forward=lambda images: Network()(images + torch.rand(()))), "was a function and is random"),
+        (lambda: changed(forward=lambda images: Network()(images.detach())), "gradients differ .* by 1 of their norm"),
+        (lambda: changed(forward=lambda images: Network()(Doubled.apply(images))), "gradients differ .* by 0.5 of"),
     ],
 )
 def test_another_function_is_named(network, message):
@@ -104,6 +118,35 @@ def test_another_function_is_named(network, message):
 )
 def test_the_same_function_is_not_refused(network):
     assert conflicts(network()) == []
+
+
+class InReducedPrecision(Network):
+    def forward(self, images):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(images).float()
+
+
+def test_other_kernels_are_allowed_in_the_precision_that_a_network_computes_in():
+    before = identity_of(InReducedPrecision())
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert before.find_conflicts(identity_of(InReducedPrecision())) == []
+    assert before.find_conflicts(identity_of(InReducedPrecision(scale=1.02))) == []
+    assert any("logits differ" in line for line in before.find_conflicts(identity_of(InReducedPrecision(scale=1.3))))
+
+
+@pytest.mark.parametrize(("before", "now"), [(Network, InReducedPrecision), (InReducedPrecision, Network)])
+def test_another_precision_inside_a_network_is_named(before, now):
+    assert any("logits differ" in line for line in conflicts(now(), before()))
+
+
+def test_random_networks_are_compared_by_the_draws_of_a_seed():
+    """The same noise is the same function, stronger noise is another."""
+
+    def noisy(strength):
+        return changed(forward=lambda images: Network()(images + strength * torch.rand(images.shape)))
+
+    assert conflicts(noisy(0.3), noisy(0.3)) == []
+    assert any("logits differ" in line for line in conflicts(noisy(0.3), noisy(0.35)))
 
 
 def test_buffers_that_a_pass_changes_are_no_settings():
@@ -166,7 +209,7 @@ def test_more_images_are_probed_on_those_of_the_first_command(tmp_path):
     assert (tmp_path / "network.json").read_bytes() == first
     network = toy_network()
     network.forward = lambda images: nn.Conv2d.forward(network, images) * 2
-    with pytest.raises(ValueError, match="answers differently"):
+    with pytest.raises(ValueError, match="logits differ"):
         evaluate(network, Scenes(6), attacks=MORE, eps=(16 / 255,), run_dir=tmp_path, progress=False)
 
 

@@ -55,8 +55,6 @@ def test_a_manifest_survives_its_file(tmp_path):
     [
         ("weights", "77aa", "weights of the network: 5e1f there, 77aa now"),
         ("preprocessing", "none", "normalisation"),
-        ("data", "decaf", "fingerprint of the data: c0ffee there, decaf now"),
-        ("image_size", "100x100", "size of the first image: 360x480 there, 100x100 now"),
         ("ignore_index", 0, "void pixels: 255 there, 0 now"),
         ("criterion", "Untargeted(apsr=0.5)", "criterion"),
         ("seed", 3, "seed: 0 there, 3 now"),

@@ -30,6 +30,7 @@ from segrobust.evaluation import (
     read_records,
     run,
 )
+from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.engine.runtime_estimate import max_passes
 
 PGD_START = PGD(num_steps=4, random_start=True, criterion=CRITERION)
@@ -233,7 +234,7 @@ def test_an_attack_with_its_own_radius_runs_there():
 
 def test_records_are_written_before_they_are_yielded(tmp_path):
     with RecordWriter(tmp_path) as writer:
-        coming = run(toy_network(), ToyScenes(2), toy_plan(), work=StridedWork((0, 1)), writer=writer)
+        coming = run(toy_network(), ToyScenes(2), toy_plan(), work=StridedWork((0, 1)), outputs=Outputs(writer=writer))
         for number in (1, 4, 4, 4, 5):  # an attack's records come together
             next(coming)
             assert len(read_records(tmp_path)) == number
@@ -241,7 +242,7 @@ def test_records_are_written_before_they_are_yielded(tmp_path):
 
 def test_adversarial_images_that_were_kept_give_the_recorded_shares(tmp_path):
     network, dataset, store = toy_network(torch.float32), ToyScenes(2), AdversarialStore(tmp_path, {1})
-    records = run_all(network, dataset, toy_plan(), store=store)
+    records = run_all(network, dataset, toy_plan(), outputs=Outputs(store=store))
     kept = [r for r in records if r.sample_id == 1 and r.kind in ("minimal-norm", "fixed-budget")]
     images, masks = as_batch(dataset[1], torch.float32)
     for record in kept:
@@ -254,7 +255,7 @@ def test_adversarial_images_that_were_kept_give_the_recorded_shares(tmp_path):
 def test_adversarial_images_that_are_asked_for_later_are_made_without_new_records(tmp_path):
     plan, store = toy_plan(), AdversarialStore(tmp_path)
     records = run_all(toy_network(), ToyScenes(2), plan)
-    assert run_all(toy_network(), ToyScenes(2), plan, done=records, store=store) == []
+    assert run_all(toy_network(), ToyScenes(2), plan, done=records, outputs=Outputs(store=store)) == []
     assert len(list(tmp_path.rglob("*.safetensors"))) == 6
 
 

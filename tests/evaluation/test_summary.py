@@ -198,7 +198,7 @@ def test_the_tables_name_what_each_number_is_a_bound_of():
         "0.5",
     ]
     assert lines["ce"][1:] == ["1", "66.7", "80.0", "0.0", "0.0", "7+5", "0.5"]
-    assert lines["worst case (greedy)"][3:] == ["1", "66.7", "80.0", "0.0", "0.0"]
+    assert lines["worst of 2 attacks"][4:] == ["1", "66.7", "80.0", "0.0", "0.0"]
     assert lines["by-product of alma"][3:] == ["1", "66.7", "80.0"]
 
 

@@ -182,8 +182,8 @@ def test_checks_know_the_targets(tmp_path, checks):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: plan_attacks(attacks(TARGETED), EPS), "no targets to give to Targeted"),
-        (lambda: plan_attacks(attacks(Localized()), EPS), "no targets to give to Localized"),
+        (lambda: plan_attacks(attacks(TARGETED), EPS), r"Targeted\(.*needs targets"),
+        (lambda: plan_attacks(attacks(Localized()), EPS), r"Localized\(.*needs targets"),
         (lambda: plan_attacks(attacks(Untargeted()), EPS, SecondBest()), r"criterion=Targeted\(\)"),
         (lambda: plan_attacks(attacks(TARGETED), EPS, EraseClasses(classes=(1,))), r"Localized\(targeted=True\)"),
         (

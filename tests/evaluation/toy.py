@@ -39,7 +39,7 @@ class ToyScenes:
         self.loaded.append(index)
         generator = torch.Generator().manual_seed(index)
         size = (6, 9) if index == 3 else (8, 9)
-        image = torch.rand(3, *size, generator=generator)
+        image = torch.rand(3, *size, generator=generator, dtype=torch.float32)
         with torch.no_grad():
             mask = toy_network()(image[None].double()).argmax(1)[0]
         mask[:1] = torch.randint(0, NUM_CLASSES, (size[1],), generator=generator)

@@ -144,9 +144,8 @@ def test_tied_and_strided_weights_are_stored(tmp_path: Path) -> None:
 
 def test_half_precision_is_cast_back(tmp_path: Path) -> None:
     network, other = make_network(0), make_network(1)
-    save_weights(network, tmp_path / "a.safetensors", half=True)
-    stored = load_file(tmp_path / "a.safetensors")
-    assert {weight.dtype for weight in stored.values()} == {torch.float16, torch.int64}
+    halved = {name: w.half() if w.is_floating_point() else w for name, w in network.state_dict().items()}
+    save_file(halved, tmp_path / "a.safetensors")
     load_weights(other, tmp_path / "a.safetensors")
     for name, weight in other.state_dict().items():
         original = network.state_dict()[name]
@@ -154,14 +153,6 @@ def test_half_precision_is_cast_back(tmp_path: Path) -> None:
         assert weight.equal(original.half().to(original.dtype))
     load_weights(other.double(), tmp_path / "a.safetensors")
     assert other[0].weight.dtype == torch.float64
-
-
-def test_half_precision_must_hold_the_weights(tmp_path: Path) -> None:
-    network = make_network()
-    network[1].running_var.fill_(1e5)
-    with pytest.raises(ValueError, match=r"1\.running_var reaches 100000.*half=False"):
-        save_weights(network, tmp_path / "a.safetensors", half=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_architecture_is_listed_and_nothing_is_copied(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from networks.saved import assert_has_gradient, enliven
 from torch import nn
 from torch.export import Dim
 
-from segrobust.networks import build_network, program_network
+from segrobust.networks import program_network
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.5, 0.4, 0.3]
 
@@ -60,13 +60,6 @@ def test_a_program_is_not_read_unless_it_is_trusted(tmp_path):
     write_script(tmp_path / "program.pt")
     with pytest.raises(ValueError, match=r"TorchScript.*trusted=True"):
         program_network(str(tmp_path / "program.pt"), 5, MEAN, STD)
-
-
-def test_a_checkpoint_cannot_name_a_program(tmp_path):
-    write_script(tmp_path / "program.pt")
-    arguments = {"file": str(tmp_path / "program.pt"), "num_classes": 5, "mean": MEAN, "std": STD, "trusted": True}
-    with pytest.raises(ValueError, match="no class of networks"):
-        build_network({"class_path": "segrobust.networks.program_network", "init_args": arguments})
 
 
 def test_a_program_without_gradient_is_refused(tmp_path):

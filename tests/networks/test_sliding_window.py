@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segrobust.attacks import EOT, PGD, AlmaProx, MinimalNormSearch
 from segrobust.functional.modes import attackable
-from segrobust.networks import FullResolution, Normalized, SlidingWindow, build_network, load_weights, save_weights
+from segrobust.networks import FullResolution, Normalized, SlidingWindow, load_weights, save_weights
 
 GEOMETRIES = [  # image, window, stride
     ((12, 16), (6, 8), (6, 8)),  # neither overlap nor shift
@@ -377,14 +377,6 @@ def test_weights_move_in_and_out_of_windows(tmp_path):
     assert wrapped.network.first.weight.equal(bare.first.weight)
 
 
-def test_built_from_a_specification():
-    inner = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 3, "out_channels": 4, "kernel_size": 1}}
-    arguments = {"network": inner, "window": [6, 8], "stride": [4, 5]}
-    network = build_network({"class_path": "segrobust.networks.SlidingWindow", "init_args": arguments})
-    assert repr(network).startswith("SlidingWindow(\n  window=(6, 8), stride=(4, 5)")
-    assert network(torch.rand(1, 3, 13, 17)).shape == (1, 4, 13, 17)
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -411,7 +403,7 @@ def test_a_network_is_required():
 @pytest.mark.parametrize(
     ("inner", "error", "message"),
     [
-        (nn.Conv2d(3, 4, 3), ValueError, r"size of its windows \(1, 3, 6, 8\), got \(1, 4, 4, 6\).*FullResolution"),
+        (nn.Conv2d(3, 4, 3), ValueError, r"images of the shape \(1, 3, 6, 8\), got \(1, 4, 4, 6\).*FullResolution"),
         (nn.Flatten(), ValueError, r"\(1, 144\).*FullResolution"),
     ],
 )

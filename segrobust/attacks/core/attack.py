@@ -16,7 +16,7 @@ from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 
 NAN_MESSAGE = (
-    "the network returned NaN: its robustness cannot be measured; check its weights, "
+    "the network returned NaN or infinite logits: its robustness cannot be measured; check its weights, "
     "its normalisation layers and its precision"
 )
 
@@ -100,7 +100,7 @@ class Attack(abc.ABC):
 
     @property
     def start_seed(self) -> int | None:
-        """Seed of the random start; None if the attack cannot start at random."""
+        """Seed that a restart changes; None if there is none."""
         return None
 
     def with_start_seed(self, seed: int) -> "Attack":
@@ -227,7 +227,7 @@ class Attack(abc.ABC):
             logits = oracle.logits(delta, differentiable=False)
             broken = self.criterion.broken(logits, problem)
             _, success = self.criterion.outcome(broken, problem)
-        if logits.sum().isnan():
+        if not logits.sum().isfinite():
             raise FloatingPointError(NAN_MESSAGE)
         adv = problem.images + delta
         length = norm(adv - problem.images, self.norm)

@@ -23,8 +23,9 @@ from segrobust.functional.steps import steepest_ascent
 class BallAttack(IterativeAttack[State]):
     """A fixed-budget attack that maximises a sum of pixel losses inside a ball, by projected steps.
 
-    In most attacks the loss is the field `loss`. The default is steepest ascent without memory: `delta <- project(delta
-    + step * ascent(gradient))`, the sign of the gradient in l_inf and in l2 the gradient over its norm.
+    The loss is the field `loss`, unless an attack overrides `pixel_losses`. A step is steepest ascent without memory,
+    unless it overrides `update`: `delta <- project(delta + step * ascent(gradient))`, where the ascent direction is the
+    sign of the gradient in l_inf, and the gradient over its norm in l2.
 
     Args:
         eps: radius, image units; None if each call passes its own.

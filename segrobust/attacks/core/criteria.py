@@ -105,7 +105,7 @@ class Criterion(abc.ABC):
 
     def shares(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         """Shares of broken pixels among the attacked ones, of kept ones among those to keep: `(B,)`, nan of none."""
-        apsr = broken.sum((1, 2)) / problem.num_valid
+        apsr = broken.sum((1, 2)).float() / problem.num_valid  # not in the default dtype
         return apsr, torch.full_like(apsr, torch.nan)
 
     def num_unbroken_allowed(self, num_valid: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class Criterion(abc.ABC):
 class Untargeted(Criterion):
     """A pixel is broken when another class beats its true class.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
@@ -150,7 +150,7 @@ class Untargeted(Criterion):
 class Targeted(Criterion):
     """A pixel is broken when its target class beats all others.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
@@ -190,7 +190,7 @@ class Localized(Criterion):
         keep: share of the pixels to keep that must keep their class. Like `apsr`, an exact decimal fraction.
         targeted: whether attacked pixels must reach their target, or only leave their true class.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
@@ -239,7 +239,7 @@ class Localized(Criterion):
 
     def shares(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `Criterion`."""
-        attacked, kept = ((broken & p.pixels).sum((1, 2)) / p.pixels.sum((1, 2)) for p in self.parts(problem))
+        attacked, kept = ((broken & p.pixels).sum((1, 2)).float() / p.pixels.sum((1, 2)) for p in self.parts(problem))
         return attacked, kept
 
 

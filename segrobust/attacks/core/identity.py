@@ -34,7 +34,7 @@ def identity(value: object) -> str:
     Raises:
         ValueError: a value that does not say what its settings are; the message names it and the fix.
 
-    Example:
+    Examples:
         >>> from segrobust.attacks import FGSM
         >>> identity(FGSM(eps=0.5)) == repr(FGSM(eps=0.5))
         True

@@ -22,13 +22,13 @@ class IterativeAttack(Attack, Generic[State]):
 
     1. judges it: which pixels are broken, which images are successes; the tracker stores the best;
     2. `done`: finished images leave the batch, with their rows of every tensor of the state;
-    3. `observe`: updates the state with the iterate: multipliers, weights, radii that depend on success;
+    3. `observe`: updates the state with the iterate, such as multipliers, weights, or radii that depend on success;
     4. `objective`: one number per image, a function of logits and state;
     5. the pullback: the gradient of the objective in the perturbation, by one backward pass through the network;
     6. `update`: the next perturbation, from that gradient.
 
     N steps judge N + 1 iterates, the start and the last one included: N + 1 forward and N backward passes, and one
-    forward to judge the result.
+    forward to judge the result, unless `max_passes` says otherwise.
 
     A state is a dataclass of numbers, and of tensors and lists that all have the image first. `observe` returns a new
     state (`dataclasses.replace`) and does not change the given one; `update` assigns to fields of the state;
@@ -80,12 +80,19 @@ class IterativeAttack(Attack, Generic[State]):
         return None
 
     def begin(self, oracle: GradientOracle, problem: Problem) -> tuple[Tensor, State]:
-        """`init`, and passes before the first iterate, which most attacks do not need."""
+        """`init`, and passes before the first iterate, which most attacks do not need.
+
+        An attack that overrides this to make such passes overrides `max_passes` too.
+        """
         del oracle
         return self.init(problem)
 
     def step(self, oracle: GradientOracle, problem: Problem, iterate: Iterate, state: State) -> tuple[Tensor, State]:
-        """From a judged iterate to the next perturbation: `observe`, `objective`, pullback, `update`."""
+        """From a judged iterate to the next perturbation: `observe`, `objective`, pullback, `update`.
+
+        An attack with further passes overrides this and `max_passes`. It calls `super().step` first, because the next
+        `logits` of the oracle discards the pending pullback.
+        """
         state = self.observe(problem, iterate, state)
         # The logits are a leaf: autograd differentiates the objective up to the logits, the oracle through the network.
         leaf = iterate.logits.requires_grad_()
@@ -105,6 +112,7 @@ class IterativeAttack(Attack, Generic[State]):
         """The perturbation after N steps, without judging: N forward and N backward passes."""
         delta, state = self.begin(oracle, problem)
         rows = torch.arange(problem.batch_size, device=delta.device)
+        # Without a tracker, and no image leaves the batch: training uses the last iterate of all images.
         for step in range(self.num_steps):
             logits = oracle.logits(delta)
             if step == 0:
@@ -176,8 +184,9 @@ def run_loop(
         if step == 0:
             check_classes(problem, logits.shape[1])
         iterate = attack.iterate(problem, step, rows, delta, logits)
-        # NaN compares false everywhere, so that images would count as unbroken, that is, as robust.
-        poisoned |= logits.sum().isnan()
+        # NaN compares false everywhere, so that images would count as unbroken, that is, as robust. A sum of finite
+        # logits is finite; -inf of excluded classes does not come through the oracle.
+        poisoned |= ~logits.sum().isfinite()
         if step == 0 and poisoned.item():  # checked again at the end, so that steps in between need no synchronisation
             raise FloatingPointError(NAN_MESSAGE)
         tracker.update(iterate)
@@ -202,7 +211,7 @@ def _unfinished(problem: Problem, iterate: Iterate, done: Tensor | None) -> Tens
     """Indices of the unfinished images; None if no image is finished."""
     if problem.stop_on_success:
         done = iterate.success if done is None else done | iterate.success
-    if done is None or not done.any():
+    if done is None or not done.any():  # waits for the device, once per step
         return None
     return (~done).cpu().nonzero()[:, 0]
 

@@ -190,7 +190,7 @@ class Masked(Weighted):
     Args:
         loss: the loss to mask.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)

@@ -6,6 +6,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from segrobust.functional.logits import require_logits
+
 
 @dataclass(frozen=True)
 class PassCounter:
@@ -39,7 +41,10 @@ class GradientOracle(Protocol):
         ...
 
     def pullback(self, cotangent: Tensor) -> Tensor:
-        """Vector-Jacobian product of the last `logits` to delta: `(B, K, H, W) -> (B, C, H, W)`; once per `logits`."""
+        """Vector-Jacobian product of the last `logits` with respect to delta: `(B, K, H, W) -> (B, C, H, W)`.
+
+        It can be called once after each `logits`, before the next one.
+        """
         ...
 
     def select(self, rows: Tensor) -> Self:
@@ -49,6 +54,12 @@ class GradientOracle(Protocol):
 
 class NetworkOracle:
     """White-box access to a network: its own logits and gradient, in the precision of the images.
+
+    A network may exclude a class by a logit of -inf. No attack sees it: if the first logits contain -inf, these and all
+    later ones are kept above `floor`, a value of each image that is too low to win or to matter in a softmax.
+
+    Attributes:
+        floor: `(B, 1, 1, 1)`; None before the first logits, and if none of these is -inf.
 
     Args:
         network: maps images `(B, C, H, W)` in [0, 1] to logits `(B, K, H, W)` of the same height and width.
@@ -65,6 +76,8 @@ class NetworkOracle:
         self._images = images
         self._rows = torch.arange(images.shape[0]) if rows is None else rows
         self._pass: _Pass | None = None
+        self.floor: Tensor | None = None
+        self._knows_floor = False
 
     def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
         """See `GradientOracle`."""
@@ -72,12 +85,16 @@ class NetworkOracle:
         self._pass = None  # frees the last graph before the next forward
         with torch.set_grad_enabled(differentiable):
             output = self._network(adv.requires_grad_(differentiable))
-        _check_logits(output, self._images)
+        require_logits(output, self._images)
+        if output.shape[1] < 2:
+            raise ValueError(f"the network must predict at least 2 classes, got {output.shape[1]} channel of logits")
         if differentiable:
             self._pass = _Pass(adv, output, None)
         self.counter.forwards[self._rows] += 1
         logits: Tensor = output.detach().to(self._images.dtype)
-        return logits
+        if not self._knows_floor:
+            self.floor, self._knows_floor = _floor_of(logits), True
+        return logits if self.floor is None else logits.clamp_min(self.floor)
 
     def pullback(self, cotangent: Tensor) -> Tensor:
         """See `GradientOracle`."""
@@ -95,6 +112,8 @@ class NetworkOracle:
         chosen = NetworkOracle(self._network, self._images[on_device], counter=self.counter, rows=self._rows[rows])
         if self._pass is not None:
             chosen._pass = self._pass.select(on_device)
+        chosen.floor = None if self.floor is None else self.floor[on_device]
+        chosen._knows_floor = self._knows_floor
         return chosen
 
 
@@ -116,18 +135,19 @@ class _Pass:
         return gradient if self.rows is None else gradient[self.rows]
 
 
-def _check_logits(output: object, images: Tensor) -> None:
-    """Raises unless a network's output is a tensor `(B, K, H, W)` with K >= 2."""
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"the network must return a tensor of logits, got {type(output).__name__}; "
-            "wrap it in segrobust.networks.FullResolution"
-        )
-    expected = (images.shape[0], *images.shape[2:])
-    if output.dim() != 4 or (output.shape[0], *output.shape[2:]) != expected:
-        raise ValueError(
-            f"the network must return logits (B, K, H, W) = ({expected[0]}, K, {expected[1]}, {expected[2]}), "
-            f"got {tuple(output.shape)}; wrap it in segrobust.networks.FullResolution"
-        )
-    if output.shape[1] < 2:
-        raise ValueError(f"the network must predict at least 2 classes, got {output.shape[1]} channel of logits")
+def _floor_of(logits: Tensor) -> Tensor | None:
+    """What takes the place of -inf in each image, `(B, 1, 1, 1)`, -inf in an image that has none.
+
+    None if no logit of the batch is -inf. Synchronises, once per oracle.
+
+    It lies so far below the finite logits that a softmax gives it less than exp(-40), 4e-18, also where differences are
+    divided by a fifth of the mean margin, as in Lagrangian FMN; and not further, because the margins of pixels that are
+    labelled with an excluded class enter that mean.
+    """
+    hidden = logits.isneginf()
+    if not hidden.any():
+        return None
+    lowest = logits.masked_fill(hidden, torch.inf).flatten(1).amin(1)
+    span = logits.flatten(1).amax(1) - lowest
+    floor = torch.where(hidden.flatten(1).any(1), lowest - 8 * span - 40, -torch.inf)
+    return floor[:, None, None, None]

@@ -62,7 +62,7 @@ def pad_batch(images: Sequence[Tensor], labels: Sequence[Tensor], *, ignore_inde
     Raises:
         ValueError: no image, another number of labels, or shapes that do not match.
 
-    Example:
+    Examples:
         >>> images = [torch.rand(3, 4, 6), torch.rand(3, 5, 5)]
         >>> labels = [torch.zeros(4, 6).long(), torch.ones(5, 5).long()]
         >>> batch = pad_batch(images, labels)

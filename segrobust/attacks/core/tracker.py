@@ -135,6 +135,7 @@ class Tracker:
         better = self._beats(new, self.best, rows)
         second = (~better & self._beats(new, self.runner_up, rows)).nonzero()[:, 0]
         first = better.nonzero()[:, 0]
+        # In this order: a best that is beaten moves to the second place before it is overwritten.
         self.runner_up.put(rows[second], new.take(second))
         self.runner_up.put(rows[first], self.best.take(rows[first]))
         self.best.put(rows[first], new.take(first))
@@ -161,6 +162,7 @@ class Tracker:
         counted = self.num_judged[places] + other.first_success
         self.first_success[places] = torch.where(first, counted, self.first_success[places])
         self.num_judged[places] += other.num_judged
+        # Both, so that the second place survives a merge: the final judgement may need it.
         self.offer(rows, other.best)
         self.offer(rows, other.runner_up)
 
@@ -173,7 +175,7 @@ class Tracker:
         num_broken, success, norm = incumbent.num_broken, incumbent.success, incumbent.norm
         if rows is not None:
             num_broken, success, norm = num_broken[rows], success[rows], norm[rows]
-        exists = new.num_broken >= 0
+        exists = new.num_broken >= 0  # -1 where an inner attack judged nothing
         if not self.minimal_norm:
             more = new.num_broken > num_broken
             return exists & torch.where(new.success, ~success | more, ~success & more)

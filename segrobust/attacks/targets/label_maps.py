@@ -15,11 +15,18 @@ from scipy import ndimage
 from torch import Tensor
 
 from segrobust.attacks.targets.target_maps import Scene, TargetMaps, Targets
-from segrobust.label_space import LabelSpace
+from segrobust.label_space import LabelSpace, parse_names
 from segrobust.shipped import resolve
+from segrobust.untrusted.documents import parse_json
+from segrobust.untrusted.pictures import opened_picture
+from segrobust.untrusted.printable import visible
+from segrobust.untrusted.regular_files import read_limited
 
 _KEY: Final = "segrobust"
 """Key of the text in a PNG file that records how the map was made."""
+
+_LARGEST: Final = 2**28
+"""Bytes of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +61,14 @@ def digest_of(path: str | os.PathLike[str]) -> str:
     """
     place = resolve(path)
     files = sorted(place.rglob("*.png")) if place.is_dir() else [place]
-    if not files or not files[0].is_file():
+    if not files or not files[0].exists():
         raise ValueError(f"there is no label map at {place}; give an image file, or a folder with <sample name>.png")
     digest = hashlib.sha256()
     for file in files:
         name = file.relative_to(place).as_posix() if place.is_dir() else ""
-        digest.update(json.dumps([name, hashlib.sha256(file.read_bytes()).hexdigest()]).encode())
+        digest.update(
+            json.dumps([name, hashlib.sha256(read_limited(file, _LARGEST, "a label map")).hexdigest()]).encode()
+        )
     return digest.hexdigest()[:16]
 
 
@@ -161,22 +170,28 @@ def write_label_map(
 
 def _read(path: Path, size: tuple[int, int], label_space: LabelSpace | None) -> Tensor:
     """One map at a size: `(H, W)` int64."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            mode, about, values = picture.mode, picture.info.get(_KEY), np.array(picture)
-    except OSError as error:
-        raise ValueError(f"the label map {path} cannot be read: {error}") from error
+    with opened_picture(path) as picture:
+        picture.load()
+        mode, about, values = picture.mode, picture.info.get(_KEY), np.array(picture)
     if mode not in ("L", "P", "1") and not mode.startswith("I"):
         raise ValueError(
             f"{path} is a picture of mode {mode}; a label map holds class indices, as grey or palette image"
         )
-    classes = json.loads(about)["classes"] if isinstance(about, str) else None
-    if label_space is not None and classes is not None and tuple(classes) != label_space.names:
+    classes = _classes_of(about, path)
+    if label_space is not None and classes is not None and classes != label_space.names:
         raise ValueError(
             f"{path} was made for the classes {', '.join(classes)}; the data has {', '.join(label_space.names)}"
         )
     return _resized(torch.from_numpy(values.astype(np.int64)), size)
+
+
+def _classes_of(about: object, path: Path) -> tuple[str, ...] | None:
+    """The classes that `write_label_map` stored in a file; None if it stored none."""
+    if not isinstance(about, str):
+        return None
+    value = parse_json(about, f"the text {_KEY!r} in {path}")
+    classes = value.get("classes") if isinstance(value, dict) else None
+    return None if classes is None else tuple(map(visible, parse_names(classes)))
 
 
 def _resized(classes: Tensor, size: tuple[int, int]) -> Tensor:

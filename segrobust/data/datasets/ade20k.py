@@ -45,6 +45,8 @@ class ADE20K(PairedFiles):
         ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
+    title = "ADE20K"
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -60,12 +62,12 @@ class ADE20K(PairedFiles):
         images, masks = f"images/{_FOLDERS[split]}", f"annotations/{_FOLDERS[split]}"
         require_folders(folder, (images, masks), _LAYOUT)
         super().__init__(
+            split=split,
             label_space=ADE20K_150,
             pairs=pair_files(folder / images, folder / masks, root=folder),
             size=size,
             transform=transform,
         )
-        self.split = split
 
     def map_labels(self, raw: Labels) -> Labels:
         """0 to void, k to k - 1.
@@ -74,7 +76,3 @@ class ADE20K(PairedFiles):
             DataFault: a value above 150.
         """
         return _TABLE.map(raw)
-
-    def describe(self) -> str:
-        """One line such as "ADE20K val, 2000 images, 150 classes"."""
-        return f"ADE20K {self.split}, {len(self)} images, {self.label_space.num_classes} classes"

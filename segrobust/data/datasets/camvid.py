@@ -5,7 +5,7 @@ Cipolla, "SegNet", 2017 (the 11 classes and the folders `train`, `trainannot`, `
 """
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 
@@ -53,6 +53,9 @@ class CamVid(PairedFiles):
         ValueError: no root, another layout, or a pair of files that does not fit together.
     """
 
+    title = "CamVid"
+    names_begin_with_sequence: ClassVar[bool] = True
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -65,22 +68,13 @@ class CamVid(PairedFiles):
         folder = find_root(root, "SEGROBUST_CAMVID", "CamVid")
         require_folders(folder, ("train", "trainannot", "val", "valannot"), _LAYOUT)
         super().__init__(
+            split=split,
             label_space=CAMVID,
             pairs=pair_files(folder / split, folder / f"{split}annot", root=folder),
             size=size,
             transform=transform,
         )
-        self.split = split
-
-    @property
-    def sequences(self) -> tuple[str, ...]:
-        """Per frame the video it is from: the part of its name before the first `_`."""
-        return tuple(name.split("_", 1)[0] for name in self.names)
 
     def map_labels(self, raw: Labels) -> Labels:
         """Void from 11 to 255; other values unchanged."""
         return np.where(raw == _RAW_VOID, np.uint8(CAMVID.ignore_index), raw)
-
-    def describe(self) -> str:
-        """One line such as "CamVid val, 101 images, 11 classes"."""
-        return f"CamVid {self.split}, {len(self)} images, {self.label_space.num_classes} classes"

@@ -6,7 +6,7 @@ Badrinarayanan, Kendall, Cipolla, "SegNet", 2017 (the split and the 11 classes).
 
 import re
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 from segrobust.data.datasets.camvid import CAMVID
 from segrobust.data.datasets.paired import PairedFiles
@@ -84,6 +84,9 @@ class CamVid32(PairedFiles):
         ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
+    title = "CamVid"
+    names_begin_with_sequence: ClassVar[bool] = True
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -105,26 +108,17 @@ class CamVid32(PairedFiles):
         )
         wanted = [file for file in files if split in ("all", split_of(file[0]))]
         super().__init__(
+            split=split,
             label_space=CAMVID if reduced else CAMVID32,
             pairs=checked_pairs(wanted, modes=COLOR_MODES),
             size=size,
             transform=transform,
         )
-        self.split: CamVid32Split = split
         self.reduced = reduced
-
-    @property
-    def sequences(self) -> tuple[str, ...]:
-        """Per frame the video it is from: the part of its name before the first `_`."""
-        return tuple(name.split("_", 1)[0] for name in self.names)
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask in colours, void as 255."""
         return (_COARSE if self.reduced else _FINE).read(path)
-
-    def describe(self) -> str:
-        """One line such as "CamVid test, 233 images, 31 classes"."""
-        return f"CamVid {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 def split_of(name: str) -> Literal["train", "val", "test"]:

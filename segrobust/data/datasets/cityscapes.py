@@ -7,16 +7,17 @@ Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understa
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.faults import DataFault, found
+from segrobust.data.files.faults import found
 from segrobust.data.files.images import Size
 from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import checked_pairs, list_files, match
 from segrobust.data.files.paths import check_links, check_name, find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import LabelSpace
+from segrobust.untrusted.data_fault import DataFault
 
 _CLASSES: Final = (
     (7, "road", (128, 64, 128)),
@@ -81,6 +82,9 @@ class Cityscapes(PairedFiles):
         ValueError: no root, another layout, another split, or files that are missing or do not fit together.
     """
 
+    title = "Cityscapes"
+    names_begin_with_sequence: ClassVar[bool] = True
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -96,13 +100,13 @@ class Cityscapes(PairedFiles):
         ending, masks = _masks(folder, split)
         pairs = match(images, masks, f"*{ending}.png in gtFine/{split}", f"in leftImg8bit/{split}")
         self._table = _TABLES[ending]
-        super().__init__(label_space=CITYSCAPES, pairs=checked_pairs(pairs), size=size, transform=transform)
-        self.split = split
-
-    @property
-    def sequences(self) -> tuple[str, ...]:
-        """Per image the city that it is from."""
-        return tuple(name.split("_", 1)[0] for name in self.names)
+        super().__init__(
+            split=split,
+            label_space=CITYSCAPES,
+            pairs=checked_pairs(pairs),
+            size=size,
+            transform=transform,
+        )
 
     def map_labels(self, raw: Labels) -> Labels:
         """From ids or train ids to classes, void as 255.
@@ -111,10 +115,6 @@ class Cityscapes(PairedFiles):
             DataFault: a value that Cityscapes does not have.
         """
         return self._table.map(raw)
-
-    def describe(self) -> str:
-        """One line such as "Cityscapes val, 500 images, 19 classes"."""
-        return f"Cityscapes {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 def _masks(root: Path, split: str) -> tuple[str, Mapping[str, Path]]:

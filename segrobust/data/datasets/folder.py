@@ -4,16 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segrobust.data.datasets.paired import PairedFiles, mask_modes
+from segrobust.data.files.class_colors import default_palette
 from segrobust.data.files.color_masks import ColorTable
 from segrobust.data.files.images import COLOR_MODES, Size, mask_mode
 from segrobust.data.files.listing import pair_files
-from segrobust.data.files.palettes import default_palette
 from segrobust.data.files.paths import check_links, check_name
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace, parse_names, parse_palette
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.documents import read_yaml
+from segrobust.untrusted.printable import shortened
 
 _CLASSES = "classes.yaml"
 _KEYS = {"names", "palette", "ignore_index", "void_color"}
@@ -54,7 +55,9 @@ class Folder(PairedFiles):
         check_links(folder / _CLASSES, folder)
         classes = _read_classes(folder / _CLASSES)
         self._colors = classes.colors
+        self.title = folder.resolve().name
         super().__init__(
+            split=split,
             label_space=classes.label_space,
             pairs=pair_files(
                 folder / "images" / split,
@@ -65,19 +68,12 @@ class Folder(PairedFiles):
             size=size,
             transform=transform,
         )
-        self.root = folder
-        self.split = split
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file: its values, or what its colours stand for."""
         if self._colors is not None and mask_mode(path) in COLOR_MODES:
             return self._colors.read(path)
         return super().read_labels(path)
-
-    def describe(self) -> str:
-        """One line such as "harbour val, 40 images, 5 classes", by the name of the root folder."""
-        name = self.root.resolve().name
-        return f"{name} {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,25 +83,28 @@ class _Classes:
 
 
 def _read_classes(path: Path) -> _Classes:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; write into it `names: [sky, road, ...]`, in the order of the indices")
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+        data: Any = read_yaml(path, "a file of classes")
+    except FileNotFoundError as error:
+        raise DataFault(
+            f"{path} is missing; write into it `names: [sky, road, ...]`, in the order of the indices", kind="layout"
+        ) from error
     if not isinstance(data, dict) or "names" not in data or not data.keys() <= _KEYS:
-        got = sorted(map(str, data)) if isinstance(data, dict) else data
-        raise ValueError(f"{path} must hold names, and may hold palette, ignore_index and void_color, got {got!r}")
+        got = shortened(sorted(data) if isinstance(data, dict) else data)
+        raise DataFault(
+            f"{path} must hold names, and may hold palette, ignore_index and void_color, got {got}", kind="classes"
+        )
     try:
         names = parse_names(data["names"])
         ignore_index = data.get("ignore_index", 255 if len(names) <= 255 else WIDE_IGNORE_INDEX)
-        if not isinstance(ignore_index, int) or not 0 <= ignore_index <= WIDE_IGNORE_INDEX:
-            raise ValueError(f"ignore_index must be a value that a mask can hold, 0..65535, got {ignore_index!r}")
+        if type(ignore_index) is not int or not 0 <= ignore_index <= WIDE_IGNORE_INDEX:
+            got = shortened(ignore_index)
+            raise ValueError(f"ignore_index must be a value that a mask can hold, 0..65535, got {got}")
         palette = parse_palette(data["palette"]) if "palette" in data else default_palette(len(names))
         label_space = LabelSpace(names=names, palette=palette, ignore_index=ignore_index)
         return _Classes(label_space=label_space, colors=_color_table(data, label_space))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise DataFault(f"{path}: {error}", kind="classes") from error
 
 
 def _color_table(data: dict[str, Any], space: LabelSpace) -> ColorTable | None:

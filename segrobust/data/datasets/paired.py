@@ -2,10 +2,10 @@
 
 import abc
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import (
     INDEX_MODES,
     WIDE_INDEX_MODES,
@@ -19,12 +19,14 @@ from segrobust.data.files.images import (
 from segrobust.data.files.listing import Pair
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels, SegmentationDataset
 from segrobust.label_space import LabelSpace
+from segrobust.untrusted.data_fault import DataFault
 
 
 class PairedFiles(SegmentationDataset, abc.ABC):
     """Image and mask files, read on demand and checked against the label space.
 
     Args:
+        split: name of the split.
         label_space: meaning of the mask values.
         pairs: the files, from `pair_files` or `checked_pairs`.
         size: `(H, W)` that every sample is resized to; native sizes when None.
@@ -34,9 +36,15 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         ValueError: `size` is not two positive integers, or there is no pair.
     """
 
+    title: str
+    """Name of the data set in descriptions."""
+    names_begin_with_sequence: ClassVar[bool] = False
+    """Whether the part of a name before its first `_` is its video or city."""
+
     def __init__(
         self,
         *,
+        split: str,
         label_space: LabelSpace,
         pairs: tuple[Pair, ...],
         size: Size | None,
@@ -44,6 +52,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
     ) -> None:
         check_size(size)
         super().__init__(label_space=label_space, names=tuple(pair.name for pair in pairs), transform=transform)
+        self.split = split
         self.pairs = pairs
         self.size = None if size is None else (size[0], size[1])
 
@@ -90,6 +99,15 @@ class PairedFiles(SegmentationDataset, abc.ABC):
                 f"{pair.mask} holds labels of {labels.shape}, its image is of {pair.size} (height, width)", kind="size"
             )
         return resize_labels(labels, self.size)
+
+    def describe(self) -> str:
+        """Data set, split, number of images and classes."""
+        return f"{self.title} {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Per image the video or city that it is from, where its name begins with it; else its own name."""
+        return tuple(name.split("_", 1)[0] for name in self.names) if self.names_begin_with_sequence else self.names
 
     def content(self) -> dict[str, object]:
         """The native size of every pair, from the headers, and the size asked for."""

@@ -4,20 +4,16 @@ Sources: Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retro
 "Semantic Contours from Inverse Detectors", ICCV 2011 (SBD, archive `benchmark.tgz`).
 """
 
-import zlib
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
-import numpy as np
-import scipy.io
-
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.faults import DataFault
+from segrobust.data.files.class_colors import voc_color
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, list_files, match, read_names
-from segrobust.data.files.palettes import voc_color
+from segrobust.data.files.matlab_masks import read_mask_of_structure
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
+from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.label_space import LabelSpace
 
 _NAME_LIST = """
@@ -35,21 +31,6 @@ _LAYOUT = (
     "ImageSets/Segmentation"
 )
 _SBD_LAYOUT = "the archive benchmark.tgz of SBD, unpacked: benchmark_RELEASE/dataset with cls, train.txt and val.txt"
-_LARGEST_MAT = 2**20
-"""Bytes; a mask of SBD has some ten thousand. Compressed data can grow a thousandfold when it is read."""
-
-_DAMAGED_MAT = (
-    scipy.io.matlab.MatReadError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    NotImplementedError,  # version 7.3
-    OverflowError,
-    MemoryError,
-    zlib.error,
-)
-"""What scipy raises on files that are cut, changed, or of another form."""
 
 
 class PascalVOC(PairedFiles):
@@ -73,6 +54,8 @@ class PascalVOC(PairedFiles):
             the data set, or files that are missing or do not fit together.
     """
 
+    title = "PASCAL VOC 2012"
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -90,21 +73,18 @@ class PascalVOC(PairedFiles):
         )
         require_folders(folder, ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"), _LAYOUT)
         pairs = _augmented(folder, sbd) if split == "train_aug" else _listed(folder, split)
-        super().__init__(label_space=PASCAL_VOC, pairs=pairs, size=size, transform=transform)
-        self.split: VOCSplit = split
+        super().__init__(split=split, label_space=PASCAL_VOC, pairs=pairs, size=size, transform=transform)
         self._masks = "PNG" if sbd is None else "MATLAB"
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a PNG, or of a MATLAB file of SBD."""
-        return _read_mat(path) if path.suffix == ".mat" else super().read_labels(path)
+        if path.suffix == ".mat":
+            return read_mask_of_structure(path, "GTcls", "Segmentation")
+        return super().read_labels(path)
 
     def content(self) -> dict[str, object]:
         """Sizes, and where masks beyond those of VOC are from."""
         return {**super().content(), "split": self.split, "masks": self._masks}
-
-    def describe(self) -> str:
-        """One line such as "PASCAL VOC 2012 val, 1449 images, 21 classes"."""
-        return f"PASCAL VOC 2012 {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
 
 
 def _inside(root: Path, below: tuple[str, ...], sign: str) -> Path:
@@ -153,20 +133,3 @@ def _mat_masks(sbd: Path) -> dict[str, Path]:
     masks = list_files(root / "dataset" / "cls", frozenset({".mat"}), "masks", root=root)
     names = [name for part in ("train", "val") for name in read_names(root / "dataset" / f"{part}.txt", root=root)]
     return chosen(masks, names, "a mask in cls", root / "dataset")
-
-
-def _read_mat(path: Path) -> Pixels:
-    """The field `Segmentation` of the structure `GTcls`, `(H, W)`."""
-    if path.stat().st_size > _LARGEST_MAT:
-        raise DataFault(
-            f"{path} has {path.stat().st_size} bytes; a mask of SBD has at most {_LARGEST_MAT}", kind="too large"
-        )
-    try:
-        labels = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
-    except _DAMAGED_MAT as error:
-        raise DataFault(
-            f"{path} is not a mask of SBD, a MATLAB file with GTcls: {error!r}", kind="unreadable"
-        ) from error
-    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype != np.uint8:
-        raise DataFault(f"{path}: GTcls.Segmentation must be a matrix of bytes", kind="mode")
-    return np.ascontiguousarray(labels)

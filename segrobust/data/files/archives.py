@@ -1,17 +1,14 @@
-"""Published archives that may be fetched without an account: checked by their digests, unpacked below one folder."""
+"""Published archives that may be fetched without an account, checked by their digests."""
 
 import hashlib
-import stat
-import tarfile
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, Literal
 
-from segrobust.data.files.faults import DataFault
+from segrobust.untrusted.data_fault import DataFault
 
 _CHUNK = 2**20
 _TIMEOUT = 60.0
@@ -103,36 +100,6 @@ def fetch(
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def unpack(path: Path, folder: Path) -> None:
-    """Unpacks a tar or zip archive below a folder.
-
-    Raises:
-        DataFault: the archive is damaged, or a member would be written outside of the folder, is a link that leads
-            there, or is a device. Nothing is unpacked from a zip archive with such a member; a tar archive is unpacked
-            up to it.
-    """
-    try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                _require_inside(archive.infolist(), path)
-                archive.extractall(folder)
-        else:
-            with tarfile.open(path) as archive:
-                archive.extractall(folder, filter="data")
-    except (tarfile.FilterError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DataFault(f"{path} is not unpacked: {error}", kind="unreadable") from error
-
-
-def _require_inside(members: Iterable[zipfile.ZipInfo], path: Path) -> None:
-    """Takes zip members by their names as stored: `extractall` would quietly rename those that lead outside."""
-    for member in members:
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-            raise DataFault(f"{path} is not unpacked: {member.filename!r} leads outside of its folder", kind="name")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise DataFault(f"{path} is not unpacked: {member.filename!r} is a symbolic link", kind="link")
 
 
 def _require_digest(path: Path, archive: Archive) -> None:

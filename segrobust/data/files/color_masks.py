@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import read_colors
 from segrobust.data.segmentation_dataset import Labels
 from segrobust.label_space import Color
+from segrobust.untrusted.data_fault import DataFault
 
 
 class ColorTable:

@@ -3,25 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, TypeAlias
 
-FaultKind: TypeAlias = Literal[
-    "layout", "name", "link", "unpaired", "unreadable", "too large", "mode", "size", "labels", "list"
-]
-
-
-class DataFault(ValueError):
-    """A fault of files on disk, with its kind.
-
-    Args:
-        message: the file, what it holds, what is allowed, and how to fix it.
-        kind: what is wrong, in a word.
-    """
-
-    def __init__(self, message: str, *, kind: FaultKind = "unreadable") -> None:  # processes raise it anew by its text
-        super().__init__(message)
-        self.kind: FaultKind = kind
-
+from segrobust.untrusted.data_fault import DataFault
 
 _GATHERED: ContextVar[list[DataFault] | None] = ContextVar("segrobust_data_faults", default=None)
 

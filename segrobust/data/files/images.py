@@ -1,23 +1,19 @@
-"""Image and mask files: header checks before any decoding, reading, resizing. Pillow is the codec."""
+"""Image and mask files: header checks before any decoding, reading, resizing."""
 
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from segrobust.data.files.faults import DataFault
 from segrobust.data.segmentation_dataset import Labels, Pixels
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.pictures import FORMATS, opened_picture
 
 Size: TypeAlias = tuple[int, int]
 MaskMode: TypeAlias = Literal["L", "P", "RGB", "I;16"]
 
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES: Final = frozenset(FORMATS)
 MASK_SUFFIXES: Final = frozenset({".png"})
 INDEX_MODES: Final[frozenset[MaskMode]] = frozenset({"L", "P"})
 WIDE_INDEX_MODES: Final[frozenset[MaskMode]] = INDEX_MODES | {"I;16"}
@@ -25,8 +21,8 @@ WIDE_INDEX_MODES: Final[frozenset[MaskMode]] = INDEX_MODES | {"I;16"}
 COLOR_MODES: Final[frozenset[MaskMode]] = frozenset({"RGB"})
 
 _ORIENTATION_TAG = 0x0112
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error, zlib.error)
-"""What Pillow's codecs raise on files that are cut or changed."""
+_GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
+"""By what Pillow multiplies greys of 2 and 4 bits, so that they fill the range of 8 bits."""
 
 
 def image_size(path: Path) -> Size:
@@ -35,7 +31,7 @@ def image_size(path: Path) -> Size:
     Raises:
         DataFault: the header cannot be read, states too many pixels, or more than 8 bits per channel.
     """
-    with _opened(path) as header:
+    with opened_picture(path) as header:
         if header.mode[0] in "IF":
             raise DataFault(
                 f"{path} has mode {header.mode}, more than 8 bits per channel; convert it to 8-bit RGB", kind="mode"
@@ -49,7 +45,7 @@ def mask_size(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Size:
     Raises:
         DataFault: the header cannot be read, states too many pixels, or another mode.
     """
-    with _opened(path) as header:
+    with opened_picture(path) as header:
         _check_mask_mode(header, path, modes)
         return header.size[1], header.size[0]
 
@@ -60,7 +56,7 @@ def is_turned(path: Path) -> bool:
     Raises:
         DataFault: the header cannot be read.
     """
-    with _opened(path) as header:
+    with opened_picture(path) as header:
         return bool(header.getexif().get(_ORIENTATION_TAG, 1) != 1)
 
 
@@ -74,13 +70,13 @@ def read_image(path: Path, size: Size | None = None) -> Pixels:
     Raises:
         DataFault: the file cannot be decoded, or is too large.
     """
-    with _opened(path) as image:
-        pixels = image.convert("RGB")
-    return resize_image(np.array(pixels, dtype=np.uint8), size)
+    with opened_picture(path) as image:
+        pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    return resize_image(pixels, size)
 
 
 def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Labels:
-    """Decodes the label indices of a mask, `(H, W)`; a palette is not applied.
+    """Decodes the label indices of a mask, `(H, W)`, as they are stored; a palette is not applied.
 
     Args:
         path: a PNG of one channel, grey or palette.
@@ -89,9 +85,12 @@ def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Labels:
     Raises:
         DataFault: the file cannot be decoded, is too large, or is of another mode.
     """
-    with _opened(path) as mask:
+    with opened_picture(path) as mask:
         _check_mask_mode(mask, path, modes)
-        return np.array(mask, dtype=np.uint16 if mask.mode == "I;16" else np.uint8)
+        step = _GREY_STEPS.get(str(mask.tile[0][3]) if mask.tile else mask.mode, 1)
+        stored: Labels = np.array(mask, dtype=np.uint16 if mask.mode == "I;16" else np.uint8)
+        stored //= step
+        return stored
 
 
 def read_colors(path: Path) -> Pixels:
@@ -100,7 +99,7 @@ def read_colors(path: Path) -> Pixels:
     Raises:
         DataFault: the file cannot be decoded, is too large, or is not RGB.
     """
-    with _opened(path) as mask:
+    with opened_picture(path) as mask:
         _check_mask_mode(mask, path, COLOR_MODES)
         return np.array(mask, dtype=np.uint8)
 
@@ -111,7 +110,7 @@ def mask_mode(path: Path) -> str:
     Raises:
         DataFault: the header cannot be read.
     """
-    with _opened(path) as mask:
+    with opened_picture(path) as mask:
         return mask.mode
 
 
@@ -149,21 +148,3 @@ def _check_mask_mode(mask: Image.Image, path: Path, modes: frozenset[MaskMode]) 
             kind="mode",
         )
     raise DataFault(f"{path} has mode {mask.mode}; a mask is an RGB PNG here, one colour per class", kind="mode")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Opens lazily; Pillow's complaints, its size limit included, become a fault that names the file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path) as image:
-                yield image
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise DataFault(
-                f"{path}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file", kind="too large"
-            ) from error
-        except DataFault:
-            raise
-        except _DAMAGED as error:
-            raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error

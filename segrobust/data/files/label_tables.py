@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from segrobust.data.files.faults import DataFault
 from segrobust.data.segmentation_dataset import Labels
+from segrobust.untrusted.data_fault import DataFault
 
 
 class LabelTable:

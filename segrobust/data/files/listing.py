@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from segrobust.data.files.faults import DataFault, found, gathering, left_out_at_fault
+from segrobust.data.files.faults import found, gathering, left_out_at_fault
 from segrobust.data.files.images import (
     IMAGE_SUFFIXES,
     INDEX_MODES,
@@ -17,6 +17,8 @@ from segrobust.data.files.images import (
     mask_size,
 )
 from segrobust.data.files.paths import check_links, check_name
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.regular_files import read_limited
 
 _LARGEST_LIST: Final = 2**24
 """Bytes; the longest list of a published data set has a hundredth of it."""
@@ -163,17 +165,14 @@ def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
     Raises:
         DataFault: the list is missing, too long or not text, names a file outside its folder, or a name twice.
     """
-    if not path.is_file():
-        raise DataFault(f"the list of names is missing: {path}", kind="layout")
     check_links(path, root)
-    if path.stat().st_size > _LARGEST_LIST:
-        raise DataFault(
-            f"{path} has {path.stat().st_size} bytes; a list of names has at most {_LARGEST_LIST}", kind="list"
-        )
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = read_limited(path, _LARGEST_LIST, "a list of names").decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataFault(f"the list of names is missing: {path}", kind="layout") from error
     except UnicodeDecodeError as error:
-        raise DataFault(f"{path} is not a list of names in UTF-8: {error}", kind="list") from error
+        raise DataFault(f"{path} is not a list of names in UTF-8: {error.reason}", kind="list") from error
+    lines = [line.strip(" \t\r") for line in text.split("\n")]
     names: dict[str, None] = {}
     for name in filter(None, lines):
         with left_out_at_fault():

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from segrobust.data.files.faults import DataFault
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.printable import is_printable, shortened
 
 FOLLOW_LINKS: Final = "SEGROBUST_FOLLOW_LINKS"
 """Environment variable: 1 allows symbolic links that lead out of the root of a data set."""
@@ -57,10 +58,13 @@ def check_name(name: str, where: str) -> None:
     """
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise DataFault(
-            f"{where}: {name!r} is a path and not a name; a data set reads no files outside its folders", kind="name"
+            f"{where}: {shortened(name)} is a path and not a name; a data set reads no files outside its folders",
+            kind="name",
         )
-    if not name.isprintable():
-        raise DataFault(f"{where}: {name!r} holds characters that cannot be printed; rename the file", kind="name")
+    if not is_printable(name) or name.isspace():
+        raise DataFault(
+            f"{where}: {shortened(name)} holds characters that cannot be printed; rename the file", kind="name"
+        )
 
 
 def check_links(path: Path, root: Path) -> None:

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import Size, is_turned
 from segrobust.data.segmentation_dataset import Labels, Pixels, SegmentationDataset
+from segrobust.untrusted.data_fault import DataFault
 
 _DARK = 8
 """A grey value out of 255; an image is near-black where 99 of 100 values are below."""

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.faults import DataFault
 from segrobust.data.files.images import Size
 from segrobust.data.segmentation_dataset import SegmentationDataset
 from segrobust.data.survey.observations import Observation, observe
+from segrobust.untrusted.data_fault import DataFault
 
 Severity: TypeAlias = Literal["fault", "warning"]
 

@@ -9,6 +9,7 @@
 | `unquantised input` | network | inputs that are rounded |
 | `eps = 0` | network | predictions that change without a perturbation |
 | `unbounded attack` | network | images that no perturbation breaks |
+| `wiring` | network and data | colours, scale of the input, classes or masks that are not those of the training |
 | `clean` | records | a network that predicts one class, or hardly anything right |
 | `square` | records | a black-box attack that breaks more than attacks with gradients |
 | `monotone` | records | a larger radius that breaks less |
@@ -24,11 +25,14 @@ from segrobust.evaluation.checks.check import Check, Status, worst_status
 from segrobust.evaluation.checks.checks_file import StoredChecks, read_checks, write_checks
 from segrobust.evaluation.checks.network_checks import check_network
 from segrobust.evaluation.checks.record_checks import check_records
+from segrobust.evaluation.checks.wiring_checks import WIRING_IMAGES, check_wiring
 
 __all__ = [
     "check_network",
     "check_attacks",
     "check_records",
+    "check_wiring",
+    "WIRING_IMAGES",
     "Check",
     "Status",
     "worst_status",

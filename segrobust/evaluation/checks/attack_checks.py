@@ -31,6 +31,8 @@ _NEWLY_BROKEN: Final = 0.2
 _APSR_RISES: Final = (0.02, 0.1)
 """Rise of the mean share of broken pixels with twice the steps: warn, fail."""
 
+_NOTHING_BROKEN: Final = "no image is broken, as before"
+
 AttackAgain = Callable[[Job], list[Record]]
 """Runs a job on the images of the check, and returns its records."""
 
@@ -111,7 +113,9 @@ def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -
         status,
         f"{job.name}: with twice the steps, on {len(pairs)} images, {detail}",
         meaning="the attack has not converged, so it overestimates the robustness of the network",
-        fix="increase the number of steps until doubling it changes nothing",
+        fix="use another attack or loss, and see the check unbounded attack: more steps do not help this one"
+        if detail == _NOTHING_BROKEN
+        else f"give {job.name} more steps, until twice as many change nothing",
         attacks=digests,
     )
 
@@ -130,7 +134,7 @@ def _compare_norms(pairs: Sequence[tuple[Record, Record]]) -> tuple[Status, str]
     before, after = (torch.tensor([pair[i].norm for pair in pairs], dtype=torch.float64) for i in (0, 1))
     compared = geometric_mean_ratio(after, before)
     if compared.num_neither == len(pairs):
-        return "warn", "no image is broken, as before"
+        return "warn", _NOTHING_BROKEN
     fall = 1 - compared.ratio if compared.num_both else 0.0
     by_norm = graded(fall, warn=_NORM_FALLS[0], fail=_NORM_FALLS[1])
     by_success = graded(compared.num_only_a / len(pairs), warn=0, fail=_NEWLY_BROKEN)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 Status = Literal["ok", "warn", "fail"]
 """`fail`: do not trust the numbers; `warn`: look into it, or report it with the numbers."""
@@ -63,9 +63,17 @@ def worst_of(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=_STATUSES.index, default="ok")
 
 
-def worst_finding(findings: Iterable[tuple[Status, str]]) -> tuple[Status, str]:
+class ProbeFinding(NamedTuple):
+    """What a check measured on some images, and what helps in this case."""
+
+    status: Status
+    detail: str
+    fix: str
+
+
+def worst_finding(findings: Iterable[ProbeFinding]) -> ProbeFinding:
     """The first of the worst of some findings, of which there is at least one."""
-    return max(findings, key=lambda finding: _STATUSES.index(finding[0]))
+    return max(findings, key=lambda finding: _STATUSES.index(finding.status))
 
 
 def graded(value: float, *, warn: float, fail: float) -> Status:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from segrobust.attacks import PGD, Attack, LagrangianFMN, Margin, Masked
-from segrobust.evaluation.checks.check import Check, Status, graded, make_check, unmeasured, worst_finding, worst_of
+from segrobust.evaluation.checks.check import Check, ProbeFinding, graded, make_check, unmeasured, worst_finding
 from segrobust.evaluation.checks.probes import Probe
 from segrobust.functional.margins import margin
 from segrobust.functional.pixel_losses import cross_entropy
@@ -22,6 +22,7 @@ _SATURATED_PIXELS: Final = (0.5, 0.9)
 
 _NO_VALID_PIXEL: Final = "no image has a valid pixel"
 _CHOOSE_OTHERS: Final = "choose other images"
+_ELSE_SQUARE: Final = "otherwise trust only attacks without gradients (segrobust.attacks.Square)"
 
 _NEARLY_ALL: Final = 0.9
 """From this APSR of an unbounded attack on, a missed criterion is not taken for gradient masking."""
@@ -33,40 +34,67 @@ def check_gradient(probes: Sequence[Probe]) -> Check:
     The loss is the margin, which cannot saturate. Where the margin has a gradient, the logits may still be so large
     that the cross-entropy, which most attacks climb, has none: 1 - p is 0 in the precision of the logits.
     """
-    looked = [_look_at_gradient(probe) for probe in probes if len(probe.labelled)]
+    looked = [finding for probe in probes if len(probe.labelled) for finding in _look_at_gradient(probe)]
     if not looked:
         return unmeasured("gradient", _NO_VALID_PIXEL, fix=_CHOOSE_OTHERS)
+    status, detail, fix = worst_finding(looked)
     return make_check(
         "gradient",
-        *worst_finding(looked),
+        status,
+        detail,
         meaning="gradient attacks follow the gradient: if it is zero or not finite, they make no progress, and the "
         "network looks robust",
-        fix="replace operations without a useful derivative (rounding, sign, argmax, a root at 0) by differentiable "
-        "ones, and attack with losses that do not depend on the scale of logits (segrobust.attacks.DLR); else trust "
-        "only attacks without gradients (segrobust.attacks.Square)",
+        fix=fix,
     )
 
 
-def _look_at_gradient(probe: Probe) -> tuple[Status, str]:
+def _look_at_gradient(probe: Probe) -> list[ProbeFinding]:
+    """Findings of every image; one of the probe if it has no gradient."""
     probe = probe.select(probe.labelled)
     try:
         gradient = probe.gradient(margin)
     except ValueError as error:
-        return "fail", str(error)
+        fix = "remove what cuts the gradient between input and output: detach, no_grad, argmax, numpy; " + _ELSE_SQUARE
+        return [ProbeFinding("fail", str(error), fix)]
     valid = probe.problem.valid_mask
-    broken_images = int((~gradient.isfinite().flatten(1).all(1)).sum())
-    if broken_images:
-        return "fail", f"the gradient of the margin is not finite in {broken_images} of {len(gradient)} images"
     zeros = ((gradient == 0) & valid[:, None]).flatten(1).sum(1) / (valid.flatten(1).sum(1) * gradient.shape[1])
-    zero = float(zeros.max())
     loss = cross_entropy(probe.clean, probe.problem.labels)
     unbroken = valid & ~probe.criterion.broken(probe.clean, probe.problem)
-    flat = float((loss <= torch.finfo(loss.dtype).eps)[unbroken].double().mean()) if unbroken.any() else 0.0
-    entries = graded(zero, warn=_ZERO_ENTRIES[0], fail=_ZERO_ENTRIES[1])
-    pixels = graded(flat, warn=_SATURATED_PIXELS[0], fail=_SATURATED_PIXELS[1])
-    return worst_of((entries, pixels)), (
-        f"the gradient of the margin is exactly zero in up to {zero:.1%} of an image's values, "
-        f"and that of the cross-entropy at {flat:.1%} of the unbroken pixels"
+    resolution = torch.finfo(loss.dtype).eps
+    flat = ((loss <= resolution) & unbroken).flatten(1).sum(1) / unbroken.flatten(1).sum(1).clamp_min(1)
+    measured = zip(probe.sample_ids, gradient.isfinite().flatten(1).all(1), zeros, flat, strict=True)
+    return [
+        finding
+        for sample_id, finite, zero, saturated in measured
+        for finding in _judge_gradient(sample_id, bool(finite), float(zero), float(saturated), resolution)
+    ]
+
+
+def _judge_gradient(
+    sample_id: int, finite: bool, zero: float, saturated: float, resolution: float
+) -> tuple[ProbeFinding, ...]:
+    """Findings of one image, the cause that explains the others first."""
+    if not finite:
+        fix = "find the operation by torch.autograd.set_detect_anomaly(True), usually a root, a logarithm or a "
+        fix += "division at 0, and keep its argument above a small constant"
+        return (ProbeFinding("fail", f"the gradient of the margin is NaN or infinite in image {sample_id}", fix),)
+    share = f"the gradient of the margin is exactly zero in {zero:.1%} of the values of image {sample_id}"
+    vanished = f"the cross-entropy is below {resolution:.2g}, so that its gradient vanishes by rounding, at "
+    vanished += f"{saturated:.1%} of the correctly classified pixels of image {sample_id}"
+    return (
+        ProbeFinding(
+            graded(zero, warn=_ZERO_ENTRIES[0], fail=_ZERO_ENTRIES[1]),
+            f"{share}; {vanished}",
+            "replace operations without a useful derivative (rounding, sign, argmax, thresholds) by differentiable "
+            "ones; if the image is of one colour or clipped, choose other images; " + _ELSE_SQUARE,
+        ),
+        ProbeFinding(
+            graded(saturated, warn=_SATURATED_PIXELS[0], fail=_SATURATED_PIXELS[1]),
+            f"{vanished}; that of the margin is zero in {zero:.1%} of the image's values",
+            "divide the logits by a constant in the network, or use attacks whose loss does not saturate: "
+            "loss=Margin() or loss=DLR() of segrobust.attacks, AlmaProx, LagrangianFMN. Do not trust the numbers of "
+            "attacks on the cross-entropy here",
+        ),
     )
 
 
@@ -127,33 +155,41 @@ def check_unbounded(probes: Sequence[Probe]) -> Check:
     intact = [probe.select(probe.intact) for probe in probes if len(probe.intact)]
     if not intact:
         return unmeasured(name, "no image has valid pixels and is unbroken without attack", fix=_CHOOSE_OTHERS)
-    status: Status = "fail"
     try:
-        status, detail = _judge_outcomes([outcome for probe in intact for outcome in _attack_without_bound(probe)])
+        found = _judge_outcomes([outcome for probe in intact for outcome in _attack_without_bound(probe)])
     except (ValueError, FloatingPointError) as error:  # no gradient, or a step along one that is NaN
-        detail = f"the attack raised an error: {error}"
+        found = ProbeFinding(
+            "fail", f"the attack raised an error: {error}", "repair what the check gradient names first"
+        )
     return make_check(
         name,
-        status,
-        detail,
+        found.status,
+        found.detail,
         meaning="without a bound on the perturbation, every network that depends on its input can be broken. If an "
         "attack fails, gradients are masked and all numbers overestimate the robustness; or the prediction is "
         "constant, which is robust but useless",
-        fix="see the other checks for the cause; attack with several losses, with more steps, and without gradients "
-        "(segrobust.attacks.Square)",
+        fix=found.fix,
     )
 
 
-def _judge_outcomes(outcomes: list[_Outcome]) -> tuple[Status, str]:
+def _judge_outcomes(outcomes: list[_Outcome]) -> ProbeFinding:
     left = [outcome for outcome in outcomes if not outcome.success]
     detail = f"{len(outcomes) - len(left)} of {len(outcomes)} images are broken by unbounded perturbations"
     if not left:
-        return "ok", detail
+        return ProbeFinding("ok", detail, "")
     lowest = min(outcome.apsr for outcome in left)
     still = sum(not outcome.changed for outcome in left)
     detail += f", and at least {lowest:.1%} of the pixels of the others"
     detail += f"; the prediction of {still} images never changes" if still else ""
-    return "warn" if lowest >= _NEARLY_ALL else "fail", detail
+    if still == len(left):
+        fix = "look at the predictions: if they do not depend on the image, check the weights, the checkpoint and the "
+        fix += "scale of the input (see the check wiring); if they do, find what masks the gradient (see the check "
+        return ProbeFinding("fail", detail, fix + "gradient), and attack without gradients (segrobust.attacks.Square)")
+    if lowest >= _NEARLY_ALL:
+        fix = "report this with the numbers: a few pixels never break, so success rates stay below 100 % at any "
+        return ProbeFinding("warn", detail, fix + "radius; a criterion with a smaller apsr= does not count them")
+    fix = "compare with attacks of other losses and more steps, and with one without gradients "
+    return ProbeFinding("fail", detail, fix + "(segrobust.attacks.Square): if these break more, the gradient is masked")
 
 
 def _attack_without_bound(probe: Probe) -> list[_Outcome]:

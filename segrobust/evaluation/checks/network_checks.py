@@ -1,4 +1,7 @@
-"""The checks of a network that every evaluation makes; they are cheap."""
+"""`check_network`: the checks of a network that every evaluation makes, in their order; they are cheap.
+
+The checks themselves are functions of `output_checks` and `gradient_checks`.
+"""
 
 from collections.abc import Sequence
 

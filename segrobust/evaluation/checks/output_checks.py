@@ -1,12 +1,12 @@
 """Checks of a network's output, by forward passes alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from segrobust.evaluation.checks.check import Check, Status, make_check, worst_finding
+from segrobust.evaluation.checks.check import Check, ProbeFinding, Status, make_check, worst_finding
 from segrobust.evaluation.checks.probes import Probe
 
 _SIMPLEX_TOLERANCE: Final = 1e-3
@@ -23,6 +23,19 @@ _PROPORTIONAL: Final = (5.0, 20.0)
 
 _CHANGED_PIXELS: Final = 1e-3
 """Share of pixels close to a tie, whose class may change by floating-point noise alone."""
+
+
+_REDUCED_PRECISION: Final = 0.01
+"""Difference of logits, over their standard deviation, that half precision and bfloat16 cause."""
+
+_CAUSES: Final = {
+    "while gradients are recorded": "make the network predict the same with and without gradients: look for "
+    "torch.is_grad_enabled, requires_grad and inference mode in it",
+    "when it is judged again": "remove what is kept between calls (counters, caches, running averages) or drawn anew",
+    "with other images in its batch": "remove statistics over the batch, such as BatchNorm in training mode or without "
+    "running averages; until then use batch_size=1",
+}
+"""What changes predictions without a perturbation, and how to fix it."""
 
 
 def check_deterministic(probes: Sequence[Probe]) -> Check:
@@ -47,7 +60,8 @@ def check_logits(probes: Sequence[Probe]) -> Check:
     are those of the logits.
     """
     logits = [probe.clean for probe in probes]
-    low, high = min(float(z.amin()) for z in logits), max(float(z.amax()) for z in logits)
+    low = min(float(probe.clean[probe.possible].amin()) for probe in probes)
+    high = max(float(z.amax()) for z in logits)
     unit = low >= 0 and high <= 1 + _SIMPLEX_TOLERANCE
     detail = f"outputs lie in [{low:.4g}, {high:.4g}]"
     status: Status = "warn" if unit else "ok"
@@ -63,7 +77,10 @@ def check_logits(probes: Sequence[Probe]) -> Check:
         detail,
         meaning="a softmax or sigmoid in the network saturates: for confident predictions its gradient vanishes, and "
         "so does the gradient of every attack's loss",
-        fix="return logits: remove the last softmax or sigmoid of the network",
+        fix="return logits: remove the last softmax of the network"
+        if status == "fail"
+        else "if the network ends in a sigmoid or another function that saturates, return what comes before it; if "
+        "these are logits that happen to lie in [0, 1], nothing is wrong",
     )
 
 
@@ -77,18 +94,18 @@ def check_zero_radius(probes: Sequence[Probe]) -> Check:
     The images are evaluated while gradients are recorded, as in an attack; once more without; and together with other
     images in a batch of twice the size.
     """
-    asked = {
-        "while gradients are recorded": lambda probe: probe.oracle().logits(torch.zeros_like(probe.problem.images)),
-        "when it is judged again": lambda probe: probe.logits(),
-        "with other images in its batch": _among_others,
-    }
+    ways: tuple[Callable[[Probe], Tensor], ...] = (
+        lambda probe: probe.oracle().logits(torch.zeros_like(probe.problem.images)),
+        lambda probe: probe.logits(),
+        _among_others,
+    )
     changed, distance, where = 0.0, 0.0, ""
-    for way, ask in asked.items():
+    for way, ask in zip(_CAUSES, ways, strict=True):
         for probe in probes:
             logits = ask(probe)
             share, far = float(probe.changed(logits).max()), float(probe.distance(logits).max())
             if (share, far) > (changed, distance):
-                changed, distance, where = share, far, f", most {way}"
+                changed, distance, where = share, far, way
     status: Status = "warn" if distance > probes[0].float_noise else "ok"
     if changed > _CHANGED_PIXELS:
         status = "fail"
@@ -96,11 +113,12 @@ def check_zero_radius(probes: Sequence[Probe]) -> Check:
         "eps = 0",
         status,
         f"without any perturbation, up to {changed:.3%} of an image's pixels get another class, and logits differ by "
-        f"up to {distance:.2g} of their standard deviation{where}",
+        f"up to {distance:.2g} of their standard deviation" + (f", most {where}" if where else ""),
         meaning="the output depends on more than the image: on the number of calls, on the mode or on the other "
         "images of the batch; the network that is attacked is then not the one that is judged",
-        fix="remove state that is kept between calls, and statistics over the batch; batch_size=1 avoids the influence "
-        "of the batch",
+        fix="logits of reduced precision differ by this much: run the network in float32, network.float()"
+        if status == "warn" and distance < _REDUCED_PRECISION
+        else _CAUSES[where or next(iter(_CAUSES))],
     )
 
 
@@ -120,20 +138,27 @@ def check_unquantised(probes: Sequence[Probe]) -> Check:
     much. A network that rounds its input does not change on 8-bit images; or its change grows by sqrt(10), as more
     values pass a threshold, or not at all. A straight-through gradient hides rounding from all checks of the gradient.
     """
+    status, detail, fix = worst_finding(found for probe in probes for found in _look_at_steps(probe))
     return make_check(
         "unquantised input",
-        *worst_finding(found for probe in probes for found in _look_at_steps(probe)),
+        status,
+        detail,
         meaning="a rounded input changes in steps: small perturbations have no effect until they cross a step, which a "
         "straight-through gradient hides, so radii and norms are off by up to half a step",
-        fix="remove the rounding from the network and attack the rest; if it is part of the system, use radii that are "
-        "multiples of its step",
+        fix=fix,
     )
 
 
-def _look_at_steps(probe: Probe) -> list[tuple[Status, str]]:
+def _look_at_steps(probe: Probe) -> list[ProbeFinding]:
     """One finding per image."""
     if float(probe.spread.max()) > probe.float_noise:
-        return [("warn", "not measured: outputs differ without any perturbation")]
+        return [
+            ProbeFinding(
+                "warn",
+                "not measured: outputs differ without any perturbation",
+                "repair what the check deterministic names first",
+            )
+        ]
     small, large = _response(probe, _SMALL), _response(probe, _LARGE)
     coarse = _response(probe, _COARSE) if bool((large == 0).any()) else large
     return [
@@ -151,15 +176,23 @@ def _response(probe: Probe, size: float) -> Tensor:
     return (probe.logits(delta) - probe.clean).flatten(1).square().mean(1).sqrt() / probe.scale
 
 
-def _judge_response(small: float, large: float, coarse: float, *, visible: float) -> tuple[Status, str]:
+def _judge_response(small: float, large: float, coarse: float, *, visible: float) -> ProbeFinding:
     shown = f"random perturbations of {_SMALL:g} and {_LARGE:g} change logits by {small:.2g} and {large:.2g} of their "
     shown += "standard deviation"
+    rounding = "remove the rounding of the input from the network and attack the rest; if it is part of the system, "
+    rounding += "use radii that are multiples of its step"
     if large == 0 and coarse == 0:
-        return "warn", f"{shown}, and one of {_COARSE:.2g} by 0: the output does not depend on the image"
+        fix = "check the weights and the scale of the input (see the check wiring): the prediction is the same for all "
+        shown += f", and one of {_COARSE:.2g} by 0: the output does not depend on the image"
+        return ProbeFinding("warn", shown, fix + "images near this one")
     if large == 0:
-        return "fail", f"{shown}, but one of {_COARSE:.2g} by {coarse:.2g}"
+        return ProbeFinding("fail", f"{shown}, but one of {_COARSE:.2g} by {coarse:.2g}", rounding)
     if large < visible:
-        return "warn", f"{shown}: too small to distinguish from rounding"
+        fix = (
+            "check the scale of the input (see the check wiring), or compute in float64 to measure it: network.double()"
+        )
+        return ProbeFinding("warn", f"{shown}: too small to distinguish from rounding", fix)
     growth = large / small if small else float("inf")
     proportional = _PROPORTIONAL[0] < growth < _PROPORTIONAL[1]
-    return "ok" if proportional else "fail", f"{shown}: {growth:.3g} times as much for ten times the perturbation"
+    shown += f": {growth:.3g} times as much for ten times the perturbation"
+    return ProbeFinding("ok" if proportional else "fail", shown, "" if proportional else rounding)

@@ -33,9 +33,15 @@ class Probe:
     criterion: Criterion
     sample_ids: tuple[int, ...]
 
-    def oracle(self) -> NetworkOracle:
-        """A new oracle of the images."""
+    @cached_property
+    def _first(self) -> NetworkOracle:
+        """The oracle that gives the logits of the clean images."""
         return NetworkOracle(self.network, self.problem.images)
+
+    def oracle(self) -> NetworkOracle:
+        """An oracle of the images; all of them hide excluded classes (logits of -inf) by the same value."""
+        _ = self.clean
+        return self._first.select(torch.arange(len(self.sample_ids)))
 
     def logits(self, delta: Tensor | None = None) -> Tensor:
         """Logits under a perturbation `(B, C, H, W)`, or of the clean images: `(B, K, H, W)`; one forward."""
@@ -47,22 +53,28 @@ class Probe:
         """Logits of the clean images, from the first forward: `(B, K, H, W)`.
 
         Raises:
-            FloatingPointError: the network returned NaN.
+            FloatingPointError: the network returned NaN or infinite logits.
             ValueError: labels that the network does not know.
         """
-        logits = self.logits()
+        logits = self._first.logits(torch.zeros_like(self.problem.images), differentiable=False)
         check_classes(self.problem, logits.shape[1])
-        if logits.isnan().any():
+        if not logits.isfinite().all():
             raise FloatingPointError(
-                f"the network returned NaN for images {self.sample_ids} without attack: check its weights, "
-                "normalisation layers and precision"
+                f"the network returned NaN or infinite logits for images {self.sample_ids} without attack: check its "
+                "weights, normalisation layers and precision"
             )
         return logits
 
     @cached_property
+    def possible(self) -> Tensor:
+        """Clean logits of classes that are not excluded by -inf: `(B, K, H, W)` bool."""
+        return self.clean > (-torch.inf if self._first.floor is None else self._first.floor)
+
+    @cached_property
     def scale(self) -> Tensor:
-        """Standard deviation of the clean logits of each image, over classes and pixels: `(B,)`, positive."""
-        return self.clean.flatten(1).std(1).clamp_min(torch.finfo(self.clean.dtype).tiny)
+        """Standard deviation of the possible clean logits of each image: `(B,)`, positive."""
+        found = [logits[possible].std() for logits, possible in zip(self.clean, self.possible, strict=True)]
+        return torch.stack(found).clamp_min(torch.finfo(self.clean.dtype).tiny)
 
     @cached_property
     def spread(self) -> Tensor:
@@ -76,6 +88,8 @@ class Probe:
 
     def distance(self, logits: Tensor) -> Tensor:
         """Largest difference from the clean logits, over their scale: `(B,)`."""
+        if self._first.floor is not None:
+            logits = logits.clamp_min(self._first.floor)
         return (logits - self.clean).abs().flatten(1).amax(1) / self.scale
 
     def changed(self, logits: Tensor) -> Tensor:

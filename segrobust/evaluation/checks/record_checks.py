@@ -58,7 +58,7 @@ def check_records(records: Iterable[Record], attacks: Mapping[str, str]) -> tupl
         *check_clean([record for record in counted if record.kind == "clean"]),
         *(check for group in fixed for check in check_monotone(group, aimed=" towards " in attacks[group[0].digest])),
         *check_black_box(black, white),
-        *(check_censored(group, counted) for group in minimal),
+        *(check_censored(group, counted, attacks[group[0].digest]) for group in minimal),
         *(check for group in minimal for check in check_agreement(group, counted)),
         *(check for a, b in combinations(minimal, 2) for check in check_minimal_norms(a, b)),
     )
@@ -88,7 +88,8 @@ def check_clean(records: Sequence[Record]) -> Iterator[Check]:
         "warn" if constant else "ok",
         f"{accuracy:.1%} of the clean pixels are correct; predicting the most common class gives {common:.1%}",
         meaning="a constant prediction is robust but useless: robustness means nothing without a good clean score",
-        fix="check the weights, the normalisation and the order of classes; train longer",
+        fix="if the check wiring names another input or order of classes, use that; else check that the weights are "
+        "those of the trained network, and train longer",
     )
 
 
@@ -110,11 +111,15 @@ def check_monotone(records: Group, *, aimed: bool = False) -> Iterator[Check]:
     yield make_check(
         "monotone",
         graded(fall, warn=_FALLS[0], fail=_FALLS[1]),
-        f"{records[0].attack}: from no attack over {len(radii)} radii, the share of broken pixels falls by at most "
-        f"{max(fall, 0):.1%}" + (f", from {_radius(low)} to {_radius(high)}" if fall > 0 else ""),
+        f"{records[0].attack}: from no attack to {_radius(radii[-1])} in {len(radii)} "
+        f"{'steps' if len(radii) > 1 else 'step'}, the "
+        + ("share of broken pixels falls" if aimed else "share of broken pixels falls, or the accuracy rises,")
+        + f" by at most {max(fall, 0):.1%}"
+        + (f", from {_radius(low)} to {_radius(high)}" if fall > 0 else ""),
         meaning="a larger ball contains every smaller one: an attack that breaks less there is too weak, so the "
         "network looks more robust than it is",
-        fix="use more and smaller steps; one-step attacks are meaningful at small radii only",
+        fix=f"give {records[0].attack} more and smaller steps; if it takes one step, report it "
+        f"at radii below {_radius(high)} only",
         attacks=(records[0].digest,),
     )
 
@@ -162,7 +167,9 @@ def check_black_box(black: Sequence[Record], white: Sequence[Record]) -> Iterato
         f"gradient attack on each image breaks {theirs:.1%}",
         meaning="an attack that uses logits alone should not beat those that use the gradient: the gradient is masked, "
         "and gradient attacks overestimate the robustness",
-        fix="find what masks the gradient (see the checks of the network); until then, report the black-box numbers",
+        fix="give the gradient attacks more steps and another loss (loss=Margin() or DLR() of segrobust.attacks); if "
+        f"{record.attack} still breaks more, find what masks the gradient (see the checks of the network), and until "
+        "then report the black-box numbers",
         attacks=() if gain > _BLACK_BOX_GAIN else digests,
     )
 
@@ -177,19 +184,35 @@ def _most_broken(records: Iterable[Record], like: Record) -> float | None:
     return max(found, default=None)
 
 
-def check_censored(records: Group, others: Iterable[Record]) -> Check:
-    """Whether a minimal-norm attack fails: warns where another attack breaks the image, or on a tenth of all."""
+def check_censored(records: Group, others: Iterable[Record], attack: str = "") -> Check:
+    """Whether a minimal-norm attack fails: warns where another attack breaks the image, or on a tenth of all.
+
+    Args:
+        records: of one attack.
+        others: records of all attacks.
+        attack: repr of the attack, so that the advice names another one.
+    """
     failed = {record.sample_id for record in records if isinf(record.norm)}
-    broken = {r.sample_id for r in others if _is_rival(r, records[0]) and r.success} & failed
-    share = len(failed) / len(records)
+    rivals = [r for r in others if _is_rival(r, records[0]) and r.sample_id in failed]
+    broken = {r.sample_id for r in rivals if r.success}
+    share, name = len(failed) / len(records), records[0].attack
+    detail = f"{name} fails on {len(failed)} of {len(records)} images ({share:.1%})"
+    if failed:
+        detail += f"; {len({r.digest for r in rivals})} other attacks of its norm break {len(broken)} of these"
+    another = "AlmaProx" if "LagrangianFMN(" in attack else "LagrangianFMN"
+    if broken:
+        fix = f"report the smallest norm of each image (smallest of several attacks), not {name} alone, and give "
+        fix += f"{name} more steps"
+    else:
+        fix = f"give {name} twice the steps, and add another minimal-norm attack, such as segrobust.attacks.{another}. "
+        fix += "If both fail on the same images, see the check unbounded attack, and report them as not broken"
     return make_check(
         "censored",
         "warn" if broken or share > _CENSORED else "ok",
-        f"{records[0].attack}: fails on {len(failed)} of {len(records)} images ({share:.1%}); other attacks break "
-        f"{len(broken)} of these",
+        detail,
         meaning="a failure counts as an infinite norm, but it may be due to a weak attack as well as to a robust "
         "network",
-        fix="use more steps or another attack: segrobust.attacks.LagrangianFMN rarely fails",
+        fix=fix,
         attacks=(records[0].digest,),
     )
 
@@ -216,7 +239,8 @@ def check_agreement(records: Group, others: Iterable[Record]) -> Iterator[Check]
         "smaller norm" + (f"; its norms are up to {max(ratios):.2f} times as large" if ratios else ""),
         meaning="the norms of this attack are loose upper bounds on these images: the network is less robust than "
         "they suggest",
-        fix="use more steps, or report the smaller of the two norms for each image",
+        fix=f"give {records[0].attack} more steps; until then report, for each image, the smaller of its norm and of "
+        "the radius at which a fixed-budget attack breaks it",
         attacks=(records[0].digest,),
     )
 

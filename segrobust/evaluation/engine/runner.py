@@ -23,8 +23,27 @@ from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
 
 
-def _never() -> bool:
+def never_stops() -> bool:
+    """A stop signal that is never given."""
     return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where results go, and when to stop.
+
+    Attributes:
+        writer: writes the records of a batch before they are yielded.
+        store: stores adversarial images.
+        faults: records the errors of single images; their other attacks and the other images of the batch continue.
+            None to raise the errors.
+        stop: asked before each attack on a batch; True ends the work there.
+    """
+
+    writer: RecordWriter | None = None
+    store: AdversarialStore | None = None
+    faults: FaultLog | None = None
+    stop: Callable[[], bool] = never_stops
 
 
 def run(
@@ -33,14 +52,10 @@ def run(
     plan: Plan,
     *,
     work: WorkSource,
-    device: torch.device | str | None = None,
     seed: int = 0,
     ignore_index: int = 255,
     done: Iterable[Record] = (),
-    writer: RecordWriter | None = None,
-    store: AdversarialStore | None = None,
-    faults: FaultLog | None = None,
-    stop: Callable[[], bool] = _never,
+    outputs: Outputs = Outputs(),
     stored: AdversarialStore | None = None,
 ) -> Iterator[Record]:
     """Evaluates the images that a work source hands out, and yields each record as soon as it exists.
@@ -61,21 +76,16 @@ def run(
         dataset: see `SampleSource`.
         plan: attacks and radii.
         work: samples of this process, batch by batch.
-        device: of the images; None for the device of the network's parameters.
         seed: of random starts, beside the attacks' own seeds; at least 0 and below 2**31.
         ignore_index: label of void pixels.
         done: records that exist already; they are not made again.
-        writer: writes the records of a batch before they are yielded.
-        store: stores adversarial images.
-        faults: records the errors of single images; their other attacks and the other images of the batch continue.
-            None to raise the errors.
-        stop: asked before each attack on a batch; True ends the work there.
+        outputs: where results go, and when to stop.
         stored: adversarial images of an earlier run, for a plan of attacks `Stored`.
 
     Raises:
         ChangedSampleError: the image or mask of a sample differs from the one that its records in `done` are of.
         ValueError: an argument, image, mask or network output that is not allowed; the message gives the fix. An image
-            that cannot be read, unless `faults` records it.
+            that cannot be read, unless `outputs.faults` records it.
         TypeError: a sample or network output of another type.
         FloatingPointError: the network returned NaN.
         StoredImageError: a file of `stored` is damaged or of another size.
@@ -92,22 +102,13 @@ def run(
         network=network,
         dataset=dataset,
         plan=plan,
-        device=torch.device(device) if device is not None else device_of(network),
+        device=device_of(network),
         dtype=precision_of(network),
         seed=seed,
         ignore_index=ignore_index,
         stored=stored,
     )
-    engine = _Engine(
-        measurer=measurer,
-        dataset=dataset,
-        plan=plan,
-        done={record.key: record for record in done},
-        writer=writer,
-        store=store,
-        faults=faults,
-        stop=stop,
-    )
+    engine = _Engine(measurer=measurer, outputs=outputs, done={record.key: record for record in done})
     return engine.records(work)
 
 
@@ -117,13 +118,8 @@ CallOrClean = AttackCall | Literal["clean"]
 @dataclass(kw_only=True)
 class _Engine:
     measurer: Measurer
-    dataset: SampleSource
-    plan: Plan
+    outputs: Outputs
     done: dict[Key, Record]
-    writer: RecordWriter | None
-    store: AdversarialStore | None
-    faults: FaultLog | None
-    stop: Callable[[], bool]
     limit: int = sys.maxsize
 
     def records(self, work: WorkSource) -> Iterator[Record]:
@@ -137,31 +133,32 @@ class _Engine:
                     groups[calls, sample.image.shape].append(sample)
             for samples in groups.values():
                 yield from self._evaluate_all(tuple(samples))
-            if self.stop():
+            if self.outputs.stop():
                 return
 
     def _evaluate_all(self, samples: tuple[LoadedSample, ...]) -> Iterator[Record]:
         """Evaluates samples of one size that lack the same records, as many at a time as fit in memory."""
-        while samples and not self.stop():
+        while samples and not self.outputs.stop():
             now, samples = samples[: self.limit], samples[self.limit :]
             yield from self._evaluate(now, self._lacking(now[0].sample_id))
 
     def _lacking(self, sample_id: int) -> tuple[CallOrClean, ...]:
         """The measurements that are missing for a sample."""
         clean: tuple[CallOrClean, ...] = () if (sample_id, CLEAN, None) in self.done else ("clean",)
-        return (*clean, *(call for call in self.plan.attack_calls if self._lacks(sample_id, call)))
+        return (*clean, *(call for call in self.measurer.plan.attack_calls if self._lacks(sample_id, call)))
 
     def _lacks(self, sample_id: int, call: AttackCall) -> bool:
         if self.measurer.stored is not None and not self.measurer.stored.holds(call, sample_id):
             return False
-        if self.plan.asr_only and call.eps != "min" and self._is_broken(sample_id, call.job.attack.norm, call.eps):
+        asr_only = self.measurer.plan.asr_only
+        if asr_only and call.eps != "min" and self._is_broken(sample_id, call.job.attack.norm, call.eps):
             return False
         unrecorded = any((sample_id, call.job.digest, eps) not in self.done for eps in call.recorded)
-        return unrecorded or (self.store is not None and self.store.lacks(call, sample_id))
+        return unrecorded or (self.outputs.store is not None and self.outputs.store.lacks(call, sample_id))
 
     def _is_broken(self, sample_id: int, norm_name: NormName, eps: float) -> bool:
         """Whether anything measured so far breaks the image within `eps`."""
-        rivals = [call for call in self.plan.attack_calls if call.job.attack.norm == norm_name]
+        rivals = [call for call in self.measurer.plan.attack_calls if call.job.attack.norm == norm_name]
         keys = [(sample_id, call.job.digest, radius) for call in rivals for radius in call.recorded]
         known = (self.done.get(key) for key in ((sample_id, CLEAN, None), *keys))
         return any(record.breaks(norm_name, eps) for record in known if record is not None)
@@ -169,15 +166,15 @@ class _Engine:
     def _load(self, sample_id: int) -> LoadedSample | None:
         """A sample; None if it cannot be read and such images are skipped."""
         try:
-            sample = load_sample(self.dataset, sample_id)
+            sample = load_sample(self.measurer.dataset, sample_id)
         except (OSError, ValueError) as error:
-            name = name_of(self.dataset, sample_id)
-            if self.faults is None or not self.faults.skip_unreadable:
+            name = name_of(self.measurer.dataset, sample_id)
+            if self.outputs.faults is None or not self.outputs.faults.skip_unreadable:
                 raise ValueError(
                     f"image {sample_id} ({name}) cannot be read: {error}; repair it, or leave such images out by "
                     "skip_unreadable"
                 ) from error
-            self.faults.add(Fault.of(error, sample_id, name, "load"))
+            self.outputs.faults.add(Fault.of(error, sample_id, name, "load"))
             return None
         known = self.done.get((sample_id, CLEAN, None))
         if known is not None:
@@ -188,7 +185,7 @@ class _Engine:
         batch = self.measurer.batch(samples)
         for call in calls:
             rows = [row for row, sample_id in enumerate(batch.ids) if self._is_open(sample_id, call)]
-            if self.stop():
+            if self.outputs.stop():
                 return
             if rows:
                 yield from self._attempt(batch.part(rows), call)
@@ -211,7 +208,7 @@ class _Engine:
             raise
         except Exception as error:  # any error of an attack or a network is recorded for its image
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
-            if self.faults is None and not (out_of_memory and size > 1):
+            if self.outputs.faults is None and not (out_of_memory and size > 1):
                 raise
             if size == 1:
                 self._record_fault(error, batch.ids[0], call)
@@ -219,9 +216,9 @@ class _Engine:
             step = self._halve(size) if out_of_memory else 1
         else:
             yield from self._emit(found)
-            if self.store is not None and adv is not None and call != "clean":
+            if self.outputs.store is not None and adv is not None and call != "clean":
                 for sample_id, image in zip(batch.ids, adv, strict=True):
-                    self.store.keep(call, sample_id, image)
+                    self.outputs.store.keep(call, sample_id, image)
             return
         if self.measurer.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -252,18 +249,18 @@ class _Engine:
 
     def _record_fault(self, error: Exception, sample_id: int, call: CallOrClean) -> None:
         """Records the error of one image."""
-        assert self.faults is not None
-        name = name_of(self.dataset, sample_id)
+        assert self.outputs.faults is not None
+        name = name_of(self.measurer.dataset, sample_id)
         if call == "clean":
-            self.faults.add(Fault.of(error, sample_id, name, "clean"))
+            self.outputs.faults.add(Fault.of(error, sample_id, name, "clean"))
         else:
-            self.faults.add(Fault.of(error, sample_id, name, "attack", call))
+            self.outputs.faults.add(Fault.of(error, sample_id, name, "attack", call))
 
     def _emit(self, records: list[Record]) -> Iterator[Record]:
         """Writes and yields the new records of one batch."""
         new = [record for record in records if record.key not in self.done]
-        if self.writer is not None and new:
-            self.writer.write(new)
+        if self.outputs.writer is not None and new:
+            self.outputs.writer.write(new)
         for record in new:
             self.done[record.key] = record
         yield from new

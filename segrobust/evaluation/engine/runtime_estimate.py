@@ -29,8 +29,8 @@ class Estimate:
     backward_seconds: float
 
 
-def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int) -> tuple[float, float, int]:
-    """Seconds of a forward and of a backward pass per image, after one pass to warm up; and the number of classes.
+def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int) -> tuple[float, float]:
+    """Seconds of a forward and of a backward pass per image. One pass to warm up should precede it.
 
     Args:
         network: the network.
@@ -41,13 +41,12 @@ def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_ind
     with attackable(network):
         problem = batch_problem(images, masks, ignore_index)
         oracle, delta = NetworkOracle(network, problem.images), torch.zeros_like(problem.images)
-        num_classes = oracle.logits(delta, differentiable=False).shape[1]
         started = _now(images.device)
         logits = oracle.logits(delta)
         between = _now(images.device)
         oracle.pullback(torch.ones_like(logits))
         ended = _now(images.device)
-    return (between - started) / len(images), (ended - between) / len(images), num_classes
+    return (between - started) / len(images), (ended - between) / len(images)
 
 
 def estimate(plan: Plan, num_images: int, forward_seconds: float, backward_seconds: float) -> Estimate:

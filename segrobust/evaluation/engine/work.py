@@ -61,6 +61,7 @@ class StridedWork:
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         """Ids of batches for this process."""
+        # A stride over batches, not over ids: a batch has the same images whatever the number of processes.
         return iter(batches_of(self.ids, self.batch_size)[self.rank :: self.world_size])
 
 
@@ -85,6 +86,7 @@ class SharedWork:
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         """Ids of batches for this process."""
         batches = batches_of(self.ids, self.batch_size)
+        # `add` is atomic and returns the new value, so that no two processes get the same batch.
         while (number := self.store.add(self.counter, 1) - 1) < len(batches):
             yield batches[number]
 

@@ -1,4 +1,4 @@
-"""Several processes that share one evaluation: their ranks, who hands out the work, how records are collected."""
+"""Several processes that share one evaluation: their ranks, their `WorkSource`, how records are collected."""
 
 import contextlib
 import os
@@ -57,7 +57,7 @@ class Distributed:
     lost_after: float = 60.0
 
     def __post_init__(self) -> None:
-        StridedWork((), self.rank, self.world_size)
+        StridedWork((), self.rank, self.world_size)  # raises if the rank does not fit
         if not self.lost_after > 0:
             raise ValueError(f"lost_after must be positive, in seconds, got {self.lost_after}")
 
@@ -133,6 +133,7 @@ class Team:
             store.set("token", f".shared-{leader}")
         path = directory / store.get("token").decode()
         store.set(f"sees/{distributed.rank}", str(int(path.exists())))
+        # `get` waits for its key, so that this also keeps the processes together until all have answered.
         seen = [store.get(f"sees/{rank}") for rank in range(distributed.world_size)]
         # A daemon, so that the heartbeats never keep a process alive whose main thread has ended.
         left = threading.Event()
@@ -192,7 +193,7 @@ class Team:
                 self._publish("end", records)
             self.store.set(f"finished/{self.distributed.rank}", "1")
             return ()
-        signs = {rank: (-1, time.monotonic()) for rank in others}
+        signs = {rank: (-1, time.monotonic()) for rank in others}  # last count of heartbeats, and when it was new
         while not stop():
             # Clocks of machines differ, so nobody sends times: a process is lost if its counter has not changed for
             # `lost_after` seconds on the clock of process 0. Adding 0 reads a counter, also one that was never set.
@@ -242,7 +243,7 @@ def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
         leader = store.get(f"segrobust/answer/{name}").decode()
         store.add(f"segrobust/{leader}/heard", 1)
         return leader
-        # The hello of a lost process is answered too, but does not count: only those that read an answer raise `heard`.
+    # The hello of a lost process is answered too, but does not count: only those that read an answer raise `heard`.
     while store.add(f"segrobust/{name}/heard", 0) < distributed.world_size - 1:
         _answer(distributed, store, name)
         _give_up_after(started, distributed)

@@ -2,17 +2,21 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
 from rich.console import Console
 
-from segrobust.evaluation.checks import check_attacks, check_records, write_checks
-from segrobust.evaluation.dataset import doubt_labels, first_readable, label_space_of, target_maps
+from segrobust.evaluation.checks import Check, check_attacks, check_records, write_checks
+from segrobust.evaluation.dataset import first_readable, label_space_of, target_maps
+from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork
-from segrobust.evaluation.forward import device_of, precision_of
-from segrobust.evaluation.jobs.session import Outputs, Session
+from segrobust.evaluation.forward import count_classes, device_of, precision_of
+from segrobust.evaluation.jobs.session import Session
+from segrobust.evaluation.jobs.signals import interruptible
+from segrobust.evaluation.labels import LabelSurvey, survey_labels
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.reporting.notable import notable_samples
@@ -24,9 +28,7 @@ from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import merge_records, read_records
 from segrobust.evaluation.run.run_directory import Provenance, RunDirectory, device_name
 from segrobust.label_space import check_ignore_index
-
-_LOOKED_AT = 8
-"""Masks that are looked at before the work: enough for void that changes, and few beside one attack."""
+from segrobust.untrusted.printable import for_terminal
 
 CheckLevel = Literal["basic", "thorough", "off"]
 
@@ -60,40 +62,43 @@ class Evaluation:
         self._measure_passes()
         self._announce(None)
         session = self.session
+        found = () if self.checks == "off" else self._check_network()
         made = session.measure_shown(session.share, Outputs(), done=(), sample_ids=session.samples)
         records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
-        found = (
-            () if self.checks == "off" else (*session.check_network(self._probes), *check_records(records, identities))
-        )
         return Report(
             records=records,
             summary=summarize(records, asr_only=session.plan.asr_only),
             heading=heading(session.manifest),
-            checks=found,
+            checks=found if self.checks == "off" else (*found, *check_records(records, identities)),
         )
 
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
         """Writes records, stores adversarial images of the samples `drawn` or of all, and draws the former."""
         session = self.session
-        directory.examine(session.manifest)
-        require_repeatable(session.dataset, session.samples)
-        session.compare_samples(directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed)
-        identity = examine_network(directory.network, session.network, session.dataset, session.samples)
-        directory.claim(session.manifest, any_data=self.redo_changed)
-        identity.write(directory.network)
-        self._measure_passes()
-        self._announce(directory)
-        if session.distributed.is_main:
-            self._introduce(directory)
-        faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
-        interrupted = session.complete(
-            directory.path,
-            store=AdversarialStore(directory.path, None if keep_all else drawn),
-            faults=faults,
-            is_complete=lambda: is_complete(directory),
-            conclude=lambda: self._conclude(directory, drawn, faults),
-        )
-        report = replace(summarize_run(directory.path), interrupted=interrupted)
+        with interruptible() as stop:
+            directory.examine(session.manifest)
+            require_repeatable(session.dataset, session.samples)
+            session.compare_samples(
+                directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed, stop=stop
+            )
+            identity = examine_network(directory.network, session.network, session.dataset, session.samples)
+            directory.claim(session.manifest)
+            identity.write(directory.network)
+            if not stop():
+                self._measure_passes()
+                self._announce(directory)
+                if session.distributed.is_main:
+                    self._introduce(directory)
+            faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
+            session.complete(
+                directory.path,
+                store=AdversarialStore(directory.path, None if keep_all else drawn),
+                faults=faults,
+                is_complete=lambda: is_complete(directory),
+                conclude=lambda: self._conclude(directory, drawn, faults),
+                stop=stop,
+            )
+        report = replace(summarize_run(directory.path), interrupted=stop.signal)
         if session.distributed.store is not None and not session.distributed.is_main:
             # The directory of this process may lack records of the others, so the main process reports what is missing.
             return replace(report, missing=0)
@@ -139,14 +144,20 @@ class Evaluation:
         )
         if self.checks == "off" or directory.network_checks.exists():
             return
-        found = session.check_network(self._probes)
+        found = self._check_network()
         directory.network_checks.parent.mkdir(exist_ok=True)
         write_checks(directory.network_checks, found, weights=session.manifest.weights)
+
+    def _check_network(self) -> tuple[Check, ...]:
+        """Checks the network on the data, and prints what is not ok."""
+        session = self.session
+        found = (session.check_wiring(), *session.check_network(self._probes))
         if session.progress:
             for check in found:
                 if check.status != "ok":
                     line = f"check {check.name}: {check.status}. {check.text}"
-                    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+                    Console(stderr=True, highlight=False).print(for_terminal(line), markup=False, soft_wrap=True)
+        return found
 
     @property
     def _probes(self) -> tuple[int, ...]:
@@ -163,7 +174,7 @@ class Evaluation:
 
     def _measure_passes(self) -> tuple[float, float]:
         """Seconds of a forward and a backward pass on one image; raises if network, data or targets do not match."""
-        session = self.session
+        session, _ = self.session, self._labels
         sample = first_readable(session.dataset, session.samples)
         device, dtype = device_of(session.network), precision_of(session.network)
         images, masks = sample.image[None].to(device, dtype), sample.mask[None].to(device)
@@ -177,19 +188,32 @@ class Evaluation:
                 masks,
                 session.ignore_index,
             )
-        forward, backward, num_classes = measure_passes(session.network, images, masks, session.ignore_index)
+        return measure_passes(session.network, images, masks, session.ignore_index)
+
+    @cached_property
+    def _labels(self) -> LabelSurvey:
+        """What the masks hold, by a forward pass on one image and by some masks.
+
+        Raises:
+            ValueError: classes of the network and of the data that differ, or labels that are neither a class nor void.
+        """
+        session = self.session
+        num_classes = count_classes(session.network, first_readable(session.dataset, session.samples).image)
         check_ignore_index(session.ignore_index, num_classes)
-        if session.distributed.is_main:
-            doubt = doubt_labels(session.dataset, session.samples[:_LOOKED_AT], session.ignore_index)
-            if doubt:
-                warnings.warn(doubt, UserWarning, stacklevel=4)
         space = label_space_of(session.dataset)
         if space is not None and space.num_classes != num_classes:
             raise ValueError(
                 f"the network predicts {num_classes} classes, the data set has {space.num_classes} "
                 f"({', '.join(space.names[:4])}, ...): use data and weights that belong together"
             )
-        return forward, backward
+        found = survey_labels(
+            session.dataset, session.samples, num_classes=num_classes, ignore_index=session.ignore_index
+        )
+        if found.foreign:
+            raise ValueError(found.foreign)
+        if found.doubt and session.distributed.is_main:
+            warnings.warn(found.doubt, UserWarning, stacklevel=6)
+        return found
 
     def _announce(self, directory: RunDirectory | None) -> None:
         """Prints the settings before the work starts."""
@@ -201,7 +225,8 @@ class Evaluation:
             heading(session.manifest),
             f"{device_name(device_of(session.network))}, {torch.get_num_threads()} threads, "
             f"batches of {session.batch_size}, {world_size} process{'es' if world_size > 1 else ''}",
+            self._labels.describe(),
             *(f"{job.name}: {job.identity}" for job in session.plan.jobs),
             f"run directory: {'none, no files are written' if directory is None else directory.path}",
         ]
-        Console(stderr=True, highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(for_terminal("\n".join(lines)), markup=False, soft_wrap=True)

@@ -9,19 +9,20 @@ from pathlib import Path
 from torch import nn
 
 from segrobust.attacks import Untargeted
-from segrobust.evaluation.checks import Check, check_network
-from segrobust.evaluation.dataset import SampleSource
-from segrobust.evaluation.engine.runner import run
+from segrobust.evaluation.checks import WIRING_IMAGES, Check, check_network, check_wiring
+from segrobust.evaluation.dataset import SampleSource, first_readable
+from segrobust.evaluation.engine.runner import Outputs, never_stops, run
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
 from segrobust.evaluation.jobs.distributed import Distributed, Team
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
-from segrobust.evaluation.jobs.signals import interruptible
+from segrobust.evaluation.jobs.signals import Interruption
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import (
     discard_samples,
     find_changed,
     read_digests,
+    require_same_names,
     require_unchanged,
 )
 from segrobust.evaluation.run.failures import FaultLog
@@ -29,22 +30,8 @@ from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
 
 
-def _never() -> bool:
-    return False
-
-
 def _ignore(record: Record) -> None:
     del record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """Where results are written, and when to stop; see `segrobust.evaluation.engine.runner.run`."""
-
-    writer: RecordWriter | None = None
-    store: AdversarialStore | None = None
-    faults: FaultLog | None = None
-    stop: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +88,27 @@ class Session:
         return tuple(sample_id for batch in self.share for sample_id in batch)
 
     def recorded_share(self, path: Path) -> tuple[Record, ...]:
-        """Records in a folder that belong to the plan and to the fixed share of this process."""
+        """Records in a folder that belong to the plan and to the fixed share of this process.
+
+        Raises:
+            ChangedSampleError: images or masks are not those that the records are of.
+            ValueError: a sample cannot be read.
+        """
         mine, calls = {*self.shared_samples}, self.plan.attack_calls
         wanted = {(CLEAN, None), *((call.job.digest, eps) for call in calls for eps in call.recorded)}
         records = read_records(path)
-        return tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
+        found = tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
+        self._compare(found, skip_unreadable=False, stop=never_stops)
+        return found
 
-    def compare_samples(self, path: Path, *, skip_unreadable: bool = False, redo_changed: bool = False) -> None:
+    def compare_samples(
+        self,
+        path: Path,
+        *,
+        skip_unreadable: bool = False,
+        redo_changed: bool = False,
+        stop: Callable[[], bool] = never_stops,
+    ) -> None:
         """Compares every recorded sample with what the data set gives now.
 
         Args:
@@ -115,30 +116,35 @@ class Session:
             skip_unreadable: whether samples that cannot be read now are passed over.
             redo_changed: whether changed samples are measured anew: their records count no more, and their adversarial
                 images and all checks of attacks are deleted.
+            stop: asked before each sample; True leaves the remaining ones to the next command.
 
         Raises:
-            ChangedSampleError: images or masks changed, and `redo_changed` is False.
+            ChangedSampleError: images or masks changed, and `redo_changed` is False; or names that numbers depend on.
             ValueError: a sample cannot be read.
         """
-        records = self._recorded(path)
-        wanted = dict.fromkeys(record.sample_id for record in records)
-        digests = read_digests(self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress)
-        changed = find_changed(records, digests)
-        if not changed:
-            return
-        if not redo_changed:
-            require_unchanged(records, digests)
-        discard_samples(path, {sample_id: digests[sample_id] for sample_id in changed})
-
-    def _recorded(self, path: Path) -> tuple[Record, ...]:
-        """Records in a folder of the samples to evaluate."""
         wanted = {*self.samples}
-        return tuple(record for record in read_records(path) if record.sample_id in wanted)
+        records = tuple(record for record in read_records(path) if record.sample_id in wanted)
+        changed = self._compare(records, skip_unreadable=skip_unreadable, stop=stop, allow=redo_changed)
+        if changed:
+            discard_samples(path, changed)
+
+    def _compare(
+        self, records: Sequence[Record], *, skip_unreadable: bool, stop: Callable[[], bool], allow: bool = False
+    ) -> dict[int, str]:
+        """Present digests of the recorded samples that changed; refuses these unless they are allowed."""
+        wanted = dict.fromkeys(record.sample_id for record in records)
+        digests = read_digests(self.dataset, wanted, skip_unreadable=skip_unreadable, progress=self.progress, stop=stop)
+        if not allow:
+            require_unchanged(records, digests)
+        changed = find_changed(records, digests)
+        unchanged = (record for record in records if record.sample_id not in changed)
+        require_same_names(unchanged, self.dataset, by_name=self.plan.targets is not None)
+        return {sample_id: digests[sample_id] for sample_id in changed}
 
     def measure(
         self,
         work: WorkSource,
-        outputs: Outputs = Outputs(),
+        outputs: Outputs = Outputs(),  # noqa: B008  frozen
         *,
         done: Sequence[Record] = (),
         advance: Callable[[Record], object] = _ignore,
@@ -163,10 +169,7 @@ class Session:
             seed=self.seed,
             ignore_index=self.ignore_index,
             done=done,
-            writer=outputs.writer,
-            store=outputs.store,
-            faults=outputs.faults,
-            stop=outputs.stop,
+            outputs=outputs,
             stored=self.stored,
         ):
             advance(record)
@@ -209,7 +212,8 @@ class Session:
         faults: FaultLog,
         is_complete: Callable[[], bool],
         conclude: Callable[[], None],
-    ) -> int | None:
+        stop: Interruption,
+    ) -> None:
         """Makes the records that a folder lacks, together with the other processes.
 
         Args:
@@ -218,15 +222,9 @@ class Session:
             faults: records errors of single images.
             is_complete: whether nothing is missing; called by processes without a common store.
             conclude: called once when the work is done, by the main process or, without a store, by the last one.
-
-        Returns:
-            The signal that stopped the work; None if none did.
+            stop: whether a signal arrived, before the work or during it.
         """
-        with (
-            interruptible() as stop,
-            RecordWriter(path, self.distributed.rank) as writer,
-            self._gathered(path) as team,
-        ):
+        with RecordWriter(path, self.distributed.rank) as writer, self._gathered(path) as team:
             outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
             done = read_records(path)
             if team is None:
@@ -239,7 +237,6 @@ class Session:
                     self._finish(team, path, done, writer, outputs)
             if not stop() and (is_complete() if team is None else self.distributed.is_main):
                 conclude()
-        return stop.signal
 
     @contextmanager
     def _gathered(self, path: Path) -> Iterator[Team | None]:
@@ -270,3 +267,12 @@ class Session:
         """
         criterion = self.plan.criterion if self.plan.targets is None else Untargeted(apsr=self.plan.criterion.apsr)
         return check_network(self.network, self.dataset, probes, ignore_index=self.ignore_index, criterion=criterion)
+
+    def check_wiring(self) -> Check:
+        """Whether network and data belong together, by a few forwards on readable images spread over the samples."""
+        number = min(WIRING_IMAGES, len(self.samples))
+        starts = [place * len(self.samples) // number for place in range(number)]
+        chosen = {
+            first_readable(self.dataset, self.samples[start:] + self.samples[:start]).sample_id for start in starts
+        }
+        return check_wiring(self.network, self.dataset, sorted(chosen), ignore_index=self.ignore_index)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from segrobust.evaluation.numbers.metric_inputs import (
+    CAPS,
     ImageShares,
     Norms,
     RegionCounts,
@@ -51,9 +52,9 @@ Group = Literal["scores", "success", "regions", "worst images", "norms"]
 """The table of the page that a metric is in."""
 
 Place = Literal["headline", "clean", "terminal", "results", "log clean", "log attack", "log by-product"]
-"""- `headline`: columns or cells of their own in every report, such as mIoU^D by radius.
-- `clean`: the line about the images without attack.
-- `terminal`: tables of the terminal.
+"""- `headline`: every table by radius; of norms, the table of minimal norms of every report.
+- `clean`: the line about the images without attack, in the terminal and `summary.md`.
+- `terminal`: in the terminal, the table "where it breaks"; of norms, the table of minimal norms.
 - `results`: the table of results of Weights & Biases.
 - `log clean`, `log attack`, `log by-product`: logged for images without attack, for an attack or the worst of several,
   for minimal-norm perturbations projected into the ball."""
@@ -87,7 +88,7 @@ class Metric(Generic[T]):
     label: str
     title: str
     unit: Unit = "%"
-    higher_is_better: bool
+    higher_is_better: bool = True
     needs: Callable[[Sequence[Record]], T | None]
     compute: Callable[[T], float]
     explanation: str
@@ -172,7 +173,7 @@ def _asr_from(percent: int) -> Metric[ImageShares]:
         higher_is_better=False,
         needs=images,
         compute=lambda shares: mean_of([float(apsr >= percent / 100) for apsr in shares.apsr]),
-        explanation="share of images in which at least this share of the valid pixels is broken, at a radius",
+        explanation="share of images in which at least 90, 95 or 99 % of the valid pixels are broken within a radius",
         group="success",
         family="ASR at 90, 95, 99 %",
     )
@@ -186,10 +187,10 @@ def _worst_images(
         key=f"{key}_worst_{percent}",
         label=f"{label}, worst {percent} %",
         title=f"{label} of the worst {percent} % of the images",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: _lowest(per_image(confusion), percent),
-        explanation="mean over the images with the lowest scores (mIoU^(I^q)): the lower-tail mean",
+        explanation="the image's mIoU or aAcc, averaged over the 5, 10 or 25 % of the images in which it is lowest "
+        "(mIoU^(I^q))",
         group="worst images",
         family="worst 5, 10, 25 %",
         places=frozenset(places),
@@ -203,11 +204,10 @@ def _objects(index: int) -> Iterator[Metric[RegionCounts]]:
         key=f"{size}_objects_found",
         label=f"{size} found",
         title=f"{size} objects found",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.objects[index][1], region.objects[index][0]),
-        explanation="objects (connected areas of one class) below 1/300 of the image, below 1/33, and above: the share "
-        "of objects with at least half of their pixels correct",
+        explanation="share of the objects of a size with at least half of their pixels correct. An object is a "
+        "connected area of one class: small below 1/300 of the image, medium from there to 1/33, large above",
         group="regions",
         family="small, medium, large found",
         places=frozenset({"terminal"}),
@@ -217,7 +217,6 @@ def _objects(index: int) -> Iterator[Metric[RegionCounts]]:
         key=f"{size}_objects_accuracy",
         label=f"{size} aAcc",
         title=f"pixel accuracy on {size} objects",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.objects[index][3], region.objects[index][2]),
         explanation="share of correctly classified pixels of these objects",
@@ -233,7 +232,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="miou",
         label="mIoU^D",
         title="mIoU over the data set (mIoU^D)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: miou_dataset(confusion).item(),
         explanation="IoU from counts summed over the data set, averaged over the classes that occur in its ground "
@@ -246,17 +244,15 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="miou_image",
         label="mIoU^I",
         title="mIoU, mean over images (mIoU^I)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: miou_image(confusion).item(),
-        explanation="mean over images of each image's mean IoU; never mixed with mIoU^D",
+        explanation="mean over images of each image's mean IoU; not comparable with mIoU^D",
         places=frozenset({"clean"}),
     ),
     Metric(
         key="accuracy",
         label="aAcc",
         title="pixel accuracy (aAcc)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: accuracy(confusion).item(),
         explanation="share of valid pixels that are classified correctly",
@@ -268,7 +264,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="mean_class_accuracy",
         label="mAcc",
         title="class accuracy (mAcc)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: class_accuracy(confusion).item(),
         explanation="mean over classes of the share of a class's valid pixels that are classified correctly",
@@ -278,7 +273,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="dice",
         label="Dice",
         title="Dice score, mean over classes",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: _dice(confusion.total()).nanmean().item(),
         explanation="2 tp / (2 tp + fp + fn) from counts summed over the data set, averaged over the classes that "
@@ -289,7 +283,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="frequency_weighted_iou",
         label="fwIoU",
         title="frequency-weighted IoU (fwIoU)",
-        higher_is_better=True,
         needs=counts,
         compute=lambda confusion: _frequency_weighted_iou(confusion.total()),
         explanation="IoU from counts summed over the data set, averaged over classes with the share of valid pixels "
@@ -304,8 +297,8 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         needs=images,
         compute=lambda shares: mean_of(shares.apsr),
         explanation="attack pixel success rate: the share of an image's valid pixels that are misclassified "
-        "(untargeted) or classified as their target (targeted), averaged over images. Pixels that are misclassified "
-        "without an attack count too, so the clean APSR is shown beside it",
+        "(untargeted) or classified as their target (targeted), averaged over images. It includes pixels that are "
+        "wrong without attack; compare with the clean APSR beside it",
         group="success",
         log_key="apsr",
         places=_LOGGED | {"clean", "results"},
@@ -338,8 +331,9 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         higher_is_better=False,
         needs=images,
         compute=lambda shares: mean_of([float(success) for success in shares.success]),
-        explanation="attack success rate: the share of images that are broken, at a radius or, of minimal norms, at "
-        "any. One minimal-norm run gives it exactly for every radius: the share of images whose norm is at most eps",
+        explanation="attack success rate: the share of images that are broken, within a radius (fixed budget) or by a "
+        "perturbation of any size (minimal norm). One minimal-norm run gives it for every radius: the share of images "
+        "whose norm is at most eps",
         group="success",
         places=frozenset({"log attack", "results"}),
     ),
@@ -348,7 +342,6 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="boundary_accuracy",
         label="border aAcc",
         title="accuracy near class borders",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.border[1], region.border[0]),
         explanation="accuracy within 1 % of the image's diagonal from a border between classes",
@@ -359,10 +352,9 @@ METRICS: Final[tuple[Metric[Any], ...]] = (
         key="interior_accuracy",
         label="interior aAcc",
         title="accuracy inside classes",
-        higher_is_better=True,
         needs=regions,
         compute=lambda region: _share(region.interior[1], region.interior[0]),
-        explanation="accuracy farther from borders than that",
+        explanation="accuracy of all other valid pixels",
         group="regions",
         places=frozenset({"terminal"}),
     ),
@@ -381,7 +373,6 @@ def _quartile(key: str, label: str, probability: float) -> Metric[Norms]:
         label=label,
         title=f"{label} of the norms",
         unit="norm",
-        higher_is_better=True,
         needs=norms,
         compute=lambda found: quantiles(found.values, (probability,))[0],
         explanation="of the norms, with failures as `inf`. An infinite median means that the attack failed on more "
@@ -412,10 +403,10 @@ NORM_METRICS: Final[tuple[Metric[Any], ...]] = (
         label="median of min(norm, cap)",
         title="median of min(norm, cap)",
         unit="norm",
-        higher_is_better=True,
         needs=norms,
         compute=lambda found: quantiles(found.values.clamp(max=found.cap), (0.5,))[0],
-        explanation="the median, or the cap where that is larger or infinite: finite, for logs",
+        explanation="the median of the norms after each is limited to a cap "
+        f"(l_inf {255 * CAPS['linf']:g}/255, l2 {CAPS['l2']:g}, l1 {CAPS['l1']:g}), so that logs are finite",
         group="norms",
         log_key="median_norm",
         places=frozenset({"log attack"}),
@@ -425,10 +416,9 @@ NORM_METRICS: Final[tuple[Metric[Any], ...]] = (
         label="mean of min(norm, cap)",
         title="mean of min(norm, cap)",
         unit="norm",
-        higher_is_better=True,
         needs=norms,
         compute=lambda found: mean_capped(found.values, found.cap),
-        explanation="a mean that failures cannot make infinite; the ASR is shown beside it",
+        explanation="the mean with the same cap: a failure (`inf`) counts as the cap; read it with the ASR",
         group="norms",
         log_key="mean_norm_capped",
         places=frozenset({"log attack"}),

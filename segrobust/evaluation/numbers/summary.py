@@ -12,7 +12,7 @@ SUMMARY_SCHEMA: Final = 3
 Resampling = Literal["image", "sequence"]
 
 BOUND_NORM: Final = "norms are upper bounds on the minimal norm of each image; success rates are lower bounds"
-BOUND_FIXED: Final = "upper bound on the score under the strongest possible attack within eps"
+BOUND_FIXED: Final = "accuracy and mIoU are upper bounds on those under the strongest attack within eps"
 BOUND_WORST: Final = "upper bound on the score within eps, with the worst of the attacks for each image"
 BOUND_BY_PRODUCT: Final = "weak upper bound: a minimal-norm perturbation projected to radius eps, not optimised for it"
 BOUND_CLEAN: Final = "exact: no attack"

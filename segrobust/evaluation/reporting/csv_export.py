@@ -14,6 +14,7 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import score_lines
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.untrusted.printable import for_csv
 
 Row = Sequence[object]
 
@@ -122,6 +123,6 @@ def _all_scores(summary: Summary) -> Iterable[tuple[str, str, str, Scores]]:
 
 def _write(path: Path, rows: Iterable[Row]) -> Path:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([for_csv(cell) for cell in row] for row in rows)
     replace_file(path, text.getvalue().encode())
     return path

@@ -1,12 +1,17 @@
 """Numbers as text."""
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+
 from segrobust.evaluation.numbers.metrics import Metric, written
-from segrobust.evaluation.numbers.summary import NormLine, NormSummary, Scores, SmallestNormSummary
+from segrobust.evaluation.numbers.summary import Cost, NormLine, NormSummary, Scores, SmallestNormSummary
 from segrobust.functional.norms import NormName
+from segrobust.untrusted.printable import for_terminal
 
 
 def radius_text(eps: float, norm_name: NormName) -> str:
@@ -32,6 +37,11 @@ def value_text(metric: Metric[Any], numbers: NormSummary | Scores) -> str:
     if metric.unit == "norm" and isinstance(numbers, NormSummary):
         return norm_text(value, numbers.norm_name)
     return percent(value)
+
+
+def cost_texts(cost: Cost) -> tuple[str, str]:
+    """Forward and backward passes, and seconds per image."""
+    return f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}", f"{cost.seconds:.3g}"
 
 
 def heading(metric: Metric[Any], scores: Scores | None = None) -> str:
@@ -72,3 +82,26 @@ def norms_note(entries: Sequence[NormLine]) -> str:
                 elif missed:
                     parts.append(f"{found.attack} alone{missed[5:]}")
     return "; ".join(parts)
+
+
+class Escaped:
+    """Anything that `rich` prints, with the control characters of its text escaped.
+
+    Args:
+        content: the text, table or group.
+    """
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The segments of the content."""
+        for segment in console.render(self._content, options):
+            yield Segment(for_terminal(segment.text), segment.style, segment.control)
+
+
+def plain_text(renderable: RenderableType, width: int) -> str:
+    """What rich would print in a terminal of a width, without colours and trailing spaces."""
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None, markup=False, emoji=False).print(Escaped(renderable))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -2,19 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from segrobust.evaluation.numbers.metrics import METRICS, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
-from segrobust.evaluation.reporting.format import median_and_quartiles, norms_note, percent, radius_text, value_text
+from segrobust.evaluation.reporting.format import (
+    cost_texts,
+    median_and_quartiles,
+    norms_note,
+    percent,
+    radius_text,
+    value_text,
+)
 from segrobust.evaluation.reporting.headline import headline
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
-from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
+from segrobust.evaluation.reporting.score_lines import norm_lines, score_grids
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
-from segrobust.functional.norms import norm_order
-
-_HEADLINE: Final = in_place(METRICS, "headline")
+from segrobust.untrusted.printable import for_markdown, markdown_code
 
 
 def write_markdown(directory: RunDirectory) -> Path:
@@ -33,22 +37,16 @@ def write_markdown(directory: RunDirectory) -> Path:
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with numbers aligned to the right. Cells are escaped."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([escape(cell) for cell in row] for row in rows)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([for_markdown(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def escape(text: str) -> str:
-    """The text, escaped for Markdown and for HTML inside it."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-    return "".join(f"\\{char}" if char in "\\`*_|[]" else char for char in text)
-
-
 def _opening(run: RunFiles) -> str:
-    sentences = [f"**{escape(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
-    warning = [] if run.selection is None else [f"**Warning**: {escape(run.selection.warning)}"]
+    sentences = [f"**{for_markdown(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
+    warning = [] if run.selection is None else [f"**Warning**: {for_markdown(run.selection.warning)}"]
     if run.status_of() == "fail":
         warning.append("**Unreliable**: at least one check failed; see below.")
-    return "\n\n".join((f"### Robustness: {escape(run.manifest.network_description)}", *sentences, *warning))
+    return "\n\n".join((f"### Robustness: {for_markdown(run.manifest.network_description)}", *sentences, *warning))
 
 
 def _clean(summary: Summary) -> str:
@@ -72,29 +70,24 @@ def _norms(summary: Summary) -> Iterable[str]:
                     percent(entry["asr"]),
                     median_and_quartiles(entry),
                     *map(percent, entry.asr_at),
-                    f"{entry.cost.num_forwards:.0f}+{entry.cost.num_backwards:.0f}",
+                    cost_texts(entry.cost)[0],
                 ]
                 for entry in entries
             ),
         )
-        yield f"*{escape(norms_note(entries))}*"
+        yield f"*{for_markdown(norms_note(entries))}*"
 
 
 def _scores(summary: Summary) -> Iterable[str]:
     """Per norm a table of the headline metrics by radius."""
-    lines = score_lines(summary)
-    for norm_name in sorted({line.norm_name for line in lines}, key=norm_order):
-        chosen = [line for line in lines if line.norm_name == norm_name]
-        radii = sorted({scores.eps for line in chosen for scores in line.scores})
-        labels = " / ".join(metric.label for metric in _HEADLINE)
-        head = [f"{labels}, % ({norm_name})", "images", *(radius_text(eps, norm_name) for eps in radii)]
-        rows = []
-        for line in chosen:
-            known = {scores.eps: scores for scores in line.scores}
-            cells = [" / ".join(value_text(m, known[e]) for m in _HEADLINE) if e in known else "" for e in radii]
-            rows.append([line.label, str(max(scores.num_images for scores in line.scores)), *cells])
-        yield markdown_table(head, rows)
-        yield "\n".join(f"*{scope}: {bound}*  " for scope, bound in {e.scope: e.bound for e in chosen}.items())
+    labels = " / ".join(metric.label for metric in in_place(METRICS, "headline"))
+    for grid in score_grids(summary):
+        radii = (radius_text(eps, grid.norm_name) for eps in grid.radii)
+        rows = (
+            [line.label, str(line.num_images), *(line.text(eps, " / ") for eps in grid.radii)] for line in grid.lines
+        )
+        yield markdown_table([f"{labels}, % ({grid.norm_name})", "images", *radii], rows)
+        yield "\n".join(f"*{bound}*  " for bound in grid.bounds)
 
 
 def _any(summary: Summary) -> Iterable[str]:
@@ -111,16 +104,15 @@ def _checks(run: RunFiles) -> Iterable[str]:
         return
     bad = [check for check in run.checks if check.status != "ok"]
     passed = sum(check.status == "ok" for check in run.checks)
-    lines = [f"- **{check.status}** {escape(check.name)}: {escape(check.text)}" for check in bad]
+    lines = [f"- **{check.status}** {for_markdown(check.name)}: {for_markdown(check.text)}" for check in bad]
     yield "\n".join((f"Checks against false robustness: {passed} of {len(run.checks)} ok.", *lines))
 
 
 def _source(run: RunFiles) -> str:
     manifest = run.manifest
-    versions = (
-        [str(v) for v in run.provenance[-1].get("versions", ()) if "not installed" not in v] if run.provenance else []
-    )
-    device = str(run.provenance[-1].get("device", "")) if run.provenance else ""
+    last = run.provenance[-1] if run.provenance else {}
+    versions = [str(version) for version in last.get("versions", ()) if "not installed" not in version]
+    device = str(last.get("device", ""))
     parts = [
         manifest.data_description,
         f"{len(manifest.samples)} images of {manifest.image_size}",
@@ -133,7 +125,11 @@ def _source(run: RunFiles) -> str:
     ]
     faults = f" {len(run.faults)} measurements raised an error." if run.faults else ""
     left_out = f" {len(run.summary.flagged)} images without a valid pixel are left out." if run.summary.flagged else ""
-    attacks = [f"- {escape(entry.name)}: `{entry.attack}`" for entry in manifest.attacks]
+    attacks = [f"- {for_markdown(entry.name)}: {markdown_code(entry.attack)}" for entry in manifest.attacks]
     return "\n".join(
-        (f"Made by segrobust: {'; '.join(escape(part) for part in parts if part)}.{faults}{left_out}", "", *attacks)
+        (
+            f"Made by segrobust: {'; '.join(for_markdown(part) for part in parts if part)}.{faults}{left_out}",
+            "",
+            *attacks,
+        )
     )

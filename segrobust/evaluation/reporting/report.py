@@ -1,6 +1,5 @@
 """The result of an evaluation, and how to recompute it from files."""
 
-import io
 import os
 import signal
 from collections.abc import Collection, Sequence
@@ -15,6 +14,7 @@ from segrobust.evaluation.engine.runtime_estimate import Estimate
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.format import Escaped, plain_text
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
@@ -58,14 +58,12 @@ class Report:
     estimate: Estimate | None = None
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        console.print(self.renderable())
-        assert isinstance(console.file, io.StringIO)
-        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        return plain_text(self.renderable(), _WIDTH)
 
     def print(self) -> None:
         """Prints the tables, in colour if the terminal has it; lines are longer than 80 characters."""
-        Console(width=max(Console().width, _WIDTH)).print(self.renderable())
+        console = Console(width=max(Console().width, _WIDTH), markup=False, emoji=False)
+        console.print(Escaped(self.renderable()))
 
     @staticmethod
     def _files(directory: RunDirectory) -> list[tuple[str, Path]]:

@@ -59,9 +59,7 @@ def read_run(directory: RunDirectory) -> RunFiles:
     Raises:
         ValueError: the directory holds no run, or damaged files.
     """
-    if not directory.manifest.is_file():
-        raise ValueError(f"{directory.path} holds no run: there is no {directory.manifest.name}; evaluate makes it")
-    manifest = Manifest.read(directory.manifest)
+    manifest = read_manifest(directory)
     wanted = set(manifest.samples)
     records = tuple(record for record in read_records(directory.path) if record.sample_id in wanted)
     faults = read_faults(directory.path, {record.key for record in records})
@@ -73,8 +71,19 @@ def read_run(directory: RunDirectory) -> RunFiles:
         faults=tuple(fault for fault in faults if fault.sample_id in wanted),
         checks=_checks(directory, manifest, records),
         provenance=_provenance(directory),
-        selection=find_selection(directory.path, manifest),
+        selection=find_selection(directory.path, records),
     )
+
+
+def read_manifest(directory: RunDirectory) -> Manifest:
+    """Reads what is fixed in a run.
+
+    Raises:
+        ValueError: the directory holds no run, or its manifest is damaged.
+    """
+    if not directory.manifest.is_file():
+        raise ValueError(f"{directory.path} holds no run: there is no {directory.manifest.name}; evaluate makes it")
+    return Manifest.read(directory.manifest)
 
 
 def status_of(checks: tuple[Check, ...], *digests: str) -> Status:

@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from segrobust.evaluation.numbers.metrics import METRICS, in_place
 from segrobust.evaluation.numbers.summary import (
     BOUND_BY_PRODUCT,
     BOUND_FIXED,
     BOUND_WORST,
+    Cost,
+    FixedBudgetSummary,
     MinimalNormSummary,
     NormLine,
     Scores,
     Summary,
 )
-from segrobust.evaluation.reporting.format import radius_text
+from segrobust.evaluation.reporting.format import radius_text, value_text
 from segrobust.functional.norms import NormName, norm_order
 
 Scope = Literal["worst case", "attack", "by-product"]
@@ -32,15 +35,33 @@ class Line:
         digests: of the attacks behind the numbers.
         scores: one entry per radius.
         bound: which kind of bound they are.
+        cost: of an attack at all radii together; None for other lines.
     """
 
     scope: Scope
     label: str
-    attack: str
+    attack: str = ""
     norm_name: NormName
     digests: tuple[str, ...]
     scores: tuple[Scores, ...]
     bound: str
+    cost: Cost | None = None
+
+    def at(self, eps: float) -> Scores | None:
+        """Scores at a radius; None where they were not measured."""
+        return next((entry for entry in self.scores if entry.eps == eps), None)
+
+    @property
+    def num_images(self) -> int:
+        """The largest number of images at a radius."""
+        return max(entry.num_images for entry in self.scores)
+
+    def text(self, eps: float, separator: str, width: int = 0) -> str:
+        """The headline metrics at a radius, each filled to `width`; empty where they were not measured."""
+        found = self.at(eps)
+        if found is None:
+            return ""
+        return separator.join(f"{value_text(metric, found):>{width}}" for metric in in_place(METRICS, "headline"))
 
 
 def score_lines(summary: Summary) -> tuple[Line, ...]:
@@ -49,7 +70,6 @@ def score_lines(summary: Summary) -> tuple[Line, ...]:
         Line(
             scope="worst case",
             label=f"worst of {len(entry.attacks)} attacks",
-            attack="",
             norm_name=entry.norm_name,
             digests=tuple(e.digest for e in summary.fixed_budget if e.norm_name == entry.norm_name),
             scores=entry.scores,
@@ -57,18 +77,48 @@ def score_lines(summary: Summary) -> tuple[Line, ...]:
         )
         for entry in summary.worst_case
     )
-    attacks = (
-        _of_attack("attack", e.attack, e.attack, e.norm_name, e.digest, e.scores, BOUND_FIXED)
-        for e in summary.fixed_budget
+    by_products = (entry for entry in summary.minimal_norm if entry.by_products)
+    return (*worst, *map(_line_of, summary.fixed_budget), *map(_line_of, by_products))
+
+
+def _line_of(entry: FixedBudgetSummary | MinimalNormSummary) -> Line:
+    """The scores of a fixed-budget attack, or the by-products of a minimal-norm attack."""
+    of_norms = isinstance(entry, MinimalNormSummary)
+    return Line(
+        scope="by-product" if of_norms else "attack",
+        label=f"by-product of {entry.attack}" if of_norms else entry.attack,
+        attack=entry.attack,
+        norm_name=entry.norm_name,
+        digests=(entry.digest,),
+        scores=entry.by_products if isinstance(entry, MinimalNormSummary) else entry.scores,
+        bound=BOUND_BY_PRODUCT if of_norms else BOUND_FIXED,
+        cost=None if of_norms else entry.cost,
     )
-    by_products = (
-        _of_attack(
-            "by-product", f"by-product of {e.attack}", e.attack, e.norm_name, e.digest, e.by_products, BOUND_BY_PRODUCT
-        )
-        for e in summary.minimal_norm
-        if e.by_products
-    )
-    return (*worst, *attacks, *by_products)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreGrid:
+    """All lines of one norm: the rows of a table with a column for each radius."""
+
+    norm_name: NormName
+    lines: tuple[Line, ...]
+
+    @property
+    def radii(self) -> list[float]:
+        """All radii of the lines, in ascending order."""
+        return sorted({scores.eps for line in self.lines for scores in line.scores})
+
+    @property
+    def bounds(self) -> list[str]:
+        """What the numbers are bounds of, one text for each scope."""
+        return [f"{scope}: {bound}" for scope, bound in {line.scope: line.bound for line in self.lines}.items()]
+
+
+def score_grids(summary: Summary) -> tuple[ScoreGrid, ...]:
+    """`score_lines` by norm, l_inf first."""
+    lines = score_lines(summary)
+    names = sorted({line.norm_name for line in lines}, key=norm_order)
+    return tuple(ScoreGrid(norm_name=n, lines=tuple(line for line in lines if line.norm_name == n)) for n in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +148,6 @@ class Strongest:
         return Line(
             scope="worst case",
             label="strongest attack at each eps",
-            attack="",
             norm_name=self.norm_name,
             digests=self.digests,
             scores=self.scores,
@@ -131,16 +180,14 @@ def strongest(summary: Summary) -> tuple[Strongest, ...]:
     During a run, lines differ in their images: those over the most images count.
     """
     found = []
-    lines = score_lines(summary)
-    for norm_name in sorted({line.norm_name for line in lines}, key=norm_order):
-        pairs = [(scores, line) for line in lines if line.norm_name == norm_name for scores in line.scores]
+    for grid in score_grids(summary):
+        pairs = [(scores, line) for line in grid.lines for scores in line.scores]
         best = [
             min((pair for pair in pairs if pair[0].eps == eps), key=lambda pair: (-pair[0].num_images, pair[0].miou))
-            for eps in sorted({scores.eps for scores, _ in pairs})
+            for eps in grid.radii
         ]
-        found.append(
-            Strongest(norm_name=norm_name, scores=tuple(s for s, _ in best), lines=tuple(line for _, line in best))
-        )
+        scores, lines = zip(*best, strict=True)
+        found.append(Strongest(norm_name=grid.norm_name, scores=scores, lines=lines))
     return tuple(found)
 
 
@@ -168,12 +215,4 @@ def strongest_norms(summary: Summary) -> tuple[NormLine, ...]:
             ),
         )
         for lines in norm_lines(summary).values()
-    )
-
-
-def _of_attack(
-    scope: Scope, label: str, attack: str, norm_name: NormName, digest: str, scores: tuple[Scores, ...], bound: str
-) -> Line:
-    return Line(
-        scope=scope, label=label, attack=attack, norm_name=norm_name, digests=(digest,), scores=scores, bound=bound
     )

@@ -1,9 +1,10 @@
 """Whether images of an evaluation were also used to select the checkpoint that is evaluated."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from segrobust.evaluation.run.manifest import Manifest
+from segrobust.evaluation.run.records import Record, digests_of, read_records
 
 _LEVELS = ("", "*/", "*/*/", "*/*/*/")  # below the folder of a training: <save_dir>/<name>/<version>
 
@@ -31,27 +32,28 @@ class Selection:
         )
 
 
-def find_selection(run_dir: Path, manifest: Manifest) -> Selection | None:
-    """Looks beside this run for evaluations during a training on the same data and images.
+def find_selection(run_dir: Path, records: Iterable[Record]) -> Selection | None:
+    """Looks beside this run for evaluations during a training on the same images and masks.
 
     A training stores them as `robustness/epoch=...-step=...-<weights>`; the evaluation of its network writes its run
     beside them. Files do not show whether the checkpoint was really selected by them; that it may have been is enough
     to warn.
     """
     parent = run_dir.resolve().parent
+    evaluated = digests_of(records)
     used: set[int] = set()
     folders: set[str] = set()
-    for path in sorted(found for level in _LEVELS for found in parent.glob(f"{level}robustness/*/manifest.json")):
+    for path in sorted(found for level in _LEVELS for found in parent.glob(f"{level}robustness/*/records")):
         if path.parent == run_dir.resolve():
             continue
         try:
-            other = Manifest.read(path)
-        except (ValueError, KeyError, TypeError):
+            others = {*digests_of(read_records(path.parent)).values()}
+        except (ValueError, TypeError):
             continue
-        overlap = {*other.samples} & {*manifest.samples} if other.data == manifest.data else set()
+        overlap = {sample_id for sample_id, digest in evaluated.items() if digest in others}
         if overlap:
             used |= overlap
             folders.add(str(path.parent.parent.relative_to(parent)))
     if not used:
         return None
-    return Selection(num_images=len(used), total=len(manifest.samples), folder=", ".join(sorted(folders)))
+    return Selection(num_images=len(used), total=len(evaluated), folder=", ".join(sorted(folders)))

@@ -11,16 +11,13 @@ from segrobust.evaluation.checks import Check
 from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, in_place
 from segrobust.evaluation.numbers.summary import (
     BOUND_ANY,
-    BOUND_BY_PRODUCT,
-    BOUND_FIXED,
-    BOUND_WORST,
     FlaggedImage,
     NormLine,
-    Scores,
     SmallestNormSummary,
     Summary,
 )
 from segrobust.evaluation.reporting.format import (
+    cost_texts,
     heading,
     median_and_quartiles,
     norms_note,
@@ -28,12 +25,11 @@ from segrobust.evaluation.reporting.format import (
     radius_text,
     value_text,
 )
-from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
-from segrobust.functional.norms import NormName, norm_order
+from segrobust.evaluation.reporting.score_lines import Line, Scope, norm_lines, score_grids, strongest
 
 _FLAGGED_SHOWN = 8
-_HEADLINE: Final = in_place(METRICS, "headline")
 _NORMS: Final = in_place(NORM_METRICS, "terminal")
+_STYLES: Final[dict[Scope, str]] = {"worst case": "bold", "attack": "", "by-product": "dim"}
 
 
 def summary_tables(summary: Summary, checks: Sequence[Check] = ()) -> RenderableType:
@@ -48,7 +44,7 @@ def summary_tables(summary: Summary, checks: Sequence[Check] = ()) -> Renderable
     parts: list[RenderableType] = [_clean_line(summary)]
     if summary.minimal_norm:
         parts += [Text(), *_minimal_norm_tables(summary)]
-    if summary.fixed_budget or any(entry.by_products for entry in summary.minimal_norm):
+    if score_grids(summary):
         parts += [Text(), *_budget_tables(summary)]
     rates = list(_any_attack_lines(summary))
     if rates:
@@ -73,10 +69,9 @@ def _clean_line(summary: Summary) -> Text:
 def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
     """One table per norm: their radii differ."""
     for norm_name, entries in norm_lines(summary).items():
-        table = _table(f"minimal norm ({norm_name})")
         others = (f"{metric.label} %" if metric.unit == "%" else metric.label for metric in _NORMS)
-        for name in ("images", "ASR %", "median (IQR)", *_asr_headings(entries[0]), *others, "fwd+bwd", "s/image"):
-            table.add_column(name, justify="right", no_wrap=True)
+        columns = ("images", "ASR %", "median (IQR)", *_asr_headings(entries[0]), *others, "fwd+bwd", "s/image")
+        table = _table(f"minimal norm ({norm_name})", columns)
         for entry in entries:
             style = "bold" if isinstance(entry, SmallestNormSummary) else ""
             table.add_row(*_minimal_norm_row(entry), style=style)
@@ -91,7 +86,6 @@ def _asr_headings(entry: NormLine) -> list[str]:
 
 
 def _minimal_norm_row(entry: NormLine) -> list[str]:
-    cost = entry.cost
     return [
         entry.label,
         str(entry.num_images),
@@ -99,61 +93,38 @@ def _minimal_norm_row(entry: NormLine) -> list[str]:
         median_and_quartiles(entry),
         *map(percent, entry.asr_at),
         *(value_text(metric, entry) for metric in _NORMS),
-        f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}",
-        f"{cost.seconds:.3g}",
+        *cost_texts(entry.cost),
     ]
 
 
 def _budget_tables(summary: Summary) -> Iterable[RenderableType]:
-    """One table per norm: attacks, their worst case, and by-products of minimal-norm attacks."""
-    names: set[NormName] = {entry.norm_name for entry in summary.fixed_budget}
-    names |= {entry.norm_name for entry in summary.minimal_norm if entry.by_products}
-    for norm_name in sorted(names, key=norm_order):
-        attacks = [(e.attack, e.scores, e.cost) for e in summary.fixed_budget if e.norm_name == norm_name]
-        worst = [entry.scores for entry in summary.worst_case if entry.norm_name == norm_name]
-        by_products = [(e.attack, e.by_products) for e in summary.minimal_norm if e.norm_name == norm_name]
-        eps = sorted({s.eps for line in (*(a[1] for a in attacks), *(b[1] for b in by_products)) for s in line})
-        labels = " ".join(metric.label for metric in _HEADLINE)
-        table = _table(f"fixed budget ({norm_name})")
-        table.add_column("images", justify="right", no_wrap=True)
-        for index, radius in enumerate(eps):
-            label = radius_text(radius, norm_name)
-            table.add_column(label if index else f"{labels} at {label}", justify="right", no_wrap=True)
-        for column in ("fwd+bwd", "s/image"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for name, line, cost in attacks:
-            passes = f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}"
-            table.add_row(name, *_score_cells(line, eps), passes, f"{cost.seconds:.3g}")
-        for line in worst:
-            table.add_row("worst case (greedy)", *_score_cells(line, eps), style="bold")
-        for name, line in by_products:
-            if line:
-                table.add_row(f"by-product of {name}", *_score_cells(line, eps), style="dim")
+    """One table per norm: the worst case of attacks, attacks, and by-products of minimal-norm attacks."""
+    labels = " ".join(metric.label for metric in in_place(METRICS, "headline"))
+    for grid in score_grids(summary):
+        first, *others = (radius_text(eps, grid.norm_name) for eps in grid.radii)
+        columns = ("images", f"{labels} at {first}", *others, "fwd+bwd", "s/image")
+        table = _table(f"fixed budget ({grid.norm_name})", columns)
+        for line in grid.lines:
+            cells = (line.text(eps, " ", width=5) for eps in grid.radii)
+            costs = ("", "") if line.cost is None else cost_texts(line.cost)
+            table.add_row(line.label, _num_images(line), *cells, *costs, style=_STYLES[line.scope])
         yield table
-        yield _note(f"attack: {BOUND_FIXED}")
-        if worst:
-            yield _note(f"worst case: {BOUND_WORST}")
-        if any(line for _, line in by_products):
-            yield _note(f"by-product: {BOUND_BY_PRODUCT}")
+        yield from map(_note, grid.bounds)
 
 
-def _score_cells(line: Sequence[Scores], eps: Sequence[float]) -> list[str]:
-    """Number of images, then the headline metrics at each radius, empty where they were not measured."""
-    known = {scores.eps: scores for scores in line}
-    cells = [" ".join(f"{value_text(m, known[e]):>5}" for m in _HEADLINE) if e in known else "" for e in eps]
-    counts = sorted({scores.num_images for scores in line})
-    return ["-".join(map(str, counts[:: max(len(counts) - 1, 1)])), *cells]
+def _num_images(line: Line) -> str:
+    """The number of images; during a run the lowest and the highest of the radii."""
+    counts = sorted({scores.num_images for scores in line.scores})
+    return "-".join(map(str, counts[:: max(len(counts) - 1, 1)]))
 
 
 def _any_attack_lines(summary: Summary) -> Iterable[RenderableType]:
     """Images broken by any attack, if several attacks of a norm ran; the only scores with `asr_only`."""
     for entry in summary.any_attack:
         if entry.eps and (len(entry.attacks) > 1 or summary.asr_only):
-            rates = zip(entry.eps, entry.asr, strict=True)
-            table = _table(f"broken by any attack ({entry.norm_name})")
-            for column in ("images", *(f"ASR % at {radius_text(eps, entry.norm_name)}" for eps in entry.eps)):
-                table.add_column(column, justify="right", no_wrap=True)
-            table.add_row(", ".join(entry.attacks), str(entry.num_images), *(percent(asr) for _, asr in rates))
+            radii = (f"ASR % at {radius_text(eps, entry.norm_name)}" for eps in entry.eps)
+            table = _table(f"broken by any attack ({entry.norm_name})", ("images", *radii))
+            table.add_row(", ".join(entry.attacks), str(entry.num_images), *map(percent, entry.asr))
             yield table
             yield _note(BOUND_ANY)
 
@@ -161,10 +132,8 @@ def _any_attack_lines(summary: Summary) -> Iterable[RenderableType]:
 def _where_table(summary: Summary) -> Iterable[RenderableType]:
     """Borders, sizes of objects and the worst images: clean, and at the radius of the headline."""
     attacked, line = strongest(summary)[0].headline
-    table, metrics = _table("where it breaks, %"), in_place(METRICS, "terminal")
-    clean = summary.clean or attacked
-    for metric in metrics:
-        table.add_column(heading(metric, clean), justify="right", no_wrap=True)
+    metrics, clean = in_place(METRICS, "terminal"), summary.clean or attacked
+    table = _table("where it breaks, %", (heading(metric, clean) for metric in metrics))
     for name, scores in (("clean", clean), (f"{line.label} at {radius_text(attacked.eps, line.norm_name)}", attacked)):
         table.add_row(name, *(value_text(metric, scores) for metric in metrics))
     yield table
@@ -187,9 +156,12 @@ def _flagged_line(flagged: Sequence[FlaggedImage]) -> Text:
     return Text(f"left out of all numbers: {len(flagged)} images: {shown}{more}", style="yellow")
 
 
-def _table(title: str) -> Table:
+def _table(title: str, columns: Iterable[str]) -> Table:
+    """An empty table without borders; all columns but the first are numbers."""
     table = Table(box=None, pad_edge=False, header_style="not bold", padding=(0, 2, 0, 0))
     table.add_column(Text(title, style="bold"), no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

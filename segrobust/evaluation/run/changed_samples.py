@@ -3,13 +3,13 @@
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from segrobust.evaluation.dataset import SampleSource, load_sample, name_of
+from segrobust.evaluation.dataset import SampleSource, load_sample, name_of, sequence_of
 from segrobust.evaluation.run.records import Record, name_samples, supersede
 
 _QUIET_SECONDS: Final = 3.0
@@ -54,6 +54,31 @@ def require_unchanged(records: Iterable[Record], digests: Mapping[int, str]) -> 
         )
 
 
+def require_same_names(records: Iterable[Record], dataset: SampleSource, *, by_name: bool) -> None:
+    """Refuses names of samples and recordings that changed where numbers depend on them.
+
+    Args:
+        records: of earlier commands.
+        dataset: the samples.
+        by_name: whether names of samples count, because targets are chosen by them.
+
+    Raises:
+        ChangedSampleError: samples have other names, or are of other recordings, over which intervals are computed. A
+            recording that is the sample itself may be renamed with it.
+    """
+    for record in records:
+        name, sequence = name_of(dataset, record.sample_id), sequence_of(dataset, record.sample_id)
+        there, now = record.sample_name, name
+        if not by_name:
+            there, now = (own if own != its else "" for own, its in ((record.sequence, there), (sequence, name)))
+        if there != now:
+            what = "name" if by_name else "recording"
+            raise ChangedSampleError(
+                f"the {what} of sample {record.sample_id} was {there or 'its own'} and is {now or 'its own'}, and the "
+                "numbers depend on it: use a new run directory, or the names as they were"
+            )
+
+
 def require_repeatable(dataset: SampleSource, sample_ids: Iterable[int]) -> None:
     """Refuses a data set that gives something else each time that a sample is read, by one sample.
 
@@ -74,7 +99,12 @@ def require_repeatable(dataset: SampleSource, sample_ids: Iterable[int]) -> None
 
 
 def read_digests(
-    dataset: SampleSource, sample_ids: Iterable[int], *, skip_unreadable: bool, progress: bool
+    dataset: SampleSource,
+    sample_ids: Iterable[int],
+    *,
+    skip_unreadable: bool,
+    progress: bool,
+    stop: Callable[[], bool],
 ) -> dict[int, str]:
     """Digests of samples as they are now, by sample id; see `LoadedSample.digest`.
 
@@ -83,6 +113,7 @@ def read_digests(
         sample_ids: their positions.
         skip_unreadable: whether samples that cannot be read are left out.
         progress: whether to show how far it is on stderr, if it takes more than a few seconds.
+        stop: asked before each sample; True leaves the remaining ones out.
 
     Raises:
         ValueError: a sample cannot be read.
@@ -90,6 +121,8 @@ def read_digests(
     wanted, digests = tuple(sample_ids), {}
     shown = time.monotonic()
     for number, sample_id in enumerate(wanted):
+        if stop():
+            break
         if progress and time.monotonic() - shown > _QUIET_SECONDS:
             shown = time.monotonic()
             Console(stderr=True).print(f"comparing recorded samples with the data: {number} of {len(wanted)}")

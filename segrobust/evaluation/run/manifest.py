@@ -25,15 +25,11 @@ _WRAPPERS: Final = (Normalized, FullResolution, SlidingWindow)
 _LOCKED = {
     "weights": "weights of the network",
     "preprocessing": "normalisation and resizing around the network",
-    "data": "fingerprint of the data",
-    "image_size": "size of the first image",
     "ignore_index": "label of void pixels",
     "criterion": "criterion of success",
     "seed": "seed",
     "precision": "precision",
 }
-
-_OF_THE_DATA = ("data", "image_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +48,15 @@ class AttackEntry:
 class Manifest:
     """Identifies what the records of a run directory are results of.
 
-    Weights, preprocessing, data, image size, label space, ignore index, criterion, seed and precision are locked,
-    because records with other values must not be mixed. Later commands may add attacks, and `samples` are those of the
-    last one. Batch size, device and number of processes may change: see provenance.
+    Weights, preprocessing, label space, ignore index, criterion, seed and precision are locked, because records with
+    other values must not be mixed. Images and masks are compared by the digests of the records. Later commands may add
+    attacks, and `samples` are those of the last one. Batch size, device and number of processes may change: see
+    provenance.
 
     Attributes:
         weights: digest of the network's weights.
         preprocessing: settings of the wrappers around the network that are not weights.
-        data: fingerprint of the data set.
+        data: fingerprint of the data set, for reports; see `fingerprint_of`.
         image_size: `HxW` of the first sample.
         label_space: classes; None if the data set has no names.
         ignore_index: label of void pixels.
@@ -134,13 +131,12 @@ class Manifest:
             network_description=describe_network(network),
         )
 
-    def extended(self, newer: Self, directory: Path, *, any_data: bool = False) -> Self:
+    def extended(self, newer: Self, directory: Path) -> Self:
         """This manifest with the samples and the attacks of a newer command on the same directory.
 
         Args:
             newer: of the newer command.
             directory: the run directory, for messages.
-            any_data: whether fingerprint and size of the data may differ, because samples are compared one by one.
 
         Raises:
             ValueError: a locked field differs, or an attack's name is taken by another attack.
@@ -148,7 +144,7 @@ class Manifest:
         differing = [
             f"  {meaning}: {getattr(self, name)} there, {getattr(newer, name)} now"
             for name, meaning in _LOCKED.items()
-            if getattr(self, name) != getattr(newer, name) and not (any_data and name in _OF_THE_DATA)
+            if getattr(self, name) != getattr(newer, name)
         ]
         if differing:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What a network is beside its weights: modules, settings, buffers, and its answers on a fixed probe."""
+"""What a network is beside its weights: modules, settings, buffers, and its logits and gradients on a fixed probe."""
 
 import hashlib
 import json
@@ -6,9 +6,10 @@ import math
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.run.run_directory import device_name
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.functional.modes import attackable
 
@@ -31,6 +33,19 @@ the logits of three CamVid networks (convolutions and a transformer) by at most 
 for deeper networks, GPUs and compilation. Rounding the noisy images to 8 bits changed the logits by 1.5e-3 or more.
 """
 
+GRADIENT_TOLERANCE: Final = 0.1
+"""Largest difference of two gradients of one network, as a share of their norm.
+
+A last bit moves activations over the kink of a ReLU, where the derivative jumps, so that gradients differ more than
+logits. A defence that cuts, replaces or rescales gradients changes them by about their norm.
+"""
+
+_ROUNDINGS: Final = (16, 64)
+"""Differences of logits and of gradients that are allowed besides, in rounding errors of a network's coarsest type.
+
+A network that computes in bfloat16 inside (its own autocast) differs by a few of these between kernels and GPUs.
+"""
+
 _PROBES: Final = 2
 _NOISE: Final = 4 / 255
 _GRID: Final = 16
@@ -41,18 +56,27 @@ _TRANSPARENT: Final = ("_orig_mod", "module")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredProbe:
-    """Answers of a network on one image with a fixed noise added.
+    """Outputs of a network on one image with a fixed noise added.
 
     Attributes:
         sample_id: position of the image in the data set.
         sample_digest: see `LoadedSample.digest`.
-        logits: `(K, h, w)` float32, at no more than 16 x 16 positions of the image; None where two passes over the
-            same image already differ by more than the tolerance: the network is random.
+        logits: `(K, h, w)` float32, at no more than 16 x 16 positions of the image; None where two passes differ even
+            if torch's generator starts at the same seed.
+        gradient: `(C, h, w)` float32 at the same positions, of a fixed linear function of all logits with respect to
+            the image; zero where it is cut. None for random networks, and where the backward pass raises.
+        rounding: relative rounding error (`torch.finfo`) of the coarsest floating-point tensor that the passes store;
+            0 where a compiled network does not show it.
+        drawn_with: empty for a function of the image. For a random network, device, version of torch and compilation,
+            on which the draws of a seed depend: its logits are compared only where these are equal.
     """
 
     sample_id: int
     sample_digest: str
     logits: np.ndarray | None
+    gradient: np.ndarray | None
+    rounding: float
+    drawn_with: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +89,7 @@ class NetworkIdentity:
         modules: by name in the network, class path and settings (`extra_repr`) of each module.
         buffers: by name, digest of the buffers that are no weights; those that a forward pass changes are left out.
         versions: of the packages that the classes are from, by package.
-        probes: what the network answers.
+        probes: what the network computes.
         schema: version of this format.
     """
 
@@ -77,7 +101,7 @@ class NetworkIdentity:
 
     @classmethod
     def of(cls, network: nn.Module, samples: Sequence[LoadedSample]) -> Self:
-        """The identity of a network, by two forward passes on each sample."""
+        """The identity of a network, by two forward passes and one backward pass on each sample."""
         before = _buffers(network)
         probes = tuple(probe for sample in samples if (probe := _probe(network, sample)) is not None)
         after = _buffers(network)
@@ -99,8 +123,8 @@ class NetworkIdentity:
         others = {(probe.sample_id, probe.sample_digest): probe for probe in newer.probes}
         for probe in self.probes:
             other = others.get((probe.sample_id, probe.sample_digest))
-            if other is not None and (conflict := _compare_logits(probe, other)) is not None:
-                conflicts.append(conflict)
+            if other is not None:
+                conflicts += _compare(probe, other)
         return conflicts
 
     def _module_conflicts(self, newer: Self) -> list[str]:
@@ -206,11 +230,17 @@ def _first_readable(dataset: SampleSource, ids: Sequence[int], num: int) -> list
 
 def _modules(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """All modules by name, without what compiles them or runs them in parallel."""
-    while (inner := _surrounded(network)) is not None:
-        network = inner
+    network = _innermost(network)
     yield name, network
     for child_name, child in network.named_children():
         yield from _modules(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _innermost(module: nn.Module) -> nn.Module:
+    """A module without what compiles it or runs it in parallel."""
+    while (inner := _surrounded(module)) is not None:
+        module = inner
+    return module
 
 
 def _surrounded(module: nn.Module) -> nn.Module | None:
@@ -261,22 +291,94 @@ def _buffers(network: nn.Module) -> dict[str, str]:
 def _probe(network: nn.Module, sample: LoadedSample) -> StoredProbe | None:
     """The outputs of a network on a sample; None if it raises: the evaluation reports errors of single images.
 
-    Noise is added because a defence that rounds images leaves those of 8 bits as they are.
+    Noise is added because a defence that rounds images leaves those of 8 bits as they are. The gradient is compared
+    too, because attacks follow it, and a defence may cut it without a change of the logits.
     """
-    noise = torch.rand(sample.image.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = _fixed_noise(sample.image.shape)
     image = (sample.image.cpu().float() + _NOISE * noise).clamp(0, 1)
     device = device_of(network)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), attackable(network):
         images = image[None].to(device, precision_of(network))
-        oracle, nothing = NetworkOracle(network, images), torch.zeros_like(images)
         try:
-            first, second = (_on_grid(oracle.logits(nothing, differentiable=False)[0]) for _ in range(2))
-        except (RuntimeError, ValueError, TypeError, ArithmeticError):
+            with _noted_rounding(network) as rounding:
+                first, gradient = _pass(network, images, seed=0, differentiable=True)
+            tolerance, _ = _tolerances(max(rounding, default=0.0))
+            second, _ = _pass(network, images, seed=1)
+            is_random = not spread_difference(first, second) <= tolerance
+            again = _pass(network, images, seed=0)[0] if is_random else first
+        except Exception:  # errors of single images are recorded by the evaluation
             return None
-    is_random = not spread_difference(first, second) <= PROBE_TOLERANCE
+    is_repeatable = spread_difference(first, again) <= tolerance
     return StoredProbe(
-        sample_id=sample.sample_id, sample_digest=sample.digest, logits=None if is_random else first.numpy()
+        sample_id=sample.sample_id,
+        sample_digest=sample.digest,
+        logits=first.numpy() if is_repeatable else None,
+        gradient=None if is_random or gradient is None else gradient.numpy(),
+        rounding=max(rounding, default=0.0),
+        drawn_with=_conditions(network) if is_random else "",
     )
+
+
+def _fixed_noise(shape: torch.Size) -> Tensor:
+    """The same float32 numbers in [-1, 1] on every device, whatever torch's default type."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu") * 2 - 1
+
+
+@contextmanager
+def _noted_rounding(network: nn.Module) -> Iterator[set[float]]:
+    """The rounding errors of the types of floating-point tensors that are stored for a backward pass inside."""
+    found: set[float] = set()
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            found.add(torch.finfo(tensor.dtype).eps)
+        return tensor
+
+    if _is_compiled(network):
+        yield found
+        return
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield found
+
+
+def _tolerances(rounding: float) -> tuple[float, float]:
+    """Allowed differences of logits and of gradients."""
+    logits, gradients = _ROUNDINGS
+    return max(PROBE_TOLERANCE, logits * rounding), max(GRADIENT_TOLERANCE, gradients * rounding)
+
+
+def _pass(
+    network: nn.Module, images: Tensor, *, seed: int, differentiable: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Logits and, if it is asked for and can be had, gradient of one image `(1, C, H, W)`, on the grid."""
+    torch.default_generator.manual_seed(seed)
+    if images.is_cuda:
+        torch.cuda.default_generators[images.get_device()].manual_seed(seed)
+    oracle = NetworkOracle(network, images)
+    logits = oracle.logits(torch.zeros_like(images), differentiable=differentiable)
+    if not differentiable:
+        return _on_grid(logits[0]), None
+    weights = _fixed_noise(logits.shape)
+    try:
+        gradient = oracle.pullback(weights.to(logits))[0]
+    except (ValueError, RuntimeError) as error:
+        # Too little memory, or an operation without derivative, gives none; a graph without the image a zero one.
+        if isinstance(error, RuntimeError) and "not have been used in the graph" not in str(error):
+            return _on_grid(logits[0]), None
+        gradient = torch.zeros_like(images[0])
+    return _on_grid(logits[0]), _on_grid(gradient)
+
+
+def _conditions(network: nn.Module) -> str:
+    """On what the draws of a seed depend."""
+    compiled = ", compiled" if _is_compiled(network) else ""
+    return f"{device_name(device_of(network))}, torch {torch.__version__}{compiled}"
+
+
+def _is_compiled(network: nn.Module) -> bool:
+    """Whether a part is compiled, or runs in parallel."""
+    return any(module is not _innermost(module) or module._compiled_call_impl for module in network.modules())
 
 
 def _on_grid(logits: Tensor) -> Tensor:
@@ -299,33 +401,58 @@ def spread_difference(there: Tensor, now: Tensor) -> float:
     return float(difference.max() / spread) if spread else math.inf
 
 
-def _compare_logits(older: StoredProbe, newer: StoredProbe) -> str | None:
+def _compare(older: StoredProbe, newer: StoredProbe) -> list[str]:
     """What contradicts in two probes on one image."""
-    if (older.logits is None) != (newer.logits is None):
-        was, is_ = ("random", "a function") if older.logits is None else ("a function", "random")
-        return f"the network was {was} and is {is_} on the probe, image {older.sample_id}"
-    if older.logits is None or newer.logits is None:
-        return None
+    where = f"on the probe (image {older.sample_id})"
+    if bool(older.drawn_with) != bool(newer.drawn_with):
+        was, is_ = ("random", "a function") if older.drawn_with else ("a function", "random")
+        return [f"the network was {was} and is {is_} {where}"]
+    if older.drawn_with != newer.drawn_with or older.logits is None or newer.logits is None:
+        return []
     if older.logits.shape != newer.logits.shape:
-        return f"the network answers {newer.logits.shape[0]} classes on the probe, {older.logits.shape[0]} there"
+        return [f"the network has {newer.logits.shape[0]} classes {where}, {older.logits.shape[0]} there"]
+    known = [probe.rounding for probe in (older, newer) if probe.rounding]
+    allowed, allowed_gradient = _tolerances(min(known, default=0.0))
     difference = spread_difference(torch.from_numpy(older.logits), torch.from_numpy(newer.logits))
-    if difference <= PROBE_TOLERANCE:
-        return None
-    return (
-        f"the network answers differently on the probe (image {older.sample_id}): largest difference {difference:.3g} "
-        f"of the logits' standard deviation, allowed {PROBE_TOLERANCE:g}"
-    )
+    if not difference <= allowed:
+        return [
+            f"the network's logits differ {where}: largest difference {difference:.3g} of their standard deviation, "
+            f"allowed {allowed:g}"
+        ]
+    if older.gradient is None or newer.gradient is None:
+        return []
+    difference = gradient_difference(torch.from_numpy(older.gradient), torch.from_numpy(newer.gradient))
+    if not difference <= allowed_gradient:
+        return [
+            f"the network's gradients differ {where}: by {difference:.3g} of their norm, allowed {allowed_gradient:g}"
+        ]
+    return []
+
+
+def gradient_difference(there: Tensor, now: Tensor) -> float:
+    """Norm of the difference of two gradients over the larger of their norms; inf where only one is finite."""
+    if there.shape != now.shape or not torch.equal(there.isfinite(), now.isfinite()):
+        return math.inf
+    a, b = (each.double().nan_to_num(0, 0, 0) for each in (there, now))
+    largest = max(a.norm().item(), b.norm().item())
+    return (a - b).norm().item() / largest if largest else 0.0
 
 
 def _to_json(probe: StoredProbe) -> dict[str, object]:
-    logits = probe.logits
-    content = None if logits is None else b64encode(logits.astype("<f4").tobytes()).decode()
-    return {**asdict(probe), "logits": content, "shape": None if logits is None else list(logits.shape)}
+    return {**asdict(probe), "logits": _encoded(probe.logits), "gradient": _encoded(probe.gradient)}
 
 
-def _from_json(data: Mapping[str, object]) -> StoredProbe:
-    content, shape = data["logits"], data["shape"]
-    logits = None
-    if isinstance(content, str) and isinstance(shape, list):
-        logits = np.frombuffer(b64decode(content), "<f4").astype(np.float32).reshape(shape)
-    return StoredProbe(sample_id=int(str(data["sample_id"])), sample_digest=str(data["sample_digest"]), logits=logits)
+def _encoded(values: np.ndarray | None) -> dict[str, object] | None:
+    if values is None:
+        return None
+    return {"shape": list(values.shape), "float32": b64encode(values.astype("<f4").tobytes()).decode()}
+
+
+def _from_json(data: Mapping[str, Any]) -> StoredProbe:
+    return StoredProbe(**{**data, "logits": _decoded(data["logits"]), "gradient": _decoded(data["gradient"])})
+
+
+def _decoded(data: Mapping[str, Any] | None) -> np.ndarray | None:
+    if data is None:
+        return None
+    return np.frombuffer(b64decode(data["float32"]), "<f4").astype(np.float32).reshape(data["shape"])

@@ -315,6 +315,11 @@ def merge_records(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(sorted(first.values(), key=lambda record: record.sample_id))
 
 
+def digests_of(records: Iterable[Record]) -> dict[int, str]:
+    """Digest of the image and mask of each sample, by sample id; see `LoadedSample.digest`."""
+    return {record.sample_id: record.sample_digest for record in records if record.sample_digest}
+
+
 def name_samples(names: Mapping[int, str]) -> str:
     """How many samples, and which: the first few by position and name."""
     shown = ", ".join(f"{sample_id} ({name})" for sample_id, name in sorted(names.items())[:_SHOWN])

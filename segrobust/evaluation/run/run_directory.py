@@ -81,23 +81,22 @@ class RunDirectory:
         return self.path / "panels"
 
     def examine(self, manifest: Manifest) -> None:
-        """Refuses results of something else, apart from the data, whose samples are compared one by one.
+        """Refuses results of something else; the data are compared sample by sample, see `Session.compare_samples`.
 
         Raises:
             ValueError: the directory cannot be written, or holds results of something else.
         """
         self._require_writable()
         if self.manifest.exists():
-            Manifest.read(self.manifest).extended(manifest, self.path, any_data=True)
+            Manifest.read(self.manifest).extended(manifest, self.path)
 
-    def claim(self, manifest: Manifest, *, any_data: bool = False) -> Manifest:
+    def claim(self, manifest: Manifest) -> Manifest:
         """Checks that the directory is writable and holds results of the same evaluation, and writes the manifest.
 
         Every process calls this with the same manifest; the file is replaced in one step.
 
         Args:
             manifest: of the command that is starting.
-            any_data: whether fingerprint and size of the data may differ, because changed samples are measured anew.
 
         Returns:
             The manifest with the attacks of earlier commands.
@@ -107,7 +106,7 @@ class RunDirectory:
         """
         self._require_writable()
         if self.manifest.exists():
-            manifest = Manifest.read(self.manifest).extended(manifest, self.path, any_data=any_data)
+            manifest = Manifest.read(self.manifest).extended(manifest, self.path)
         manifest.write(self.manifest)
         return manifest
 

@@ -14,17 +14,20 @@ from torch import nn
 
 from segrobust.attacks import Criterion, Untargeted
 from segrobust.attacks.stored import Stored
-from segrobust.evaluation.dataset import SampleSource, fingerprint_of, label_space_of, load_sample
+from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample
 from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
+from segrobust.evaluation.jobs.signals import Interruption, interruptible
 from segrobust.evaluation.plan import Job, Plan
+from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredAdversarial
+from segrobust.evaluation.run.changed_samples import find_changed, read_digests
 from segrobust.evaluation.run.completeness import count_unexplained
 from segrobust.evaluation.run.failures import FaultLog, read_faults
 from segrobust.evaluation.run.manifest import Manifest, describe_network, preprocessing_of
 from segrobust.evaluation.run.network_identity import examine_network
-from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.run.records import CLEAN, Key, Record, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
 from segrobust.networks import weights_digest
@@ -72,13 +75,11 @@ def evaluate_stored(
         OSError: the directory cannot be written.
     """
     directory = RunDirectory(Path(run_dir))
-    if not directory.manifest.is_file():
-        raise ValueError(f"{run_dir} holds no run: there is no {directory.manifest.name}; it is made by evaluate")
-    manifest = Manifest.read(directory.manifest)
-    fingerprint = fingerprint_of(dataset)
-    _require_same_data(manifest, dataset, fingerprint, directory.path)
+    manifest = read_manifest(directory)
+    if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
+        manifest.label_space.require_equal(space, str(directory.path), "now")
     network = network if device is None else network.to(device)
-    target = _target_of(network, name, fingerprint)
+    target = _target_of(network, name)
     sources = {record.key: record for record in read_records(directory.path)}
     images = _stored_images(directory.path, sources)
     session = Session(
@@ -93,28 +94,30 @@ def evaluate_stored(
         stored=AdversarialStore(directory.path),
         progress=progress and distributed.is_main,
     )
-    _require_same_classes(network, dataset, sources, session.samples[0])
-    transfer = _Transfer(
-        session=session,
-        target=target,
-        folder=target.folder(directory.path),
-        sources=sources,
-        images=images,
-        is_own=_is_own(manifest, target),
-    )
-    session.compare_samples(directory.path)
-    session.compare_samples(transfer.folder)
-    identity = examine_network(transfer.folder / "network.json", network, dataset, session.samples)
-    target.claim(transfer.folder)
-    identity.write(transfer.folder / "network.json")
-    interrupted = session.complete(
-        transfer.folder,
-        store=None,
-        faults=FaultLog(transfer.folder, distributed.rank),
-        is_complete=lambda: transfer.result(None).missing == 0,
-        conclude=lambda: transfer.result(None).write(),
-    )
-    result = transfer.result(interrupted)
+    with interruptible() as stop:
+        _require_same_data(session, sources, directory.path, stop)
+        _require_same_classes(network, dataset, sources, session.samples[0])
+        transfer = _Transfer(
+            session=session,
+            target=target,
+            folder=target.folder(directory.path),
+            sources=sources,
+            images=images,
+            is_own=_is_own(manifest, target),
+        )
+        session.compare_samples(transfer.folder, stop=stop)
+        identity = examine_network(transfer.folder / "network.json", network, dataset, session.samples)
+        target.claim(transfer.folder)
+        identity.write(transfer.folder / "network.json")
+        session.complete(
+            transfer.folder,
+            store=None,
+            faults=FaultLog(transfer.folder, distributed.rank),
+            is_complete=lambda: transfer.result(None).missing == 0,
+            conclude=lambda: transfer.result(None).write(),
+            stop=stop,
+        )
+    result = transfer.result(stop.signal)
     if distributed.store is not None and not distributed.is_main:
         # The folder of this process may lack records of the others, so the main process reports what is missing.
         return replace(result, missing=0)
@@ -159,32 +162,29 @@ class _Transfer:
         )
 
 
-def _target_of(network: nn.Module, name: str, fingerprint: str) -> TargetNetwork:
+def _target_of(network: nn.Module, name: str) -> TargetNetwork:
     """The description of the network, with the current time."""
     return TargetNetwork(
         name=name,
         weights=weights_digest(network),
         preprocessing=preprocessing_of(network),
-        data=fingerprint,
         network_description=describe_network(network),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _require_same_data(manifest: Manifest, dataset: SampleSource, fingerprint: str, directory: Path) -> None:
-    """Refuses a data set that is not the run's."""
-    if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
-        manifest.label_space.require_equal(space, str(directory), "now")
-    size = "x".join(map(str, load_sample(dataset, 0).mask.shape))
-    for what, there, now in (
-        ("size of the first image", manifest.image_size, size),
-        ("data", manifest.data, fingerprint),
-    ):
-        if there != now:
-            raise ValueError(
-                f"{directory} is a run on other data ({what}: {there} there, {now} now; there: "
-                f"{manifest.data_description}); give the data set, split and transforms that it attacked"
-            )
+def _require_same_data(session: Session, sources: Mapping[Key, Record], directory: Path, stop: Interruption) -> None:
+    """Refuses a data set whose images or masks are not those that the run attacked."""
+    dataset, last = session.dataset, session.samples[-1]
+    wrong = f"the image or the mask of sample {last} is missing" if last >= len(dataset) else ""
+    if not wrong:
+        digests = read_digests(dataset, session.samples, skip_unreadable=False, progress=session.progress, stop=stop)
+        changed = find_changed(sources.values(), digests)
+        wrong = f"the image or the mask of {name_samples(changed)} is another one" if changed else ""
+    if wrong:
+        raise ValueError(
+            f"{directory} is a run on other data ({wrong}); give the data set, split and transforms that it attacked"
+        )
 
 
 def _require_same_classes(

@@ -1,6 +1,5 @@
 """Transfer of adversarial images between networks: source networks in rows, judging networks in columns."""
 
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,27 +7,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import torch
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from segrobust.evaluation.numbers.metrics import UNITS, in_units
+from segrobust.evaluation.numbers.metrics import METRICS, UNITS, in_units
+from segrobust.evaluation.numbers.scores import compute
 from segrobust.evaluation.plan import Radius
-from segrobust.evaluation.reporting.format import percent, radius_text
+from segrobust.evaluation.reporting.format import percent, plain_text, radius_text
+from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.manifest import Manifest
-from segrobust.evaluation.run.records import CLEAN, Key, Record, read_records
+from segrobust.evaluation.run.records import CLEAN, Key, Record, digests_of, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork
 from segrobust.functional.norms import NormName
-from segrobust.metrics import ConfusionCounts, segmentation_scores
 
 TRANSFER_SCHEMA: Final = 2
 """Version of the format of `transfer.json`."""
 
 _WIDTH: Final = 10_000  # of the console, so that wide tables are not cut
-_SAME: Final = ("data", "image_size", "ignore_index", "criterion")
+_SHARES: Final = ("miou", "accuracy", "asr")
+_SAME: Final = ("ignore_index", "criterion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class TransferMatrix:
 
     def to_dict(self) -> dict[str, object]:
         """Nested dictionaries and lists, for JSON: shares in percent, as `units` says."""
-        return {**in_units(asdict(self)), "units": {key: UNITS[key] for key in ("miou", "accuracy", "asr")}}
+        return {**in_units(asdict(self)), "units": {key: UNITS[key] for key in _SHARES}}
 
     def renderable(self) -> RenderableType:
         """The table, for a console of `rich`."""
@@ -118,10 +119,7 @@ class TransferMatrix:
         return Group(title, table, note)
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        console.print(self.renderable())
-        assert isinstance(console.file, io.StringIO)
-        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        return plain_text(self.renderable(), _WIDTH)
 
 
 def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]]) -> TransferMatrix:
@@ -166,10 +164,7 @@ class _Source:
 
     @classmethod
     def read(cls, path: Path) -> "_Source":
-        manifest_file = RunDirectory(path).manifest
-        if not manifest_file.is_file():
-            raise ValueError(f"{path} holds no run: there is no {manifest_file.name}; it is made by evaluate")
-        manifest = Manifest.read(manifest_file)
+        manifest = read_manifest(RunDirectory(path))
         files = sorted((path / "judged").glob("*/judgement.json"))
         judges = [(TargetNetwork.read(file), file.parent) for file in files]
         records = {judge.weights: {r.key: r for r in read_records(folder)} for judge, folder in judges}
@@ -215,30 +210,23 @@ class _Source:
     def _cell(self, weights: str, records: Sequence[Record]) -> TransferCell | None:
         if not records:
             return None
-        counts = ConfusionCounts(
-            tp=torch.tensor([record.tp for record in records]),
-            fp=torch.tensor([record.fp for record in records]),
-            fn=torch.tensor([record.fn for record in records]),
-        )
-        scores = segmentation_scores(counts)
-        return TransferCell(
-            miou=scores.miou,
-            accuracy=scores.accuracy,
-            asr=sum(record.success for record in records) / len(records),
-            is_source=weights == self.manifest.weights,
-        )
+        shares, _ = compute([metric for metric in METRICS if metric.key in _SHARES], records)
+        return TransferCell(**shares, is_source=weights == self.manifest.weights)
 
 
 def _require_comparable(first: _Source, other: _Source) -> None:
+    unfit = f"{first.path} and {other.path} do not fit into one matrix"
+    fix = "give runs on the same data, by the same criterion"
     for field in _SAME:
         here, there = getattr(first.manifest, field), getattr(other.manifest, field)
         if here != there:
-            raise ValueError(
-                f"{first.path} and {other.path} do not fit into one matrix ({field}: {here} and {there}); give runs on "
-                "the same data, by the same criterion"
-            )
+            raise ValueError(f"{unfit} ({field}: {here} and {there}); {fix}")
+    records, others = (source.records[source.manifest.weights].values() for source in (first, other))
+    changed = find_changed(records, digests_of(others))
+    if changed:
+        raise ValueError(f"{unfit} (the image or the mask of {name_samples(changed)} is not the same in both); {fix}")
 
 
 def _cell_text(cell: TransferCell) -> Text:
-    shares = " ".join(f"{percent(share):>5}" for share in (cell.miou, cell.accuracy, cell.asr))
+    shares = " ".join(f"{percent(share):>5}" for share in (getattr(cell, key) for key in _SHARES))
     return Text(f"{shares}{'*' if cell.is_source else ' '}", "bold" if cell.is_source else "")

@@ -33,7 +33,6 @@ class TargetNetwork:
         name: for tables.
         weights: digest of its weights.
         preprocessing: settings of the wrappers around it that are not weights.
-        data: fingerprint of the data set.
         network_description: a line of text about it.
         time: UTC, ISO 8601.
         schema: version of this format.
@@ -42,7 +41,6 @@ class TargetNetwork:
     name: str
     weights: str
     preprocessing: str
-    data: str
     network_description: str
     time: str
     schema: int = JUDGEMENT_SCHEMA
@@ -61,7 +59,7 @@ class TargetNetwork:
         path = folder / "judgement.json"
         if path.exists():
             before = TargetNetwork.read(path)
-            for field in ("weights", "preprocessing", "data"):
+            for field in ("weights", "preprocessing"):
                 there, now = getattr(before, field), getattr(self, field)
                 if there != now:
                     raise ValueError(

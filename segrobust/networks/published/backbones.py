@@ -11,8 +11,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from segrobust.networks.checkpoints import describe_differences
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
-from segrobust.networks.published.published_network import PublishedNetwork, compare
+from segrobust.networks.published.published_network import COUNTERS, PublishedNetwork
 from segrobust.networks.published.recognition import likely_instead
 from segrobust.networks.published.segmenter import resize_positions
 
@@ -143,7 +144,7 @@ def _fitted(
     )
     for name in resized:
         weights[name] = _resize(name, weights[name], own[name].shape[1])
-    return weights, resized, compare(own, weights)
+    return weights, resized, describe_differences(own, weights, COUNTERS)
 
 
 def _resize(name: str, embedding: Tensor, length: int) -> Tensor:

@@ -120,25 +120,25 @@ def checkpoint_table() -> str:
 
 
 def _mmseg(
-    name: str,
     architecture: type[PublishedNetwork],
     file: str,
-    clean_miou: float | None,
+    clean_miou: float | None = None,
     protocol: str | None = None,
     **arguments: object,
 ) -> PublishedCheckpoint:
-    """A file of mmsegmentation's zoo, `<configuration>_<date>_<time>-<first digits of the hash>`."""
-    configuration = file.rsplit("_", 2)[0]
-    folder = "hrnet" if architecture is MMSegFCNHRNet else configuration.split("_")[0]
+    """A file of mmsegmentation's zoo, `<head>_<backbone>_..._<data>_<date>_<time>-<first digits of the hash>`."""
+    configuration, sha256 = file.rsplit("_", 2)[0], file.rsplit("-", 1)[1]
+    head, backbone = configuration.split("_")[:2]
     dataset: DatasetName = "Cityscapes" if configuration.endswith("cityscapes") else "Pascal VOC 2012"
+    size, data = backbone.removeprefix("mit-").split("-")[0], "cityscapes" if dataset == "Cityscapes" else "voc"
     return PublishedCheckpoint(
-        name=f"mmseg_{name}",
+        name=f"mmseg_{head}_{size}_{data}",
         architecture=architecture,
         dataset=dataset,
         protocol=protocol or _WHOLE[dataset],
-        url=f"{_OPENMMLAB}/{folder}/{configuration}/{file}.pth",
+        url=f"{_OPENMMLAB}/{'hrnet' if head == 'fcn' else head}/{configuration}/{file}.pth",
         arguments=arguments,
-        sha256=file.rsplit("-", 1)[1],
+        sha256=sha256,
         clean_miou=clean_miou,
     )
 
@@ -179,34 +179,19 @@ def _ddcat(
 
 
 CHECKPOINTS: Final[tuple[PublishedCheckpoint, ...]] = (
+    _mmseg(MMSegDeepLabV3Plus, "deeplabv3plus_r50-d8_512x512_40k_voc12aug_20200613_161759-e1b43aa9", 76.81),
+    _mmseg(MMSegDeepLabV3Plus, "deeplabv3plus_r101-d8_512x512_40k_voc12aug_20200613_205333-faf03387", 78.62, depth=101),
     _mmseg(
-        "deeplabv3plus_r50_voc",
-        MMSegDeepLabV3Plus,
-        "deeplabv3plus_r50-d8_512x512_40k_voc12aug_20200613_161759-e1b43aa9",
-        76.81,
-    ),
-    _mmseg(
-        "deeplabv3plus_r101_voc",
-        MMSegDeepLabV3Plus,
-        "deeplabv3plus_r101-d8_512x512_40k_voc12aug_20200613_205333-faf03387",
-        78.62,
-        depth=101,
-    ),
-    _mmseg(
-        "deeplabv3plus_r50b_cityscapes",
         MMSegDeepLabV3Plus,
         "deeplabv3plus_r50b-d8_512x1024_80k_cityscapes_20201225_213645-a97e4e43",
         80.28,
         stem="plain",
     ),
-    _mmseg("fcn_hr48_voc", MMSegFCNHRNet, "fcn_hr48_512x512_40k_voc12aug_20200613_222111-1b0f18bc", 76.24),
-    _mmseg("fcn_hr48_cityscapes", MMSegFCNHRNet, "fcn_hr48_512x1024_160k_cityscapes_20200602_190946-59b7973e", 80.65),
-    _mmseg("pspnet_r50_voc", MMSegPSPNet, "pspnet_r50-d8_512x512_40k_voc12aug_20200613_161222-ae9c1b8c", 77.29),
+    _mmseg(MMSegFCNHRNet, "fcn_hr48_512x512_40k_voc12aug_20200613_222111-1b0f18bc", 76.24),
+    _mmseg(MMSegFCNHRNet, "fcn_hr48_512x1024_160k_cityscapes_20200602_190946-59b7973e", 80.65),
+    _mmseg(MMSegPSPNet, "pspnet_r50-d8_512x512_40k_voc12aug_20200613_161222-ae9c1b8c", 77.29),
+    _mmseg(MMSegPSPNet, "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c"),
     _mmseg(
-        "pspnet_r50_cityscapes", MMSegPSPNet, "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c", None
-    ),
-    _mmseg(
-        "segformer_b0_cityscapes",
         MMSegSegFormer,
         "segformer_mit-b0_8x1_1024x1024_160k_cityscapes_20211208_101857-e7f88502",
         76.54,
@@ -214,7 +199,6 @@ CHECKPOINTS: Final[tuple[PublishedCheckpoint, ...]] = (
         variant="b0",
     ),
     _mmseg(
-        "segformer_b3_cityscapes",
         MMSegSegFormer,
         "segformer_mit-b3_8x1_1024x1024_160k_cityscapes_20211206_224823-a8f8a177",
         81.94,

@@ -3,8 +3,8 @@
 Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV 2018.
 """
 
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,7 @@ class MMSegDeepLabV3Plus(MMSegNetwork):
         width: channels behind the stem.
         channels: of the head.
         low_channels: to which the head projects the first stage.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
@@ -45,12 +44,11 @@ class MMSegDeepLabV3Plus(MMSegNetwork):
         width: int = 64,
         channels: int = 512,
         low_channels: int = 48,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
+        **weights: Any,
     ) -> None:
         head = _SeparableASPPHead(num_classes, 4 * width, 32 * width, channels, low_channels)
         backbone = DilatedResNet(depth, stem=stem, width=width)
-        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(backbone, head, num_classes=num_classes, **weights)
 
 
 class _SeparableASPPHead(nn.Module):

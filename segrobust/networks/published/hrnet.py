@@ -3,9 +3,8 @@
 Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
 """
 
-import os
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +28,7 @@ class MMSegFCNHRNet(MMSegNetwork):
         num_classes: of the checkpoint.
         widths: channels of the four resolutions; W48 by default.
         stem_width: channels of the stem, and inner channels of the first stage.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
@@ -43,11 +41,10 @@ class MMSegFCNHRNet(MMSegNetwork):
         *,
         widths: tuple[int, int, int, int] = (48, 96, 192, 384),
         stem_width: int = 64,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
+        **weights: Any,
     ) -> None:
         backbone, head = HRNet(widths, stem_width), _FCNHead(num_classes, sum(widths))
-        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(backbone, head, num_classes=num_classes, **weights)
 
 
 class HRNet(nn.Module):

@@ -5,9 +5,8 @@ ImageNet's statistics times 255, and resizes logits bilinearly without aligned c
 synchronised in training only, and has the same weights.
 """
 
-import os
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -27,8 +26,8 @@ class MMSegNetwork(PublishedNetwork):
         backbone: maps normalised images to one map per stage.
         decode_head: maps these to logits.
         num_classes: number of logits of a pixel.
-        checkpoint: see `PublishedNetwork`.
-        sha256: see `PublishedNetwork`; the names of mmsegmentation's files end with the first eight digits.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`; the names of mmsegmentation's files end with the
+            first eight digits of the hash.
     """
 
     format: ClassVar[Format] = MMSEG
@@ -40,8 +39,7 @@ class MMSegNetwork(PublishedNetwork):
         decode_head: nn.Module,
         *,
         num_classes: int,
-        checkpoint: str | os.PathLike[str] | None,
-        sha256: str | None,
+        **weights: Any,
     ) -> None:
         core = EncoderDecoder(backbone, decode_head)
-        super().__init__(core, normalized=True, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(core, normalized=True, num_classes=num_classes, **weights)

@@ -3,8 +3,8 @@
 Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017.
 """
 
-import os
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,8 +24,7 @@ class MMSegPSPNet(MMSegNetwork):
         stem: `deep` (ResNetV1c, files named `r50-d8`), or `plain` (`r50b-d8`).
         width: channels behind the stem.
         channels: of the head.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
@@ -40,12 +39,11 @@ class MMSegPSPNet(MMSegNetwork):
         stem: Stem = "deep",
         width: int = 64,
         channels: int = 512,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
+        **weights: Any,
     ) -> None:
         backbone = DilatedResNet(depth, stem=stem, width=width)
         head = _PSPHead(num_classes, 32 * width, channels)
-        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(backbone, head, num_classes=num_classes, **weights)
 
 
 class _PSPHead(nn.Module):

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from segrobust.networks.adapted import NetworkRecord
 from segrobust.networks.adapters import FullResolution
-from segrobust.networks.checkpoints import describe_faults
+from segrobust.networks.checkpoints import describe_differences
 from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
 from segrobust.networks.published.recognition import likely_instead
 
-_COUNTER = ".num_batches_tracked"
+COUNTERS = (".num_batches_tracked",)
+"""Endings of the names of weights that no prediction depends on, and that files may lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class PublishedNetwork(nn.Module):
         ignored = tuple(name for name in stored if name.startswith(tuple(self.format.ignored)))
         weights = {self.format.rename(name): weight for name, weight in stored.items() if name not in ignored}
         own = self.core.state_dict()
-        faults = compare(own, weights)
+        faults = describe_differences(own, weights, optional=COUNTERS)
         if faults:
             likely = likely_instead(stored, "; nor does it look like another format known here")
             raise ValueError(f"{path} does not fit {type(self).__name__}: {faults}{likely}")
@@ -126,17 +127,3 @@ class PublishedNetwork(nn.Module):
             for name, weight in weights.items():
                 own[name].copy_(weight)
         return (*beside, *ignored)
-
-
-def compare(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
-    """Describes how the weights of a file, under the network's names, differ from a network's; empty where they fit."""
-    faults = {
-        "missing": [name for name in own if name not in stored and not name.endswith(_COUNTER)],
-        "unexpected": [name for name in stored if name not in own],
-        "of another shape (file for network)": [
-            f"{name} {tuple(stored[name].shape)} for {tuple(weight.shape)}"
-            for name, weight in own.items()
-            if name in stored and stored[name].shape != weight.shape
-        ],
-    }
-    return describe_faults(faults)

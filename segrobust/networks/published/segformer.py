@@ -6,9 +6,8 @@ normalisation and ReLU, and the stages are joined from the finest to the coarses
 Source: Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", NeurIPS 2021.
 """
 
-import os
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +42,7 @@ class MMSegSegFormer(MMSegNetwork):
         variant: of the Mix Transformer, `b0` to `b5`.
         width: channels of the first stage; those of the variant if None.
         channels: of the head.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
@@ -58,15 +56,14 @@ class MMSegSegFormer(MMSegNetwork):
         variant: Variant = "b0",
         width: int | None = None,
         channels: int = 256,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
+        **weights: Any,
     ) -> None:
         if variant not in _DEPTHS:
             raise ValueError(f"variant must be one of {', '.join(_DEPTHS)}, got {variant!r}")
         widths = tuple((width or _WIDTHS[variant]) * heads for heads in _HEADS)
         backbone = _MixTransformer(widths, _DEPTHS[variant])
         head = _SegFormerHead(num_classes, widths, channels)
-        super().__init__(backbone, head, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(backbone, head, num_classes=num_classes, **weights)
 
 
 class _MixTransformer(nn.Module):

@@ -6,9 +6,8 @@ Sources: Strudel et al., "Segmenter: Transformer for Semantic Segmentation", ICC
 2024.
 """
 
-import os
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +32,7 @@ class PIRATSegmenter(PublishedNetwork):
         width: channels of tokens, a multiple of 64.
         depth: blocks of the encoder.
         decoder_depth: blocks of the mask transformer.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
@@ -56,8 +54,7 @@ class PIRATSegmenter(PublishedNetwork):
         width: int = 384,
         depth: int = 12,
         decoder_depth: int = 2,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
+        **weights: Any,
     ) -> None:
         if width % _HEAD_WIDTH or image_size % _PATCH:
             raise ValueError(
@@ -66,7 +63,7 @@ class PIRATSegmenter(PublishedNetwork):
         core = _Segmenter(
             _Encoder(image_size // _PATCH, width, depth), _MaskTransformer(num_classes, width, decoder_depth)
         )
-        super().__init__(core, normalized=False, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(core, normalized=False, num_classes=num_classes, **weights)
 
 
 class _Segmenter(nn.Module):

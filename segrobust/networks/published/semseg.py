@@ -9,9 +9,8 @@ Semantic Image Segmentation", 2017; Xu et al., "Dynamic Divide-and-Conquer Adver
 Segmentation", ICCV 2021 (DDC-AT); Croce, Singh and Hein, ECCV 2024 (PIR-AT).
 """
 
-import os
-from collections.abc import Mapping
-from typing import ClassVar, Final
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -42,39 +41,40 @@ class _SemsegNetwork(PublishedNetwork):
         **{f"layer{i}.": f"layer{i}." for i in range(1, 5)},
     }
 
+    def __init__(
+        self,
+        make_core: Callable[[int, Depth, Stem, int, int], nn.Module],
+        num_classes: int,
+        *,
+        channels: int,
+        depth: Depth = 50,
+        stem: Stem = "deep",
+        normalized: bool = True,
+        width: int = 64,
+        **weights: Any,
+    ) -> None:
+        core = make_core(num_classes, depth, stem, width, channels)
+        super().__init__(core, normalized=normalized, num_classes=num_classes, **weights)
+
 
 class SemsegPSPNet(_SemsegNetwork):
     """PSPNet in the format of hszhao/semseg: `(B, 3, H, W)` in [0, 1] -> float32 logits `(B, num_classes, H, W)`.
 
     Args:
         num_classes: of the checkpoint.
-        depth: of the ResNet, 50 or 101.
-        stem: `deep` (hszhao/semseg, DDC-AT), or `plain` (PIR-AT).
-        normalized: subtract ImageNet's mean and divide by its standard deviation: yes for DDC-AT, no for PIR-AT.
-        width: inner channels of the first stage.
         channels: of the head.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        settings: `depth` of the ResNet, 50 or 101; `stem`, `deep` (hszhao/semseg, DDC-AT) or `plain` (PIR-AT);
+            `normalized`, whether ImageNet's mean is subtracted and its standard deviation divided by: true for DDC-AT,
+            false for PIR-AT; `width`, inner channels of the first stage; `checkpoint` and `sha256`, see
+            `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
         ValueError: it holds something else, or has another hash.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        depth: Depth = 50,
-        stem: Stem = "deep",
-        normalized: bool = True,
-        width: int = 64,
-        channels: int = 512,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
-    ) -> None:
-        core = _PSPNet(num_classes, depth, stem, width, channels)
-        super().__init__(core, normalized=normalized, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+    def __init__(self, num_classes: int, *, channels: int = 512, **settings: Any) -> None:
+        super().__init__(_PSPNet, num_classes, channels=channels, **settings)
 
 
 class SemsegDeepLabV3(_SemsegNetwork):
@@ -82,33 +82,16 @@ class SemsegDeepLabV3(_SemsegNetwork):
 
     Args:
         num_classes: of the checkpoint.
-        depth: of the ResNet, 50 or 101.
-        stem: `deep`, or `plain`.
-        normalized: subtract ImageNet's mean and divide by its standard deviation.
-        width: inner channels of the first stage.
         channels: of the head.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        settings: see `SemsegPSPNet`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
         ValueError: it holds something else, or has another hash.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        depth: Depth = 50,
-        stem: Stem = "deep",
-        normalized: bool = True,
-        width: int = 64,
-        channels: int = 256,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
-    ) -> None:
-        core = _DeepLabV3(num_classes, depth, stem, width, channels)
-        super().__init__(core, normalized=normalized, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+    def __init__(self, num_classes: int, *, channels: int = 256, **settings: Any) -> None:
+        super().__init__(_DeepLabV3, num_classes, channels=channels, **settings)
 
 
 class _Backbone(nn.Module):

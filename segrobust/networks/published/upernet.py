@@ -8,9 +8,8 @@ Singh, Croce and Hein, "Revisiting Adversarial Training for ImageNet", NeurIPS 2
 """
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import torch
 from timm.layers import DropPath, LayerNorm2d
@@ -37,8 +36,7 @@ class PIRATUPerNet(PublishedNetwork):
         channels: of the head.
         drop_path: rate of stochastic depth in the last block, in training only; SEA's code has 0.4 for `tiny`, 0.3 for
             `small`.
-        checkpoint: file of the weights; none if None.
-        sha256: its SHA-256, or the first digits; not compared if None.
+        weights: `checkpoint` and `sha256`, see `PublishedNetwork`.
 
     Raises:
         OSError: the checkpoint cannot be opened.
@@ -60,14 +58,13 @@ class PIRATUPerNet(PublishedNetwork):
         width: int = 96,
         channels: int = 512,
         drop_path: float = 0.0,
-        checkpoint: str | os.PathLike[str] | None = None,
-        sha256: str | None = None,
+        **weights: Any,
     ) -> None:
         if variant not in _DEPTHS:
             raise ValueError(f"variant must be one of {', '.join(_DEPTHS)}, got {variant!r}")
         widths = tuple(width * 2**i for i in range(4))
         core = EncoderDecoder(_ConvNeXt(widths, _DEPTHS[variant], drop_path), _UPerHead(num_classes, widths, channels))
-        super().__init__(core, normalized=False, num_classes=num_classes, checkpoint=checkpoint, sha256=sha256)
+        super().__init__(core, normalized=False, num_classes=num_classes, **weights)
 
 
 class _ConvNeXt(nn.Module):

@@ -84,13 +84,10 @@ def traces(page, key="scores"):
 
 
 @pytest.mark.parametrize("name", ["report", "compare"])
-def test_a_page_is_small_quiet_and_painted_soon(browser, pages, name):
+def test_a_page_is_small_quiet_and_its_anchors_exist(browser, pages, name):
     assert pages[name].stat().st_size < SIZE_CAP
     with opened(browser, pages[name]) as page:
         assert len(page.query_selector_all(".canvas .main-svg")) >= 3
-        page.wait_for_function("performance.getEntriesByType('paint').length > 0")
-        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        assert paint < 2000
         for anchor in page.query_selector_all("nav a"):
             assert page.query_selector(anchor.get_attribute("href")) is not None
 

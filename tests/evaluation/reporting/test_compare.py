@@ -43,6 +43,16 @@ def change(path, **values):
     replace(Manifest.read(directory.manifest), **values).write(directory.manifest)
 
 
+def change_data(path, *samples):
+    """Records as they are where the image or the mask of these samples is another one."""
+    shard = path / "records" / "rank000.jsonl"
+    records = [json.loads(line) for line in shard.open()]
+    for record in records:
+        if record["sample_id"] in samples:
+            record["sample_digest"] = record["sample_digest"][::-1]
+    shard.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
 def text_of(path):
     return " ".join("".join(read(path).text).split())
 
@@ -132,9 +142,7 @@ def test_ratios_are_those_of_the_images_that_both_break(runs, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        ("data", "else", "fingerprint of the data: toy-5 in standard, else in other"),
         ("samples", (0, 1, 3), "images: 5 at 0, 1, 2, 3, 4 in standard, 3 at 0, 1, 3 in other"),
-        ("image_size", "1x2", "size of the first image: 8x9 in standard, 1x2 in other"),
         ("ignore_index", 7, "label of void pixels: 255 in standard, 7 in other"),
         ("criterion", "Untargeted(apsr=0.5)", r"criterion of success: Untargeted\(apsr=0.9\) in standard"),
         ("precision", "float32", "precision: float64 in standard, float32 in other"),
@@ -151,6 +159,38 @@ def test_runs_that_differ_are_refused_unless_forced(runs, tmp_path, field, value
     text = text_of(compare_runs(runs, tmp_path / "compare.html", force=True))
     assert "Not comparable" in text
     assert str(caught.value).split("\n")[1].strip() in text
+
+
+@pytest.mark.parametrize(
+    ("samples", "named"),
+    [
+        ((3,), r"data: the image or the mask of 1 sample, 3 \(.*3\), is not the same in standard and in other"),
+        ((0, 1, 4), r"data: the image or the mask of 3 samples, 0 .*, 1 .*, 4 .*, is not the same in standard"),
+    ],
+)
+def test_runs_on_other_data_are_refused_by_sample(runs, tmp_path, samples, named):
+    """Names, sizes and fingerprint are the same; the records' digests are not."""
+    change_data(runs[1], *samples)
+    with pytest.raises(ValueError, match=named):
+        compare_runs(runs, tmp_path / "compare.html")
+    text = text_of(compare_runs(runs, tmp_path / "compare.html", force=True))
+    assert "is not the same in standard and in other" in text
+
+
+def test_fingerprints_and_positions_do_not_matter_where_images_and_masks_are_the_same(runs, tmp_path):
+    change(runs[1], data="else", image_size="1x2")
+    assert "Not comparable" not in text_of(compare_runs(runs, tmp_path / "compare.html"))
+
+
+def test_ratios_leave_out_images_that_differ(runs, tmp_path):
+    def count():
+        text = text_of(compare_runs(runs, tmp_path / "c.html", force=True))
+        numbers = text.split("other / standard alma ")[1].split()[1:6]
+        return sum(map(int, numbers))
+
+    before = count()
+    change_data(runs[1], 1)
+    assert count() == before - 1
 
 
 def test_runs_without_a_common_attack_are_refused_unless_forced(runs, tmp_path):
@@ -187,12 +227,15 @@ def test_images_that_chose_the_checkpoint_are_told(runs, tmp_path):
     evaluated = training / "evaluation-1"
     shutil.copytree(runs[0], chosen)
     shutil.copytree(runs[0], evaluated)
-    change(chosen, samples=(1, 3))
+    shard = chosen / "records" / "rank000.jsonl"
+    shard.write_text("".join(line for line in shard.open() if json.loads(line)["sample_id"] in (1, 3)))
     warning = "2 of 5 images were also used to select this checkpoint (csv/version_0/robustness)"
     assert warning in text_of(write_html(RunDirectory(evaluated)))
     assert "2 of 5 images" in write_markdown(RunDirectory(evaluated)).read_text()
     assert f"evaluation-1: {warning}" in text_of(compare_runs([evaluated, runs[1]], tmp_path / "c.html"))
-    change(chosen, data="other data")
+    change_data(chosen, 1)
+    assert "1 of 5 images were also used" in text_of(write_html(RunDirectory(evaluated)))
+    change_data(chosen, 3)
     assert "used to select" not in text_of(write_html(RunDirectory(evaluated)))
 
 

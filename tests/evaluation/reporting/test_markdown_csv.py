@@ -11,8 +11,9 @@ from segrobust.evaluation import Manifest, RunDirectory
 from segrobust.evaluation.checks import Check, write_checks
 from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.html.report_page import write_html
-from segrobust.evaluation.reporting.markdown import escape, markdown_table, write_markdown
+from segrobust.evaluation.reporting.markdown import markdown_table, write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
+from segrobust.untrusted.printable import for_markdown
 
 UNITLESS = {
     *("scope", "attack", "norm_name", "eps", "num_images", "bound", "class", "name", "digest", "flags"),
@@ -145,7 +146,7 @@ def test_nothing_in_a_name_ends_a_cell_or_starts_html():
     assert "<script" not in table
     assert len(table.splitlines()) == 3
     assert len(re.findall(r"(?<!\\)\|", table.splitlines()[-1])) == 3
-    assert escape("a_b*c") == r"a\_b\*c"
+    assert for_markdown("a_b*c") == r"a\_b\*c"
 
 
 def test_an_infinite_norm_stays_one(run):

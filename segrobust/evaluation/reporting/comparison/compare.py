@@ -12,15 +12,14 @@ from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun
 from segrobust.evaluation.reporting.format import radius_text
 from segrobust.evaluation.reporting.html.report_page import plot_library, render
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
+from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.manifest import Manifest
-from segrobust.evaluation.run.records import CLEAN
+from segrobust.evaluation.run.records import CLEAN, digests_of, name_samples
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
 
 _SAME: Final[dict[str, Callable[[Manifest], object]]] = {
-    "fingerprint of the data": lambda manifest: manifest.data,
     "images": lambda manifest: _images(manifest.samples),
-    "size of the first image": lambda manifest: manifest.image_size,
     "classes": lambda manifest: None if manifest.label_space is None else ", ".join(manifest.label_space.names),
     "label of void pixels": lambda manifest: manifest.ignore_index,
     "criterion of success": lambda manifest: manifest.criterion,
@@ -77,6 +76,12 @@ def differences(runs: Sequence[RunFiles], labels: Sequence[str]) -> Iterable[str
             if value(manifest) != value(first):
                 yield f"{name}: {value(first)} in {labels[0]}, {value(manifest)} in {label}"
                 break
+    for run, label in zip(runs[1:], labels[1:], strict=True):
+        changed = find_changed(runs[0].records, digests_of(run.records))
+        if changed:
+            what = f"the image or the mask of {name_samples(changed)}"
+            yield f"data: {what} is not the same in {labels[0]} and in {label}"
+            break
     if not _shared(runs):
         parts = (
             f"{', '.join(_named(run, _measured(run))) or 'none'} in {label}"

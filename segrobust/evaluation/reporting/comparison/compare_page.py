@@ -12,7 +12,7 @@ from segrobust.evaluation.reporting.comparison.compare_tables import (
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
 from segrobust.evaluation.reporting.format import percent, radius_text
 from segrobust.evaluation.reporting.headline import Sentence
-from segrobust.evaluation.reporting.html.page import Banner, Page, Plot
+from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot
 from segrobust.evaluation.reporting.html.plots import DASHES, MENU, Style, curve, norm_axis, norms_of, steps
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines, strongest
@@ -87,17 +87,14 @@ def _plots(runs: Sequence[RunFiles]) -> Iterable[Plot]:
 
 
 def _class_plots(compared_runs: Sequence[ComparedRun]) -> tuple[Plot, ...]:
-    if not same_classes(compared_runs) or shared_radius(compared_runs) is None:
-        return ()
-    return (
-        Plot(key="classes", title="IoU by class, clean and under attack", note="Largest drop on top. Upper bounds."),
-    )
+    return () if not same_classes(compared_runs) or shared_radius(compared_runs) is None else (CLASS_PLOT,)
 
 
 def _series(compared_runs: Sequence[ComparedRun]) -> dict[str, object]:
-    """Curves of all runs, in the form of `page_series.report_series`; a colour for each run, a dash for each attack."""
-    names = {e.norm_name for c in compared_runs for e in c.run.summary.minimal_norm}
-    names |= {line.norm_name for c in compared_runs for line in score_lines(c.run.summary)}
+    """Curves of all runs, in the form of `plots.report_series`; a colour for each run, a dash for each attack."""
+    summaries = [compared_run.run.summary for compared_run in compared_runs]
+    names = {name for summary in summaries for name in norm_lines(summary)}
+    names |= {line.norm_name for summary in summaries for line in score_lines(summary)}
     norms = [
         {
             **norm_axis(name),

@@ -13,6 +13,8 @@ from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, percent_cell, rows_of
 from segrobust.evaluation.reporting.html.page_text import facts
 from segrobust.evaluation.reporting.score_lines import norm_lines, strongest
+from segrobust.evaluation.run.changed_samples import find_changed
+from segrobust.evaluation.run.records import digests_of
 from segrobust.functional.norms import NormName, norm_order
 from segrobust.metrics import geometric_mean_ratio
 
@@ -75,8 +77,9 @@ def ratio_table(compared_runs: Sequence[ComparedRun]) -> Iterable[Table]:
             ours, theirs = (
                 {r.sample_id: r.norm for r in smallest_norms(c.run.records, entry.digests)} for c in (other, base)
             )
-            shared = sorted(ours.keys() & theirs.keys())
-            if shared and base.run.manifest.data == other.run.manifest.data:
+            changed = find_changed(base.run.records, digests_of(other.run.records))
+            shared = sorted(ours.keys() & theirs.keys() - changed.keys())
+            if shared:
                 a, b = (torch.tensor([n[i] for i in shared], dtype=torch.float64) for n in (ours, theirs))
                 found = geometric_mean_ratio(a, b)
                 counts = (found.num_both, found.num_only_a, found.num_only_b, found.num_neither, found.num_zero)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from segrobust.evaluation.numbers.metrics import METRICS, Metric, in_place, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Summary
-from segrobust.evaluation.reporting.palette import BLACK, COLORS
+from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName

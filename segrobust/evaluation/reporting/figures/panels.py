@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
-from segrobust.evaluation.reporting.figures.tiles import Tiles, make_tiles
+from segrobust.evaluation.reporting.figures.tiles import Tiles
 from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
 from segrobust.evaluation.run.records import Record
 from segrobust.label_space import Color, LabelSpace
@@ -27,37 +26,6 @@ _OKABE_ITO: Final[tuple[Color, ...]] = (
     (153, 153, 153),
 )
 """Colours for all kinds of colour vision (Okabe and Ito, 2008), with grey instead of black."""
-
-
-def draw_panel(
-    image: Tensor,
-    adv: Tensor,
-    mask: Tensor,
-    clean_prediction: Tensor,
-    adv_prediction: Tensor,
-    *,
-    label_space: LabelSpace,
-    title: str,
-) -> Image.Image:
-    """Draws eight tiles under a title.
-
-    Image, adversarial image, their difference, newly wrong pixels; ground truth, clean and adversarial prediction,
-    legend. The difference is amplified by a round factor, printed above it, about mid-grey, which is zero. Small images
-    are enlarged by whole factors without smoothing; wide ones are reduced.
-
-    Args:
-        image: `(C, H, W)` in [0, 1], C = 1 or 3.
-        adv: `(C, H, W)` in [0, 1].
-        mask: `(H, W)` integers, ground truth with void.
-        clean_prediction: `(H, W)` integers.
-        adv_prediction: `(H, W)` integers.
-        label_space: names and colours.
-        title: printed on top; see `panel_title`.
-
-    Raises:
-        ValueError: another number of channels, shapes that do not match, or labels outside the label space.
-    """
-    return compose(make_tiles(image, adv, mask, clean_prediction, adv_prediction, label_space), title)
 
 
 def panel_title(record: Record) -> str:

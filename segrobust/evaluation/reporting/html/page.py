@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from segrobust.evaluation.checks import Status
 from segrobust.evaluation.reporting.format import percent
@@ -105,6 +105,11 @@ class Plot:
     key: Literal["scores", "norms", "classes"]
     title: str
     note: str
+
+
+CLASS_PLOT: Final = Plot(
+    key="classes", title="IoU by class, clean and under attack", note="Largest drop on top. Upper bounds."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,5 +87,5 @@ def _panel(folder: Path, info: Mapping[str, Any], why: str) -> PagePanel:
             for name, (file, label) in _VIEWS.items()
             if (folder / f"{file}.webp").exists()
         ),
-        legend=tuple((name, (color[0], color[1], color[2])) for name, color in info["legend"]),
+        legend=tuple((name, (int(color[0]), int(color[1]), int(color[2]))) for name, color in info["legend"]),
     )

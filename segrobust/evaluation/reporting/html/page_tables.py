@@ -1,18 +1,24 @@
 """Tables of a page: numbers of a summary as cells."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from segrobust.evaluation.checks import Status
 from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, Group, Metric, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Cost, NormSummary, Scores, Summary
-from segrobust.evaluation.reporting.format import heading, median_and_quartiles, norms_note, radius_text, value_text
+from segrobust.evaluation.reporting.format import (
+    cost_texts,
+    heading,
+    median_and_quartiles,
+    norms_note,
+    radius_text,
+    value_text,
+)
 from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.html.page import Cell, Table, number_cell, percent_cell, rows_of
 from segrobust.evaluation.reporting.run_files import RunFiles
-from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
-from segrobust.functional.norms import norm_order
+from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_grids, score_lines, strongest
 
 _HEADLINE: Final = in_place(METRICS, "headline")
 
@@ -44,24 +50,22 @@ def norm_tables(run: RunFiles) -> Iterable[Table]:
 
 def score_tables(run: RunFiles) -> Iterable[Table]:
     """Scores at each radius, one table per norm: worst case, attacks, by-products."""
-    lines = score_lines(run.summary)
-    costs = {entry.digest: entry.cost for entry in run.summary.fixed_budget}
-    for name in sorted({line.norm_name for line in lines}, key=norm_order):
-        chosen = [line for line in lines if line.norm_name == name]
-        radii = sorted({scores.eps for line in chosen for scores in line.scores})
+    labels = " | ".join(metric.label for metric in _HEADLINE)
+    for grid in score_grids(run.summary):
+        radii = (radius_text(eps, grid.norm_name) for eps in grid.radii)
         yield Table(
-            title=f"{' | '.join(metric.label for metric in _HEADLINE)} at eps in %, {NORM_LABELS[name]}",
-            head=("attack", "images", *(radius_text(eps, name) for eps in radii), "passes", "s/image"),
+            title=f"{labels} at eps in %, {NORM_LABELS[grid.norm_name]}",
+            head=("attack", "images", *radii, "passes", "s/image"),
             rows=tuple(
                 (
                     _line_cell(run, line),
-                    Cell(text=str(max(scores.num_images for scores in line.scores))),
-                    *_score_cells(line, radii),
-                    *(_cost(costs.get(line.digests[0])) if line.scope == "attack" else _cost(None)),
+                    Cell(text=str(line.num_images)),
+                    *(_score_cell(line, eps) for eps in grid.radii),
+                    *_cost(line.cost),
                 )
-                for line in chosen
+                for line in grid.lines
             ),
-            note="; ".join(f"{scope}: {bound}" for scope, bound in {e.scope: e.bound for e in chosen}.items()),
+            note="; ".join(grid.bounds),
         )
 
 
@@ -69,16 +73,11 @@ def any_attack_tables(summary: Summary) -> Iterable[Table]:
     """Images broken by any attack, norm by norm."""
     for entry in summary.any_attack:
         if entry.eps:
+            names = Cell(text=", ".join(entry.attacks)), Cell(text=str(entry.num_images))
             yield Table(
                 title=f"Images broken by any attack in %, {NORM_LABELS[entry.norm_name]}",
                 head=("attacks", "images", *(radius_text(eps, entry.norm_name) for eps in entry.eps)),
-                rows=(
-                    (
-                        Cell(text=", ".join(entry.attacks)),
-                        Cell(text=str(entry.num_images)),
-                        *map(percent_cell, entry.asr),
-                    ),
-                ),
+                rows=((*names, *map(percent_cell, entry.asr)),),
                 note=BOUND_ANY,
             )
 
@@ -195,14 +194,12 @@ def fault_table(run: RunFiles) -> Iterable[Table]:
         )
 
 
-def _score_cells(line: Line, radii: Sequence[float]) -> Iterable[Cell]:
-    known = {scores.eps: scores for scores in line.scores}
-    for eps in radii:
-        if eps in known:
-            text = " | ".join(value_text(metric, known[eps]) for metric in _HEADLINE)
-            yield number_cell(text, known[eps][_HEADLINE[0].key], strong=line.scope == "worst case")
-        else:
-            yield Cell(text="")
+def _score_cell(line: Line, eps: float) -> Cell:
+    """The headline metrics at a radius, sorted by the first; empty where they were not measured."""
+    scores = line.at(eps)
+    if scores is None:
+        return Cell(text="")
+    return number_cell(line.text(eps, " | "), scores[_HEADLINE[0].key], strong=line.scope == "worst case")
 
 
 def _value(metric: Metric[Any], numbers: NormSummary | Scores) -> Cell:
@@ -222,8 +219,8 @@ def _attack(run: RunFiles, label: str, *digests: str) -> Cell:
 def _cost(cost: Cost | None) -> tuple[Cell, Cell]:
     if cost is None:
         return Cell(text=""), Cell(text="")
-    passes = cost.num_forwards + cost.num_backwards
+    passes, seconds = cost_texts(cost)
     return (
-        number_cell(f"{cost.num_forwards:.0f}+{cost.num_backwards:.0f}", passes),
-        number_cell(f"{cost.seconds:.3g}", cost.seconds if math.isfinite(cost.seconds) else math.nan),
+        number_cell(passes, cost.num_forwards + cost.num_backwards),
+        number_cell(seconds, cost.seconds if math.isfinite(cost.seconds) else math.nan),
     )

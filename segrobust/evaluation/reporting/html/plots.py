@@ -8,8 +8,8 @@ from typing import Final
 from segrobust.evaluation.numbers.metrics import METRICS, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Interval, NormLine, Scores, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
 from segrobust.evaluation.reporting.headline import NORM_LABELS
-from segrobust.evaluation.reporting.palette import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName, norm_order
@@ -45,10 +45,8 @@ def attack_styles(summary: Summary) -> dict[str, Style]:
 
 def report_series(summary: Summary, records: Sequence[Record], classes: Sequence[str]) -> dict[str, object]:
     """All plots of a report, norm by norm."""
-    styles = attack_styles(summary)
-    lines = score_lines(summary)
-    names = sorted({*(e.norm_name for e in summary.minimal_norm), *(line.norm_name for line in lines)})
-    norms = [
+    styles, lines, norms = attack_styles(summary), score_lines(summary), norm_lines(summary)
+    axes = [
         {
             **norm_axis(name),
             "curves": [
@@ -62,16 +60,15 @@ def report_series(summary: Summary, records: Sequence[Record], classes: Sequence
                 if found.norm_name == name
             ],
             "steps": [
-                steps(norms_of(records, entry), entry, _norm_style(entry, styles))
-                for entry in norm_lines(summary).get(name, ())
+                steps(norms_of(records, entry), entry, _norm_style(entry, styles)) for entry in norms.get(name, ())
             ],
             "points": [
                 points(e.scores, name, styles[e.digest], e.attack) for e in summary.fixed_budget if e.norm_name == name
             ],
         }
-        for name in sorted(names, key=norm_order)
+        for name in sorted({*norms, *(line.norm_name for line in lines)}, key=norm_order)
     ]
-    return {"norms": norms, "classes": list(classes), "metrics": MENU}
+    return {"norms": axes, "classes": list(classes), "metrics": MENU}
 
 
 def norm_axis(name: NormName) -> dict[str, object]:

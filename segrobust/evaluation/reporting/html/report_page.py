@@ -10,7 +10,7 @@ from typing import Final
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.format import norm_source, norm_text, percent, radius_text
 from segrobust.evaluation.reporting.headline import NORM_LABELS, headline
-from segrobust.evaluation.reporting.html.page import Banner, Page, Plot, Stat
+from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot, Stat
 from segrobust.evaluation.reporting.html.page_panels import choose_panels
 from segrobust.evaluation.reporting.html.page_tables import (
     any_attack_tables,
@@ -28,6 +28,7 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import portable, replace_file
+from segrobust.untrusted.printable import for_html
 
 SIZE_CAP: Final = 8_000_000
 """Largest size of a report in bytes; panels beyond it are left out, and the page gives their number."""
@@ -115,6 +116,7 @@ def render(page: Page, template: str, library: str) -> bytes:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("segrobust.evaluation.reporting.html"),
         autoescape=True,
+        finalize=for_html,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -132,8 +134,15 @@ def render(page: Page, template: str, library: str) -> bytes:
 
 def script_json(value: object) -> str:
     """Strict JSON that may stand in a script element: nothing in it ends the element or opens a comment."""
-    text = json.dumps(portable(value), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_shown(portable(value)), allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _shown(value: object) -> object:
+    """The value with every text in it as a template prints it."""
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    return [*map(_shown, value)] if isinstance(value, list) else for_html(value)
 
 
 def _plots(summary: Summary) -> Iterable[Plot]:
@@ -156,11 +165,7 @@ def _plots(summary: Summary) -> Iterable[Plot]:
 
 
 def _class_plots(summary: Summary) -> tuple[Plot, ...]:
-    if summary.clean is None or not strongest(summary):
-        return ()
-    return (
-        Plot(key="classes", title="IoU by class, clean and under attack", note="Largest drop on top. Upper bounds."),
-    )
+    return () if summary.clean is None or not strongest(summary) else (CLASS_PLOT,)
 
 
 def _stats(run: RunFiles) -> Iterable[Stat]:

@@ -1,4 +1,4 @@
-"""Colours of classes."""
+"""Colours of classes: those of PASCAL VOC, and those for a data set that gives none."""
 
 from segrobust.label_space import Color
 

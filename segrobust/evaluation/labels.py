@@ -1,0 +1,180 @@
+"""What the masks of some samples hold, looked at before the work: classes, void, and values that are neither."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample, name_of
+
+MOST_MASKS = 32
+"""Masks that are read before the work, spread over the samples: enough for most classes, few beside one attack."""
+
+_LEAST_VOID = 0.01
+"""A share of void pixels below which they are a border between objects."""
+
+_SHOWN = 8
+"""Names and values in a message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSurvey:
+    """What the masks of some samples hold.
+
+    Attributes:
+        num_samples: samples that the masks are of, read or not.
+        num_masks: masks that were read.
+        ignore_index: label of void pixels.
+        class_names: one name per class of the network.
+        class_pixels: pixels of each class.
+        void_pixels: pixels that are void.
+        foreign_pixels: pixels of every value that is neither a class nor void.
+        foreign_names: names of the samples with such values.
+        void_is_frame: whether void is padding, or at the same place of every image, or absent.
+    """
+
+    num_samples: int
+    num_masks: int
+    ignore_index: int
+    class_names: tuple[str, ...]
+    class_pixels: tuple[int, ...]
+    void_pixels: int
+    foreign_pixels: dict[int, int]
+    foreign_names: tuple[str, ...]
+    void_is_frame: bool
+
+    @property
+    def void_share(self) -> float:
+        """Share of void among all pixels; nan if no mask was read."""
+        total = sum(self.class_pixels) + self.void_pixels + sum(self.foreign_pixels.values())
+        return self.void_pixels / total if total else float("nan")
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the classes without a pixel, but for a class that is left out by `ignore_index`."""
+        pairs = enumerate(zip(self.class_names, self.class_pixels, strict=True))
+        return tuple(name for index, (name, number) in pairs if not number and index != self.ignore_index)
+
+    def describe(self) -> str:
+        """One line: the share of void and the absent classes."""
+        if not self.num_masks:
+            return "labels: no mask could be read"
+        present = len(self.class_names) - len(self.absent)
+        line = f"labels of {self._masks}: {present} of {len(self.class_names)} classes occur"
+        if self.absent:
+            line += f" (absent: {_some(self.absent)})"
+        return f"{line}; {self.void_share:.1%} of the pixels are void ({self.ignore_index})"
+
+    @property
+    def doubt(self) -> str:
+        """Why the labels are nearly certainly not what they should be; empty if there is no reason.
+
+        One class alone is common, and so are void frames and void at the same place of every image. Class 0 alone
+        beside void of other shapes is what masks of 0 and 255 for two classes look like.
+        """
+        if self.num_masks and not sum(self.class_pixels) and not self.foreign_pixels:
+            return (
+                f"all pixels of {self._masks} are void ({self.ignore_index}), so that there is nothing to attack. Give "
+                f"ignore_index= the label of void pixels in your masks"
+            )
+        if self.void_is_frame or self.foreign_pixels or self.void_share < _LEAST_VOID:
+            return ""
+        if not self.class_pixels[0] or any(self.class_pixels[1:]):
+            return ""
+        return (
+            f"in {self._masks}, class 0 is the only class and {self.void_share:.0%} of the pixels are void "
+            f"({self.ignore_index}): they are ignored. If {self.ignore_index} is meant as a class, as in masks of 0 "
+            f"and 255, write its class index instead"
+        )
+
+    @property
+    def foreign(self) -> str:
+        """Which values are neither a class nor void, where, and what to do; empty if there is none."""
+        if not self.foreign_pixels:
+            return ""
+        values, classes = sorted(self.foreign_pixels), len(self.class_names)
+        return (
+            f"{len(self.foreign_names)} of {self._masks} hold labels that are neither a class nor void: "
+            f"{_some(map(str, values))} ({sum(self.foreign_pixels.values())} pixels; {_some(self.foreign_names)}); "
+            f"allowed are 0..{classes - 1} (the network's {classes} classes) and ignore_index={self.ignore_index}. "
+            f"{self._fix(values)}"
+        )
+
+    def _fix(self, values: Sequence[int]) -> str:
+        classes = len(self.class_names)
+        if values == [255]:
+            if classes == 2 and not self.class_pixels[1]:
+                return "In masks of 0 and 255 for two classes, write 1 instead of 255"
+            return "If 255 is void, give ignore_index=255"
+        if values == [classes] and not self.class_pixels[0]:
+            return "The classes seem to be numbered from 1: subtract 1 from the labels, and write void for 0"
+        return "Map these labels to classes, or to ignore_index if they are void"
+
+    @property
+    def _masks(self) -> str:
+        if self.num_masks == self.num_samples:
+            return f"{self.num_masks} mask{'s' if self.num_masks > 1 else ''}"
+        return f"{self.num_masks} of {self.num_samples} masks"
+
+
+def survey_labels(
+    dataset: SampleSource, ids: Sequence[int], *, num_classes: int, ignore_index: int, most: int = MOST_MASKS
+) -> LabelSurvey:
+    """Reads some masks and counts their labels. Samples that cannot be read are left out.
+
+    Args:
+        dataset: where the samples are from.
+        ids: positions of the samples.
+        num_classes: classes K of the network.
+        ignore_index: label of void pixels.
+        most: number of masks to read, spread evenly over `ids`.
+    """
+    number = min(len(ids), most)
+    chosen = [ids[place * len(ids) // number] for place in range(number)]
+    pixels: Counter[int] = Counter()
+    foreign_names, voids, num_masks = [], [], 0
+    for index in chosen:
+        try:
+            mask = load_sample(dataset, index).mask
+        except (OSError, ValueError):
+            continue
+        num_masks += 1
+        values, numbers = (each.tolist() for each in torch.unique(mask, return_counts=True))
+        pixels.update(dict(zip(values, numbers, strict=True)))
+        if any(_is_foreign(value, num_classes, ignore_index) for value in values):
+            foreign_names.append(name_of(dataset, index))
+        void = mask == ignore_index
+        if not _is_frame(void):
+            voids.append(void)
+    space = label_space_of(dataset)
+    fits = space is not None and space.num_classes == num_classes
+    return LabelSurvey(
+        num_samples=len(ids),
+        num_masks=num_masks,
+        ignore_index=ignore_index,
+        class_names=space.names if space is not None and fits else tuple(map(str, range(num_classes))),
+        class_pixels=tuple(pixels[value] if value != ignore_index else 0 for value in range(num_classes)),
+        void_pixels=pixels[ignore_index],
+        foreign_pixels={
+            value: number for value, number in pixels.items() if _is_foreign(value, num_classes, ignore_index)
+        },
+        foreign_names=tuple(foreign_names),
+        void_is_frame=all(void.shape == voids[0].shape and void.equal(voids[0]) for void in voids),
+    )
+
+
+def _is_foreign(value: int, num_classes: int, ignore_index: int) -> bool:
+    return not 0 <= value < num_classes and value != ignore_index
+
+
+def _is_frame(void: Tensor) -> bool:
+    """Whether `(H, W)` bool leaves a rectangle free, or nothing: padding, or no void at all."""
+    free = ~void
+    return bool((free.any(1)[:, None] & free.any(0)).equal(free))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")

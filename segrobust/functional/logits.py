@@ -1,0 +1,39 @@
+"""What a network must return."""
+
+from torch import Tensor
+
+
+def require_logits(output: object, images: Tensor) -> Tensor:
+    """Gives the output of a network if it is logits at the resolution of the images.
+
+    Args:
+        output: what the network returned.
+        images: `(B, C, H, W)`, what it was given.
+
+    Returns:
+        The output: `(B, K, H, W)`, floating point.
+
+    Raises:
+        TypeError: no floating-point tensor.
+        ValueError: a tensor of another shape.
+
+    Examples:
+        >>> images = torch.zeros(2, 3, 4, 5)
+        >>> require_logits(torch.zeros(2, 7, 4, 5), images).shape
+        torch.Size([2, 7, 4, 5])
+        >>> require_logits(torch.zeros(2, 7, 2, 2), images)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: the network must return logits of the shape (2, K, 4, 5) for ... got (2, 7, 2, 2); ...
+    """
+    fix = "wrap it in segrobust.networks.FullResolution"
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        got = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise TypeError(f"the network must return a floating-point tensor of logits (B, K, H, W), got {got}; {fix}")
+    batch, _, height, width = images.shape
+    if output.ndim != 4 or (len(output), *output.shape[2:]) != (batch, height, width):
+        raise ValueError(
+            f"the network must return logits of the shape ({batch}, K, {height}, {width}) for images of the shape "
+            f"{tuple(images.shape)}, got {tuple(output.shape)}; {fix}"
+        )
+    return output

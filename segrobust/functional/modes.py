@@ -75,7 +75,13 @@ def attackable(network: nn.Module) -> Iterator[None]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether a module came out of `torch.compile`, or was compiled in place."""
+    """Whether a module came out of `torch.compile`, or was compiled in place.
+
+    Examples:
+        >>> network = torch.nn.Conv2d(3, 2, 1)
+        >>> is_compiled(network), is_compiled(torch.compile(network, backend="eager"))
+        (False, True)
+    """
     # Before the compiler is imported nothing can be its product; importing it to ask would take seconds.
     dynamo = sys.modules.get("torch._dynamo")
     wrapped = dynamo is not None and isinstance(module, dynamo.OptimizedModule)

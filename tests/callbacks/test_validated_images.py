@@ -198,7 +198,7 @@ def test_absent_classes_and_void_are_reported_and_foreign_values_refused(tmp_pat
     data.scenes.masks[data.scenes.masks == 2] = 0
     robust = evaluation(network="parts.model", image=0, mask=1, ignore_index=-1)
     make_trainer(tmp_path, robust).validate(OtherProject(), loader(data), verbose=False)
-    assert "3.1% of the pixels are void (-1); 1 of 3 classes occur in none of them: 2" in caplog.text
+    assert "2 of 3 classes occur (absent: 2); 3.1% of the pixels are void (-1)" in caplog.text
     robust = evaluation(network="parts.model", image=0, mask=1, ignore_index=77)
-    with pytest.raises(ValueError, match=r"the mask of 0 has the values \[-1\].*void \(77\): set ignore_index="):
+    with pytest.raises(ValueError, match=r"neither a class nor void: -1 \(.*ignore_index=77"):
         make_trainer(tmp_path, robust).validate(OtherProject(), loader(data), verbose=False)

@@ -24,12 +24,14 @@ class Call:
         images: a copy of the first tensor `(B, C, H, W)` among its arguments, on a grid of positions if it has many
             channels; None without one.
         output: the first such tensor of its output; None without one.
+        is_plain: whether the output is that tensor, and not a container with it.
         inner: calls that this one made.
     """
 
     module: nn.Module
     images: Tensor | None = None
     output: Tensor | None = None
+    is_plain: bool = False
     inner: list["Call"] = field(default_factory=list)
 
     def walk(self) -> Iterator["Call"]:
@@ -51,7 +53,7 @@ def recorded(modules: Iterable[nn.Module], ended: Callable[[Call], object] = _no
 
     Args:
         modules: what is watched; each gets its own `forward` back.
-        ended: called after every call.
+        ended: called after every outermost call.
     """
     outermost: list[Call] = []
     running: list[Call] = []
@@ -71,8 +73,9 @@ def recorded(modules: Iterable[nn.Module], ended: Callable[[Call], object] = _no
                 output = forward(*args, **kwargs)
             finally:
                 running.pop()
-            call.output = _images_in(output)
-            ended(call)
+            call.output, call.is_plain = _images_in(output), isinstance(output, Tensor)
+            if not running:
+                ended(call)
             return output
 
         module.__dict__["forward"] = watched

@@ -13,11 +13,18 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor, nn
 from torch.utils._pytree import tree_unflatten
 
-from segrobust.callbacks.access import NetworkPlace, as_in_validation, entry_of, evaluation_loop, find_network
-from segrobust.callbacks.call_comparison import SAME_LOGITS, is_proven, same
+from segrobust.callbacks.access import (
+    NetworkPlace,
+    as_in_validation,
+    entry_of,
+    evaluation_loop,
+    find_network,
+    has_ended,
+)
+from segrobust.callbacks.call_comparison import SAME_LOGITS, holds_mask, is_proven, other_classes_after, same
 from segrobust.callbacks.call_record import Call, recorded
 from segrobust.callbacks.validated_images import LoaderImages, ValidatedImages
-from segrobust.callbacks.view_mismatch import explain
+from segrobust.callbacks.view_mismatch import explain, explain_masks, explain_random_images, explain_turned
 from segrobust.evaluation.dataset import load_sample
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.functional.modes import evaluation_mode, is_compiled
@@ -36,16 +43,26 @@ class _TwoWays:
         attacked: the call of the network for it.
         validated: what `validation_step` called for it, outer calls first; cut off where proven.
         proven: whether the network gets the same image, and gives the same logits.
+        turned: a call around that of the network, which gives other classes; None if there is none.
+        masks_kept: whether the hooks kept the mask of the batch, where it was in it.
     """
 
     image: Tensor
     attacked: Call
     validated: tuple[Call, ...]
     proven: bool
+    turned: Call | None
+    masks_kept: bool
 
 
 def require_same_view(
-    trainer: Trainer, module: LightningModule, place: NetworkPlace, images: ValidatedImages, sample_ids: Sequence[int]
+    trainer: Trainer,
+    module: LightningModule,
+    place: NetworkPlace,
+    images: ValidatedImages,
+    sample_ids: Sequence[int],
+    *,
+    ignore_index: int,
 ) -> nn.Module:
     """Refuses to go on unless the network gets from `validation_step` what it is attacked on.
 
@@ -59,12 +76,13 @@ def require_same_view(
         place: of the network in it.
         images: the images that are attacked.
         sample_ids: positions of the samples to compare.
+        ignore_index: label of void pixels.
 
     Returns:
         The outermost module that both ways call.
 
     Raises:
-        ValueError: other images, or other logits; the message has the line that would make them the same. Or an error
+        ValueError: other images, masks or logits; the message has the line that would make them the same. Or an error
             of `validation_step` on a batch of one sample.
     """
     network = shared = find_network(module, place)
@@ -74,19 +92,34 @@ def require_same_view(
         image = entry_of(sample, images.image, "image")
         if not isinstance(image, Tensor) or image.ndim != 3:
             image = load_sample(images, sample_id).image  # raises, and says what it should be
+        again = entry_of(part.read(position), images.image, "image")
+        if not (isinstance(again, Tensor) and again.equal(image)):
+            raise ValueError(explain_random_images(part.dataset))
         batch = _batch(trainer, images, part, sample)
-        view = _follow(trainer, module, network, part.number, batch, image)
+        mask = load_sample(images, sample_id).mask
+        view = _follow(trainer, module, network, part.number, batch, image, (mask, ignore_index))
         if not view.proven:
-            raise ValueError(explain(trainer, module, place, view.image, view.attacked, view.validated))
+            raise ValueError(explain(trainer, module, place, images.image, view.image, view.attacked, view.validated))
+        if view.turned is not None:
+            raise ValueError(explain_turned(trainer, module, place, view.turned))
+        if not view.masks_kept:
+            raise ValueError(explain_masks(trainer, module))
         called = {id(call.module) for call in view.validated}
         shared = next(call.module for call in view.attacked.walk() if id(call.module) in called)
     return shared
 
 
 def _follow(
-    trainer: Trainer, module: LightningModule, network: nn.Module, number: int, batch: Any, image: Tensor
+    trainer: Trainer,
+    module: LightningModule,
+    network: nn.Module,
+    number: int,
+    batch: Any,
+    image: Tensor,
+    masks: tuple[Tensor, int],
 ) -> _TwoWays:
-    """Takes one sample both ways: as an image, and as a batch of a loader."""
+    """Takes one sample both ways: as an image, and as a batch of a loader; masks: the mask and the label of void."""
+    ended = has_ended(trainer)
     images = image[None].to(device_of(network), precision_of(network), copy=True)
     watched = [*network.modules(), *module.modules()]
     seen: list[Call] = []
@@ -100,15 +133,17 @@ def _follow(
         attacked, again = (_attacked(trainer, network, images, watched) for _ in range(2))
         random = not same(attacked.output, again.output, SAME_LOGITS)
 
-        def ended(call: Call) -> None:
-            seen.append(call)
+        def judge(root: Call) -> None:
+            seen.extend(root.walk())
             if is_proven(attacked, seen, outputs=not random):
                 raise _ProvenError
 
-        proven = False
+        proven, kept, masked = False, True, holds_mask(batch, *masks)
         try:
-            with recorded(watched, ended) as calls:
-                _validate(trainer, module, number, batch)
+            with recorded(watched, judge) as calls:
+                batch = _transferred(trainer, module, number, batch)
+                kept = holds_mask(batch, *masks) in (masked, None) or not masked
+                _step(trainer, module, number, batch, ended=ended)
         except _ProvenError:
             proven = True
         except Exception as error:
@@ -117,7 +152,8 @@ def _follow(
                 f"be compared with what is attacked: {type(error).__name__}: {error}. Make it accept one sample, or "
                 "set compare_with_validation=False if you are sure that network= gets the images that are validated"
             ) from error
-    return _TwoWays(images, attacked, tuple(call for root in calls for call in root.walk()), proven)
+    turned = other_classes_after(attacked, calls[-1]) if proven and not random else None
+    return _TwoWays(images, attacked, tuple(call for root in calls for call in root.walk()), proven, turned, kept)
 
 
 def _attacked(trainer: Trainer, network: nn.Module, images: Tensor, watched: Sequence[nn.Module]) -> Call:
@@ -127,12 +163,16 @@ def _attacked(trainer: Trainer, network: nn.Module, images: Tensor, watched: Seq
     return calls[0]
 
 
-def _validate(trainer: Trainer, module: LightningModule, number: int, batch: Any) -> None:
-    """One step of the validation, as Lightning's loop takes it, without DDP around it."""
-    loop = evaluation_loop(trainer)
+def _transferred(trainer: Trainer, module: LightningModule, number: int, batch: Any) -> Any:
+    """A batch on the device, after all hooks."""
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch, dataloader_idx=number)
-    batch = hooks._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=number)
+    return hooks._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=number)
+
+
+def _step(trainer: Trainer, module: LightningModule, number: int, batch: Any, *, ended: bool) -> None:
+    """One step of the validation, as Lightning's loop takes it, without DDP around it."""
+    loop = evaluation_loop(trainer)
     several = loop._is_sequential and loop.num_dataloaders > 1
     name = _step_name(trainer)
     step = getattr(module, name)
@@ -142,7 +182,7 @@ def _validate(trainer: Trainer, module: LightningModule, number: int, batch: Any
         kwargs = loop._build_kwargs(batch, 0, number if several else None)
         arguments = loop._build_step_args_from_hook_kwargs(kwargs, name)
     with _precision(trainer), _silent(module), ExitStack() as stack:
-        if module.training:  # after the training
+        if ended:  # before, Lightning and the module have set the mode
             stack.enter_context(evaluation_mode(module))
         step(*arguments)
 

@@ -91,15 +91,16 @@ class Validated:
             return
         network = find_network(module, self._place)
         with isolate_rng(), torch.inference_mode(False):
-            images, chosen = self.images(trainer), self.chosen(trainer)
+            images, chosen, void = self.images(trainer), self.chosen(trainer), self.ignore_index(trainer)
             called = network
             if self._compare:
-                called = require_same_view(trainer, module, self._place, images, chosen[:_COMPARED])
+                compared = chosen[:_COMPARED]
+                called = require_same_view(trainer, module, self._place, images, compared, ignore_index=void)
             report_masks(
                 images,
                 chosen,
                 num_classes=count_classes(network, load_sample(images, chosen[0]).image),
-                ignore_index=self.ignore_index(trainer),
+                ignore_index=void,
             )
         self._called = called
 

@@ -1,5 +1,6 @@
 """What to write where a network is attacked on other images than `validation_step` gives it."""
 
+import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -8,7 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from segrobust.callbacks.access import NetworkPlace, describe_place
+from segrobust.callbacks.access import Entry, NetworkPlace, describe_place
 from segrobust.callbacks.call_comparison import SAME_IMAGES, same
 from segrobust.callbacks.call_record import Call
 
@@ -24,6 +25,7 @@ def explain(
     trainer: Trainer,
     module: LightningModule,
     place: NetworkPlace,
+    entry: Entry,
     image: Tensor,
     attacked: Call,
     validated: Sequence[Call],
@@ -34,22 +36,22 @@ def explain(
         trainer: has the data module.
         module: the LightningModule.
         place: of the network in it.
+        entry: of the image in a sample.
         image: `(1, C, H, W)` as it is attacked.
         attacked: the call of the network for it.
         validated: all that `validation_step` called for the same sample.
     """
-    step = "test_step" if trainer.testing else "validation_step"
     named = f"network={describe_place(place)!r}"
     pairs = ((mine, [call for call in validated if call.module is mine.module]) for mine in attacked.walk())
     met = next(((mine, answers) for mine, answers in pairs if answers and mine.images is not None), None)
     sure = "or set compare_with_validation=False if it is meant to be attacked as it is"
     if met is None:
         other = _other_network(module, image, validated)
-        write = f"write {_line(module, other)}, " if other else f"let {step} call the module that network= gives, "
-        return f"{named} is not called by {step} of {type(module).__name__}: {write}{sure}"
+        write = f"write {_line(module, other)}" if other else "let it call the module that network= gives"
+        return f"{named} is not called by {_step_of(trainer, module)}: {write}, {sure}"
     mine, answers = met
     theirs = next((call for call in answers if call.images is not None), None)
-    where = f"{step} of {type(module).__name__} gives {_name(module, mine.module)!r}"
+    where = f"{_step_of(trainer, module)} gives {_name(module, mine.module)!r}"
     if theirs is None or theirs.images is None:
         return f"{where} no tensor of images (B, C, H, W), which {named} does; {sure}"
     change = _changed_by(trainer, module)
@@ -60,14 +62,41 @@ def explain(
             "mask= functions of the sample that return them as they are validated, or wrap the network in a function "
             "(segrobust.networks.SlidingWindow for windows, FullResolution for other sizes of logits)"
         )
+    if mine.images is not None and same(mine.images, given, SAME_IMAGES):
+        return _unequal_outputs(where, named, sure)
+    differs = _normalised(module, named, attacked, mine, entry, image, given, change)
+    if differs is not None:
+        return f"{where} images {differs}"
     return (
-        _unequal_outputs(mine, given, where, named, sure)
-        or _normalised(module, mine.module, image, given, where, named, change)
-        or (
-            f"{where} other images than {named} is attacked on{change}: {_range(given)}, and attacked are "
-            f"{_range(image)}; no mean and std per channel explains it. Do what is done to batches in the data set, or "
-            f"by image= as a function of the sample; {sure}"
-        )
+        f"{where} other images than {named} is attacked on{change}: {_range(given)}, and attacked are "
+        f"{_range(image)}; no mean and std per channel explains it. Do what is done to batches in the data set, or "
+        f"by image= as a function of the sample; {sure}"
+    )
+
+
+def explain_turned(trainer: Trainer, module: LightningModule, place: NetworkPlace, turned: Call) -> str:
+    """The message where a call around that of the network gives other classes than the network's logits."""
+    named = _name(module, turned.module)
+    return (
+        f"{_step_of(trainer, module)} gets other classes from {named!r} than network={describe_place(place)!r} gives: "
+        f"something changes the logits after the network. Write {_line(module, turned.module)}, or "
+        "set compare_with_validation=False if the network is meant to be attacked alone"
+    )
+
+
+def explain_masks(trainer: Trainer, module: LightningModule) -> str:
+    """The message where hooks change the masks of a batch."""
+    return (
+        f"{_step_of(trainer, module)} gets other masks than mask= gives{_changed_by(trainer, module)}. Give mask= a "
+        "function of the sample that returns them as they are validated"
+    )
+
+
+def explain_random_images(dataset: object) -> str:
+    """The message where a data set gives another image whenever it is read."""
+    return (
+        f"{type(dataset).__name__} gives another image whenever the same sample is read, so that other images would be "
+        "attacked than validated: take augmentations out of the validation data, or give data= without them"
     )
 
 
@@ -118,34 +147,56 @@ def _residual(x: Tensor, y: Tensor, mean: Tensor, std: Tensor) -> float:
 
 
 def _normalised(
-    module: LightningModule, network: nn.Module, image: Tensor, given: Tensor, where: str, named: str, change: str
+    module: LightningModule,
+    named: str,
+    attacked: Call,
+    mine: Call,
+    entry: Entry,
+    image: Tensor,
+    given: Tensor,
+    change: str,
 ) -> str | None:
-    """The message for images that differ by constants per channel, or by the order of channels; None for others."""
+    """How images differ by constants per channel, or by the order of channels, with the line; None for others."""
     constants = find_constants(image, given)
     turned = None if constants is not None else find_constants(image.flip(1), given)
     found = constants or turned
     if found is None:
         return None
     mean, std = found
-    line = _line(module, network, f"Normalized({{}}, mean={mean}, std={std})")
-    text = f"{where} images as (image - mean) / std, mean={mean}, std={std}, and {named} does not{change}"
+    text, lines, path = [], [], _path(module, mine.module)
+    normalized = any(mean) or {*std} != {1.0}
+    inside = f"Normalized({path}, mean={mean}, std={std})" if normalized else path
+    if normalized:
+        text.append(f"as (image - mean) / std, mean={mean}, std={std}")
+    elif turned is None:
+        text.append("as they are in the sample")
+    kept = mine is not attacked and mine.images is not None and same(mine.images, image, SAME_IMAGES)
+    if kept and normalized:  # a wrapper that leaves images as they are stays around it
+        lines.append(f"{inside} in the place of {path} in network=")
+    elif normalized or turned is None:
+        lines.append(f"network=lambda module: {inside}")
     if turned is not None:
-        text += ", with the channels in the opposite order"
-        line += ' and image=lambda sample: sample["image"].flip(0)'
-    if all(0 <= value <= 1 for value in mean):
-        return f"{text}. Write {line} (from segrobust.networks)"
-    return f"{text}. Images that are attacked have to lie in [0, 1]: scale them by image= as a function of the sample"
+        text.append("with the channels in the opposite order")
+        place = f"sample[{json.dumps(entry)}]" if isinstance(entry, str | int) else "(what image= gives now)"
+        lines.append(f"image=lambda sample: {place}.flip(0)")
+    differs = f"{' and '.join(text)}, which {named} does not get so{change}"
+    if not all(0 <= value <= 1 for value in mean):
+        return f"{differs}. Attacked images have to lie in [0, 1]: scale them by image= as a function of the sample"
+    source = " (from segrobust.networks)" if normalized else ""
+    return f"{differs}. Write {' and '.join(lines)}{source}"
 
 
-def _unequal_outputs(mine: Call, given: Tensor, where: str, named: str, sure: str) -> str | None:
-    """The message for equal images and other logits; None for other images."""
-    if mine.images is None or not same(mine.images, given, SAME_IMAGES):
-        return None
+def _unequal_outputs(where: str, named: str, sure: str) -> str:
+    """The message for equal images and other logits."""
     return (
         f"{where} the same images as {named}, but gets other logits: by other arguments of the call, by other weights "
         "that are swapped in for the step, or by a module in training mode. Wrap the network in a function that calls "
         f"it as the step does, {sure}"
     )
+
+
+def _step_of(trainer: Trainer, module: LightningModule) -> str:
+    return f"{'test_step' if trainer.testing else 'validation_step'} of {type(module).__name__}"
 
 
 def _changed_by(trainer: Trainer, module: LightningModule) -> str:
@@ -171,18 +222,19 @@ def _name(module: LightningModule, network: nn.Module) -> str:
     return next((name for name, part in module.named_modules() if part is network), "") or type(network).__name__
 
 
-def _line(module: LightningModule, network: nn.Module, form: str = "{}") -> str:
-    """The argument that names a module, in a form around it."""
+def _line(module: LightningModule, network: nn.Module) -> str:
+    """The argument that names a module."""
+    return f"network=lambda module: {_path(module, network)}"
+
+
+def _path(module: LightningModule, network: nn.Module) -> str:
+    """A module as an expression of the LightningModule `module`."""
     path = next((name for name, part in module.named_modules() if part is network), None)
     if path is None:
-        inside = "network"
-    elif not path:
-        inside = "module"
-    elif all(part.isidentifier() for part in path.split(".")):
-        inside = f"module.{path}"
-    else:
-        inside = f"module.get_submodule({path!r})"
-    return f"network=lambda module: {form.format(inside)}"
+        return "network"
+    if all(part.isidentifier() for part in path.split(".")):
+        return f"module.{path}"
+    return f"module.get_submodule({path!r})" if path else "module"
 
 
 def _size(images: Tensor) -> str:

@@ -83,7 +83,7 @@ def demo_attacks() -> tuple[dict[str, Attack], int]:
     parser = ArgumentParser()
     parser.add_argument("--attacks", type=dict[str, Attack])
     parsed = parser.parse_object({"attacks": demo["attacks"]})
-    return parser.instantiate_classes(parsed).attacks, demo["max_images"]
+    return parser.instantiate(parsed).attacks, demo["max_images"]
 
 
 def evaluation_cost() -> Iterator[dict[str, float]]:
@@ -124,7 +124,7 @@ def main() -> None:
         for found in evaluation_cost():
             print(json.dumps(found), flush=True)
         return
-    for size in ((360, 480), (512, 1024)):
+    for size in ((384, 480), (512, 1024)):
         print(f"digest / attack of {PASSES} passes: {digest_share(options.pairs, size):.2%}", flush=True)
 
 

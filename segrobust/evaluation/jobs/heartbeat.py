@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
@@ -129,7 +129,7 @@ class Heartbeat:
         return [rank for rank in unfinished if time.monotonic() - self._heard[rank][1] <= self._lost_after]
 
     def _beat(self) -> None:
-        """Sends heartbeats until the work is done or the store is closed."""
+        """Sends heartbeats until the work is done; ends a process that hangs, also after the store is gone."""
         with contextlib.suppress(RuntimeError):  # all errors of a store are RuntimeErrors, such as a lost host
             while not self._left.wait(self._period):
                 self._store.add(f"alive/{self._rank}", 1)
@@ -141,6 +141,10 @@ class Heartbeat:
                 else:
                     self._answer()
                     self._judge(sign)
+        while not self._left.wait(self._period):
+            sign = self._listen()
+            if sign.silent >= self._limit([sign]):
+                self._exit(sign, 1, "the store is gone; the same command continues")
 
     def _listen(self) -> Sign:
         """The sign of this process. Time is counted in beats, so that a process that was stopped is not silent."""
@@ -162,7 +166,7 @@ class Heartbeat:
             if self._store.check([f"sign/{rank}"]):
                 self._signs[rank] = Sign.from_text(self._store.get(f"sign/{rank}"))
         signs = {0: own, **self._signs}
-        limit = self._stalled_after or max(_SHORTEST_STALL, _LONGEST_PAUSES * max(s.longest for s in signs.values()))
+        limit = self._limit(signs.values())
         for rank, sign in signs.items():
             if sign.silent < _REPORTED_AT * limit:
                 self._reported.discard(rank)
@@ -177,20 +181,27 @@ class Heartbeat:
             elif sign.silent >= limit and not self.awaited():
                 self._end_hanging(own)
 
+    def _limit(self, signs: Iterable[Sign]) -> float:
+        """Seconds without a pass after which a process counts as hanging."""
+        return self._stalled_after or max(_SHORTEST_STALL, _LONGEST_PAUSES * max(sign.longest for sign in signs))
+
     def _end_hanging(self, sign: Sign) -> None:
         """Ends this process, whose main thread hangs; the status of process 0 is that of the job."""
         if self._rank:
-            self._leave()
-            rest = "process 0 does its work"
-        else:
-            assert self.progress is not None
-            self.progress.write("stalled")
-            missing = self.progress.num_images - self.progress.images_done
-            rest = f"records of {missing} images are missing, and the report; the same command continues"
+            try:
+                self._leave()
+            finally:
+                self._exit(sign, 0, "process 0 does its work")
+        assert self.progress is not None
+        self.progress.write("stalled")
+        missing = self.progress.num_images - self.progress.images_done
+        self._exit(sign, 1, f"records of {missing} images are missing, and the report; the same command continues")
+
+    def _exit(self, sign: Sign, status: int, rest: str) -> NoReturn:
         _say(
             f"process {self._rank} hangs, without a pass for {duration(sign.silent)}, in {sign.where}: it ends. {rest}"
         )
-        os._exit(0 if self._rank else 1)
+        os._exit(status)
 
 
 def _say(text: str) -> None:

@@ -125,9 +125,9 @@ class _Engine:
     def records(self, work: WorkSource) -> Iterator[Record]:
         """All missing records for the samples of `work`."""
         for sample_ids in work:
-            self.outputs.watch.taken(sample_ids)
             groups: dict[tuple[object, ...], list[LoadedSample]] = defaultdict(list)
             for sample_id in sample_ids:
+                self.outputs.watch.taken(sample_id)
                 calls = self._lacking(sample_id)
                 sample = self._load(sample_id) if calls else None
                 if sample is not None:

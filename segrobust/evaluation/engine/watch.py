@@ -13,8 +13,8 @@ CallOrClean = AttackCall | Literal["clean"]
 class Watch:
     """Follows the work. The engine calls each method in the thread of the work; by default they do nothing."""
 
-    def taken(self, sample_ids: Sequence[int]) -> None:
-        """The samples of a batch are next."""
+    def taken(self, sample_id: int) -> None:
+        """A sample is read next, if anything of it is missing."""
 
     def measuring(self, sample_ids: Sequence[int], call: CallOrClean) -> None:
         """A measurement of these samples starts, perhaps again."""

@@ -79,7 +79,7 @@ class Progress(Watch):
     Attributes:
         others: gives the counts of the other processes.
         signs: grows with all that happens, passes included.
-        is_working: whether a batch has been taken and not finished.
+        is_working: whether samples have been taken and not finished.
 
     Args:
         plan: the attacks.
@@ -142,7 +142,7 @@ class Progress(Watch):
         else:
             self.write("finished" if self.images_done == self.num_images else "stopped")
 
-    def taken(self, sample_ids: Sequence[int]) -> None:
+    def taken(self, sample_id: int) -> None:
         """See `Watch`."""
         self.is_working = True
         self.changed()

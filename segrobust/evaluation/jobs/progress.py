@@ -101,11 +101,13 @@ class Progress(Watch):
         self.others: Callable[[], Sequence[Counts]] = tuple
         self.signs = 0
         self.is_working = False
-        self._plan = plan
         self._sample_ids = tuple(sample_ids)
         self._file = file
         self._processes = processes
-        self._planned = {(CLEAN, None): 1.0, **{(c.job.digest, c.eps): sum(max_passes(c)) for c in plan.attack_calls}}
+        self._planned: dict[tuple[str, Radius | None], float] = {
+            (CLEAN, None): 1.0,
+            **{(c.job.digest, c.eps): sum(max_passes(c)) for c in plan.attack_calls},
+        }
         self._began, self._started = datetime.now(UTC), time.monotonic()
         self._last_tick = -math.inf
         self._passes = 0

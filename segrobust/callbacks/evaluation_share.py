@@ -1,13 +1,14 @@
 """The results of one process of a training: records of its share of the images, panels, checks."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segrobust.callbacks.image_loggers import Panel
 from segrobust.evaluation.checks import Check
 from segrobust.evaluation.engine.runner import Outputs
+from segrobust.evaluation.jobs.progress import Progress
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
@@ -30,7 +31,7 @@ def evaluate_share(
     *,
     drawn: Sequence[int],
     checks: bool,
-    advance: Callable[[Record], object],
+    progress: Progress,
 ) -> Share:
     """Evaluates the fixed share of this process, without waiting for others or reading their files.
 
@@ -39,21 +40,23 @@ def evaluate_share(
         path: run directory for records and panels, whose records are not made again; None to write no files.
         drawn: samples that get a panel.
         checks: whether process 0 checks for false robustness, by a few passes on one image.
-        advance: called with every new record.
+        progress: follows the work.
 
     Raises:
         ValueError: the directory cannot be written, or holds results of something else.
     """
     found = session.check_network(session.samples[:1]) if checks and session.distributed.is_main else ()
     if path is None:
-        return Share(session.measure(session.share, advance=advance), (), found)
+        return Share(session.measure(session.share, Outputs(watch=progress)), (), found)
     directory = RunDirectory(path)
     directory.claim(session.manifest)
     done, shown = session.recorded_share(path), [each for each in session.shared_samples if each in drawn]
+    progress.begin(done)
     # Adversarial images are stored for the panels alone: many evaluations of a training would fill the disk.
     with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank) as writer:
         store = AdversarialStore(kept, shown)
-        made = session.measure(session.share, Outputs(writer=writer, store=store), done=done, advance=advance)
+        outputs = Outputs(writer=writer, store=store, watch=progress)
+        made = session.measure(session.share, outputs, done=done)
         files = write_panels(
             session.network,
             session.dataset,

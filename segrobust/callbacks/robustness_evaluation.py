@@ -32,7 +32,7 @@ from segrobust.callbacks.image_loggers import send_panels
 from segrobust.callbacks.log_keys import FAILED_CHECKS, log_keys
 from segrobust.callbacks.measurement import Measurement, log_values, sorted_norms
 from segrobust.callbacks.smoke import smoke_test
-from segrobust.callbacks.trainer_progress import ProgressLines
+from segrobust.callbacks.trainer_progress import TrainerLines
 from segrobust.callbacks.validated import Validated
 from segrobust.callbacks.wandb_runs import define_summaries
 from segrobust.evaluation.checks import Check, check_records
@@ -337,13 +337,13 @@ class RobustnessEvaluation(Callback):
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
             session = self._session(trainer, find_network(module, self.network))
-            progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
+            progress = TrainerLines(trainer, self.plan, session.shared_samples)
             share = evaluate_share(
                 session,
                 self._run_directory(trainer, session),
                 drawn=choose_samples(len(session.dataset), self.panels, self.seed) if self.panels else (),
                 checks=self.checks,
-                advance=progress.advance,
+                progress=progress,
             )
             shares = _gathered(trainer, share)
         records = merge_records(record for share in shares for record in share.records)

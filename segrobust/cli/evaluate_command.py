@@ -17,7 +17,7 @@ from segrobust.callbacks.wandb_evaluation import WandbOptions, log_evaluation, r
 from segrobust.cli.console import say, without_traceback
 from segrobust.cli.network_command import NetworkCLI, default_device
 from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS
-from segrobust.evaluation import Distributed, Report
+from segrobust.evaluation import Report
 from segrobust.evaluation.checks import worst_status
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel
 from segrobust.evaluation.plan import PresetName
@@ -93,7 +93,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         if options.wandb is not None:
             require_wandb(options.wandb)
         network, dataset = cli.load_network(), cli.load_data()
-        distributed = Distributed.from_environment()
+        distributed = cli.find_processes()
         report = segrobust.evaluate(
             network,
             dataset,

@@ -51,7 +51,7 @@ def judge_command(arguments: Sequence[str]) -> None:
     """
     cli = JudgeCLI(arguments)
     with without_traceback(ValueError, OSError, FloatingPointError, DistError):
-        distributed = Distributed.from_environment()
+        distributed = cli.find_processes()
         results = _evaluate(cli, distributed)
         if distributed.is_main or distributed.store is None:
             _show(cli, results)

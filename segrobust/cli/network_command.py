@@ -12,6 +12,7 @@ from segrobust.cli.console import say
 from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.data.segmentation_dataset import SegmentationDataset
+from segrobust.evaluation import Distributed
 from segrobust.networks import NetworkRecord, find_conflicts, load_weights, read_record
 from segrobust.tasks import SegmentationTask
 
@@ -29,6 +30,10 @@ class NetworkCLI(SegRobustCLI):
         add("--accept_mismatch", "--accept-mismatch", type=bool, default=False, help=accept_help)
         add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
         add("--batch_size", "--batch-size", type=int, default=1, help="images per batch; halved if memory runs out")
+        stalled_help = (
+            "of several processes, one that makes no pass for so many seconds ends, and process 0 does its work"
+        )
+        add("--stalled_after", "--stalled-after", type=float | None, default=None, help=stalled_help)
         add("--device", type=str | None, default=None, help="by default cuda if available, else cpu")
 
     def before_instantiate_classes(self) -> None:
@@ -42,6 +47,14 @@ class NetworkCLI(SegRobustCLI):
     def checkpoint(self) -> Path:
         """File of the weights."""
         return Path(self.config_init.checkpoint or Path(self.config_init.run_dir) / WEIGHTS)
+
+    def find_processes(self) -> Distributed:
+        """This process among those that torchrun or srun started.
+
+        Raises:
+            ValueError: variables that are no numbers, or --stalled_after without a store.
+        """
+        return Distributed.from_environment(stalled_after=self.config_init.stalled_after)
 
     def load_network(self) -> nn.Module:
         """The network of the task with its weights, whose record is compared with the data.

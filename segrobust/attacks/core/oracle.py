@@ -1,12 +1,39 @@
 """The only access of an attack to a network; it counts passes."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from segrobust.functional.logits import require_logits
+
+_listener: Final[ContextVar[Callable[[int], object] | None]] = ContextVar("pass_listener", default=None)
+
+
+@contextmanager
+def passes_reported(listener: Callable[[int], object]) -> Iterator[None]:
+    """Within it, every forward and every backward pass of a `NetworkOracle` is reported, also inside wrappers.
+
+    Args:
+        listener: called after each pass with its number of images.
+
+    Examples:
+        >>> passes = []
+        >>> with passes_reported(passes.append):
+        ...     oracle = NetworkOracle(nn.Conv2d(3, 2, 1), torch.zeros(4, 3, 2, 2))
+        ...     gradient = oracle.pullback(torch.ones_like(oracle.logits(torch.zeros(4, 3, 2, 2))))
+        >>> passes
+        [4, 4]
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,7 @@ class NetworkOracle:
         if differentiable:
             self._pass = _Pass(adv, output, None)
         self.counter.forwards[self._rows] += 1
+        self._report()
         logits: Tensor = output.detach().to(self._images.dtype)
         if not self._knows_floor:
             self.floor, self._knows_floor = _floor_of(logits), True
@@ -104,7 +132,9 @@ class NetworkOracle:
         if not recorded.output.requires_grad:
             raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")
         self.counter.backwards[self._rows] += 1
-        return recorded.pullback(cotangent.to(recorded.output.dtype))
+        gradient = recorded.pullback(cotangent.to(recorded.output.dtype))
+        self._report()
+        return gradient
 
     def select(self, rows: Tensor) -> "NetworkOracle":
         """See `GradientOracle`."""
@@ -115,6 +145,11 @@ class NetworkOracle:
         chosen.floor = None if self.floor is None else self.floor[on_device]
         chosen._knows_floor = self._knows_floor
         return chosen
+
+    def _report(self) -> None:
+        listener = _listener.get()
+        if listener is not None:
+            listener(len(self._rows))
 
 
 @dataclass(frozen=True)

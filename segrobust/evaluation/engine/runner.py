@@ -5,14 +5,15 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from segrobust.attacks.core.oracle import passes_reported
 from segrobust.attacks.stored import Stored
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, name_of
 from segrobust.evaluation.engine.measure import LoadedBatch, Measurer
+from segrobust.evaluation.engine.watch import CallOrClean, Watch
 from segrobust.evaluation.engine.work import WorkSource
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import AttackCall, Plan
@@ -38,12 +39,14 @@ class Outputs:
         faults: records the errors of single images; their other attacks and the other images of the batch continue.
             None to raise the errors.
         stop: asked before each attack on a batch; True ends the work there.
+        watch: follows the work, pass by pass.
     """
 
     writer: RecordWriter | None = None
     store: AdversarialStore | None = None
     faults: FaultLog | None = None
     stop: Callable[[], bool] = never_stops
+    watch: Watch = Watch()  # noqa: RUF009  it has no state
 
 
 def run(
@@ -112,9 +115,6 @@ def run(
     return engine.records(work)
 
 
-CallOrClean = AttackCall | Literal["clean"]
-
-
 @dataclass(kw_only=True)
 class _Engine:
     measurer: Measurer
@@ -127,6 +127,7 @@ class _Engine:
         for sample_ids in work:
             groups: dict[tuple[object, ...], list[LoadedSample]] = defaultdict(list)
             for sample_id in sample_ids:
+                self.outputs.watch.taken(sample_id)
                 calls = self._lacking(sample_id)
                 sample = self._load(sample_id) if calls else None
                 if sample is not None:
@@ -135,6 +136,7 @@ class _Engine:
                 yield from self._evaluate_all(tuple(samples))
             if self.outputs.stop():
                 return
+            self.outputs.watch.finished(sample_ids)
 
     def _evaluate_all(self, samples: tuple[LoadedSample, ...]) -> Iterator[Record]:
         """Evaluates samples of one size that lack the same records, as many at a time as fit in memory."""
@@ -226,10 +228,12 @@ class _Engine:
 
     def _measure(self, batch: LoadedBatch, call: CallOrClean) -> tuple[list[Record], Tensor | None]:
         """Records, and the adversarial images of an attack."""
-        if call == "clean":
-            return self.measurer.clean(batch), None
-        clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
-        return self.measurer.attack(batch, call, clean)
+        self.outputs.watch.measuring(batch.ids, call)
+        with passes_reported(self.outputs.watch.passed):
+            if call == "clean":
+                return self.measurer.clean(batch), None
+            clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
+            return self.measurer.attack(batch, call, clean)
 
     def _attempt_parts(self, batch: LoadedBatch, call: CallOrClean, step: int) -> Iterator[Record]:
         """One measurement of a batch, `step` images at a time."""
@@ -263,4 +267,5 @@ class _Engine:
             self.outputs.writer.write(new)
         for record in new:
             self.done[record.key] = record
+            self.outputs.watch.recorded(record)
         yield from new

@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-import threading
 import time
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
@@ -18,17 +16,27 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource
-from segrobust.evaluation.run.records import Record, merge_records
+from segrobust.evaluation.jobs.heartbeat import Heartbeat
+from segrobust.evaluation.run.records import Record, merge_records, read_records
 
 PATIENCE: Final = 1800.0
 """Timeout in seconds for all processes to join."""
 
-_HEARTBEAT: Final = 5.0
-
 _POLL: Final = 0.2
+
+_ENDED: Final = "segrobust/ended"
+"""Key that is "1" once process 0 has left."""
 
 _PIECE: Final = 4 * 2**20
 """Bytes in one entry of a store; torch's refuses 8 MiB."""
+
+
+class StopRequestedError(Exception):
+    """A signal arrived while processes waited for each other."""
+
+
+class JobEndedError(Exception):
+    """This process joined a job that process 0 has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +53,12 @@ class Distributed:
         local_rank: its number on its machine, which selects its GPU.
         store: of `torch.distributed`, reached by all processes; it may outlive them.
         lost_after: seconds without a heartbeat after which another process counts as lost.
+        stalled_after: seconds without a forward or backward pass after which a process counts as hanging: it ends, and
+            process 0 does its work. None for 40 times the longest pause between two passes of any process, and at
+            least 20 minutes. A quarter of it is reported. Needs a store.
 
     Raises:
-        ValueError: a rank outside 0..world_size - 1, or `lost_after` that is not positive.
+        ValueError: a rank outside 0..world_size - 1, times that are not positive, or `stalled_after` without a store.
     """
 
     rank: int = 0
@@ -55,32 +66,44 @@ class Distributed:
     local_rank: int = 0
     store: Store | None = None
     lost_after: float = 60.0
+    stalled_after: float | None = None
 
     def __post_init__(self) -> None:
         StridedWork((), self.rank, self.world_size)  # raises if the rank does not fit
         if not self.lost_after > 0:
             raise ValueError(f"lost_after must be positive, in seconds, got {self.lost_after}")
+        if self.stalled_after is not None:
+            if not self.stalled_after > 0:
+                raise ValueError(f"stalled_after must be positive, in seconds, or None, got {self.stalled_after}")
+            if self.store is None:
+                raise ValueError(
+                    f"stalled_after={self.stalled_after} has an effect only where several processes have a store "
+                    "through which one does the work of another; leave it out"
+                )
 
     @classmethod
-    def from_environment(cls) -> Self:
+    def from_environment(cls, *, stalled_after: float | None = None) -> Self:
         """As `torchrun` or `srun` started this process; one process where neither did.
 
         Under `srun`, `MASTER_ADDR` and `MASTER_PORT` name a machine and a free port for the store; without them the
         shares are fixed.
 
+        Args:
+            stalled_after: see `Distributed`.
+
         Raises:
-            ValueError: variables that are no numbers.
+            ValueError: variables that are no numbers, or `stalled_after` without a store.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         if "RANK" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
             names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         rank, world_size, local_rank = (_number(name, default) for name, default in zip(names, (0, 1, 0), strict=True))
         if world_size == 1:
-            return cls(local_rank=local_rank)
+            return cls(local_rank=local_rank, stalled_after=stalled_after)
         store = None
         if {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             store, _, _ = next(rendezvous("env://", rank, world_size))
-        return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store)
+        return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store, stalled_after=stalled_after)
 
     def apart(self, name: str) -> Self:
         """The same processes for one of several evaluations, which must not read each other's keys in the store."""
@@ -96,56 +119,73 @@ class Distributed:
 class Team:
     """The processes of one start of a job, seen from one of them.
 
-    They wait for each other once, at the start. A thread of each sends heartbeats. Process 0 does not wait for a lost
-    process, and does its remaining work. A process that replaces a lost one may join at any time.
+    They wait for each other once, at the start. A thread of each sends heartbeats. Process 0 does not wait for a
+    process that is lost or hangs, and does its remaining work. A process that replaces a lost one may join at any time.
 
     Args:
         distributed: this one among the others.
         store: with keys of this start alone.
         directory: run directory of this process.
         is_shared: whether all processes see one run directory.
+        heartbeat: of this process.
+        stop: whether a signal arrived.
     """
 
     distributed: Distributed
     store: Store
     directory: Path
     is_shared: bool
+    heartbeat: Heartbeat
+    stop: Callable[[], bool]
 
     @classmethod
     @contextmanager
-    def gathered(cls, distributed: Distributed, directory: Path) -> Iterator[Self]:
+    def gathered(cls, distributed: Distributed, directory: Path, stop: Callable[[], bool]) -> Iterator[Self]:
         """Waits for all processes, and finds out whether they share the run directory.
 
         Args:
             distributed: this one among the others, with a store.
             directory: run directory of this process.
+            stop: asked while waiting; True ends the wait.
 
         Raises:
+            StopRequestedError: a signal arrived first.
+            JobEndedError: process 0 has left already.
             TimeoutError: not all processes joined within `PATIENCE`.
         """
-        assert distributed.store is not None
+        root = distributed.store
+        assert root is not None
         name = uuid4().hex
-        leader = _wait_for_all(distributed, distributed.store, name)
-        store = PrefixStore(f"segrobust/{leader}", distributed.store)
+        leader = _wait_for_all(distributed, root, name, stop)
+        store = PrefixStore(f"segrobust/{leader}", root)
         # Process 0 makes a file with a new name. A process that finds this file sees the same directory as process 0.
         if distributed.is_main:
             (directory / f".shared-{leader}").touch()
             store.set("token", f".shared-{leader}")
-        path = directory / store.get("token").decode()
+        path = directory / _get(store, "token", stop).decode()
         store.set(f"sees/{distributed.rank}", str(int(path.exists())))
-        # `get` waits for its key, so that this also keeps the processes together until all have answered.
-        seen = [store.get(f"sees/{rank}") for rank in range(distributed.world_size)]
-        # A daemon, so that the heartbeats never keep a process alive whose main thread has ended.
-        left = threading.Event()
-        thread = threading.Thread(target=_stay_alive, args=(distributed, store, name, left), daemon=True)
-        thread.start()
+        # This also keeps the processes together until all have answered.
+        seen = [_get(store, f"sees/{rank}", stop) for rank in range(distributed.world_size)]
+        heartbeat = Heartbeat(
+            distributed.rank,
+            distributed.world_size,
+            store,
+            name,
+            lost_after=distributed.lost_after,
+            stalled_after=distributed.stalled_after,
+            answer=lambda: _answer(distributed, root, name),
+            leave=lambda: team.leave(read_records(directory)),
+        )
+        team = cls(distributed, store, directory, all(answer == b"1" for answer in seen), heartbeat, stop)
+        heartbeat.start()
         try:
-            yield cls(distributed, store, directory, all(answer == b"1" for answer in seen))
+            yield team
         finally:
-            left.set()
-            thread.join()
+            heartbeat.end()
             if distributed.is_main:
                 path.unlink(missing_ok=True)
+                with contextlib.suppress(RuntimeError):
+                    root.set(_ENDED, "1")
 
     def work(self, ids: Sequence[int], batch_size: int) -> WorkSource:
         """The samples of this process; iterate over them once."""
@@ -169,41 +209,32 @@ class Team:
             ]
         )
 
-    def count(self, record: Record) -> int:
-        """Counts a record of this process in the store.
+    def leave(self, records: tuple[Record, ...]) -> None:
+        """Reports that a process other than 0 does no more work.
 
-        Returns:
-            The number of its attack and kind over all processes in this start.
+        Args:
+            records: those in this process's directory.
         """
-        return self.store.add(f"count/{record.digest}/{record.kind}", 1)
+        if not self.is_shared:
+            self._publish("end", records)
+        self.store.set(f"finished/{self.distributed.rank}", "1")
 
-    def finish(self, records: tuple[Record, ...], stop: Callable[[], bool]) -> tuple[Record, ...]:
+    def finish(self, records: tuple[Record, ...], tick: Callable[[], None]) -> tuple[Record, ...]:
         """Reports that this process has finished; process 0 waits until each other one has finished or is lost.
 
         Args:
             records: those in this process's directory.
-            stop: called while waiting; True ends the wait.
+            tick: called again and again while waiting.
 
         Returns:
             The records of the others, for process 0 if directories are not shared; else nothing.
         """
         others = range(1, self.distributed.world_size)
         if not self.distributed.is_main:
-            if not self.is_shared:
-                self._publish("end", records)
-            self.store.set(f"finished/{self.distributed.rank}", "1")
+            self.leave(records)
             return ()
-        signs = {rank: (-1, time.monotonic()) for rank in others}  # last count of heartbeats, and when it was new
-        while not stop():
-            # Clocks of machines differ, so nobody sends times: a process is lost if its counter has not changed for
-            # `lost_after` seconds on the clock of process 0. Adding 0 reads a counter, also one that was never set.
-            awaited = [rank for rank in others if not self.store.check([f"finished/{rank}"])]
-            for rank in awaited:
-                heard = self.store.add(f"alive/{rank}", 0)
-                if heard != signs[rank][0]:
-                    signs[rank] = heard, time.monotonic()
-            if all(time.monotonic() - signs[rank][1] > self.distributed.lost_after for rank in awaited):
-                break
+        while not self.stop() and self.heartbeat.awaited():
+            tick()
             time.sleep(_POLL)
         if self.is_shared:
             return ()
@@ -222,38 +253,64 @@ class Team:
 
     def _fetch(self, moment: str, rank: int) -> Iterator[Record]:
         key = f"{moment}/{rank}"
-        self.store.wait([f"{key}/pieces"], timedelta(seconds=PATIENCE))
-        count = int(self.store.get(f"{key}/pieces"))
+        count = int(_get(self.store, f"{key}/pieces", self.stop))
         content = b"".join(self.store.get(f"{key}/{number}") for number in range(count))
         return (Record.from_line(line) for line in zlib.decompress(b64decode(content)).splitlines())
 
 
-def _wait_for_all(distributed: Distributed, store: Store, name: str) -> str:
+def _wait_for_all(distributed: Distributed, store: Store, name: str, stop: Callable[[], bool]) -> str:
     """The name of the process 0 of this start of the job.
 
     torchrun keeps its store when it restarts processes, with all keys of lost ones. Therefore each process generates a
     new name and writes it as its hello. Process 0 answers every hello with its own name, which is the prefix of all
     keys of this start, so that keys of earlier starts are never read.
+
+    A process 0 that has ended leaves a key. It may be of the start before, so a process that finds it waits a little
+    for an answer.
     """
-    started = time.monotonic()
+    pause = _Pause(stop)
     if not distributed.is_main:
         store.set(f"segrobust/hello/{distributed.rank}", name)
+        found_end = None
         while not store.check([f"segrobust/answer/{name}"]):
-            _give_up_after(started, distributed)
+            if not (store.check([_ENDED]) and store.get(_ENDED) == b"1"):
+                found_end = None
+            elif found_end is None:
+                found_end = time.monotonic()
+            elif time.monotonic() - found_end > distributed.lost_after / 4:
+                raise JobEndedError("the job has ended: process 0 has made the report")
+            pause(f"{distributed.world_size} processes")
         leader = store.get(f"segrobust/answer/{name}").decode()
         store.add(f"segrobust/{leader}/heard", 1)
         return leader
+    store.set(_ENDED, "0")
     # The hello of a lost process is answered too, but does not count: only those that read an answer raise `heard`.
     while store.add(f"segrobust/{name}/heard", 0) < distributed.world_size - 1:
         _answer(distributed, store, name)
-        _give_up_after(started, distributed)
+        pause(f"{distributed.world_size} processes")
     return name
 
 
-def _give_up_after(started: float, distributed: Distributed) -> None:
-    if time.monotonic() - started > PATIENCE:
-        raise TimeoutError(f"not all of {distributed.world_size} processes joined within {PATIENCE:.0f} s")
-    time.sleep(_POLL)
+class _Pause:
+    """Waits a moment, again and again, until a signal arrives or patience ends."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self._stop, self._started = stop, time.monotonic()
+
+    def __call__(self, awaited: str) -> None:
+        if self._stop():
+            raise StopRequestedError("a signal arrived while processes waited for each other")
+        if time.monotonic() - self._started > PATIENCE:
+            raise TimeoutError(f"not all of {awaited} joined within {PATIENCE:.0f} s")
+        time.sleep(_POLL)
+
+
+def _get(store: Store, key: str, stop: Callable[[], bool]) -> bytes:
+    """The value of a key as soon as there is one. `Store.get` waits too, but sees no signal."""
+    pause = _Pause(stop)
+    while not store.check([key]):
+        pause(f"the processes with {key}")
+    return store.get(key)
 
 
 def _answer(distributed: Distributed, store: Store, name: str) -> None:
@@ -261,16 +318,6 @@ def _answer(distributed: Distributed, store: Store, name: str) -> None:
     for rank in range(1, distributed.world_size):
         if store.check([f"segrobust/hello/{rank}"]):
             store.set(f"segrobust/answer/{store.get(f'segrobust/hello/{rank}').decode()}", name)
-
-
-def _stay_alive(distributed: Distributed, store: Store, name: str, left: threading.Event) -> None:
-    """Sends heartbeats; process 0 also answers processes that rejoin. Ends when the store is closed."""
-    assert distributed.store is not None
-    with contextlib.suppress(RuntimeError):  # all errors of a store are RuntimeErrors, such as a lost host
-        while not left.wait(min(_HEARTBEAT, distributed.lost_after / 5)):
-            store.add(f"alive/{distributed.rank}", 1)
-            if distributed.is_main:
-                _answer(distributed, distributed.store, name)
 
 
 def _number(name: str, default: int) -> int:

@@ -63,7 +63,8 @@ class Evaluation:
         self._announce(None)
         session = self.session
         found = () if self.checks == "off" else self._check_network()
-        made = session.measure_shown(session.share, Outputs(), done=(), sample_ids=session.samples)
+        with session.watch(session.samples) as progress:
+            made = session.measure(session.share, Outputs(watch=progress))
         records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
         return Report(
             records=records,

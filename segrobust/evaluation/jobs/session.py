@@ -1,19 +1,23 @@
 """One evaluation in one of its processes: its settings, its share of the work, and the records of the others."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
+from rich.console import Console
 from torch import nn
+from torch.distributed import DistError
 
 from segrobust.attacks import Untargeted
 from segrobust.evaluation.checks import WIRING_IMAGES, Check, check_network, check_wiring
 from segrobust.evaluation.dataset import SampleSource, first_readable
 from segrobust.evaluation.engine.runner import Outputs, never_stops, run
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
-from segrobust.evaluation.jobs.distributed import Distributed, Team
+from segrobust.evaluation.jobs.distributed import Distributed, JobEndedError, StopRequestedError, Team
+from segrobust.evaluation.jobs.progress import PROGRESS_FILE, Progress, ProgressLines
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
 from segrobust.evaluation.jobs.signals import Interruption
 from segrobust.evaluation.plan import Plan
@@ -29,9 +33,8 @@ from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
 
-
-def _ignore(record: Record) -> None:
-    del record
+_SIGNAL_DELAY: Final = 3.0
+"""Seconds by which a signal to all processes may reach this one after process 0 has ended by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +150,6 @@ class Session:
         outputs: Outputs = Outputs(),  # noqa: B008  frozen
         *,
         done: Sequence[Record] = (),
-        advance: Callable[[Record], object] = _ignore,
     ) -> tuple[Record, ...]:
         """Makes the missing records of some work.
 
@@ -155,54 +157,43 @@ class Session:
             work: the samples.
             outputs: where results are written.
             done: records that exist already.
-            advance: called with every new record.
 
         Returns:
             The new records, in the order in which they were made.
         """
-        made = []
-        for record in run(
-            self.network,
-            self.dataset,
-            self.plan,
-            work=work,
-            seed=self.seed,
-            ignore_index=self.ignore_index,
-            done=done,
-            outputs=outputs,
-            stored=self.stored,
-        ):
-            advance(record)
-            made.append(record)
-        return tuple(made)
+        return tuple(
+            run(
+                self.network,
+                self.dataset,
+                self.plan,
+                work=work,
+                seed=self.seed,
+                ignore_index=self.ignore_index,
+                done=done,
+                outputs=outputs,
+                stored=self.stored,
+            )
+        )
 
-    def measure_shown(
-        self,
-        work: WorkSource,
-        outputs: Outputs,
-        *,
-        done: Sequence[Record],
-        sample_ids: Sequence[int],
-        count: Callable[[Record], int] | None = None,
-    ) -> tuple[Record, ...]:
-        """The same with progress on stderr, if `progress` is set.
+    def watch(self, sample_ids: Sequence[int], done: Sequence[Record] = (), file: Path | None = None) -> Progress:
+        """Counts the work, and shows it on stderr if `progress` is set: bars in a terminal, else lines.
 
         Args:
-            work: the samples.
-            outputs: where results are written.
-            done: records that exist already.
             sample_ids: the samples whose progress is shown.
-            count: counts a record, and returns the number of its attack and kind over all processes.
+            done: records that exist already.
+            file: JSON file of the same numbers; only process 0 writes it.
         """
-        if not self.progress:
-            return self.measure(work, outputs, done=done, advance=_ignore if count is None else count)
-        wanted = {*sample_ids}
-        with ProgressBars(self.plan, [each for each in done if each.sample_id in wanted], len(wanted)) as bars:
+        processes, console = self.distributed.world_size, Console(stderr=True, highlight=False)
+        file = file if self.distributed.is_main else None
+        if self.progress and console.is_terminal:
+            return ProgressBars(self.plan, sample_ids, done, file=file, processes=processes)
+        if self.progress:
 
-            def advance(record: Record) -> None:
-                bars.advance(record, None if count is None else count(record))
+            def say(line: str) -> None:
+                console.print(line, markup=False, soft_wrap=True)
 
-            return self.measure(work, outputs, done=done, advance=advance)
+            return ProgressLines(self.plan, sample_ids, done, say=say, file=file, processes=processes)
+        return Progress(self.plan, sample_ids, done, file=file, processes=processes)
 
     def complete(
         self,
@@ -224,40 +215,57 @@ class Session:
             conclude: called once when the work is done, by the main process or, without a store, by the last one.
             stop: whether a signal arrived, before the work or during it.
         """
-        with RecordWriter(path, self.distributed.rank) as writer, self._gathered(path) as team:
+        with RecordWriter(path, self.distributed.rank) as writer:
             outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
-            done = read_records(path)
-            if team is None:
-                self.measure_shown(self.share, outputs, done=done, sample_ids=self.shared_samples)
-            else:
-                done = team.exchange(done)
-                work = team.work(self.samples, self.batch_size)
-                self.measure_shown(work, outputs, done=done, sample_ids=self.samples, count=team.count)
+            if self.distributed.store is None:
+                self._work_alone(path, outputs)
+                if not stop() and is_complete():
+                    conclude()
+                return
+            try:
+                with Team.gathered(self.distributed, path, stop) as team:
+                    self._work_together(team, path, outputs, writer)
+                    if not stop() and self.distributed.is_main:
+                        conclude()
+            except StopRequestedError:
+                return
+            except JobEndedError as error:
+                Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+            except DistError:
+                # Process 0 may hold the store, and end by the signal that this process is still to receive.
+                waited_since = time.monotonic()
+                while not stop() and time.monotonic() - waited_since < _SIGNAL_DELAY:
+                    time.sleep(0.05)
                 if not stop():
-                    self._finish(team, path, done, writer, outputs)
-            if not stop() and (is_complete() if team is None else self.distributed.is_main):
-                conclude()
+                    raise
 
-    @contextmanager
-    def _gathered(self, path: Path) -> Iterator[Team | None]:
-        """The team of this process; None if it works alone or without a common store."""
-        if self.distributed.store is None:
-            yield None
-        else:
-            with Team.gathered(self.distributed, path) as team:
-                yield team
+    def _work_alone(self, path: Path, outputs: Outputs) -> None:
+        """Does the fixed share of this process."""
+        done = read_records(path)
+        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress:
+            self.measure(self.share, replace(outputs, watch=progress), done=done)
 
-    def _finish(self, team: Team, path: Path, done: Sequence[Record], writer: RecordWriter, outputs: Outputs) -> None:
-        """Waits for the other processes; the main one writes their records, and does the work of lost ones."""
-        known = merge_records([*done, *read_records(path)])
-        others = team.finish(known, outputs.stop)
-        if not self.distributed.is_main:
-            return
-        present = {record.key for record in read_records(path)}
-        missing = [record for record in merge_records([*known, *others]) if record.key not in present]
-        if missing:
-            writer.write(missing)
-        self.measure(StridedWork(self.samples, batch_size=self.batch_size), outputs, done=read_records(path))
+    def _work_together(self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter) -> None:
+        """Takes batches until there are none; the main process then writes the others' records, and does lost work."""
+        done = team.exchange(read_records(path))
+        with self.watch(self.samples, done, path / PROGRESS_FILE) as progress:
+            progress.others, team.heartbeat.progress = team.heartbeat.counts, progress
+            outputs = replace(outputs, watch=progress)
+            self.measure(team.work(self.samples, self.batch_size), outputs, done=done)
+            if outputs.stop():
+                return
+            known = merge_records([*done, *read_records(path)])
+            others = team.finish(known, progress.changed)
+            if not self.distributed.is_main:
+                return
+            present = {record.key for record in read_records(path)}
+            missing = [record for record in merge_records([*known, *others]) if record.key not in present]
+            if missing:
+                writer.write(missing)
+            done = read_records(path)
+            progress.others = tuple
+            progress.begin(done)
+            self.measure(StridedWork(self.samples, batch_size=self.batch_size), outputs, done=done)
 
     def check_network(self, probes: Sequence[int]) -> tuple[Check, ...]:
         """Checks for false robustness, by a few passes on the samples `probes`.

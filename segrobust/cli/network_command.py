@@ -25,7 +25,9 @@ class NetworkCLI(SegRobustCLI):
         """Adds weights, data, batch size and device."""
         super().add_arguments_to_parser(parser)
         add = parser.add_argument
-        weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir, else those it came with"
+        weights_help = (
+            f"weights, a file or folder of any training; by default {WEIGHTS} in run_dir, else those it came with"
+        )
         add("--checkpoint", type=str | None, default=None, help=weights_help)
         part_help = "copy to take from the weights, if the file holds several, such as state_dict_ema"
         add("--checkpoint_part", "--checkpoint-part", type=str | None, default=None, help=part_help)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -109,13 +109,13 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _strip(weights: Mapping[str, T], prefixes: Iterable[str]) -> dict[str, T]:
-    """Drops prefixes that all names share, repeatedly, and the marks of compiled sub-modules; keeps the order."""
+def _strip(weights: Mapping[str, T]) -> dict[str, T]:
+    """Drops the wrappers that all names share, repeatedly, and the marks of compiled sub-modules; keeps the order."""
     weights = {name.replace("_orig_mod.", ""): weight for name, weight in weights.items()}
-    shared = next((prefix for prefix in prefixes if weights and all(name.startswith(prefix) for name in weights)), None)
+    shared = next((prefix for prefix in WRAPPERS if weights and all(name.startswith(prefix) for name in weights)), None)
     if shared is None:
         return weights
-    return _strip({name.removeprefix(shared): weight for name, weight in weights.items()}, prefixes)
+    return _strip({name.removeprefix(shared): weight for name, weight in weights.items()})
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -124,4 +124,4 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     extra = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if extra:
         raise TypeError(f"the network keeps state that is no tensor, which weights files cannot hold: {extra[:_SHOWN]}")
-    return _strip(state, WRAPPERS)
+    return _strip(state)

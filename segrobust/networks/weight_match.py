@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from segrobust.untrusted.printable import visible
+
 COUNTERS = (".num_batches_tracked",)
 """Endings of the names of weights that no prediction depends on, and that files may lack (PyTorch 0.3)."""
 
@@ -329,4 +331,4 @@ def _fit(own: Tensor, stored: Tensor) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+    return f"{', '.join(map(visible, names[:_SHOWN]))}{', ...' if len(names) > _SHOWN else ''}"

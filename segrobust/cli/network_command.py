@@ -5,7 +5,9 @@ from typing import Literal
 
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from segrobust.cli.console import say
@@ -24,8 +26,12 @@ class NetworkCLI(SegRobustCLI):
         """Adds weights, data, batch size and device."""
         super().add_arguments_to_parser(parser)
         add = parser.add_argument
-        weights_help = f"weights, .safetensors or .ckpt; by default {WEIGHTS} in run_dir, else those it came with"
+        weights_help = (
+            f"weights, a file or folder of any training; by default {WEIGHTS} in run_dir, else those it came with"
+        )
         add("--checkpoint", type=str | None, default=None, help=weights_help)
+        part_help = "copy to take from the weights, if the file holds several, such as state_dict_ema"
+        add("--checkpoint_part", "--checkpoint-part", type=str | None, default=None, help=part_help)
         accept_help = "continue if classes or normalisation differ from the record of the weights; both are printed"
         add("--accept_mismatch", "--accept-mismatch", type=bool, default=False, help=accept_help)
         add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
@@ -67,16 +73,41 @@ class NetworkCLI(SegRobustCLI):
         if not isinstance(self.model, SegmentationTask):
             self.parser.error(f"the task must be a segrobust.tasks.SegmentationTask, got {type(self.model).__name__}")
         network, file, space = self.model.network, self.checkpoint, self.load_data().label_space
-        if not file.exists() and self.config_init.checkpoint is None and _came_with_weights(network):
-            conflicts = find_conflicts(network, space)
-        else:
-            load_weights(network, file)
+        part = self.config_init.checkpoint_part
+        if file.exists() or self.config_init.checkpoint is not None:
+            say(f"weights  {file}: {load_weights(network, file, part=part)}")
             conflicts = find_conflicts(network, space, weights=read_record(file), file=str(file))
+        elif part is not None:
+            raise ValueError(f"--checkpoint_part {part} has no effect without --checkpoint")
+        else:
+            if not _came_with_weights(network):
+                self._require_own_weights(network)
+            conflicts = find_conflicts(network, space)
         if conflicts and not self.config_init.accept_mismatch:
             raise ValueError("\n".join((*conflicts, "if this is intended, pass --accept_mismatch true")))
         for conflict in conflicts:
             say(f"warning  {conflict}")
         return network
+
+    def _require_own_weights(self, network: nn.Module) -> None:
+        """Constructs the network again under another seed: parameters that differ are random, no weights of its own.
+
+        Raises:
+            FileNotFoundError: there are such parameters, and no checkpoint.
+        """
+        with isolate_rng():
+            seed_everything(1 + int(torch.initial_seed() % 2**31), verbose=False)
+            settings = Namespace(model=self.config.model)  # type: ignore[no-untyped-call]
+            again = self.parser.instantiate_classes(settings).model.network
+        pairs = zip(network.named_parameters(), again.parameters(), strict=True)
+        random = [name for (name, own), other in pairs if not torch.equal(own, other)]
+        if random:
+            shown = f"{', '.join(random[:3])}{', ...' if len(random) > 3 else ''}"
+            raise FileNotFoundError(
+                f"there is no {self.checkpoint}, and the network does not load weights of its own: {len(random)} of "
+                f"its parameters are random ({shown}); name its weights by --checkpoint FILE"
+            )
+        say("weights  the network's own: they are equal when it is constructed under another seed")
 
     def load_data(self) -> SegmentationDataset:
         """The data set of the split.

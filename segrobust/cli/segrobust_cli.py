@@ -1,6 +1,7 @@
 """Base of `train`, `evaluate` and `judge`: task, data and seed by LightningCLI, and the folder of the run."""
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 import segrobust
 from segrobust.cli.commands import program
 from segrobust.cli.console import without_traceback
+from segrobust.cli.factories import declare_factory
 from segrobust.shipped import shipped_path
 
 DEMO_CONFIG: Final = str(shipped_path("demo.yaml"))
@@ -53,7 +55,16 @@ class SegRobustCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments of the command instead of those of the process."""
-        self.config = parser.parse_args(self._arguments)
+        parser.exit_on_error = False
+        try:
+            self.config = parser.parse_args(self._arguments)
+        except ArgumentError as error:
+            parser.exit_on_error = True
+            if not declare_factory(str(error)):
+                parser.error(str(error), error)
+            self.parse_arguments(parser, args)
+        else:
+            parser.exit_on_error = True
 
     def instantiate_classes(self) -> None:
         """Creates the objects of the configuration; errors in the settings are printed without a traceback."""

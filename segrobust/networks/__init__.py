@@ -14,6 +14,7 @@ from segrobust.networks.preprocessing import NormalizationWarning, Preprocessing
 from segrobust.networks.program_network import program_network
 from segrobust.networks.sliding_window import SlidingWindow
 from segrobust.networks.weight_files import read_metadata
+from segrobust.networks.weight_match import LoadedWeights
 
 if TYPE_CHECKING:
     from segrobust.networks.huggingface_network import HuggingFaceNetwork
@@ -29,6 +30,7 @@ __all__ = [
     "FullResolution",
     "HuggingFaceNetwork",
     "LightHead",
+    "LoadedWeights",
     "NetworkRecord",
     "NormalizationWarning",
     "Normalized",

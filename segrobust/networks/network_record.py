@@ -13,6 +13,7 @@ from segrobust.label_space import LabelSpace
 from segrobust.networks.adapted import NetworkRecord
 from segrobust.networks.preprocessing import Preprocessing
 from segrobust.networks.weight_files import is_safetensors, read_content, read_metadata
+from segrobust.networks.weight_folders import find_file, is_index
 from segrobust.untrusted.documents import parse_json
 from segrobust.untrusted.printable import shortened, visible
 
@@ -57,13 +58,15 @@ def read_record(path: str | os.PathLike[str]) -> WeightsRecord:
     """Reads what a file of weights says about them; files of other programs say nothing.
 
     Args:
-        path: safetensors, or a pickle of torch that needs no code.
+        path: safetensors, or a pickle of torch that needs no code; or a folder of one.
 
     Raises:
         OSError: the file cannot be opened.
         ValueError: the file is damaged or needs code, or a record that does not mean anything.
     """
-    path = Path(path)
+    path = find_file(Path(path))
+    if is_index(path):  # files in shards are of other programs
+        return WeightsRecord()
     held = read_metadata(path) if is_safetensors(path) else read_content(path).get(RECORD, {})
     if not isinstance(held, Mapping):
         raise ValueError(f"{path}: its entry {RECORD!r} must map text to text, got {type(held).__name__}")

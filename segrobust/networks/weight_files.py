@@ -1,6 +1,7 @@
 """Files of weights as they lie on disk: what they are, and what they hold.
 
-A file gives tensors, numbers and text, never objects: pickles are read by torch's weights-only unpickler alone.
+A file gives tensors, numbers and text. Pickles are read by torch's weights-only unpickler alone, which puts an empty
+object in the place of each object of a class that the file names: nothing is imported, and nothing of the file runs.
 """
 
 import os
@@ -9,22 +10,33 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from segrobust.networks.weight_folders import find_file, is_index, read_index
+
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error)
 """What torch's weights-only unpickler raises for code, and for damaged files."""
+
+_MOST_OBJECTS = 100
 
 
 def read_content(path: Path) -> dict[str, object]:
     """Gives the entries of a file, safetensors or a pickle of torch that needs no code, on the CPU.
 
+    Args:
+        path: a file, the index of a file in shards, or a folder that holds one of them.
+
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or a shard is missing.
         ValueError: the file is something else (an HTML page, a Git LFS pointer), damaged, or needs code; it says which.
     """
+    path = find_file(path)
+    if is_index(path):
+        return _read_shards(path)
     head = _head(path)
     if not head:
         raise ValueError(f"{path} is empty: the download or the copy failed")
@@ -61,11 +73,36 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         raise ValueError(f"{path} is a damaged or truncated safetensors file: {error}") from error
 
 
+def _read_shards(index: Path) -> dict[str, object]:
+    """Reads the tensors of all shards of an index, each of which must be where the index says."""
+    tensors: dict[str, object] = {}
+    for shard, names in read_index(index).items():
+        held = read_content(shard)
+        missing = [name for name in names if name not in held]
+        if missing:
+            raise ValueError(f"{shard} lacks {len(missing)} tensors that {index.name} lists: {', '.join(missing[:5])}")
+        tensors.update((name, held[name]) for name in names)
+    return tensors
+
+
+class _Unread:
+    """An empty object in the place of an object or a call that a file names; each name has a class of its own."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        del args, settings
+
+    def __setstate__(self, state: object) -> None:
+        del state
+
+
 def _unpickle(path: Path) -> object:
     """Reads a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
+        content = _read_beside_objects(path)
+        if content is not None:
+            return content
         named = re.search(r"GLOBAL (\S+)", str(error))
         code = named[1] if named else "a TorchScript program" if "TorchScript" in str(error) else None
         if code is None:
@@ -74,6 +111,34 @@ def _unpickle(path: Path) -> object:
             f"{path} is refused: it names {code}, code that would run on reading; only tensors, numbers, text and "
             f"containers of them are read. Write the state dict alone to a file, where you trust this one"
         ) from error
+
+
+def _read_beside_objects(path: Path) -> Mapping[object, object] | None:
+    """Reads a pickle of torch, each class and function that it names replaced by an empty class.
+
+    The unpickler stays torch's own, which imports nothing, and which refuses modules that reach the system (`os`,
+    `sys`) whatever is allowed. One name is reported at a time, because old files cannot be searched for all.
+
+    Returns:
+        The entries, or None where the file cannot be read in this way.
+    """
+    allowed: dict[str, type[_Unread]] = {}
+    while len(allowed) < _MOST_OBJECTS:
+        replaced: list[Any] = [(made, name) for name, made in allowed.items()]
+        try:
+            with torch.serialization.safe_globals(replaced):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        except (*UNREADABLE, TypeError, AttributeError) as error:  # the last two: uses of an empty object
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            if found is None:
+                return None
+            name = found[1] if "." in found[1] else f"builtins.{found[1]}"  # as torch shortens the names of built-ins
+            if name in allowed:
+                return None
+            allowed[name] = type(name, (_Unread,), {})
+        else:
+            return content if isinstance(content, Mapping) else None
+    return None
 
 
 def is_safetensors(path: Path) -> bool:

@@ -58,6 +58,7 @@ class SegmentationTask(ResumableTask):
         ignore_index: label of void pixels.
         initial_weights: file to start from (`segrobust.networks.load_weights`); the network's own initialisation if
             None.
+        initial_weights_part: the copy to take from that file, where it holds several (`load_weights(part=...)`).
         initial_backbone: file of a classifier to start the backbone from (`segrobust.networks.load_backbone`), such as
             a robust one; unused weights of it are logged.
 
@@ -75,6 +76,7 @@ class SegmentationTask(ResumableTask):
         lr_scale: Mapping[str, float] | None = None,
         ignore_index: int = 255,
         initial_weights: str | None = None,
+        initial_weights_part: str | None = None,
         initial_backbone: str | None = None,
     ) -> None:
         super().__init__()
@@ -83,7 +85,10 @@ class SegmentationTask(ResumableTask):
         if initial_weights is not None and initial_backbone is not None:
             raise ValueError("initial_weights replace those of initial_backbone; give one of the two")
         if initial_weights is not None:
-            load_weights(network, initial_weights)
+            loaded = load_weights(network, initial_weights, part=initial_weights_part)
+            rank_zero_info(f"{initial_weights}: {loaded}")
+        elif initial_weights_part is not None:
+            raise ValueError(f"initial_weights_part={initial_weights_part!r} has no effect without initial_weights")
         if initial_backbone is not None:
             rank_zero_info(f"{initial_backbone}: {load_backbone(network, initial_backbone)}")
         self.ignore_index = ignore_index

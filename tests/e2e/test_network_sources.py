@@ -1,9 +1,11 @@
 """Networks of libraries, and weights of other data, as `evaluate.py` takes them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from networks.saved import save_smp
 
@@ -63,3 +65,71 @@ def test_weights_of_other_classes_are_refused_or_shown(command, tmp_path, capsys
         assert fragment in stopped.value.code
     command("--checkpoint", "other.safetensors", "--accept_mismatch", "true")
     assert "warning  other.safetensors has the classes" in capsys.readouterr().out
+
+
+MODULE = """
+import torch
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, file=None):
+        super().__init__()
+        self.body = nn.Conv2d(3, {classes}, 1)
+        if file is not None:
+            self.load_state_dict(torch.load(file))
+
+    def forward(self, images):
+        return self.body(images)
+
+def make_own(file=None):
+    return Own(file)
+
+def make_own_too(file=None):
+    return Own(file)
+"""
+
+
+@pytest.fixture
+def of_a_stranger(command, monkeypatch, tmp_path):
+    """The command on a module of a stranger, which loads its weights itself if it gets their file."""
+    classes = SyntheticScenes(**SCENES).label_space.num_classes
+    (tmp_path / "strangers_package.py").write_text(MODULE.format(classes=classes))
+    monkeypatch.syspath_prepend(tmp_path)
+    weights = {"body.weight": torch.ones(classes, 3, 1, 1), "body.bias": torch.arange(classes).float()}
+    torch.save(weights, tmp_path / "own.pth")
+    torch.save({"model": weights, "model_ema": {name: -weight for name, weight in weights.items()}}, "two.pth")
+    settings = yaml.safe_load(Path("experiment.yaml").read_text())
+
+    def call(name, *extra, **arguments):
+        network = {"class_path": f"strangers_package.{name}", "init_args": arguments}
+        settings["model"]["init_args"]["network"] = network
+        Path("experiment.yaml").write_text(yaml.safe_dump(settings))
+        command("--max_images", "1", *extra)
+
+    yield call
+    sys.modules.pop("strangers_package", None)
+
+
+def test_a_module_that_loads_its_own_weights_needs_no_checkpoint(of_a_stranger, capsys):
+    of_a_stranger("Own", file="own.pth")
+    assert "weights  the network's own" in capsys.readouterr().out
+
+
+def test_a_random_network_needs_a_checkpoint(of_a_stranger):
+    with pytest.raises(SystemExit) as stopped:
+        of_a_stranger("Own")
+    for fragment in ("2 of its parameters are random (body.weight, body.bias)", "--checkpoint FILE"):
+        assert fragment in str(stopped.value.code)
+
+
+def test_a_function_without_annotations_is_found_by_class_path(of_a_stranger, capsys):
+    of_a_stranger("make_own", file="own.pth")
+    assert "mIoU^D" in capsys.readouterr().out
+
+
+def test_a_copy_is_chosen_on_the_command_line(of_a_stranger, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        of_a_stranger("make_own_too", "--checkpoint", "two.pth")
+    assert "--checkpoint_part model" in str(stopped.value.code)
+    of_a_stranger("make_own_too", "--checkpoint", "two.pth", "--checkpoint_part", "model_ema")
+    assert "weights  two.pth: 2 tensors of entry 'model_ema'; left out: model (2)" in capsys.readouterr().out

@@ -11,11 +11,11 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from segrobust.networks.checkpoints import describe_differences
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
-from segrobust.networks.published.published_network import COUNTERS, PublishedNetwork
+from segrobust.networks.published.published_network import PublishedNetwork
 from segrobust.networks.published.recognition import likely_instead
 from segrobust.networks.published.segmenter import resize_positions
+from segrobust.networks.weight_match import COUNTERS, describe_differences
 
 CLASSIFIERS: Final = ("fc.", "head.", "head_dist.", "classifier.", "last_linear.", "pre_logits.")
 """Prefixes of what comes after a backbone in a classifier."""

@@ -11,14 +11,11 @@ from torch import Tensor, nn
 
 from segrobust.networks.adapted import NetworkRecord
 from segrobust.networks.adapters import FullResolution
-from segrobust.networks.checkpoints import describe_differences
 from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
 from segrobust.networks.published.recognition import likely_instead
-
-COUNTERS = (".num_batches_tracked",)
-"""Endings of the names of weights that no prediction depends on, and that files may lack."""
+from segrobust.networks.weight_match import COUNTERS, describe_differences
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,278 @@
+"""Checkpoints as trainings write them: which weights are taken, and what is refused."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from segrobust.networks import Normalized, load_weights, read_record, weights_digest
+
+State = dict[str, Tensor]
+
+
+def make_network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+
+RIGHT, OTHER = make_network(0).state_dict(), make_network(1).state_dict()
+
+
+def put(prefix: str, state: State) -> State:
+    return {prefix + name: weight for name, weight in state.items()}
+
+
+def without(ending: str, state: State) -> State:
+    return {name: weight for name, weight in state.items() if not name.endswith(ending)}
+
+
+def save(content: object, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def averaged() -> State:
+    """As `torch.optim.swa_utils` writes it: under `module.`, beside the number of averaged networks."""
+    return AveragedModel(make_network(0)).state_dict()
+
+
+OPTIMIZER = {"state": {0: {"exp_avg": torch.zeros(4, 3, 3, 3)}}, "param_groups": [{"lr": 0.1}]}
+
+READ: dict[str, tuple[object, str]] = {
+    "bare": (RIGHT, "9 tensors of the file itself"),
+    "model_state_dict": ({"model_state_dict": RIGHT, "epoch": 3, "optimizer": OPTIMIZER}, "entry 'model_state_dict'"),
+    "model_state": ({"model_state": RIGHT}, "entry 'model_state'"),
+    "net": ({"net": RIGHT, "acc": 3.0}, "entry 'net'"),
+    "params, and an equal average": (
+        {"params": RIGHT, "params_ema": RIGHT},
+        "entry 'params'; left out: params_ema (9)",
+    ),
+    "DeepSpeed": ({"module": RIGHT, "ds_version": "1"}, "entry 'module'"),
+    "Lightning, segmentor": ({"state_dict": put("segmentor.", RIGHT)}, "without the prefix 'segmentor.'"),
+    "Lightning, backbone": ({"state_dict": put("backbone.", RIGHT)}, "without the prefix 'backbone.'"),
+    "Lightning, compiled, beside a loss": (
+        {"state_dict": put("model._orig_mod.", RIGHT) | {"criterion.weight": torch.ones(2)}},
+        "without the prefix 'model.'; left out: state_dict.criterion (1)",
+    ),
+    "Lightning, hyper-parameters a Namespace": (
+        {"state_dict": RIGHT, "hyper_parameters": argparse.Namespace(lr=1, root=Path("/x"))},
+        "entry 'state_dict'",
+    ),
+    "Lightning, hyper-parameters with a Path": (
+        {"state_dict": RIGHT, "hyper_parameters": {"root": Path("/x")}},
+        "entry 'state_dict'",
+    ),
+    "best score of numpy": ({"state_dict": RIGHT, "best": np.float64(0.3), "all": np.ones(3)}, "entry 'state_dict'"),
+    "PyTorch 0.3": (without("num_batches_tracked", RIGHT), "1 counters num_batches_tracked are not in it"),
+    "Lightning's averages, raw weights to resume": (
+        {"state_dict": put("network.", RIGHT), "current_model_state": put("network.", OTHER)},
+        "9 tensors of entry 'state_dict'",
+    ),
+    "averages alone": ({"ema": averaged()}, "entry 'ema' without the prefix 'module.'; left out: ema.n_averaged (1)"),
+    "two levels": ({"checkpoint": {"model": {"weights": RIGHT}}}, "entry 'checkpoint.model.weights'"),
+    "FSDP": (put("_fsdp_wrapped_module.", RIGHT), "9 tensors of the file itself"),
+    "a generator's larger opponent beside the usual name": (
+        {"state_dict": put("net.", RIGHT) | {f"opponent.{i}": torch.ones(1) for i in range(20)}},
+        "without the prefix 'net.'; left out: state_dict.opponent (20)",
+    ),
+}
+"""Content of a file, and a part of the line about it."""
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, Normalized], ids=["bare", "wrapped"])
+@pytest.mark.parametrize("kind", READ)
+def test_weights_are_found_wherever_they_are(tmp_path: Path, kind: str, wrap: Callable[[nn.Module], nn.Module]) -> None:
+    content, line = READ[kind]
+    network = make_network(9)
+    network[1].num_batches_tracked += 5
+    loaded = load_weights(wrap(network), save(content, tmp_path / "a.pth"))
+    for name, weight in network.state_dict().items():
+        assert weight.equal(RIGHT[name]), name
+    expected = len(RIGHT) - len(loaded.reset)
+    assert loaded.num_tensors == expected
+    assert line.replace("9 tensors", f"{expected} tensors") in str(loaded)
+
+
+COPIES: dict[str, tuple[object, dict[str, State]]] = {
+    "timm": (
+        {"state_dict": OTHER, "state_dict_ema": put("module.", RIGHT)},
+        {"state_dict": OTHER, "state_dict_ema": RIGHT},
+    ),
+    "Lightning": (
+        {"state_dict": put("model.", OTHER) | put("ema_model.", RIGHT)},
+        {"state_dict.model": OTHER, "ema_model": RIGHT},
+    ),
+    "student and teacher": (
+        {"state_dict": put("student.", RIGHT) | put("teacher.", OTHER)},
+        {"student": RIGHT, "state_dict.teacher": OTHER},
+    ),
+    "the usual name and a teacher": (
+        {"state_dict": put("network.", RIGHT) | put("teacher.", OTHER)},
+        {"network": RIGHT, "teacher": OTHER},
+    ),
+    "raw without a prefix": (RIGHT | put("ema.", OTHER), {"ema": OTHER}),
+    "averages in a callback": (
+        {"state_dict": RIGHT, "callbacks": {"SWA": {"average_model_state": OTHER}}},
+        {"state_dict": RIGHT, "average_model_state": OTHER},
+    ),
+    "averages of parameters alone": (
+        {"model": RIGHT, "ema": without("running_mean", without("running_var", OTHER))},
+        {"model": RIGHT},
+    ),
+    "averages as a list": ({"model": RIGHT, "ema": {"shadow_params": list(OTHER.values())}}, {"model": RIGHT}),
+    "averages under names without dots": (
+        put("model.", RIGHT) | {f"model_ema.{name.replace('.', '')}": weight for name, weight in OTHER.items()},
+        {"model": RIGHT},
+    ),
+    "a part of a larger network": (
+        put("encoder.", RIGHT) | put("decoder.a.", put("b.", OTHER | {"x": torch.ones(1)})),
+        {"encoder": RIGHT, "decoder": OTHER},
+    ),
+}
+"""Content of a file, and the weights by the part that names them."""
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_must_be_chosen(tmp_path: Path, kind: str) -> None:
+    content, choices = COPIES[kind]
+    path, network = save(content, tmp_path / "a.pth"), make_network(9)
+    before = weights_digest(network)
+    with pytest.raises(ValueError, match=r"load_weights\(network, path, part='") as caught:
+        load_weights(network, path)
+    assert weights_digest(network) == before
+    assert "--checkpoint_part" in str(caught.value)
+    for part, expected in choices.items():
+        assert part in str(caught.value)
+        if kind == "a part of a larger network" and part == "decoder":
+            continue
+        load_weights(network, path, part=part)
+        for name, weight in network.state_dict().items():
+            assert weight.equal(expected[name]), name
+
+
+def test_most_of_a_file_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    content = put("stem.", RIGHT) | {f"body.{i}": torch.ones(1) for i in range(10)}
+    path, network = save(content, tmp_path / "a.pth"), make_network(9)
+    with pytest.raises(ValueError, match=r"10 other tensors beside the 9 of 'stem'.*part='stem'"):
+        load_weights(network, path)
+    assert load_weights(network, path, part="stem").left_out == ("body (10)",)
+
+
+def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = save({"state_dict": put("model.", RIGHT)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"has no part 'ema' with weights of this network; it has 'state_dict.model'"):
+        load_weights(make_network(), path, part="ema")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"ema": without("running_mean", RIGHT)}, r"nearest fit is 'ema'.* 1 missing: 1\.running_mean"),
+        (put("model.", RIGHT) | {"model.aux.weight": torch.ones(1)}, r"'model'.*: 1 unexpected: aux\.weight"),
+        (
+            {"state_dict": put("net.", RIGHT | {"2.weight": torch.ones(5, 4, 1, 1)})},
+            r"fit is 'state_dict.net', where 8 fit; the file begins with 0.weight.*2.weight \(5, 4, 1, 1\) for \(2, 4,",
+        ),
+        ({"model": argparse.Namespace(a=1)}, r"'model': 'argparse.Namespace'.*state_dict\(\)"),
+        ({"optimizer": {"w": RIGHT}}, "no state dict"),
+    ],
+)
+def test_what_does_not_fit_is_described(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_weights(make_network(9), save(content, tmp_path / "a.pth"))
+
+
+def write_shards(folder: Path, format: str) -> Path:
+    """As `save_pretrained(max_shard_size=...)` of transformers writes them."""
+    names = list(RIGHT)
+    stem, ending = ("model", "safetensors") if format == "safetensors" else ("pytorch_model", "bin")
+    files = [f"{stem}-0000{i}-of-00002.{ending}" for i in (1, 2)]
+    for file, part in zip(files, (names[:3], names[3:]), strict=True):
+        shard = {name: RIGHT[name] for name in part}
+        if ending == "bin":
+            torch.save(shard, folder / file)
+        else:
+            save_file(shard, folder / file, metadata={"format": "pt"})
+    listed = {name: files[i >= 3] for i, name in enumerate(names)}
+    index = folder / f"{stem}.{ending}.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": listed}))
+    return index
+
+
+@pytest.mark.parametrize("format", ["safetensors", "bin"])
+def test_shards_are_read_together(tmp_path: Path, format: str) -> None:
+    index = write_shards(tmp_path, format)
+    for path in (tmp_path, index):
+        network = make_network(9)
+        load_weights(network, path)
+        assert network[2].weight.equal(RIGHT["2.weight"])
+        assert network[0].weight.equal(RIGHT["0.weight"])
+        assert read_record(path).version is None
+
+
+def test_damaged_indices_are_refused(tmp_path: Path) -> None:
+    index = write_shards(tmp_path, "bin")
+    (tmp_path / "pytorch_model-00002-of-00002.bin").rename(tmp_path / "kept")
+    with pytest.raises(FileNotFoundError, match=r"1 are missing: pytorch_model-00002-of-00002.bin"):
+        load_weights(make_network(), tmp_path)
+    torch.save({}, tmp_path / "pytorch_model-00002-of-00002.bin")
+    with pytest.raises(ValueError, match=r"lacks 6 tensors that pytorch_model.bin.index.json lists: 1.bias"):
+        load_weights(make_network(), tmp_path)
+    for outside in ("../kept", "/etc/passwd", 3):
+        index.write_text(json.dumps({"weight_map": {"0.weight": outside}}))
+        with pytest.raises(ValueError, match=r"names the shard.*expected the name of a file in its folder"):
+            load_weights(make_network(), tmp_path)
+    index.write_text("[]")
+    with pytest.raises(ValueError, match="no index of shards"):
+        load_weights(make_network(), tmp_path)
+
+
+def test_a_folder_of_one_file_is_that_file(tmp_path: Path) -> None:
+    save(RIGHT, tmp_path / "last.ckpt")
+    network = make_network(9)
+    load_weights(network, tmp_path)
+    assert network[0].weight.equal(RIGHT["0.weight"])
+    save(RIGHT, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match=r"several files of weights; name one: .*best\.ckpt, .*last\.ckpt"):
+        load_weights(network, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["zero_to_fp32.py", "latest"], r"DeepSpeed.*python \S+zero_to_fp32.py"),
+        (["meta.pt", ".metadata", "__0_0.distcp"], "consolidate_checkpoint"),
+        ([".metadata", "__0_0.distcp"], "dcp_to_torch"),
+        (["notes.txt"], "without a file of weights"),
+    ],
+)
+def test_folders_of_distributed_trainings_name_the_command(tmp_path: Path, files: list[str], message: str) -> None:
+    for file in files:
+        (tmp_path / file).touch()
+    with pytest.raises(ValueError, match=message):
+        load_weights(make_network(), tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read_record(tmp_path)
+
+
+def test_objects_beside_the_weights_are_not_made(tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    class Made:
+        def __setstate__(self, state: object) -> None:
+            made.append(state)
+
+    Made.__qualname__ = "Made"
+    globals()["Made"] = Made
+    thing = Made()
+    thing.value = 1  # type: ignore[attr-defined]
+    load_weights(make_network(9), save({"state_dict": RIGHT, "config": thing}, tmp_path / "a.pth"))
+    assert not made

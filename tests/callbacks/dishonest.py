@@ -18,7 +18,7 @@ from callbacks.strangers import (
 )
 from lightning.pytorch import Callback, LightningDataModule
 from torch import nn
-from torch.utils.data import BatchSampler, Dataset, SubsetRandomSampler, WeightedRandomSampler, default_collate
+from torch.utils.data import BatchSampler, Dataset, SubsetRandomSampler, default_collate
 from torchvision.transforms import v2
 
 from segrobust.networks.normalized import IMAGENET_MEAN, IMAGENET_STD
@@ -116,13 +116,6 @@ def split_in_the_batch_sampler():
     return Habit(module=Project(), val=loader(Scenes(16), batch_size=1, batch_sampler=batches))
 
 
-@HABITS.add
-def some_images_twice():
-    torch.manual_seed(3)
-    weights = torch.linspace(0.01, 1, 16)
-    return Habit(module=Project(), val=loader(Scenes(16), sampler=WeightedRandomSampler(weights, 8)))
-
-
 class OtherWeights(Callback):
     """Validates weights that are not those of the training, as averages of other libraries are."""
 
@@ -216,17 +209,6 @@ def data_module_crops_after_the_transfer():
 
 
 @HABITS.add
-def step_pads():
-    class Pads(Project):
-        def forward(self, images):
-            *_, height, width = images.shape
-            padded = nn.functional.pad(images, (0, -width % 20, 0, -height % 20), value=0.5)
-            return self.model(padded)[..., :height, :width]
-
-    return Habit(module=Pads())
-
-
-@HABITS.add
 def gamma_in_the_step():
     class Gamma(Project):
         def forward(self, images):
@@ -243,16 +225,6 @@ def each_image_is_standardized():
             return self.model((images - mean) / std)
 
     return Habit(module=Standardizes(trained()))
-
-
-@HABITS.add
-def mean_over_flips():
-    class Flips(Project):
-        def validation_step(self, batch, batch_idx, dataloader_idx=0):
-            images, masks = self.unpack(batch)
-            self.counts.add(self(images).softmax(1) + self(images.flip(3)).softmax(1).flip(3), masks)
-
-    return Habit(module=Flips())
 
 
 @HABITS.add
@@ -310,19 +282,6 @@ def batch_statistics_in_the_validation():
             """Leaves the module in training mode."""
 
     return Habit(module=Adapts())
-
-
-@HABITS.add
-def masks_mapped_in_the_step():
-    class Maps(Project):
-        def unpack(self, batch):
-            masks = batch["mask"]
-            return batch["image"], torch.where(masks == 255, masks, (masks + 1) % 3)
-
-    layers = whole()
-    for values in (layers[-1].weight.data, layers[-1].bias.data):
-        values.copy_(values.roll(1, 0).clone())
-    return Habit(module=Maps(layers))
 
 
 @HABITS.add

@@ -11,6 +11,7 @@ from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.records import Record, RecordWriter
 from segrobust.evaluation.run.run_directory import RunDirectory
 
@@ -47,18 +48,29 @@ def evaluate_share(
     found = session.check_network(session.samples[:1]) if checks and session.distributed.is_main else ()
     if path is None:
         return Share(session.measure(session.share, advance=advance), (), found)
-    directory = RunDirectory(path)
-    directory.claim(session.manifest)
+    with Claim(path, session.manifest, session.distributed.rank) as claim:
+        claim.write_manifest()
+        return _evaluate_claimed(session, claim, drawn, found, advance)
+
+
+def _evaluate_claimed(
+    session: Session,
+    claim: Claim,
+    drawn: Sequence[int],
+    found: tuple[Check, ...],
+    advance: Callable[[Record], object],
+) -> Share:
+    path = claim.directory
     done, shown = session.recorded_share(path), [each for each in session.shared_samples if each in drawn]
     # Adversarial images are stored for the panels alone: many evaluations of a training would fill the disk.
-    with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank) as writer:
+    with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank, claim=claim) as writer:
         store = AdversarialStore(kept, shown)
         made = session.measure(session.share, Outputs(writer=writer, store=store), done=done, advance=advance)
         files = write_panels(
             session.network,
             session.dataset,
             session.plan,
-            directory,
+            RunDirectory(path),
             store,
             shown,
             session.ignore_index,

@@ -67,8 +67,8 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_everything_in_its_directory(finished):
     directory, report = finished
     assert sorted(path.name for path in directory.iterdir()) == [
-        "adversarials", "checks", "manifest.json", "network.json", "panels", "pictures", "provenance.jsonl", "records",
-        "report.html", "summary.json", "summary.md", "tables",
+        ".locks", "adversarials", "checks", "manifest.json", "network.json", "panels", "pictures", "provenance.jsonl",
+        "records", "report.html", "summary.json", "summary.md", "tables",
     ]  # fmt: skip
     written = json.loads((directory / "summary.json").read_text())
     assert (len(written.pop("checks")), written.pop("faults")) == (len(report.checks), [])

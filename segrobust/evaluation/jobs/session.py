@@ -25,6 +25,7 @@ from segrobust.evaluation.run.changed_samples import (
     require_same_names,
     require_unchanged,
 )
+from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
@@ -206,7 +207,7 @@ class Session:
 
     def complete(
         self,
-        path: Path,
+        claim: Claim,
         *,
         store: AdversarialStore | None,
         faults: FaultLog,
@@ -217,14 +218,15 @@ class Session:
         """Makes the records that a folder lacks, together with the other processes.
 
         Args:
-            path: the folder.
+            claim: holds the folder.
             store: stores adversarial images.
             faults: records errors of single images.
             is_complete: whether nothing is missing; called by processes without a common store.
             conclude: called once when the work is done, by the main process or, without a store, by the last one.
             stop: whether a signal arrived, before the work or during it.
         """
-        with RecordWriter(path, self.distributed.rank) as writer, self._gathered(path) as team:
+        path = claim.directory
+        with RecordWriter(path, self.distributed.rank, claim=claim) as writer, self._gathered(path) as team:
             outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
             done = read_records(path)
             if team is None:
@@ -235,6 +237,7 @@ class Session:
                 self.measure_shown(work, outputs, done=done, sample_ids=self.samples, count=team.count)
                 if not stop():
                     self._finish(team, path, done, writer, outputs)
+            claim.require_unchanged()
             if not stop() and (is_complete() if team is None else self.distributed.is_main):
                 conclude()
 

@@ -250,11 +250,13 @@ class TestDisk:
 
     def test_a_directory_that_is_deleted_after_the_last_record_costs_none(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        with pytest.raises(RecordWriteError, match="1 records are safe in"), RecordWriter(tmp_path / "run") as writer:
-            writer.write([RECORD])
-            os.rename(tmp_path / "run", tmp_path / "old")
-            (tmp_path / "run" / "records").mkdir(parents=True)
-            (tmp_path / "run" / "records" / "rank000.jsonl").touch()
+        writer = RecordWriter(tmp_path / "run")
+        writer.write([RECORD])
+        os.rename(tmp_path / "run", tmp_path / "old")
+        (tmp_path / "run" / "records").mkdir(parents=True)
+        (tmp_path / "run" / "records" / "rank000.jsonl").touch()
+        with pytest.raises(RecordWriteError, match="1 records are safe in"):
+            writer.close()
         self.only_rescued(tmp_path, RECORD)
 
     @staticmethod

@@ -1,17 +1,15 @@
-"""Finds the network and the samples in any Lightning project."""
+"""Finds the network, the entries of a sample and the evaluation loop in any Lightning project."""
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, IterableDataset
-
-from segrobust.evaluation.dataset import SampleSource, describe_data
 
 NetworkPlace = str | Callable[[LightningModule], nn.Module]
 """Dotted path of an attribute of the LightningModule, or a function of it."""
@@ -60,7 +58,8 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
                 "set network=... to the one that maps images in [0, 1] to logits"
             ) from None
     else:
-        network = place(module)
+        with torch.inference_mode(False):  # tensors of a new wrapper would take part in no gradient
+            network = place(module)
     if not isinstance(network, nn.Module):
         raise TypeError(f"network={place!r} must give an nn.Module, got {type(network).__name__}")
     low = next((p.dtype for p in network.parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)
@@ -72,38 +71,7 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
     return network
 
 
-class SampleView:
-    """The samples of any map-style data set as pairs of image and mask, with the same positions.
-
-    Name, label space and fingerprint of the data set are passed on if it has them.
-
-    Args:
-        dataset: the data set.
-        image: where the image is in a sample.
-        mask: where the mask is.
-    """
-
-    def __init__(self, dataset: SampleSource, image: Entry, mask: Entry) -> None:
-        self._dataset = dataset
-        self._image = image
-        self._mask = mask
-        for name in ("names", "label_space", "fingerprint"):
-            if hasattr(dataset, name):
-                setattr(self, name, getattr(dataset, name))
-
-    def describe(self) -> str:
-        """The data set's line about itself."""
-        return describe_data(self._dataset)
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int, /) -> tuple[object, object]:
-        sample = self._dataset[index]
-        return _entry(sample, self._image, "image"), _entry(sample, self._mask, "mask")
-
-
-def _entry(sample: object, where: Entry, argument: str) -> object:
+def entry_of(sample: object, where: Entry, argument: str) -> object:
     """An entry of a sample.
 
     Raises:
@@ -172,33 +140,31 @@ def log_after_training(trainer: Trainer, values: Mapping[str, float], epoch: int
 
 def prepare_validation_data(trainer: Trainer) -> None:
     """Makes the validation loaders where the training ended before its first validation; all processes call this."""
-    trainer.validating = True  # as Lightning does before the first epoch
-    try:
+    with as_in_validation(trainer):
         trainer.fit_loop.epoch_loop.val_loop.setup_data()
-    finally:
-        trainer.training = True
 
 
-def evaluated_dataset(trainer: Trainer) -> SampleSource:
-    """The data set that the trainer validates or tests on; several are joined in their order.
-
-    When the training has ended, it is that of its validations.
+def evaluation_loop(trainer: Trainer) -> _EvaluationLoop:
+    """The loop that validates or tests, with its loaders; when the training has ended, that of its validations.
 
     Raises:
-        TypeError: a data set without positions or length.
+        RuntimeError: outside of validation and test.
     """
     # `trainer.val_dataloaders` gives those of an earlier `fit` in `validate`
     loop = trainer.fit_loop.epoch_loop.val_loop if has_ended(trainer) else trainer._active_loop
     if not isinstance(loop, _EvaluationLoop) or loop._combined_loader is None:
         raise RuntimeError("there are no evaluation data outside of validation and test")
-    datasets = [getattr(loader, "dataset", loader) for loader in loop._combined_loader.flattened]
-    for dataset in datasets:
-        if isinstance(dataset, IterableDataset) or not (isinstance(dataset, Sized) and hasattr(dataset, "__getitem__")):
-            raise TypeError(
-                f"{type(dataset).__name__} cannot be read by position: robustness is evaluated on a fixed subset, "
-                "which needs a data set with __len__ and __getitem__"
-            )
-    if len(datasets) == 1:
-        only: SampleSource = datasets[0]
-        return only
-    return ConcatDataset(datasets)
+    return loop
+
+
+@contextmanager
+def as_in_validation(trainer: Trainer) -> Iterator[None]:
+    """Lets hooks that ask the trainer see a validation where the training has ended; nothing else changes."""
+    ended = has_ended(trainer)
+    if ended:
+        trainer.validating = True  # as Lightning does before the first epoch
+    try:
+        yield
+    finally:
+        if ended:
+            trainer.training = True

@@ -58,7 +58,7 @@ def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path 
         folder: of the callback's files, made if needed; nothing is written if None.
         prefix: first part of the key.
     """
-    if not trainer.is_global_zero:
+    if not trainer.is_global_zero or (folder is None and not trainer.loggers):
         return
     buffer = io.BytesIO()
     history_figure(history).savefig(buffer, format="png", dpi=110)

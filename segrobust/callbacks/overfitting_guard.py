@@ -11,7 +11,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from segrobust.attacks import PGD, Attack
-from segrobust.callbacks.access import Entry, SampleView, evaluated_dataset, is_dry_run
+from segrobust.callbacks.access import Entry, is_dry_run
+from segrobust.callbacks.validated_images import ValidatedImages, validated_images
 from segrobust.evaluation.dataset import load_sample
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.forward import device_of, precision_of
@@ -123,9 +124,10 @@ class OverfittingGuard(Callback):
             return
         assert isinstance(pl_module, AdversarialTask)
         watched = Watched(epoch=trainer.current_epoch, weak=0, strong=0)
+        images = validated_images(trainer, self.image, self.mask, seed=self.seed)
         if trainer.is_global_zero:
             with isolate_rng(), torch.inference_mode(False):
-                watched = self._look(trainer, pl_module)
+                watched = self._look(trainer, pl_module, images)
         watched = trainer.strategy.broadcast(watched)
         best = max(self.history, key=lambda earlier: earlier.strong, default=watched)
         self.history.append(watched)
@@ -136,8 +138,7 @@ class OverfittingGuard(Callback):
         if self.alarm is None and self._suspicions == CONFIRMED:
             self._raise_alarm(trainer, watched, best)
 
-    def _look(self, trainer: Trainer, task: AdversarialTask) -> Watched:
-        dataset = SampleView(evaluated_dataset(trainer), self.image, self.mask)
+    def _look(self, trainer: Trainer, task: AdversarialTask, dataset: ValidatedImages) -> Watched:
         strong = self.attack or PGD(num_steps=10, eps=task.attack.default_eps, random_start=True, seed=self.seed)
         accuracies = []
         for sample_id in choose_samples(len(dataset), self.max_images, self.seed):

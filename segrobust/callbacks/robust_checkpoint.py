@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from segrobust.callbacks.access import is_dry_run
+from segrobust.callbacks.access import callbacks_of, is_dry_run
 from segrobust.callbacks.log_keys import higher_is_better
 from segrobust.callbacks.measurement import Measurement
 from segrobust.callbacks.monitored import find_source, trusted_value
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
+from segrobust.tasks.checkpoint_files import use_atomic_checkpoints
 from segrobust.tasks.log_directory import log_directory
 
 
@@ -35,7 +36,8 @@ class RobustCheckpoint(Checkpoint):
     Lightning's `ModelCheckpoint` reads the last value that was logged: with a key that is logged every few epochs, it
     fails before the first evaluation, and then assigns the value of an evaluation to all checkpoints until the next
     one. This callback saves right after an evaluation only, waits for the first one, and ignores values that are not
-    finite or whose checks failed. The file is written before the one that it replaces is removed.
+    finite or whose checks failed. The file is written before the one that it replaces is removed, by
+    `segrobust.tasks.AtomicCheckpointIO` unless the trainer has another plugin for checkpoints.
 
     The key determines the direction: larger is better for mIoU, accuracy and norms, smaller for success rates.
 
@@ -102,6 +104,10 @@ class RobustCheckpoint(Checkpoint):
         """Restores the list of saved checkpoints."""
         self.checkpoints = tuple(SavedCheckpoint(**checkpoint) for checkpoint in state_dict["checkpoints"])
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets the trainer write checkpoints that are complete or absent."""
+        use_atomic_checkpoints(trainer)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the evaluation that measures the monitored key, and the folder."""
         self._source, self._key = find_source(trainer, self.monitor, "RobustCheckpoint")
@@ -157,6 +163,7 @@ class RobustCheckpoint(Checkpoint):
             f"{self.filename}-epoch={measurement.epoch:03d}-step={measurement.step:06d}-"
             f"{self._key.replace('/', '_')}={value:.4g}-images={measurement.num_images}.ckpt"
         )
+        self._require_measured_weights(trainer)
         new = SavedCheckpoint(
             path=str(self._folder / name), value=value, epoch=measurement.epoch, step=measurement.step
         )
@@ -168,6 +175,20 @@ class RobustCheckpoint(Checkpoint):
         for displaced in ranked[len(self.checkpoints) :]:
             if self._may_be_removed(trainer, displaced):
                 trainer.strategy.remove_checkpoint(displaced.path)
+
+    def _require_measured_weights(self, trainer: Trainer) -> None:
+        """Refuses to save other weights than were measured; Lightning's `WeightAveraging` saves its averages itself.
+
+        Raises:
+            ValueError: the weights that were validated and attacked are not in the task any more.
+        """
+        assert self._source is not None
+        if self._source.swapped and not any(isinstance(each, WeightAveraging) for each in callbacks_of(trainer)):
+            raise ValueError(
+                "RobustCheckpoint would save other weights than were validated and attacked: something took these out "
+                "of the task at the end of the validation. Take them out in on_validation_end of a callback that is "
+                "listed after RobustCheckpoint, or use segrobust.callbacks.WeightEMA"
+            )
 
     def _may_be_removed(self, trainer: Trainer, checkpoint: SavedCheckpoint) -> bool:
         """Whether a file may be removed: not in other folders, and not the one that this training resumed from."""

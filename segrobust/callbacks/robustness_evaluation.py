@@ -11,16 +11,15 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from segrobust.attacks import Attack
 from segrobust.callbacks.access import (
     Entry,
     NetworkPlace,
-    SampleView,
     callbacks_of,
     check_place,
     describe_place,
-    evaluated_dataset,
     find_network,
     has_ended,
     is_dry_run,
@@ -34,9 +33,10 @@ from segrobust.callbacks.log_keys import FAILED_CHECKS, log_keys
 from segrobust.callbacks.measurement import Measurement, log_values, sorted_norms
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.trainer_progress import ProgressLines
+from segrobust.callbacks.validated import Validated
 from segrobust.callbacks.wandb_runs import define_summaries
 from segrobust.evaluation.checks import Check, check_records
-from segrobust.evaluation.dataset import label_space_of
+from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
@@ -44,7 +44,6 @@ from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import plan_attacks, preset
 from segrobust.evaluation.run.records import Record, merge_records
 from segrobust.functional.lengths import Length
-from segrobust.label_space import LabelSpace
 from segrobust.networks import weights_digest
 from segrobust.tasks.log_directory import log_directory
 
@@ -54,9 +53,18 @@ class RobustnessEvaluation(Callback):
 
     Works with any LightningModule: arguments give the place of the network and the format of a sample. It runs the
     engine of `segrobust.evaluation` at the end of validation epochs of `fit`, and in `validate` and `test`;
-    `segrobust.callbacks.measurement.log_values` lists the logged keys. The attacked images are read directly from the
-    data set of the validation loaders, without loaders, samplers and batch hooks. The states of all random generators
-    are restored, so that a training with and without this callback gives the same weights.
+    `segrobust.callbacks.measurement.log_values` lists the logged keys. The states of all random generators are
+    restored, so that a training with and without this callback gives the same weights.
+
+    What is attacked is what is validated:
+
+    - **Images** are chosen among those that the loaders would give, as their samplers and `limit_val_batches` say. They
+      are read from the data set by the keys of the sampler (positions, or bounding boxes in torchgeo).
+    - **Weights** are those of the network's first call in the validation, whoever swaps averages in and out around it.
+    - **Function.** Before the first attack, in the sanity check if there is one, two of the chosen images go through
+      collate function, transfer hooks and `validation_step`, up to the network. If it gets another input there, as
+      where batches are normalised after their transfer or in `forward`, or returns other logits, the run stops, and the
+      error has the line to write, such as `network=lambda module: Normalized(module.model, mean=..., std=...)`.
 
     The network is evaluated in evaluation mode and float32, whatever the precision of the training (weights in lower
     precision are refused). In distributed trainings each process attacks its share with the unwrapped network, records
@@ -69,7 +77,8 @@ class RobustnessEvaluation(Callback):
     those of the first. `robustness_history.png` beside them shows scores and norms over the training.
 
     In the sanity check before training, and in `fast_dev_run`, each attack takes two steps on one image, and nothing is
-    logged.
+    logged. Before the first attack, one line says which classes are absent from the masks, and how much of them is
+    void.
 
     Args:
         attacks: attacks by their name in log keys; None for those of the preset `validation`.
@@ -95,14 +104,22 @@ class RobustnessEvaluation(Callback):
         name: distinguishes several evaluations of one trainer, such as `"student"` and `"teacher"`: keys become
             `val/<name>/<attack>/...`, and files go to the folder `<name>` of the log folder. One evaluation of a
             trainer may have none.
+        data: samples to attack in place of those of the loaders, in the same form; for loaders without samples that can
+            be read by position. None for those of the loaders.
+        compare_with_validation: whether to stop unless the network gets and returns in `validation_step` what it does
+            when it is attacked. False for a network that the validation does not call, such as a teacher; nothing then
+            shows that it gets the images that it was trained on.
 
     Attributes:
         history: all measurements of this training, stored in checkpoints.
+        swapped: whether the last measurement was of weights that had been taken out of the task already.
 
     Raises:
         ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`. At the start
-            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name.
-        TypeError: a network that is neither a path nor a function.
+            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name. Before the first
+            attack: a network that is validated on other images than it is attacked on, or masks with values that are
+            neither a class nor void.
+        TypeError: a network that is neither a path nor a function; loaders whose images cannot be read by position.
     """
 
     def __init__(
@@ -122,6 +139,8 @@ class RobustnessEvaluation(Callback):
         run_on_last_epoch: bool = True,
         checks: bool = True,
         name: str | None = None,
+        data: SampleSource | None = None,
+        compare_with_validation: bool = True,
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}; leave the callback out instead")
@@ -152,8 +171,21 @@ class RobustnessEvaluation(Callback):
         self.panels = panels
         self.run_on_last_epoch = run_on_last_epoch
         self.checks = checks
+        self.data = data
+        self.compare_with_validation = compare_with_validation
         self.history: list[Measurement] = []
+        self.swapped = False
         self._epochs_at_last = 0
+        self._validated = Validated(
+            network=network,
+            image=image,
+            mask=mask,
+            data=data,
+            ignore_index=ignore_index,
+            max_images=max_images,
+            seed=seed,
+            compare=compare_with_validation,
+        )
 
     def prefix(self, stage: str) -> str:
         """First part of the log keys: `"val"`, or `"val/<name>"`."""
@@ -193,18 +225,8 @@ class RobustnessEvaluation(Callback):
         return self.history[-1]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses another evaluation that logs under the same keys, and averages that are taken out too early."""
-        before = callbacks_of(trainer)[: callbacks_of(trainer).index(self)]
-        for other in before:
-            if (
-                isinstance(other, WeightAveraging)
-                and type(other).on_validation_epoch_end is WeightAveraging.on_validation_epoch_end
-            ):
-                raise ValueError(
-                    f"{type(other).__name__} is listed before RobustnessEvaluation and takes the averages out of the "
-                    "task before they are attacked: other weights would be attacked than validated; list it after, "
-                    "or use segrobust.callbacks.WeightEMA, for which the order does not matter"
-                )
+        """Refuses another evaluation that logs under the same keys."""
+        self._validated.clear()
         for other in callbacks_of(trainer):
             if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
                 raise ValueError(
@@ -219,14 +241,41 @@ class RobustnessEvaluation(Callback):
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
 
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Waits for the first call of the network, if an evaluation is due, to attack the weights of that call."""
+        if batch_idx or dataloader_idx or trainer.sanity_checking:
+            return
+        if trainer.state.fn != TrainerFn.FITTING or self._is_due(trainer):
+            self._validated.watch_weights(pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Copies the weights, if an evaluation is due and the network was not called."""
+        self._validated.take_weights(pl_module)
+
+    on_test_batch_start = on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attacks, if an evaluation is due."""
+        """Attacks, if an evaluation is due; before the first one, compares what is attacked with what is validated."""
         if trainer.sanity_checking or is_dry_run(trainer):
             self._smoke_test(trainer, pl_module)
+            self._validated.examine(trainer, pl_module)
         elif trainer.state.fn != TrainerFn.FITTING:
-            self._evaluate(trainer, pl_module, "val")
+            self._evaluate_validated(trainer, pl_module, "val")
         elif self._is_due(trainer):
             self._measure(trainer, pl_module)
+        else:
+            self._validated.examine(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses keys that the task logs too: in the sanity check, where nothing of this callback is logged yet."""
@@ -250,10 +299,14 @@ class RobustnessEvaluation(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attacks images of the test set."""
-        self._evaluate(trainer, pl_module, "test")
+        self._evaluate_validated(trainer, pl_module, "test")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of loaders and weights."""
+        self._validated.clear()
 
     def _measure(self, trainer: Trainer, module: LightningModule) -> None:
-        self.history.append(self._evaluate(trainer, module, "val"))
+        self.history.append(self._evaluate_validated(trainer, module, "val"))
         self._epochs_at_last = _completed_epochs(trainer)
         send_history(trainer, self.history, self._folder(trainer), self.prefix("val"))
 
@@ -264,21 +317,26 @@ class RobustnessEvaluation(Callback):
 
     def _smoke_test(self, trainer: Trainer, module: LightningModule) -> None:
         with isolate_rng(), torch.inference_mode(False):
-            dataset = self._dataset(trainer)
             smoke_test(
                 find_network(module, self.network),
-                dataset,
+                self._validated.images(trainer),
                 self.plan,
-                sample_id=choose_samples(len(dataset), self.max_images, self.seed)[0],
-                ignore_index=self._ignore_index(trainer, dataset),
+                sample_id=self._validated.chosen(trainer)[0],
+                ignore_index=self._validated.ignore_index(trainer),
             )
+
+    def _evaluate_validated(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
+        """Attacks the network with the weights that were validated; before the first time, examines what it attacks."""
+        with torch.inference_mode(False), self._validated.weights_in(module) as self.swapped:
+            self._validated.examine(trainer, module)
+            return self._evaluate(trainer, module, stage)
 
     def _evaluate(self, trainer: Trainer, module: LightningModule, stage: str) -> Measurement:
         """Attacks and logs. All processes call it, and get the same measurement."""
         prefix = self.prefix(stage)
         epoch, step = _now(trainer)
         with isolate_rng(), torch.inference_mode(False):
-            session = self._session(trainer, module)
+            session = self._session(trainer, find_network(module, self.network))
             progress = ProgressLines(trainer, self.plan, len(session.shared_samples))
             share = evaluate_share(
                 session,
@@ -320,16 +378,15 @@ class RobustnessEvaluation(Callback):
             rank_zero_warn(f"check {check.name} failed. {check.text}")
         return failed
 
-    def _session(self, trainer: Trainer, module: LightningModule) -> Session:
-        network, dataset = find_network(module, self.network), self._dataset(trainer)
+    def _session(self, trainer: Trainer, network: nn.Module) -> Session:
         weights: str = trainer.strategy.broadcast(weights_digest(network))
         return Session(
             network=network,
             weights=weights,
-            dataset=dataset,
+            dataset=self._validated.images(trainer),
             plan=self.plan,
-            samples=choose_samples(len(dataset), self.max_images, self.seed),
-            ignore_index=self._ignore_index(trainer, dataset),
+            samples=self._validated.chosen(trainer),
+            ignore_index=self._validated.ignore_index(trainer),
             batch_size=self.batch_size,
             seed=self.seed,
             distributed=Distributed(rank=trainer.global_rank, world_size=trainer.world_size),
@@ -346,15 +403,6 @@ class RobustnessEvaluation(Callback):
         if folder is None:
             return None
         return folder / "robustness" / f"epoch={epoch:03d}-step={step:06d}-{session.manifest.weights[:8]}"
-
-    def _dataset(self, trainer: Trainer) -> SampleView:
-        return SampleView(evaluated_dataset(trainer), self.image, self.mask)
-
-    def _ignore_index(self, trainer: Trainer, dataset: SampleView) -> int:
-        if self.ignore_index is not None:
-            return self.ignore_index
-        space = label_space_of(dataset) or getattr(getattr(trainer, "datamodule", None), "label_space", None)
-        return space.ignore_index if isinstance(space, LabelSpace) else 255
 
 
 def _described(evaluation: RobustnessEvaluation) -> str:

@@ -15,9 +15,8 @@ class WeightEMA(WeightAveraging):
     updates, so that the first weights are soon forgotten in a short training (as in timm's `ModelEmaV3` with warm-up).
     Buffers of floating point are averaged too.
 
-    The averages stay in the task until validation ends, so that callbacks that evaluate robustness see them, whatever
-    their order; with Lightning's own `EMAWeightAveraging` that depends on it. Checkpoints hold the averages as
-    `state_dict`, and beside them what is needed to resume.
+    The averages stay in the task until validation ends, so that all callbacks see them, whatever their order.
+    Checkpoints hold the averages as `state_dict`, and beside them what is needed to resume.
 
     Args:
         decay: d, in (0, 1).

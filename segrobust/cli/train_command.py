@@ -8,11 +8,18 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.console import without_traceback
+from segrobust.cli.console import say, without_traceback
 from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
-from segrobust.tasks import ScheduleMismatchError, SegmentationTask
+from segrobust.tasks import (
+    CheckpointWriteError,
+    DamagedCheckpointError,
+    ScheduleMismatchError,
+    SegmentationTask,
+    use_atomic_checkpoints,
+)
+from segrobust.tasks.checkpoint_files import ResumeChoice, newest_complete
 
 
 class TrainCLI(SegRobustCLI):
@@ -24,6 +31,8 @@ class TrainCLI(SegRobustCLI):
     )
 
     callbacks = (TimeLeft,)
+    start: ResumeChoice | None = None
+    """Where a resumed training starts."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds --resume, and the checkpoints that it needs."""
@@ -34,12 +43,19 @@ class TrainCLI(SegRobustCLI):
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
     def before_instantiate_classes(self) -> None:
-        """Refuses to mix two runs; without a logger, logs to CSV files, new ones at each start."""
-        run_dir, last = Path(self.config.run_dir), _last_checkpoint(self.config.run_dir)
-        if last.exists() and not self.config.resume:
+        """Finds the checkpoint to resume from, and refuses to mix two runs.
+
+        Without a logger, logs go to CSV files, new ones at each start.
+        """
+        run_dir, folder = Path(self.config.run_dir), Path(_checkpoint_folder(self.config.run_dir))
+        files = sorted(path for path in folder.glob("*.ckpt") if path.is_file() or path.is_dir())
+        if files and not self.config.resume:
             self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
-        if self.config.resume and not last.exists():
-            self.parser.error(f"nothing to resume: there is no {last}; leave out --resume to start the run")
+        if self.config.resume and not files:
+            self.parser.error(f"nothing to resume: {folder} holds no checkpoint; leave out --resume to start the run")
+        if self.config.resume:
+            with without_traceback(DamagedCheckpointError):
+                self.start = newest_complete(files)
         if self.config.trainer.logger is None:
             self.config.trainer.logger = Namespace(  # type: ignore[no-untyped-call]
                 class_path="lightning.pytorch.loggers.CSVLogger",
@@ -56,21 +72,27 @@ def train_command(arguments: Sequence[str]) -> None:
     cli = TrainCLI(arguments)
     with without_traceback(ValueError):
         require_wandb_login(cli.trainer.loggers)
-    last = _last_checkpoint(cli.config.run_dir)
-    start = str(last) if cli.config.resume else None
-    with without_traceback(ScheduleMismatchError, FloatingPointError):
+    use_atomic_checkpoints(cli.trainer)
+    if cli.start is not None and cli.trainer.is_global_zero:
+        _say_start(cli.start)
+    start = None if cli.start is None else str(cli.start.path)
+    with without_traceback(ScheduleMismatchError, FloatingPointError, CheckpointWriteError, DamagedCheckpointError):
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
     logs = cli.trainer.log_dir  # all processes ask for it together
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):
         weights = Path(cli.config.run_dir) / WEIGHTS
         space = cli.datamodule.label_space if isinstance(cli.datamodule, SegmentationDataModule) else None
-        save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
+        with without_traceback(OSError):
+            save_weights(cli.model.network, weights, metadata=make_record(cli.model.network, space))
         cli.trainer.print(f"weights  {weights}\nlogs     {logs}")
+
+
+def _say_start(start: ResumeChoice) -> None:
+    """Prints which checkpoint is taken, and why."""
+    for fault in start.passed_over:
+        say(f"warning  {fault}; it is not used")
+    say(f"resume   {start.path}, epoch {start.epoch}, step {start.step}: the newest complete checkpoint")
 
 
 def _checkpoint_folder(run_dir: str) -> str:
     return str(Path(run_dir) / "checkpoints")
-
-
-def _last_checkpoint(run_dir: str) -> Path:
-    return Path(_checkpoint_folder(run_dir)) / "last.ckpt"

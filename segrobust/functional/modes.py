@@ -53,7 +53,7 @@ def attackable(network: nn.Module) -> Iterator[None]:
         >>> network.weight.requires_grad
         True
     """
-    compiled = any(_is_compiled(module) for module in network.modules())
+    compiled = any(is_compiled(module) for module in network.modules())
     flags = [] if compiled else [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
         for parameter, _ in flags:
@@ -74,8 +74,14 @@ def attackable(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    """Whether a module came out of `torch.compile`, or was compiled in place."""
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module came out of `torch.compile`, or was compiled in place.
+
+    Examples:
+        >>> network = torch.nn.Conv2d(3, 2, 1)
+        >>> is_compiled(network), is_compiled(torch.compile(network, backend="eager"))
+        (False, True)
+    """
     # Before the compiler is imported nothing can be its product; importing it to ask would take seconds.
     dynamo = sys.modules.get("torch._dynamo")
     wrapped = dynamo is not None and isinstance(module, dynamo.OptimizedModule)

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from segrobust.networks.atomic_files import replacing
 from segrobust.networks.weight_files import read_content
 
 T = TypeVar("T")
@@ -66,6 +68,8 @@ def save_weights(
 ) -> None:
     """Writes parameters and persistent buffers as safetensors, by a temporary file that replaces `path` when complete.
 
+    Equal weights and metadata give equal bytes.
+
     Args:
         network: its wrappers are left out of the names.
         path: the file; its folder must exist.
@@ -88,12 +92,11 @@ def save_weights(
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, weight in _weights(network).items()
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata=dict(metadata or {}))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = save(tensors, metadata=dict(metadata or {}))
+    with replacing(path) as file:
+        header, start = _sorted_header(content)
+        file.write(header)
+        file.write(memoryview(content)[start:])
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -124,6 +127,21 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     if extra:
         raise TypeError(f"the network keeps state that is no tensor, which weights files cannot hold: {extra[:_SHOWN]}")
     return _strip(state, WRAPPERS)
+
+
+def _sorted_header(content: bytes) -> tuple[bytes, int]:
+    """The header of a safetensors file with its metadata sorted by key, and where the tensors begin in `content`.
+
+    safetensors writes metadata in random order.
+    """
+    (length,) = struct.unpack_from("<Q", content)
+    start = 8 + length
+    entries = json.loads(content[8:start])
+    if "__metadata__" in entries:
+        entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
+    return struct.pack("<Q", len(header)) + header, start
 
 
 def _read_weights(path: Path, wanted: Container[str], prefixes: Iterable[str]) -> dict[str, Tensor]:

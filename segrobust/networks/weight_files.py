@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error)
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error)
 """What torch's weights-only unpickler raises for code, and for damaged files."""
 
 
@@ -65,7 +65,7 @@ def _unpickle(path: Path) -> object:
     """Reads a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         code = named[1] if named else "a TorchScript program" if "TorchScript" in str(error) else None
         if code is None:

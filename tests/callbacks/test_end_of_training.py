@@ -138,11 +138,6 @@ def test_unknown_keys_and_missing_evaluations_are_refused_at_the_start(tmp_path)
         RobustStopping(patience=0)
 
 
-def test_averages_that_are_taken_out_before_the_attack_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="EMAWeightAveraging is listed before RobustnessEvaluation"):
-        fit(tmp_path, EMAWeightAveraging(decay=0.5), evaluate())
-
-
 def test_the_end_of_a_training_is_measured_on_the_averages(tmp_path):
     evaluation = evaluate()
     logger = CSVLogger(tmp_path, name="", version="")

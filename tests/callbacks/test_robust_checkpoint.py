@@ -54,6 +54,7 @@ def test_a_kept_file_holds_the_weights_that_were_measured(tmp_path):
     measured = {path.name.split("-")[-1] for path in (tmp_path / "robustness").iterdir()}
     kept = set()
     for file in checkpoint.checkpoints:
+        assert b"segrobust sha256" in Path(file.path).read_bytes()[-100:]
         task = make_task()
         task.load_state_dict(torch.load(file.path, weights_only=True)["state_dict"])
         kept.add(weights_digest(task.network)[:8])

@@ -123,7 +123,7 @@ class Watch(RobustnessEvaluation):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.network
-        network.network[1].train()  # a mode of its own, which has to come back
+        network.network[2].train()  # a mode of its own, which has to come back; without effect on a ReLU
         network.network[0].weight.requires_grad_(False)
         for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -277,7 +277,9 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path):
             target.mkdir(parents=True)
             lines = (source / "records" / "rank000.jsonl").read_bytes()
             (target / "rank000.jsonl").write_bytes(lines[: 2 * len(lines) // 3])
-        evaluation = RobustnessEvaluation(ATTACKS, max_images=4, batch_size=1, panels=0, every_n_epochs=1)
+        evaluation = RobustnessEvaluation(
+            ATTACKS, max_images=4, batch_size=1, panels=0, every_n_epochs=1, compare_with_validation=False
+        )
         trainer = make_trainer(tmp_path, evaluation, logger=logger)
         trainer.validate(task, loader(TinyScenes()), verbose=False)
         spent.append(task.network.seen)
@@ -304,7 +306,7 @@ def test_several_validation_sets_are_joined(tmp_path):
     evaluation = RobustnessEvaluation({"fgsm": FGSM()}, max_images=None, panels=0, every_n_epochs=1)
     trainer = make_trainer(tmp_path, evaluation)
     task = make_task()
-    task.validation_step = lambda batch, batch_idx, dataloader_idx=0: None
+    task.validation_step = lambda batch, batch_idx, dataloader_idx=0: task.network(batch["image"]).mean()
     task.on_validation_epoch_end = lambda: None
     trainer.fit(task, loader(TinyScenes()), [loader(TinyScenes(4)), loader(TinyScenes(3, seed=1))])
     assert evaluation.history[0].num_images == 7

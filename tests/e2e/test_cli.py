@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from disks import full_disk
 
 from segrobust import cli
 from segrobust.data import SyntheticScenes
@@ -133,6 +135,42 @@ def test_a_run_is_continued_and_never_overwritten(command, tmp_path, capsys):
     assert (tmp_path / "run" / "weights.safetensors").stat().st_mtime_ns == first
     command(cli.train, "--resume", "true")  # nothing is left to do but to write the weights
     assert (tmp_path / "run" / "weights.safetensors").stat().st_mtime_ns > first
+
+
+def test_resume_takes_the_newest_complete_checkpoint(command, tmp_path, capsys):
+    settings = ("--trainer.max_epochs", "2", "--checkpoint.save_top_k", "-1", "--checkpoint.every_n_train_steps", "1")
+    command(cli.train, *settings)
+    folder, weights = tmp_path / "run" / "checkpoints", tmp_path / "run" / "weights.safetensors"
+    whole = weights.read_bytes()
+    steps = {f"epoch={(step - 1) // 2}-step={step}.ckpt" for step in (1, 2, 3, 4)}
+    assert {path.name for path in folder.iterdir()} == steps | {"last.ckpt"}
+    changed = bytearray((folder / "last.ckpt").read_bytes())
+    changed[len(changed) // 2] ^= 1
+    (folder / "last.ckpt").write_bytes(changed)
+    os.truncate(folder / "epoch=1-step=4.ckpt", 900)
+    (folder / "epoch=1-step=3.ckpt").unlink()
+    capsys.readouterr()
+    command(cli.train, "--resume", "true", *settings)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("epoch=0-step=2.ckpt, epoch 0, step 2: the newest complete checkpoint" in line for line in lines)
+    assert sum(line.startswith("warning  run/checkpoints/") and "it is not used" in line for line in lines) == 2
+    assert weights.read_bytes() == whole
+
+    for path in folder.iterdir():
+        os.truncate(path, 900)
+    message = refused(command, cli.train, "--resume", "true", *settings, capsys=capsys)
+    assert "last.ckpt cannot be read: it is cut off" in message
+    assert "\n" not in message.strip()
+
+
+def test_a_full_disk_ends_a_training_with_one_line(command, tmp_path, capsys):
+    command(cli.train)
+    (last,) = (tmp_path / "run").rglob("last.ckpt")
+    with full_disk(last.stat().st_size - 200):
+        message = refused(command, cli.train, "--run_dir", "full", capsys=capsys)
+    assert "error: checkpoint" in message
+    assert "cannot be written (File too large)" in message
+    assert not list((tmp_path / "full" / "checkpoints").iterdir())
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from tasks.trainings import RECIPES, scenes, train
 
 from segrobust.attacks import FGSM
 from segrobust.callbacks import RobustnessEvaluation, WeightEMA
+from segrobust.tasks import ScheduleMismatchError
 
 
 class Interrupted(Exception):
@@ -42,7 +43,68 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, recipe, st
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_the_comparison_above_can_fail(tmp_path):
+class KeepEveryEpoch(ModelCheckpoint):
+    """The same at the ends of epochs."""
+
+    def __init__(self, folder, last_step):
+        super().__init__(folder, filename="{step}", save_top_k=-1, save_on_train_epoch_end=True)
+        self.last_step = last_step
+
+    def on_train_epoch_end(self, trainer, *args, **kwargs):
+        super().on_train_epoch_end(trainer, *args, **kwargs)
+        if trainer.global_step == self.last_step:
+            raise Interrupted
+
+
+PLANS = {
+    "epochs": {"max_epochs": 4},
+    "no validation": {"max_epochs": 4, "limit_val_batches": 0},
+    "steps": {"max_epochs": -1, "max_steps": 8},
+}
+
+
+def interrupt(folder, plan, interruptions):
+    """Trains four epochs of two steps with some interruptions, and gives the last checkpoint."""
+    path = None
+    for number, (checkpoints, step) in enumerate(interruptions):
+        place = folder / str(number)
+        with pytest.raises(Interrupted):
+            train(folder, "standard", checkpoints(place, step), ckpt_path=path, data=scenes(4), **PLANS[plan])
+        path = place / f"step={step}.ckpt"
+    return path
+
+
+@pytest.mark.parametrize(
+    "interruptions",
+    [
+        [(KeepEveryStep, 2), (KeepEveryStep, 4), (KeepEveryStep, 6)],
+        [(KeepEveryStep, 2), (KeepEveryStep, 3), (KeepEveryStep, 8)],
+        [(KeepEveryEpoch, 2), (KeepEveryEpoch, 4), (KeepEveryStep, 5)],
+    ],
+    ids=lambda interruptions: " ".join(f"{kind.__name__[9:]}-{step}" for kind, step in interruptions),
+)
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_training_interrupted_again_and_again_ends_with_the_same_weights(tmp_path, plan, interruptions):
+    whole, _ = train(tmp_path, "standard", data=scenes(4), **PLANS[plan])
+    path = interrupt(tmp_path, plan, interruptions)
+    resumed, trainer = train(tmp_path, "standard", ckpt_path=path, data=scenes(4), **PLANS[plan])
+    assert trainer.global_step == 8
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_no_training_passes_its_plan(tmp_path):
+    """Lightning alone writes such a checkpoint after it resumed at the end of the epoch before."""
+    path = interrupt(tmp_path, "epochs", [(KeepEveryStep, 4)])
+    checkpoint = torch.load(path, weights_only=True)
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        counts.update(ready=1, started=1, processed=1, completed=1)
+    torch.save(checkpoint, path)
+    with pytest.raises(ScheduleMismatchError, match=r"at step 4, in epoch 1, .* after 10 .* 8: .*step=4\.ckpt"):
+        train(tmp_path, "standard", ckpt_path=path, data=scenes(4), **PLANS["epochs"])
+
+
+def test_the_comparisons_above_can_fail(tmp_path):
     """Other batches, and other dropout, give other weights."""
     first, _ = train(tmp_path, "standard")
     again, _ = train(tmp_path, "standard")

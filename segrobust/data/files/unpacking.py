@@ -107,26 +107,29 @@ def _unpack_tar(file: IO[bytes], path: Path, folder: Path, room: int) -> None:
                 raise _refused(path, f"{shortened(member.name)} is {kind}", "link")
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream that ends in a fault where more is read than an archive of its size can mean."""
 
     def __init__(self, source: IO[bytes] | gzip.GzipFile, room: int, path: Path) -> None:
+        super().__init__()
         self._source = source
         self._room = room
         self._path = path
+        self._position = 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         if size < 0 or size > max(_LARGEST_HEADER, _CHUNK):
             raise _refused(self._path, "a header states more than a million bytes")
-        self._check(self._source.tell() + size)
-        return self._source.read(size)
+        self._check(self._position + size)
+        content = self._source.read(size)
+        self._position += len(content)
+        return content
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._check(offset)
-        return self._source.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._source.tell()
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        target = offset + (self._position if whence == io.SEEK_CUR else 0)
+        self._check(target)
+        self._position = self._source.seek(target)
+        return self._position
 
     def _check(self, position: int) -> None:
         if position > self._room + _CHUNK:

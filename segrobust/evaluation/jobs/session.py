@@ -10,7 +10,7 @@ from torch import nn
 
 from segrobust.attacks import Untargeted
 from segrobust.evaluation.checks import WIRING_IMAGES, Check, check_network, check_wiring
-from segrobust.evaluation.dataset import SampleSource
+from segrobust.evaluation.dataset import SampleSource, first_readable
 from segrobust.evaluation.engine.runner import Outputs, never_stops, run
 from segrobust.evaluation.engine.work import StridedWork, WorkSource
 from segrobust.evaluation.jobs.distributed import Distributed, Team
@@ -272,7 +272,10 @@ class Session:
         return check_network(self.network, self.dataset, probes, ignore_index=self.ignore_index, criterion=criterion)
 
     def check_wiring(self) -> Check:
-        """Whether network and data belong together, by a few forwards on images spread over the samples."""
+        """Whether network and data belong together, by a few forwards on readable images spread over the samples."""
         number = min(WIRING_IMAGES, len(self.samples))
-        chosen = [self.samples[place * len(self.samples) // number] for place in range(number)]
-        return check_wiring(self.network, self.dataset, chosen, ignore_index=self.ignore_index)
+        starts = [place * len(self.samples) // number for place in range(number)]
+        chosen = {
+            first_readable(self.dataset, self.samples[start:] + self.samples[:start]).sample_id for start in starts
+        }
+        return check_wiring(self.network, self.dataset, sorted(chosen), ignore_index=self.ignore_index)

@@ -4,13 +4,14 @@ import json
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import nn
 
 from segrobust import evaluate
 from segrobust.attacks import PGD
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation.checks import check_wiring
-from segrobust.networks import ClassOrder, ColorOrder, Normalized, build_network, load_weights, read_metadata
+from segrobust.networks import ClassOrder, ColorOrder, Normalized, load_weights, read_metadata
 from segrobust.networks.normalized import IMAGENET_MEAN, IMAGENET_STD
 from segrobust.shipped import shipped_path
 
@@ -47,7 +48,9 @@ def in_imagenet_units(images):
 
 @pytest.fixture(scope="module")
 def network():
-    made = build_network(json.loads(read_metadata(SCENES)["network"]))
+    parser = ArgumentParser()
+    parser.add_argument("--network", type=nn.Module)
+    made = parser.instantiate(parser.parse_object({"network": json.loads(read_metadata(SCENES)["network"])})).network
     load_weights(made, SCENES)
     assert isinstance(made, Normalized)
     return made.eval()

@@ -10,14 +10,18 @@ from evaluation.reporting.runs import EVIL, QUOTES, make_run
 from segrobust.evaluation import RunDirectory
 from segrobust.evaluation.checks import Check, write_checks
 from segrobust.evaluation.reporting.html import report_page
+from segrobust.evaluation.reporting.html.page import Page
 from segrobust.evaluation.reporting.html.page_panels import choose_panels
-from segrobust.evaluation.reporting.html.report_page import can_write_html, script_json, write_html
+from segrobust.evaluation.reporting.html.report_page import can_write_html, render, script_json, write_html
 from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.run_files import read_run
 from segrobust.evaluation.run.failures import Fault, FaultLog
 
 pytest.importorskip("jinja2", reason="the extra `report` is not installed")
 pytest.importorskip("plotly", reason="the extra `report` is not installed")
+
+SECTIONS = ("attacks", "classes", "where", "checks", "faults")
+"""Of the tables of a report."""
 
 
 class Reader(HTMLParser):
@@ -70,6 +74,14 @@ def test_nothing_in_the_data_ends_the_script():
     text = script_json(dangerous)
     assert not re.search("[<>&]", text)
     assert json.loads(text) == {**dangerous, "c": "nan"}
+
+
+def test_what_cannot_be_printed_is_escaped_in_the_page_and_its_data():
+    page = Page(title="a\u202eb", subtitle="c\x1bd", attacks=(("e", "f\u200bg"),), tables=dict.fromkeys(SECTIONS, ()))
+    text = render(page, "report.html.j2", "").decode()
+    for shown in (r"a\u202eb", r"c\x1bd", r"f\u200bg"):
+        assert shown in text
+    assert json.loads(script_json({"h": ["i\u202e\x07"]})) == {"h": [r"i\u202e\x07"]}
 
 
 def test_the_page_is_a_function_of_the_files(run):

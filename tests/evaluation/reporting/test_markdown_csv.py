@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import re
 import shutil
@@ -155,3 +156,17 @@ def test_an_infinite_norm_stays_one(run):
     shard.write_text("".join(lines))
     assert all(math.isinf(float(row["norm"])) for row in rows_of(write_csv(run)[1]))
     assert "resist alma" in write_markdown(run).read_text()
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text(run):
+    shard = run.records / "rank000.jsonl"
+    lines = [{**json.loads(line), "sample_name": "=1+1"} for line in shard.read_text().splitlines()]
+    shard.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {row["sample_name"] for row in rows_of(write_csv(run)[1])} == {"'=1+1"}
+
+
+def test_an_attack_in_markdown_cannot_end_its_code(run):
+    manifest = Manifest.read(run.manifest)
+    attacks = tuple(replace(entry, attack=f"{entry.attack}``<img>") for entry in manifest.attacks)
+    replace(manifest, attacks=attacks).write(run.manifest)
+    assert all(f"``` {entry.attack} ```" in write_markdown(run).read_text() for entry in attacks)

@@ -137,7 +137,8 @@ class Manifest:
     @property
     def purpose(self) -> str:
         """Digest of what processes that work together agree on: what is locked, samples, attacks and radii."""
-        shared = [asdict(self)[name] for name in (*_LOCKED, "samples", "planned", "asr_only")]
+        content = asdict(self)
+        shared = [content[name] for name in (*_LOCKED, "samples", "planned", "asr_only")]
         return hashlib.sha256(to_line(shared).encode()).hexdigest()
 
     def extended(self, newer: Self, directory: Path) -> Self:

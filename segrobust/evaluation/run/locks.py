@@ -1,5 +1,6 @@
 """Locks of a run directory, one for each process that writes there."""
 
+import contextlib
 import errno
 from pathlib import Path
 from typing import Final
@@ -65,8 +66,8 @@ def require_lock(directory: Path, rank: int) -> BaseFileLock:
 
 
 def _taken(lock: BaseFileLock) -> BaseFileLock | None:
-    try:
-        lock.acquire()
-    except Timeout:
-        return None
-    return lock
+    for _ in range(2):  # the first attempt removes a file that a killed process left
+        with contextlib.suppress(Timeout):
+            lock.acquire()
+            return lock
+    return None

@@ -64,11 +64,12 @@ def evaluation_lines() -> Iterator[str]:
     scenes = ToyScenes(5)
     for dtype in (torch.float64, torch.float32):
         name = str(dtype).removeprefix("torch.")
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as output:
             network, options = toy_network(dtype), {"batch_size": 3, "progress": False, "keep_adversarials": True}
             evaluate(network, scenes, plan=toy_plan(), run_dir=folder, **options)  # type: ignore[arg-type]
             yield from record_lines(f"evaluation {name}", read_records(Path(folder)))
-            transfer = evaluate_stored(Path(folder), toy_network(dtype, 1), scenes, name="other", progress=False)
+            judge = {"name": "other", "output": output, "progress": False}
+            transfer = evaluate_stored(Path(folder), toy_network(dtype, 1), scenes, **judge)  # type: ignore[arg-type]
             yield from record_lines(f"transfer {name}", transfer.records)
         criterion = Targeted(apsr=CRITERION.apsr)
         attacks = {"alma": AlmaProx(num_steps=12, step_size=0.05, criterion=criterion)}

@@ -12,6 +12,7 @@ from segrobust.evaluation.jobs.progress import Progress
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
+from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.records import Record, RecordWriter
 from segrobust.evaluation.run.run_directory import RunDirectory
 
@@ -48,12 +49,19 @@ def evaluate_share(
     found = session.check_network(session.samples[:1]) if checks and session.distributed.is_main else ()
     if path is None:
         return Share(session.measure(session.share, Outputs(watch=progress)), (), found)
-    directory = RunDirectory(path)
-    directory.claim(session.manifest)
+    with Claim(path, session.manifest, session.distributed.rank) as claim:
+        claim.write_manifest()
+        return _evaluate_claimed(session, claim, drawn, found, progress)
+
+
+def _evaluate_claimed(
+    session: Session, claim: Claim, drawn: Sequence[int], found: tuple[Check, ...], progress: Progress
+) -> Share:
+    path = claim.directory
     done, shown = session.recorded_share(path), [each for each in session.shared_samples if each in drawn]
     progress.begin(done)
     # Adversarial images are stored for the panels alone: many evaluations of a training would fill the disk.
-    with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank) as writer:
+    with tempfile.TemporaryDirectory() as kept, RecordWriter(path, session.distributed.rank, claim=claim) as writer:
         store = AdversarialStore(kept, shown)
         outputs = Outputs(writer=writer, store=store, watch=progress)
         made = session.measure(session.share, outputs, done=done)
@@ -61,7 +69,7 @@ def evaluate_share(
             session.network,
             session.dataset,
             session.plan,
-            directory,
+            RunDirectory(path),
             store,
             shown,
             session.ignore_index,

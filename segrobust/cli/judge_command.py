@@ -25,9 +25,9 @@ class JudgeCLI(NetworkCLI):
     run are verified; for any network, all images must lie in [0, 1] and within the radius of their attack. The exit
     status is 1 if there are discrepancies, or images could not be evaluated.
 
-    Records go to `judged/` in each run, a table of all networks on which these runs were evaluated to `transfer.json`
-    and `transfer.png`. The same command resumes one that was killed; under torchrun or srun, all processes share the
-    work.
+    Records go to `--output`, a folder of yours that holds judgements of any runs, with a table of all networks on which
+    these runs were evaluated as `transfer.json` and `transfer.png`. Nothing in a run is changed. The same command
+    resumes one that was killed; under torchrun or srun, all processes share the work.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -40,7 +40,8 @@ class JudgeCLI(NetworkCLI):
         add("--name", type=str | None, default=None, help=name_help)
         eps_help = "radii in [0, 1] into whose balls minimal-norm perturbations are projected and evaluated too"
         add("--eps", type=list[Length] | None, default=None, help=eps_help)
-        add("--output", type=str | None, default=None, help="folder of the transfer table; by default the first run")
+        output_help = "folder of yours for judgements of any runs and the transfer table; never in a run"
+        add("--output", type=str, default="judgements", help=output_help)
 
 
 def judge_command(arguments: Sequence[str]) -> None:
@@ -79,6 +80,7 @@ def _evaluate(cli: JudgeCLI, distributed: Distributed) -> list[TransferResult]:
                 network,
                 dataset,
                 name=options.name or cli.checkpoint.resolve().parent.name,
+                output=options.output,
                 eps=options.eps or (),
                 batch_size=options.batch_size,
                 device=options.device or default_device(distributed.local_rank),
@@ -97,7 +99,7 @@ def _show(cli: JudgeCLI, results: Sequence[TransferResult]) -> None:
     if any(result.interrupted is not None for result in results):
         return
     options = cli.config_init
-    matrix = transfer_matrix(options.runs)
-    files = write_transfer(matrix, Path(options.output or options.runs[0]))
+    matrix = transfer_matrix(options.runs, options.output)
+    files = write_transfer(matrix, Path(options.output))
     say(f"{matrix}\n")
     say("\n".join(f"transfer {path}" for path in files))

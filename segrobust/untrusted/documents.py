@@ -69,32 +69,39 @@ def parse_yaml(text: str, where: str) -> object:
         raise DataFault(f"{where} is not YAML{place}: {reason}", kind="unreadable") from error
 
 
-def read_json(path: Path, what: str) -> object:
+def read_json(path: Path, what: str, *, largest: int = LARGEST_DOCUMENT, follow_links: bool = True) -> object:
     """The value of a JSON file.
+
+    Args:
+        path: a regular file in UTF-8.
+        what: which kind of file it is, for messages.
+        largest: bytes that it may have.
+        follow_links: whether a symbolic link is followed; else it is refused.
 
     Raises:
         DataFault: it is too large, no regular file, not in UTF-8, or as in `parse_json`.
         FileNotFoundError: it is missing.
     """
-    return parse_json(_text(path, what), str(path))
+    return parse_json(_text(path, what, largest, follow_links=follow_links), str(path), largest=largest)
 
 
-def parse_json(text: str, where: str) -> object:
+def parse_json(text: str, where: str, *, largest: int = LARGEST_DOCUMENT) -> object:
     """The value of strict JSON: without NaN and infinities, without a key twice.
 
     Args:
         text: one value.
         where: what holds it, for messages.
+        largest: characters that it may have.
 
     Raises:
-        DataFault: no strict JSON, or more than 4 MiB.
+        DataFault: no strict JSON, values that are nested too deeply, or a text that is too long.
 
     Examples:
         >>> parse_json('{"a": [1, 2]}', "info.json")
         {'a': [1, 2]}
     """
-    if len(text) > LARGEST_DOCUMENT:
-        raise DataFault(f"{where} has {len(text)} characters; at most {LARGEST_DOCUMENT} are read", kind="too large")
+    if len(text) > largest:
+        raise DataFault(f"{where} has {len(text)} characters; at most {largest} are read", kind="too large")
     try:
         value: object = json.loads(
             text, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_integer, parse_float=_finite
@@ -106,9 +113,9 @@ def parse_json(text: str, where: str) -> object:
     return value
 
 
-def _text(path: Path, what: str) -> str:
+def _text(path: Path, what: str, largest: int = LARGEST_DOCUMENT, *, follow_links: bool = True) -> str:
     try:
-        return read_limited(path, LARGEST_DOCUMENT, what).decode("utf-8-sig")
+        return read_limited(path, largest, what, follow_links=follow_links).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataFault(f"{path} is not text in UTF-8: byte {error.start} cannot be read", kind="unreadable") from error
 

@@ -172,6 +172,7 @@ def evaluate_stored_share(run_dir: Path, rank: int, world_size: int, shares_stor
             toy_network(torch.float32, seed),
             ToyScenes(7, delay=0.1),
             name="other",
+            output=run_dir.parent / "judged",
             batch_size=2,
             distributed=distributed.apart(f"network-{seed}"),
             progress=False,
@@ -185,7 +186,7 @@ def test_two_processes_share_the_evaluation_of_stored_images(tmp_path, processes
     settings = {"plan": toy_plan(), "panels": 0, "progress": False, "checks": "off", "keep_adversarials": True}
     evaluate(toy_network(torch.float32), ToyScenes(7), run_dir=tmp_path / "run", batch_size=4, **settings)
     copy = shutil.copytree(tmp_path / "run", tmp_path / "copy")
-    options = {"name": "other", "batch_size": 2, "progress": False}
+    options = {"name": "other", "batch_size": 2, "progress": False, "output": tmp_path / "alone"}
     expected = [evaluate_stored(copy, toy_network(torch.float32, seed), ToyScenes(7), **options) for seed in (1, 2)]
     workers = [
         processes.Process(target=evaluate_stored_share, args=(tmp_path / "run", rank, 2, shares_store), daemon=True)
@@ -197,7 +198,7 @@ def test_two_processes_share_the_evaluation_of_stored_images(tmp_path, processes
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
     for alone in expected:
-        folder = tmp_path / "run" / "judged" / alone.folder.name
+        (folder,) = (tmp_path / "judged").glob(f"run-*/{alone.folder.name}")
         shards = sorted((folder / "records").glob("rank*.jsonl"))
         assert len(shards) == 2
         assert all(shard.stat().st_size for shard in shards)

@@ -99,12 +99,12 @@ def test_two_runs_judged_by_another_network(folder):
     assert done.returncode == 0, done.stderr
     assert "b: 3 of 3 adversarial images evaluated" in done.stdout
     assert "made against" in done.stdout
-    matrix = json.loads((folder / "a" / "run" / "transfer.json").read_text())
+    matrix = json.loads((folder / "judgements" / "transfer.json").read_text())
     assert matrix["judges"] == ["Conv2d", "b"]
     assert len(matrix["rows"]) == 4
-    assert (folder / "a" / "run" / "transfer.png").stat().st_size > 1000
-    (judged,) = (folder / "a" / "run" / "judged").iterdir()
-    assert (judged / "records" / "rank000.jsonl").read_text().count("\n") == 6
+    assert (folder / "judgements" / "transfer.png").stat().st_size > 1000
+    judged = [*(folder / "judgements").glob("run-*/*/records/rank000.jsonl")]
+    assert [file.read_text().count("\n") for file in judged] == [6, 6]
 
 
 def test_a_name_and_another_folder(folder, capsys):
@@ -119,7 +119,7 @@ def test_the_own_network_confirms_or_ends_with_status_1(folder, capsys):
     assert "successes and shares of broken pixels: ok" in capsys.readouterr().out
     (file,) = (folder / "a" / "run" / "adversarials").rglob("000001.safetensors")
     save_file({"adv": load_file(file)["adv"] + 1}, file)
-    for path in (folder / "a" / "run" / "judged").rglob("*.jsonl"):
+    for path in (folder / "judgements").rglob("*.jsonl"):
         path.unlink()
     with pytest.raises(SystemExit) as stopped:
         judge_command(own)

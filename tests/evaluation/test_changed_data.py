@@ -134,7 +134,7 @@ def test_random_data_are_refused_before_they_are_attacked(tmp_path):
 
     with pytest.raises(ValueError, match=r"sample 0 \(toy_0\) is another image or mask each time .*augmentation"):
         run(tmp_path, Scenes(3, noisy, range(3)))
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"]
 
 
 def test_a_sample_that_changes_while_the_engine_works_is_refused(tmp_path):

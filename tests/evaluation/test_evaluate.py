@@ -68,7 +68,7 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_everything_in_its_directory(finished):
     directory, report = finished
     assert sorted(path.name for path in directory.iterdir()) == [
-        "adversarials", "checks", "manifest.json", "network.json", "panels", "pictures", "progress.json",
+        ".locks", "adversarials", "checks", "manifest.json", "network.json", "panels", "pictures", "progress.json",
         "provenance.jsonl", "records", "report.html", "summary.json", "summary.md", "tables",
     ]  # fmt: skip
     written = json.loads((directory / "summary.json").read_text())

@@ -50,8 +50,17 @@ def other_run(made, tmp_path):
     return shutil.copytree(made / "1", tmp_path / "other")
 
 
+def judgements(path):
+    """A folder beside a run, never in it."""
+    return path.parent / "judged"
+
+
+def matrix_of(*runs):
+    return transfer_matrix(runs, judgements(runs[0]))
+
+
 def on_network(path, seed=0, dataset=SCENES, **settings):
-    chosen = {"name": f"net {seed}", "progress": False} | settings
+    chosen = {"name": f"net {seed}", "progress": False, "output": judgements(path)} | settings
     return evaluate_stored(path, chosen.pop("network", network(seed)), dataset, **chosen)
 
 
@@ -295,7 +304,7 @@ def test_a_damaged_image_is_named_and_the_rest_stays(run, damage, said):
         on_network(run, 1)
     assert str(file) in str(raised.value)
     assert "delete it and run the evaluation again" in str(raised.value)
-    (records,) = run.glob("judged/*/records/rank000.jsonl")
+    (records,) = judgements(run).glob("run-*/*/records/rank000.jsonl")
     before = records.read_bytes()
     assert before.count(b"\n") >= 4 * 4
     file.unlink()
@@ -390,7 +399,7 @@ class TestEngine:
             """Asks for a stop once the work has begun: before, all samples are compared with the recorded ones."""
 
             def __getitem__(self, index):
-                if index == 2 and list((run / "judged").rglob("rank*.jsonl")):
+                if index == 2 and list(judgements(run).rglob("rank*.jsonl")):
                     os.kill(os.getpid(), signal.SIGTERM)
                 return super().__getitem__(index)
 
@@ -411,7 +420,7 @@ class TestTransfer:
         for path in (run, other_run):
             for seed in (0, 1):
                 on_network(path, seed)
-        matrix = transfer_matrix([run, other_run])
+        matrix = matrix_of(run, other_run)
         assert matrix.judges == ("net 0", "net 1")
         assert [(row.source, row.label) for row in matrix.rows[:4]] == [
             ("net 0", "clean"),
@@ -439,7 +448,7 @@ class TestTransfer:
         for sample_id in (0, 4):
             image_file(run, "pgd", sample_id).unlink()
         on_network(run, 1)
-        matrix = transfer_matrix([run])
+        matrix = matrix_of(run)
         by_label = {row.label: row for row in matrix.rows}
         assert [by_label[label].num_images for label in ("pgd 16/255", "pgd 64/255")] == [4, 2]
         row = by_label["pgd 64/255"]
@@ -452,31 +461,31 @@ class TestTransfer:
         file = first.folder / "records" / "rank000.jsonl"
         lines = file.read_bytes().splitlines(keepends=True)
         file.write_bytes(b"".join(lines[:8]))  # of samples 0 and 1 alone
-        assert {row.num_images for row in transfer_matrix([run]).rows} == {2}
+        assert {row.num_images for row in matrix_of(run).rows} == {2}
 
     def test_images_that_are_not_allowed_count_for_no_network(self, run):
         on_network(run, 1)
         change(image_file(run, "pgd", 1), lambda adv: adv - 1e-6 - adv.min())
         on_network(run, 2)
-        counts = {row.label: row.num_images for row in transfer_matrix([run]).rows}
+        counts = {row.label: row.num_images for row in matrix_of(run).rows}
         assert counts == {"clean": 4, "alma minimal norm": 4, "pgd 16/255": 4, "pgd 64/255": 3}
 
     def test_a_network_that_saw_one_run_only_leaves_gaps(self, run, other_run):
         on_network(run, 2)
-        matrix = transfer_matrix([run, other_run])
+        matrix = matrix_of(run, other_run)
         assert [cell is None for cell in matrix.rows[0].cells] == [False, True, False]
         assert [cell is None for cell in matrix.rows[4].cells] == [True, False, True]
 
     def test_equal_names_are_told_apart(self, run):
         for seed in (1, 2):
             on_network(run, seed, name="mine")
-        names = transfer_matrix([run]).judges
+        names = matrix_of(run).judges
         assert len({*names}) == 3
         assert sum(name.startswith("mine ") for name in names) == 2
 
     def test_a_wide_table_is_not_cut(self, run):
         on_network(run, 1)
-        matrix = transfer_matrix([run])
+        matrix = matrix_of(run)
         names = tuple(f"a network with a long name {index}" for index in range(20))
         wide = replace(matrix, judges=names, rows=tuple(replace(r, cells=r.cells * 10) for r in matrix.rows))
         lines = str(wide).splitlines()
@@ -494,11 +503,11 @@ class TestTransfer:
         with pytest.raises(
             ValueError, match=r"do not fit into one matrix \(.* of 1 sample, 1 \(toy_1\), is not the same"
         ):
-            transfer_matrix([run, tmp_path / "more"])
+            matrix_of(run, tmp_path / "more")
 
     def test_files(self, run, tmp_path):
         on_network(run, 1)
-        numbers, picture = write_transfer(transfer_matrix([run]), tmp_path / "out")
+        numbers, picture = write_transfer(matrix_of(run), tmp_path / "out")
         content = json.loads(numbers.read_text())
         assert content["judges"][1] == "net 1"
         assert len(content["rows"]) == 4

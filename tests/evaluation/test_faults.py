@@ -16,6 +16,7 @@ from torch import nn
 
 from segrobust.attacks import PGD
 from segrobust.evaluation import (
+    Fault,
     Plan,
     RecordWriter,
     StridedWork,
@@ -27,6 +28,7 @@ from segrobust.evaluation import (
     summarize_run,
 )
 from segrobust.evaluation.jobs.signals import interruptible
+from segrobust.evaluation.run.failures import FaultLog
 
 TESTS = Path(__file__).parent.parent
 BRITTLE = 1  # the image that some networks here cannot bear
@@ -175,11 +177,19 @@ def test_one_image_that_does_not_fit_is_a_fault(tmp_path):
     assert "OutOfMemoryError" in report.faults[0].error
 
 
-def test_a_torn_line_among_the_faults_is_left_out(tmp_path):
-    evaluate(Brittle(), Marked(3), **settings(tmp_path))
+def test_a_torn_line_among_the_faults_is_left_out_and_cut_by_the_next(tmp_path):
+    fault = Fault.of(RuntimeError("no kernel"), 1, "toy_1", "load")
+    log = FaultLog(tmp_path)
+    log.add(fault)
     with (tmp_path / "faults" / "rank000.jsonl").open("a") as file:
-        file.write('{"sample_id": 7\n{"torn')
-    assert {fault.sample_id for fault in read_faults(tmp_path, set())} == {BRITTLE}
+        file.write('{"torn')
+    assert read_faults(tmp_path, set()) == (fault,)
+    log.add(replace(fault, sample_id=2))
+    assert read_faults(tmp_path, set()) == (fault, replace(fault, sample_id=2))
+    with (tmp_path / "faults" / "rank000.jsonl").open("a") as file:
+        file.write('{"sample_id": 7}\n')
+    with pytest.raises(ValueError, match=r"rank000\.jsonl, line 3: fields are missing"):
+        read_faults(tmp_path, set())
 
 
 FULL_DISK = """

@@ -1,6 +1,5 @@
 """Checks on disk: `checks.json`."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -8,7 +7,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from segrobust.evaluation.checks.check import Check, worst_status
-from segrobust.evaluation.run.strict_json import write_json
+from segrobust.evaluation.run.strict_json import read_document, write_json
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.printable import shortened
 
 CHECKS_SCHEMA: Final = 1
 """Version of the format of `checks.json`."""
@@ -53,15 +54,15 @@ def read_checks(path: str | os.PathLike[str]) -> StoredChecks:
     """
     file = Path(path)
     try:
-        return _parse(json.loads(file.read_bytes()))
-    except ValueError as error:  # no JSON and no UTF-8 are ValueErrors too
-        raise ValueError(f"{file} holds no checks ({error}); delete it and make the checks again") from error
+        return _parse(read_document(file, "a file of checks"))
+    except ValueError as error:
+        raise DataFault(f"{file} holds no checks ({error}); delete it and make the checks again") from error
 
 
 def _parse(content: object) -> StoredChecks:
     if not isinstance(content, Mapping) or content.get("schema") != CHECKS_SCHEMA:
         got = content.get("schema") if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"this version reads schema {CHECKS_SCHEMA}, got {got!r}")
+        raise ValueError(f"this version reads schema {CHECKS_SCHEMA}, got {shortened(got)}")
     weights, checks = content.get("weights"), content.get("checks")
     if not isinstance(weights, str) or not isinstance(checks, list):
         raise ValueError("'weights' must be a text and 'checks' a list")
@@ -71,9 +72,9 @@ def _parse(content: object) -> StoredChecks:
 def _check(entry: Any) -> Check:
     if not isinstance(entry, Mapping) or set(entry) != {*_TEXTS, "attacks"}:
         got = sorted(map(str, entry)) if isinstance(entry, Mapping) else type(entry).__name__
-        raise ValueError(f"a check has the fields {', '.join(_TEXTS)} and attacks, got {got}")
+        raise ValueError(f"a check has the fields {', '.join(_TEXTS)} and attacks, got {shortened(got)}")
     texts = {name: entry[name] for name in _TEXTS}
     attacks = entry["attacks"]
     if not isinstance(attacks, list) or not all(isinstance(value, str) for value in (*texts.values(), *attacks)):
-        raise ValueError(f"fields of a check are texts, attacks a list of them, got {dict(entry)}")
+        raise ValueError(f"fields of a check are texts, attacks a list of them, got {shortened(dict(entry))}")
     return Check(**texts, attacks=tuple(attacks))

@@ -10,10 +10,8 @@ from torch import Tensor
 from segrobust.evaluation.dataset import LoadedSample
 from segrobust.evaluation.plan import AttackCall
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
+from segrobust.evaluation.run.records import ABOVE_EPS, OUTSIDE_BOX
 from segrobust.functional.norms import norm
-
-OUTSIDE_BOX: Final = "outside-box"
-ABOVE_EPS: Final = "above-eps"
 
 NORM_TOLERANCE: Final = 1e-6
 """Largest difference of two measurements of one norm, relative if the norm is above 1. It allows for noise in

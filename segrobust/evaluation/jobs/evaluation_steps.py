@@ -23,6 +23,7 @@ from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.report import Report, heading, is_complete, summarize_run, write_report
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import require_repeatable
+from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import merge_records, read_records
@@ -76,14 +77,17 @@ class Evaluation:
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
         """Writes records, stores adversarial images of the samples `drawn` or of all, and draws the former."""
         session = self.session
-        with interruptible() as stop:
+        with (
+            interruptible() as stop,
+            Claim(directory.path, session.manifest, session.distributed.rank) as claim,
+        ):
             directory.examine(session.manifest)
             require_repeatable(session.dataset, session.samples)
             session.compare_samples(
                 directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed, stop=stop
             )
             identity = examine_network(directory.network, session.network, session.dataset, session.samples)
-            directory.claim(session.manifest)
+            claim.write_manifest()
             identity.write(directory.network)
             if not stop():
                 self._measure_passes()
@@ -92,14 +96,14 @@ class Evaluation:
                     self._introduce(directory)
             faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
             session.complete(
-                directory.path,
+                claim,
                 store=AdversarialStore(directory.path, None if keep_all else drawn),
                 faults=faults,
                 is_complete=lambda: is_complete(directory),
                 conclude=lambda: self._conclude(directory, drawn, faults),
                 stop=stop,
             )
-        report = replace(summarize_run(directory.path), interrupted=stop.signal)
+            report = replace(summarize_run(directory.path), interrupted=stop.signal)
         if session.distributed.store is not None and not session.distributed.is_main:
             # The directory of this process may lack records of the others, so the main process reports what is missing.
             return replace(report, missing=0)

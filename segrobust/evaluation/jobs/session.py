@@ -29,6 +29,7 @@ from segrobust.evaluation.run.changed_samples import (
     require_same_names,
     require_unchanged,
 )
+from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
@@ -197,7 +198,7 @@ class Session:
 
     def complete(
         self,
-        path: Path,
+        claim: Claim,
         *,
         store: AdversarialStore | None,
         faults: FaultLog,
@@ -208,23 +209,26 @@ class Session:
         """Makes the records that a folder lacks, together with the other processes.
 
         Args:
-            path: the folder.
+            claim: holds the folder.
             store: stores adversarial images.
             faults: records errors of single images.
             is_complete: whether nothing is missing; called by processes without a common store.
             conclude: called once when the work is done, by the main process or, without a store, by the last one.
             stop: whether a signal arrived, before the work or during it.
         """
-        with RecordWriter(path, self.distributed.rank) as writer:
+        path = claim.directory
+        with RecordWriter(path, self.distributed.rank, claim=claim) as writer:
             outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
             if self.distributed.store is None:
                 self._work_alone(path, outputs)
+                claim.require_unchanged()
                 if not stop() and is_complete():
                     conclude()
                 return
             try:
                 with Team.gathered(self.distributed, path, stop) as team:
                     self._work_together(team, path, outputs, writer)
+                    claim.require_unchanged()
                     if not stop() and self.distributed.is_main:
                         conclude()
             except StopRequestedError:

@@ -110,9 +110,9 @@ def _checks(run: RunFiles) -> Iterable[str]:
 
 def _source(run: RunFiles) -> str:
     manifest = run.manifest
-    last = run.provenance[-1] if run.provenance else {}
-    versions = [str(version) for version in last.get("versions", ()) if "not installed" not in version]
-    device = str(last.get("device", ""))
+    last = run.provenance[-1] if run.provenance else None
+    versions = [] if last is None else [version for version in last.versions if "not installed" not in version]
+    device = "" if last is None else last.device
     parts = [
         manifest.data_description,
         f"{len(manifest.samples)} images of {manifest.image_size}",

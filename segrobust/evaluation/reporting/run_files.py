@@ -1,10 +1,7 @@
 """The content of the files of a run, from which pages and tables are made."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from segrobust.evaluation.checks import Check, Status, check_records, read_checks, worst_status
 from segrobust.evaluation.numbers.summarize import summarize
@@ -14,7 +11,7 @@ from segrobust.evaluation.reporting.selection import Selection, find_selection
 from segrobust.evaluation.run.failures import Fault, read_faults
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import Record, read_records
-from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.evaluation.run.run_directory import Provenance, RunDirectory
 from segrobust.label_space import LabelSpace
 
 
@@ -39,7 +36,7 @@ class RunFiles:
     summary: Summary
     faults: tuple[Fault, ...]
     checks: tuple[Check, ...]
-    provenance: tuple[Mapping[str, Any], ...]
+    provenance: tuple[Provenance, ...]
     selection: Selection | None
 
     @cached_property
@@ -70,7 +67,7 @@ def read_run(directory: RunDirectory) -> RunFiles:
         summary=summarize(records, asr_only=manifest.asr_only),
         faults=tuple(fault for fault in faults if fault.sample_id in wanted),
         checks=_checks(directory, manifest, records),
-        provenance=_provenance(directory),
+        provenance=directory.read_provenance(),
         selection=find_selection(directory.path, records),
     )
 
@@ -79,8 +76,9 @@ def read_manifest(directory: RunDirectory) -> Manifest:
     """Reads what is fixed in a run.
 
     Raises:
-        ValueError: the directory holds no run, or its manifest is damaged.
+        ValueError: the directory holds no run, its manifest is damaged, or something in it is a link.
     """
+    directory.require_plain()
     if not directory.manifest.is_file():
         raise ValueError(f"{directory.path} holds no run: there is no {directory.manifest.name}; evaluate makes it")
     return Manifest.read(directory.manifest)
@@ -98,11 +96,3 @@ def _checks(directory: RunDirectory, manifest: Manifest, records: tuple[Record, 
     if not stored:
         return ()
     return (*stored, *check_records(records, {entry.digest: entry.attack for entry in manifest.attacks}))
-
-
-def _provenance(directory: RunDirectory) -> tuple[Mapping[str, Any], ...]:
-    """One mapping per command; a line that is torn is left out."""
-    if not directory.provenance.is_file():
-        return ()
-    *lines, _torn = directory.provenance.read_text(encoding="utf-8").split("\n")
-    return tuple(json.loads(line) for line in lines)

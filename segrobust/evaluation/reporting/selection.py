@@ -48,7 +48,7 @@ def find_selection(run_dir: Path, records: Iterable[Record]) -> Selection | None
             continue
         try:
             others = {*digests_of(read_records(path.parent)).values()}
-        except (ValueError, TypeError):
+        except (ValueError, OSError):
             continue
         overlap = {sample_id for sample_id, digest in evaluated.items() if digest in others}
         if overlap:

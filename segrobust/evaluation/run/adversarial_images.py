@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +12,17 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from segrobust.evaluation.plan import AttackCall, Radius
+from segrobust.evaluation.run.records import read_radius
 from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import token
+from segrobust.untrusted.printable import visible
+from segrobust.untrusted.regular_files import open_regular
+
+_LARGEST: Final = 2**30
+"""Bytes; an image of 89 million pixels, the largest that is read, is about as large."""
+
+_SHOWN: Final = 200
 
 
 class StoredImageError(ValueError):
@@ -39,7 +49,7 @@ class AdversarialStore:
 
     def holds(self, call: AttackCall, sample_id: int) -> bool:
         """Whether an image is stored."""
-        return self.path(call.job.digest, call.eps, sample_id).exists()
+        return os.path.lexists(self.path(call.job.digest, call.eps, sample_id))
 
     def lacks(self, call: AttackCall, sample_id: int) -> bool:
         """Whether an image should be stored and is not."""
@@ -92,11 +102,19 @@ class StoredAdversarial(NamedTuple):
         Raises:
             ValueError: a name that `AdversarialStore` does not give.
         """
-        radius, digest = path.parent.name, path.parent.parent.name
+        name, digest = path.parent.name, path.parent.parent.name
         try:
-            return cls(int(path.stem), digest, "min" if radius == "min" else float(radius), path)
+            radius = read_radius("min" if name == "min" else float(name))
+            if radius is None or not path.stem.isascii() or not path.stem.isdecimal():
+                raise ValueError("no number of a sample")
+            found = cls(int(path.stem), token(digest), radius, path)
         except ValueError as error:
-            raise ValueError(f"{path} is no adversarial image of a run; move it out of there") from error
+            raise DataFault(f"{path} is no adversarial image of a run; move it out of there", kind="name") from error
+        if AdversarialStore(path.parents[3]).path(*found[1:3], found.sample_id) != path:
+            raise DataFault(
+                f"{path} has another name than an adversarial image of a run; move it out of there", kind="name"
+            )
+        return found
 
 
 def load_adversarial(path: Path) -> Tensor:
@@ -108,13 +126,19 @@ def load_adversarial(path: Path) -> Tensor:
     """
     fix = "delete it and run the evaluation again, which writes it again"
     try:
+        with open_regular(path, follow_links=False) as file:
+            size = os.fstat(file.fileno()).st_size
+        if size > _LARGEST:
+            raise StoredImageError(f"{path} has {size} bytes, an image at most {_LARGEST}; {fix}")
         entries = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, DataFault) as error:
         raise StoredImageError(f"{path} is damaged ({error}); {fix}") from error
     adv = entries.get("adv")
     if len(entries) != 1 or adv is None or adv.dtype != torch.float32 or adv.ndim != 3:
         found = ", ".join(f"{name} {value.dtype} {tuple(value.shape)}" for name, value in entries.items()) or "nothing"
-        raise StoredImageError(f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {found}; {fix}")
+        raise StoredImageError(
+            f"{path} must hold one image, adv torch.float32 (C, H, W), and holds {visible(found)[:_SHOWN]}; {fix}"
+        )
     if not adv.isfinite().all():
         raise StoredImageError(f"{path} is damaged (it holds values that are not finite); {fix}")
     return adv

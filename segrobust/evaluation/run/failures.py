@@ -1,6 +1,5 @@
 """Errors of single images, stored beside the records, so that one image does not end a job of days."""
 
-import json
 import os
 import traceback
 from collections.abc import Collection
@@ -9,10 +8,27 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from segrobust.evaluation.plan import AttackCall, Radius
-from segrobust.evaluation.run.records import CLEAN
-from segrobust.evaluation.run.strict_json import to_line
+from segrobust.evaluation.run.records import CLEAN, read_radius
+from segrobust.evaluation.run.strict_json import append_line, read_lines
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import LONGEST_TEXT, Reader, one_of, read_fields, text, token, whole
 
 FAULT_SCHEMA: Final = 1
+
+_LONGEST_TRACEBACK: Final = 2**20
+
+
+_READERS: Final[dict[str, Reader]] = {
+    "sample_id": whole(),
+    "sample_name": text(),
+    "stage": one_of("load", "clean", "attack"),
+    "attack": text(),
+    "digest": token,
+    "eps": read_radius,
+    "error": text(_LONGEST_TRACEBACK),
+    "traceback": text(_LONGEST_TRACEBACK),
+    "schema": whole(FAULT_SCHEMA, FAULT_SCHEMA),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +79,15 @@ class Fault:
             attack="" if call is None else call.job.name,
             digest=CLEAN if call is None else call.job.digest,
             eps=None if call is None else call.eps,
-            error=f"{type(error).__name__}: {error}",
-            traceback="".join(traceback.format_exception(error)),
+            error=f"{type(error).__name__}: {error}"[:LONGEST_TEXT],
+            traceback="".join(traceback.format_exception(error))[-LONGEST_TEXT:],
         )
 
     def describe(self) -> str:
         """One line of text."""
         what = f"{self.attack} at {self.eps}" if self.stage == "attack" else self.stage
-        return f"image {self.sample_id} ({self.sample_name}), {what}: {self.error.splitlines()[0]}"
+        first, _, _ = self.error.partition("\n")
+        return f"image {self.sample_id} ({self.sample_name}), {what}: {first}"
 
 
 @dataclass(frozen=True)
@@ -95,26 +112,28 @@ class FaultLog:
         """
         path = self.directory / "faults" / f"rank{self.rank:03d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(to_line(asdict(fault)).encode() + b"\n")
+        append_line(path, asdict(fault))
 
 
 def read_faults(directory: str | os.PathLike[str], recorded: Collection[object]) -> tuple[Fault, ...]:
     """The last fault of each key that has no record: a fault that a later command resolved is not listed.
 
-    An incomplete line is left out.
+    A last line that is incomplete is left out.
 
     Args:
         directory: the run directory.
         recorded: keys of the existing records.
+
+    Raises:
+        DataFault: a damaged line, with file and number.
     """
     found: dict[object, Fault] = {}
     for path in sorted((Path(directory) / "faults").glob("rank*.jsonl")):
-        for line in path.read_bytes().split(b"\n")[:-1]:
+        for where, value in read_lines(path, "a fault"):
             try:
-                fault = Fault(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
+                fault = Fault(**read_fields(value, _READERS))
+            except ValueError as error:
+                raise DataFault(f"{where}: {error}; delete this line") from error
             if fault.key not in recorded:
                 found[fault.key] = fault
     return tuple(sorted(found.values(), key=lambda fault: fault.sample_id))

@@ -1,20 +1,23 @@
 """What a run directory holds results of. Another network, data set or setting is refused."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+import hashlib
+import re
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from torch import nn
 
 from segrobust.evaluation.dataset import SampleSource, describe_data, fingerprint_of, first_readable, label_space_of
 from segrobust.evaluation.forward import precision_of
 from segrobust.evaluation.plan import Plan
-from segrobust.evaluation.run.strict_json import write_json
+from segrobust.evaluation.run.strict_json import read_document, to_line, write_json
 from segrobust.functional.norms import NormName
 from segrobust.label_space import LabelSpace
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, weights_digest
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import boolean, list_of, number, one_of, optional, read_fields, text, token, whole
+from segrobust.untrusted.printable import shortened
 
 MANIFEST_SCHEMA: Final = 2
 """Version of the format."""
@@ -131,6 +134,13 @@ class Manifest:
             network_description=describe_network(network),
         )
 
+    @property
+    def purpose(self) -> str:
+        """Digest of what processes that work together agree on: what is locked, samples, attacks and radii."""
+        content = asdict(self)
+        shared = [content[name] for name in (*_LOCKED, "samples", "planned", "asr_only")]
+        return hashlib.sha256(to_line(shared).encode()).hexdigest()
+
     def extended(self, newer: Self, directory: Path) -> Self:
         """This manifest with the samples and the attacks of a newer command on the same directory.
 
@@ -169,29 +179,65 @@ class Manifest:
 
         Raises:
             OSError: the file cannot be opened.
-            ValueError: it is no manifest of this schema.
+            DataFault: it is no manifest of this schema, or damaged.
         """
-        data = json.loads(path.read_bytes())
+        data = read_document(path, "a manifest")
         if not isinstance(data, dict) or data.get("schema") != MANIFEST_SCHEMA:
-            raise ValueError(f"{path} is no manifest of schema {MANIFEST_SCHEMA}; use another run directory")
-        if set(data) != {field.name for field in fields(cls)}:
-            raise ValueError(f"{path} is damaged: its fields are {sorted(data)}; use another run directory")
-        return cls(**_typed(data))
+            raise DataFault(f"{path} is no manifest of schema {MANIFEST_SCHEMA}; use another run directory")
+        try:
+            return cls(**read_fields(data, _READERS))
+        except ValueError as error:
+            raise DataFault(f"{path} is damaged: {error}; use another run directory") from error
 
 
-def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
-    space = data["label_space"]
-    return {
-        **data,
-        "label_space": None if space is None else LabelSpace.from_dict(space),
-        "samples": tuple(data["samples"]),
-        "attacks": _typed_entries(data["attacks"]),
-        "planned": _typed_entries(data["planned"]),
-    }
+def _read_label_space(value: object) -> LabelSpace:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return LabelSpace.from_dict(value)
 
 
-def _typed_entries(entries: list[dict[str, Any]]) -> tuple[AttackEntry, ...]:
-    return tuple(AttackEntry(**{**entry, "eps": tuple(entry["eps"])}) for entry in entries)
+def _read_samples(value: object) -> tuple[int, ...]:
+    found: tuple[int, ...] = list_of(whole())(value)
+    if len({*found}) != len(found):
+        raise ValueError("must name each sample once")
+    return found
+
+
+def _read_size(value: object) -> str:
+    if not isinstance(value, str) or re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", value) is None:
+        raise ValueError(f"must be height x width, got {shortened(value)}")
+    return value
+
+
+def _read_entries(value: object) -> tuple[AttackEntry, ...]:
+    found = tuple(AttackEntry(**read_fields(entry, _ENTRY)) for entry in list_of(lambda each: each)(value))
+    for name in ("digest", "name"):
+        if len({getattr(entry, name) for entry in found}) != len(found):
+            raise ValueError(f"must give each {name} once")
+    return found
+
+
+_ENTRY: Final = {
+    "name": token,
+    "digest": token,
+    "attack": text(),
+    "kind": one_of("minimal-norm", "fixed-budget"),
+    "norm_name": one_of("linf", "l2", "l1"),
+    "eps": list_of(number(0)),
+}
+_READERS: Final = {
+    **dict.fromkeys(("weights", "data", "preprocessing"), text()),
+    **dict.fromkeys(("criterion", "precision", "data_description", "network_description"), text()),
+    "image_size": _read_size,
+    "label_space": optional(_read_label_space),
+    "ignore_index": whole(-(2**31), 2**31),
+    "seed": whole(0, 2**31),
+    "samples": _read_samples,
+    "attacks": _read_entries,
+    "planned": _read_entries,
+    "asr_only": boolean,
+    "schema": whole(MANIFEST_SCHEMA, MANIFEST_SCHEMA),
+}
 
 
 def attack_entries(plan: Plan) -> tuple[AttackEntry, ...]:

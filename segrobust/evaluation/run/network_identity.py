@@ -1,15 +1,14 @@
 """What a network is beside its weights: modules, settings, buffers, and its logits and gradients on a fixed probe."""
 
 import hashlib
-import json
 import math
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -19,8 +18,11 @@ from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.run.run_directory import device_name
-from segrobust.evaluation.run.strict_json import write_json
+from segrobust.evaluation.run.strict_json import read_document, write_json
 from segrobust.functional.modes import attackable
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import list_of, mapping_of, number, optional, read_fields, text, whole
+from segrobust.untrusted.printable import shortened
 
 NETWORK_SCHEMA: Final = 1
 """Version of the format of `network.json`."""
@@ -164,16 +166,17 @@ class NetworkIdentity:
 
         Raises:
             OSError: the file cannot be opened.
-            ValueError: it is no such file of this schema.
+            DataFault: it is no such file of this schema, or damaged.
         """
-        data = json.loads(path.read_bytes())
+        data = read_document(path, "a description of a network")
         if not isinstance(data, dict) or data.get("schema") != NETWORK_SCHEMA:
-            raise ValueError(
+            raise DataFault(
                 f"{path} is no description of a network of schema {NETWORK_SCHEMA}; use another run directory"
             )
-        if set(data) != {field.name for field in fields(cls)}:
-            raise ValueError(f"{path} is damaged: its fields are {sorted(data)}; use another run directory")
-        return cls(**{**data, "probes": tuple(map(_from_json, data["probes"]))})
+        try:
+            return cls(**read_fields(data, _READERS))
+        except ValueError as error:
+            raise DataFault(f"{path} is damaged: {error}; use another run directory") from error
 
 
 def examine_network(path: Path, network: nn.Module, dataset: SampleSource, samples: Sequence[int]) -> NetworkIdentity:
@@ -264,7 +267,7 @@ def _differ(older: Mapping[str, str], newer: Mapping[str, str], name: str) -> bo
     there, now = older.get(name), newer.get(name)
     if there is None or now is None or there == now:
         return there != now
-    (a, a_settings), (b, b_settings) = (text.split("(", 1) for text in (there, now))
+    (a, _, a_settings), (b, _, b_settings) = (description.partition("(") for description in (there, now))
     return a_settings != b_settings or not (a.endswith(f".{b}") or b.endswith(f".{a}"))
 
 
@@ -448,11 +451,34 @@ def _encoded(values: np.ndarray | None) -> dict[str, object] | None:
     return {"shape": list(values.shape), "float32": b64encode(values.astype("<f4").tobytes()).decode()}
 
 
-def _from_json(data: Mapping[str, Any]) -> StoredProbe:
-    return StoredProbe(**{**data, "logits": _decoded(data["logits"]), "gradient": _decoded(data["gradient"])})
+def _read_probe(value: object) -> StoredProbe:
+    found = StoredProbe(**read_fields(value, _PROBE))
+    if found.logits is None and found.gradient is not None:
+        raise ValueError("must have logits where it has a gradient")
+    return found
 
 
-def _decoded(data: Mapping[str, Any] | None) -> np.ndarray | None:
-    if data is None:
-        return None
-    return np.frombuffer(b64decode(data["float32"]), "<f4").astype(np.float32).reshape(data["shape"])
+def _read_values(value: object) -> np.ndarray:
+    found = read_fields(value, {"shape": list_of(whole(1, 2**16), least=3, most=3), "float32": text(2**24)})
+    try:
+        content = b64decode(found["float32"], validate=True)
+    except ValueError as error:
+        raise ValueError(f"must be in base64: {error}") from error
+    if len(content) != 4 * math.prod(found["shape"]):
+        raise ValueError(f"must be 4 bytes for each value of shape {shortened(found['shape'])}, got {len(content)}")
+    return np.frombuffer(content, "<f4").astype(np.float32).reshape(found["shape"])
+
+
+_PROBE: Final = {
+    "sample_id": whole(),
+    "sample_digest": text(256),
+    "logits": optional(_read_values),
+    "gradient": optional(_read_values),
+    "rounding": number(0, 1),
+    "drawn_with": text(),
+}
+_READERS: Final = {
+    **dict.fromkeys(("modules", "buffers", "versions"), mapping_of(text())),
+    "probes": list_of(_read_probe, most=_PROBES),
+    "schema": whole(NETWORK_SCHEMA, NETWORK_SCHEMA),
+}

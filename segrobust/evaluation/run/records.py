@@ -1,21 +1,45 @@
 """Results on disk: one JSON line per measurement, appended as soon as it exists."""
 
 import contextlib
-import fcntl
-import json
+import math
 import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from segrobust.evaluation.plan import Radius
-from segrobust.evaluation.run.strict_json import to_line, write_json
+from segrobust.evaluation.run.claim import Claim
+from segrobust.evaluation.run.locks import require_lock
+from segrobust.evaluation.run.strict_json import (
+    cut_incomplete,
+    parse_line,
+    read_document,
+    read_lines,
+    to_line,
+    write_json,
+)
 from segrobust.functional.norms import NormName
 from segrobust.metrics import Tally
 from segrobust.metrics.norm_statistics import ROUNDING
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import (
+    Reader,
+    boolean,
+    list_of,
+    mapping_of,
+    number,
+    one_of,
+    optional,
+    read_fields,
+    text,
+    token,
+    whole,
+)
+from segrobust.untrusted.printable import shortened
+from segrobust.untrusted.regular_files import open_to_append
 
 SCHEMA: Final = 3
 """Version of the records' format."""
@@ -25,9 +49,20 @@ Unit = Literal["pixel"]
 Side = Literal["upper", "lower", "exact"]
 Key = tuple[int, str, Radius | None]
 NO_VALID_PIXEL: Final = "no-valid-pixel"
+OUTSIDE_BOX: Final = "outside-box"
+ABOVE_EPS: Final = "above-eps"
 CLEAN: Final = "clean"
 NO_THREAT: Final = "none"
 _SHOWN: Final = 5
+
+NORM_OF_SAME_WORK: Final = 1e-5
+"""Largest relative difference of the norms of two records of one measurement.
+
+A batch of a lost process may be measured twice, in batches of other sizes, whose kernels differ in a last bit: on a toy
+network in float32 by at most 1.7e-7."""
+
+SHARE_OF_SAME_WORK: Final = 1e-3
+"""Largest difference of their shares of pixels: minimal perturbations leave many pixels close to a tie."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +103,7 @@ class Record:
         num_backwards: backward passes.
         seconds: time of the batch divided by the number of its images.
         seed: of the run.
-        flags: problems of this measurement; `"no-valid-pixel"`.
+        flags: problems of this measurement: `"no-valid-pixel"`, and of stored images `"outside-box"` and `"above-eps"`.
         schema: version of the format.
     """
 
@@ -121,33 +156,123 @@ class Record:
         """The inverse of `to_line`.
 
         Raises:
-            ValueError: no JSON, another schema, or fields that are missing or unknown.
+            DataFault: no strict JSON, another schema, fields that are missing or unknown, or a value that no
+                measurement gives: another type, a count below 0, a share outside [0, 1], counts that contradict.
         """
-        data = json.loads(line)
-        schema = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        return cls.of(parse_line(line.encode() if isinstance(line, str) else line, "a record"), "a record")
+
+    @classmethod
+    def of(cls, value: object, where: str) -> Self:
+        """The record in a parsed line.
+
+        Args:
+            value: the parsed line.
+            where: file and line, for messages.
+
+        Raises:
+            DataFault: as `from_line`.
+        """
+        schema = value.get("schema") if isinstance(value, Mapping) else type(value).__name__
         if schema != SCHEMA:
-            raise ValueError(
-                f"this version reads records of schema {SCHEMA}, got {schema!r}; install the one that wrote it"
+            raise DataFault(
+                f"{where}: this version reads records of schema {SCHEMA}, got {shortened(schema)}; install the one "
+                "that wrote it"
             )
-        if set(data) != set(cls.__dataclass_fields__):
-            raise ValueError(
-                f"fields differ from those of a record: {sorted(set(data) ^ set(cls.__dataclass_fields__))}"
-            )
-        return cls(**_typed(data))
+        try:
+            record = cls(**read_fields(value, _READERS))
+            for problem in _contradictions(record):
+                raise ValueError(problem)
+        except ValueError as error:
+            raise DataFault(f"{where} is no record: {error}") from error
+        return record
 
 
-def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values as the types of the fields: strings that stand for floats, lists that stand for tuples."""
-    floats = {name: float(data[name]) for name in ("norm", "apsr", "clean_apsr", "seconds")}
-    tuples = {name: tuple(data[name]) for name in ("tp", "fp", "fn", "flags")}
-    boundary, objects = data["boundary"], data["objects"]
-    return {
-        **data,
-        **floats,
-        **tuples,
-        "boundary": None if boundary is None else tuple(boundary),
-        "objects": None if objects is None else tuple(tuple(tally) for tally in objects),
-    }
+def read_radius(value: object) -> Radius | None:
+    """A radius above 0, "min" or None.
+
+    Raises:
+        ValueError: another value.
+    """
+    if value is None:
+        return None
+    if value == "min":
+        return "min"
+    found: float = number(0)(value)
+    if not found:
+        raise ValueError("must be above 0")
+    return found
+
+
+_SHARE: Final = number(0, 1, named=("nan",))
+_COUNTS: Final = list_of(whole(), least=1, most=2**16)
+_READERS: Final[dict[str, Reader]] = {
+    "sample_id": whole(),
+    "sample_name": text(),
+    "sample_digest": text(256),
+    "sequence": text(),
+    "attack": text(),
+    "digest": token,
+    "kind": one_of("clean", "minimal-norm", "by-product", "fixed-budget"),
+    "norm_name": one_of("linf", "l2", "l1", None),
+    "eps": read_radius,
+    "threat": text(),
+    "unit": one_of("pixel"),
+    "side": one_of("upper", "lower", "exact"),
+    "success": boolean,
+    "norm": number(0, named=("inf",)),
+    "apsr": _SHARE,
+    "clean_apsr": _SHARE,
+    "num_valid": whole(),
+    "tp": _COUNTS,
+    "fp": _COUNTS,
+    "fn": _COUNTS,
+    "boundary": optional(list_of(whole(), least=2, most=2)),
+    "objects": optional(list_of(list_of(whole(), least=4, most=4), least=3, most=3)),
+    "first_success": whole(-1),
+    "num_forwards": whole(),
+    "num_backwards": whole(),
+    "seconds": number(0),
+    "seed": whole(0, 2**31),
+    "flags": list_of(one_of(NO_VALID_PIXEL, OUTSIDE_BOX, ABOVE_EPS), most=3),
+    "schema": whole(SCHEMA, SCHEMA),
+}
+
+
+def _contradictions(record: Record) -> Iterator[str]:
+    """What no measurement of one image gives."""
+    is_clean = record.kind == "clean"
+    radii = {"clean": (None,), "minimal-norm": ("min",)}
+    fits = record.eps in radii[record.kind] if record.kind in radii else isinstance(record.eps, float)
+    if not fits or is_clean != (record.norm_name is None) or is_clean != (record.digest == CLEAN):
+        yield (
+            f"kind {record.kind}, digest {record.digest}, norm_name {record.norm_name} and eps {record.eps} do not go "
+            "together"
+        )
+    if not len(record.tp) == len(record.fp) == len(record.fn):
+        yield f"tp, fp and fn are of {len(record.tp)}, {len(record.fp)} and {len(record.fn)} classes"
+    right, false, missed = sum(record.tp), sum(record.fp), sum(record.fn)
+    if right + missed != record.num_valid or false != missed:
+        yield (
+            f"of num_valid={record.num_valid} pixels, tp + fn are {right + missed}, and fp and fn must have one sum, "
+            f"got {false} and {missed}"
+        )
+    is_void = record.num_valid == 0
+    if any(math.isnan(share) != is_void for share in (record.apsr, record.clean_apsr)) or is_void != (
+        NO_VALID_PIXEL in record.flags
+    ):
+        yield (
+            f"apsr={record.apsr}, clean_apsr={record.clean_apsr} and flags={list(record.flags)} do not go with "
+            f"num_valid={record.num_valid}: shares are nan, and the flag is set, where no pixel is valid"
+        )
+    if record.success and (is_void or math.isinf(record.norm)):
+        yield f"success is true with norm {record.norm} and {record.num_valid} valid pixels"
+    if record.kind == "clean" and record.norm:
+        yield f"the norm of a clean image is {record.norm}"
+    if record.boundary is not None and not record.boundary[1] <= record.boundary[0] <= record.num_valid:
+        yield f"boundary={record.boundary} are not pixels and right ones among {record.num_valid}"
+    for objects, found, pixels, correct in record.objects or ():
+        if not (found <= objects <= pixels <= record.num_valid and correct <= pixels):
+            yield f"objects {(objects, found, pixels, correct)} are not those of {record.num_valid} pixels"
 
 
 class RecordWriteError(OSError):
@@ -157,56 +282,97 @@ class RecordWriteError(OSError):
 class RecordWriter:
     """Appends records to `records/rank000.jsonl` of a run directory, and flushes each.
 
-    Opening truncates the file at its last newline, because an incomplete line is from a job that was killed. The file
-    is locked until it is closed, so that two jobs never write to one file.
+    Opening truncates the file at its last newline, because an incomplete line is from a job that was killed. A lock is
+    held until it is closed, so that two jobs never write to one file.
 
     Args:
         directory: the run directory.
         rank: number of this process.
+        claim: holds the directory for this process; its manifest is compared after each write. None to take the lock of
+            this rank alone.
 
     Raises:
         OSError: the directory cannot be written.
-        ValueError: another process is writing to this file.
+        RunInUseError: another process is writing to this file.
+        DataFault: the file is a link, or has further names.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], rank: int = 0) -> None:
-        folder = Path(directory) / "records"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"rank{rank:03d}.jsonl"
-        self._file = self.path.open("ab", buffering=0)
+    def __init__(self, directory: str | os.PathLike[str], rank: int = 0, *, claim: Claim | None = None) -> None:
+        self.path = Path(directory) / "records" / f"rank{rank:03d}.jsonl"
+        self._claim = claim
+        self._lock = require_lock(Path(directory), rank) if claim is None else None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise ValueError(
-                f"another process is writing to {self.path}: wait for it or end it, or use another run directory; "
-                "processes that share a run have different ranks"
-            ) from error
-        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open_to_append(self.path)
+            self._size = cut_incomplete(self._file)
+        except BaseException:
+            self._release()
+            raise
 
     def write(self, records: Sequence[Record]) -> None:
         """Appends one line each, together, and flushes them: a killed process does not lose them.
 
         Raises:
-            RecordWriteError: the disk is full, or gone; the lines are then in a file in the system's folder of
-                temporary files or, if that cannot be written either, on stderr.
+            RecordWriteError: the disk is full or gone, or the file was deleted; the lines are then in a file in the
+                system's folder of temporary files or, if that cannot be written either, on stderr.
+            ManifestChangedError: another command took over the directory; the lines are written.
         """
         content = b"".join(record.to_line().encode() + b"\n" for record in records)
-        size = self.path.stat().st_size
         try:
             written = 0
             while written < len(content):
                 written += self._file.write(content[written:])
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.truncate(self.path, size)
+                self._file.truncate(self._size)
             raise RecordWriteError(
-                f"{self.path} cannot be written ({error.strerror}); {_rescue(content, len(records))}"
+                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(content)}"
             ) from error
+        self._size += len(content)
+        self._require_in_place()
+        if self._claim is not None:
+            self._claim.require_unchanged()
 
     def close(self) -> None:
-        """Closes the file; writing afterwards raises."""
+        """Closes the file; writing afterwards raises.
+
+        Raises:
+            RecordWriteError: as `write`.
+        """
+        if self._file.closed:
+            return
+        try:
+            self._require_in_place()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _require_in_place(self) -> None:
+        """Rescues all lines where the name of the file has come to mean another file, or none.
+
+        Writing to a file that was deleted succeeds, and what was written is gone when the file is closed.
+        """
+        try:
+            if os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
+                return
+            reason = "was replaced"
+        except OSError as error:
+            reason = f"is gone ({error.strerror or error})"
+        try:
+            self._file.seek(0)
+            content = self._file.read()
+        except OSError as error:
+            raise RecordWriteError(f"{self.path} {reason}, and its lines cannot be read any more ({error})") from error
+        self._close()
+        if content:
+            raise RecordWriteError(f"{self.path} {reason}; {_rescue(content)}")
 
     def __enter__(self) -> Self:
         return self
@@ -215,17 +381,18 @@ class RecordWriter:
         self.close()
 
 
-def _rescue(content: bytes, num_records: int) -> str:
+def _rescue(content: bytes) -> str:
     """Writes lines to another place; returns the place and how to recover them."""
+    num_records = content.count(b"\n")
     try:
         with tempfile.NamedTemporaryFile(prefix="segrobust-", suffix=".jsonl", delete=False) as file:
             file.write(content)
     except OSError:
-        sys.stderr.buffer.write(content)
-        return f"{num_records} records were printed above; free some space and run the same command again"
+        sys.stderr.write(content.decode())
+        return f"{num_records} records were printed above; make room on the disk and run the same command again"
     return (
-        f"{num_records} records are safe in {file.name}; free some space, append that file to this one, "
-        "and run the same command again"
+        f"{num_records} records are safe in {file.name}; make room or bring the disk back, append that file to this "
+        "one, and run the same command again"
     )
 
 
@@ -237,8 +404,8 @@ def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:
     `supersede`.
 
     Raises:
-        ValueError: a line that is no record, with file and line number, or two records of one sample whose images or
-            masks differ.
+        ValueError: a line that is no record, with file and line number, or records that contradict each other; see
+            `merge_records`.
     """
     now = _read_current(directory)
     shards = sorted((Path(directory) / "records").glob("rank*.jsonl"))
@@ -271,48 +438,85 @@ def _current(directory: str | os.PathLike[str]) -> Path:
 
 def _read_current(directory: str | os.PathLike[str]) -> dict[int, str]:
     path = _current(directory)
-    if not path.exists():
-        return {}
     try:
-        return {int(sample_id): str(digest) for sample_id, digest in json.loads(path.read_bytes()).items()}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); use another run directory") from error
+        found = mapping_of(token)(read_document(path, "a file of digests"))
+        wrong = next((key for key in found if not (key.isascii() and key.isdecimal() and str(int(key)) == key)), None)
+        if wrong is not None:
+            raise ValueError(f"a key must be the number of a sample, got {shortened(wrong)}")
+    except FileNotFoundError:
+        return {}
+    except DataFault:
+        raise
+    except ValueError as error:
+        raise DataFault(f"{path} is damaged ({error}); use another run directory") from error
+    return {int(sample_id): digest for sample_id, digest in found.items()}
 
 
 def _read_shard(path: Path) -> Iterator[Record]:
-    *lines, _torn = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = Record.from_line(line)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
-        yield record
+    for where, value in read_lines(path, "a record"):
+        yield Record.of(value, where)
 
 
-class ContradictionError(ValueError):
-    """Records of one sample that are of different images or masks; the message names the samples."""
+class ContradictionError(DataFault):
+    """Records that cannot be of one run; the message names the samples."""
 
 
 def merge_records(records: Iterable[Record]) -> tuple[Record, ...]:
     """The first record of each key, by sample and, within a sample, in the given order.
 
+    Work may be done twice, by a process that was thought to be lost; what it gives may differ by rounding.
+
     Raises:
-        ContradictionError: two records of one sample whose images or masks differ.
+        ContradictionError: two records of one sample whose images or masks differ, two of one measurement that differ
+            by more than rounding, or records of different numbers of classes.
     """
     first: dict[Key, Record] = {}
     digests: dict[int, str] = {}
     contradicted: dict[int, str] = {}
     for record in records:
-        first.setdefault(record.key, record)
+        known = first.setdefault(record.key, record)
         if record.sample_digest and digests.setdefault(record.sample_id, record.sample_digest) != record.sample_digest:
             contradicted[record.sample_id] = record.sample_name
+        elif known is not record and (difference := _difference(known, record)):
+            where = "clean" if record.eps is None else f"{record.attack} at {record.eps}"
+            raise ContradictionError(
+                f"sample {record.sample_id} ({record.sample_name}), {where}, has two records that differ by more than "
+                f"rounding ({difference}): delete the line that is wrong, or use a new run directory"
+            )
     if contradicted:
         raise ContradictionError(
             f"records of {name_samples(contradicted)} are of different images or masks: processes read other data, or "
             "files of several runs were put together; give all processes the same data, and measure these samples anew "
             "with redo_changed (--redo_changed true), or use a new run directory"
         )
-    return tuple(sorted(first.values(), key=lambda record: record.sample_id))
+    merged = tuple(sorted(first.values(), key=lambda record: record.sample_id))
+    for record in merged:
+        if len(record.tp) != len(merged[0].tp):
+            raise ContradictionError(
+                f"records are of different numbers of classes: {len(merged[0].tp)} for sample {merged[0].sample_id}, "
+                f"{len(record.tp)} for sample {record.sample_id}; files of several runs were put together"
+            )
+    return merged
+
+
+def _difference(there: Record, now: Record) -> str:
+    """In what two records of one measurement differ by more than rounding; empty if they do not."""
+    for name in ("kind", "norm_name", "success", "num_valid", "seed", "flags"):
+        values = getattr(there, name), getattr(now, name)
+        if values[0] != values[1]:
+            return f"{name} {values[0]} and {values[1]}"
+    if not math.isclose(there.norm, now.norm, rel_tol=NORM_OF_SAME_WORK, abs_tol=ROUNDING):
+        return f"norm {there.norm:.8g} and {now.norm:.8g}"
+    for name in ("apsr", "clean_apsr"):
+        shares = getattr(there, name), getattr(now, name)
+        if abs(shares[0] - shares[1]) > SHARE_OF_SAME_WORK:  # False for nan, which both are
+            return f"{name} {shares[0]:.6g} and {shares[1]:.6g}"
+    for name in ("tp", "fp", "fn"):
+        counts = getattr(there, name), getattr(now, name)
+        most = max(1.0, SHARE_OF_SAME_WORK * there.num_valid)
+        if len(counts[0]) == len(counts[1]) and any(abs(a - b) > most for a, b in zip(*counts, strict=True)):
+            return f"{name} {shortened(counts[0])} and {shortened(counts[1])}"
+    return ""
 
 
 def digests_of(records: Iterable[Record]) -> dict[int, str]:

@@ -5,18 +5,27 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import torch
 
+from segrobust.evaluation.run.locks import LOCKS
 from segrobust.evaluation.run.manifest import AttackEntry, Manifest
-from segrobust.evaluation.run.strict_json import to_line
+from segrobust.evaluation.run.strict_json import append_line, read_lines
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import list_of, read_fields, text, whole
+from segrobust.untrusted.regular_files import require_plain
 
+_FOLDERS: Final = ("adversarials", "checks", "faults", LOCKS, "panels", "pictures", "records", "tables")
+_FILES: Final = (
+    *("manifest.json", "network.json", "provenance.jsonl"),
+    *("report.html", "summary.json", "summary.md", "judgement.json", "images.json"),
+)
 _PACKAGES = ("segrobust", "torch", "torchvision", "numpy", "timm", "segmentation-models-pytorch", "lightning")
 
 
@@ -86,14 +95,14 @@ class RunDirectory:
         Raises:
             ValueError: the directory cannot be written, or holds results of something else.
         """
-        self._require_writable()
+        self.require_writable()
         if self.manifest.exists():
             Manifest.read(self.manifest).extended(manifest, self.path)
 
     def claim(self, manifest: Manifest) -> Manifest:
         """Checks that the directory is writable and holds results of the same evaluation, and writes the manifest.
 
-        Every process calls this with the same manifest; the file is replaced in one step.
+        Every process calls this with the same manifest, within a `Claim`; the file is replaced in one step.
 
         Args:
             manifest: of the command that is starting.
@@ -104,24 +113,54 @@ class RunDirectory:
         Raises:
             ValueError: the directory cannot be written, or holds results of something else.
         """
-        self._require_writable()
+        self.require_writable()
         if self.manifest.exists():
             manifest = Manifest.read(self.manifest).extended(manifest, self.path)
         manifest.write(self.manifest)
         return manifest
 
-    def _require_writable(self) -> None:
+    def require_writable(self) -> None:
+        """Makes the directory, and refuses one that cannot be written or leads elsewhere.
+
+        Raises:
+            ValueError: it cannot be written.
+            DataFault: as `require_plain`.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise ValueError(f"run directory {self.path} cannot be written ({error}); choose another one") from error
+        self.require_plain()
+
+    def require_plain(self) -> None:
+        """Refuses links and special files among the files of a run: nothing here is read or written elsewhere.
+
+        Raises:
+            DataFault: a link, FIFO, socket or device; the message names it.
+        """
+        require_plain(self.path, (*_FOLDERS, *_FILES))
+
+    def own_files(self, pattern: str) -> Iterator[Path]:
+        """Files in this directory and in the folders of a run, by a pattern of their names."""
+        yield from self.path.glob(pattern)
+        for folder in _FOLDERS:
+            yield from (self.path / folder).rglob(pattern)
 
     def append_provenance(self, provenance: "Provenance") -> None:
         """Appends one line about the command that is starting."""
-        with self.provenance.open("a", encoding="utf-8") as file:
-            file.write(to_line(asdict(provenance)) + "\n")
+        append_line(self.provenance, asdict(provenance))
+
+    def read_provenance(self) -> "tuple[Provenance, ...]":
+        """One entry per command; a last line that is incomplete is left out.
+
+        Raises:
+            ValueError: a damaged line, with file and number.
+        """
+        if not self.provenance.exists():
+            return ()
+        return tuple(Provenance.of(value, where) for where, value in read_lines(self.provenance, "a line"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +188,22 @@ class Provenance:
     versions: tuple[str, ...]
 
     @classmethod
+    def of(cls, value: object, where: str) -> Self:
+        """The provenance in a line.
+
+        Args:
+            value: the parsed line.
+            where: file and line, for messages.
+
+        Raises:
+            DataFault: other fields, or a field of another type.
+        """
+        try:
+            return cls(**read_fields(value, _READERS))
+        except ValueError as error:
+            raise DataFault(f"{where}: {error}; delete this line") from error
+
+    @classmethod
     def now(cls, *, device: torch.device, batch_size: int, world_size: int) -> Self:
         """The provenance of this process."""
         return cls(
@@ -161,6 +216,13 @@ class Provenance:
             commit=_commit(),
             versions=(f"python {platform.python_version()}", *map(_version, _PACKAGES)),
         )
+
+
+_READERS: Final = {
+    **dict.fromkeys(("time", "device", "commit"), text()),
+    **dict.fromkeys(("command", "versions"), list_of(text())),
+    **dict.fromkeys(("threads", "batch_size", "world_size"), whole(0)),
+}
 
 
 def device_name(device: torch.device) -> str:

@@ -23,6 +23,7 @@ from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredAdversarial
 from segrobust.evaluation.run.changed_samples import find_changed, read_digests
+from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.completeness import count_unexplained
 from segrobust.evaluation.run.failures import FaultLog, read_faults
 from segrobust.evaluation.run.manifest import Manifest, describe_network, preprocessing_of
@@ -41,6 +42,7 @@ def evaluate_stored(
     dataset: SampleSource,
     *,
     name: str,
+    output: str | os.PathLike[str],
     eps: Sequence[float] = (),
     batch_size: int = 1,
     device: torch.device | str | None = None,
@@ -49,10 +51,11 @@ def evaluate_stored(
 ) -> TransferResult:
     """Evaluates every adversarial image that a run stored, and the clean images, on a network.
 
-    Each image is evaluated from its file, with the same bits that the run evaluated. Each record is written to
-    `<run_dir>/judged/<weights>/records` as soon as it exists: the same call resumes one that was killed, with any
-    number of processes. If the network raises an error for one image, the error is recorded there and the evaluation
-    continues; Ctrl-C and SIGTERM stop it between two batches.
+    Each image is evaluated from its file, with the same bits that the run evaluated. Nothing is written to the run, and
+    no judgement in it is read: who sent it could have put some there. Each record is written to
+    `<output>/<run>-<digest of its place>/<weights>/records` as soon as it exists: the same call resumes one that was
+    killed, with any number of processes. If the network raises an error for one image, the error is recorded there and
+    the evaluation continues; Ctrl-C and SIGTERM stop it between two batches.
 
     For any network, an image outside [0, 1], a norm above the radius of the attack, and a norm that differs from the
     recorded one are discrepancies. If the network is the one that the run attacked, successes and shares of broken
@@ -63,6 +66,7 @@ def evaluate_stored(
         network: maps images in [0, 1] to logits `(B, K, H, W)`.
         dataset: the samples that the run attacked.
         name: of the network, for tables.
+        output: folder of yours for judgements of any runs.
         eps: radii, image units, into whose balls minimal-norm perturbations are projected and evaluated once more.
         batch_size: images that are evaluated together.
         device: the network is moved there; None for the device that it is on.
@@ -71,7 +75,7 @@ def evaluate_stored(
 
     Raises:
         ValueError: the run is of other data, classes or sizes, or stored no adversarial images; a file of it is
-            damaged.
+            damaged or a link; `output` lies in a run.
         OSError: the directory cannot be written.
     """
     directory = RunDirectory(Path(run_dir))
@@ -80,6 +84,7 @@ def evaluate_stored(
         manifest.label_space.require_equal(space, str(directory.path), "now")
     network = network if device is None else network.to(device)
     target = _target_of(network, name)
+    folder = target.folder(Path(output), directory.path)
     sources = {record.key: record for record in read_records(directory.path)}
     images = _stored_images(directory.path, sources)
     session = Session(
@@ -92,6 +97,7 @@ def evaluate_stored(
         seed=manifest.seed,
         distributed=distributed,
         stored=AdversarialStore(directory.path),
+        weights=target.weights,
         progress=progress and distributed.is_main,
     )
     with interruptible() as stop:
@@ -100,23 +106,24 @@ def evaluate_stored(
         transfer = _Transfer(
             session=session,
             target=target,
-            folder=target.folder(directory.path),
+            folder=folder,
             sources=sources,
             images=images,
             is_own=_is_own(manifest, target),
         )
-        session.compare_samples(transfer.folder, stop=stop)
-        identity = examine_network(transfer.folder / "network.json", network, dataset, session.samples)
-        target.claim(transfer.folder)
-        identity.write(transfer.folder / "network.json")
-        session.complete(
-            transfer.folder,
-            store=None,
-            faults=FaultLog(transfer.folder, distributed.rank),
-            is_complete=lambda: transfer.result(None).missing == 0,
-            conclude=lambda: transfer.result(None).write(),
-            stop=stop,
-        )
+        with Claim(folder, session.manifest, distributed.rank) as claim:
+            session.compare_samples(folder, stop=stop)
+            identity = examine_network(folder / "network.json", network, dataset, session.samples)
+            target.claim(folder)
+            identity.write(folder / "network.json")
+            session.complete(
+                claim,
+                store=None,
+                faults=FaultLog(folder, distributed.rank),
+                is_complete=lambda: transfer.result(None).missing == 0,
+                conclude=lambda: transfer.result(None).write(),
+                stop=stop,
+            )
     result = transfer.result(stop.signal)
     if distributed.store is not None and not distributed.is_main:
         # The folder of this process may lack records of the others, so the main process reports what is missing.

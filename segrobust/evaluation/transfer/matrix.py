@@ -21,7 +21,7 @@ from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Key, Record, digests_of, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.transfer.transfer_result import TargetNetwork
+from segrobust.evaluation.transfer.transfer_result import TargetNetwork, judgements_of
 from segrobust.functional.norms import NormName
 
 TRANSFER_SCHEMA: Final = 2
@@ -122,16 +122,17 @@ class TransferMatrix:
         return plain_text(self.renderable(), _WIDTH)
 
 
-def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]]) -> TransferMatrix:
+def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> TransferMatrix:
     """Computes the matrix from the files of runs and of their judgements.
 
     Args:
         run_dirs: runs on the same data, by the same criterion; each is a source network, and its judges are columns.
+        output: folder of the judgements; see `evaluate_stored`.
 
     Raises:
         ValueError: no run, runs that do not fit together, or damaged files.
     """
-    sources = [_Source.read(Path(run_dir)) for run_dir in run_dirs]
+    sources = [_Source.read(Path(run_dir), Path(output)) for run_dir in run_dirs]
     if not sources:
         raise ValueError("a transfer matrix needs at least one run")
     for source in sources[1:]:
@@ -163,9 +164,9 @@ class _Source:
     records: Mapping[str, Mapping[Key, Record]]  # by weights of the judge; of its own network those of the run
 
     @classmethod
-    def read(cls, path: Path) -> "_Source":
+    def read(cls, path: Path, output: Path) -> "_Source":
         manifest = read_manifest(RunDirectory(path))
-        files = sorted((path / "judged").glob("*/judgement.json"))
+        files = sorted(judgements_of(output, path).glob("*/judgement.json"))
         judges = [(TargetNetwork.read(file), file.parent) for file in files]
         records = {judge.weights: {r.key: r for r in read_records(folder)} for judge, folder in judges}
         own = {manifest.weights: {r.key: r for r in read_records(path)}}

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from segrobust.evaluation.reporting.figures.curves import save_figure
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.evaluation.transfer.matrix import Row, TransferMatrix
 
@@ -28,7 +28,7 @@ def write_transfer(matrix: TransferMatrix, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     numbers, picture = folder / "transfer.json", folder / "transfer.png"
     write_json(numbers, matrix.to_dict())
-    FigureCanvasAgg(transfer_picture(matrix)).print_png(str(picture))
+    save_figure(transfer_picture(matrix), picture)
     return numbers, picture
 
 

@@ -1,17 +1,20 @@
 """The result of stored adversarial images on a network: its identity, its records, and discrepancies with the run."""
 
-import json
+import hashlib
 import math
+import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from segrobust.evaluation.engine.stored_images import ABOVE_EPS, OUTSIDE_BOX, norm_slack
+from segrobust.evaluation.engine.stored_images import norm_slack
 from segrobust.evaluation.run.failures import Fault
-from segrobust.evaluation.run.records import Key, Record
-from segrobust.evaluation.run.strict_json import write_json
+from segrobust.evaluation.run.records import ABOVE_EPS, OUTSIDE_BOX, Key, Record
+from segrobust.evaluation.run.strict_json import read_document, write_json
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import read_fields, text
 
 JUDGEMENT_SCHEMA: Final = 1
 """Version of the format of `judgement.json`."""
@@ -45,9 +48,9 @@ class TargetNetwork:
     time: str
     schema: int = JUDGEMENT_SCHEMA
 
-    def folder(self, run_dir: Path) -> Path:
-        """The folder of its records of a run."""
-        return run_dir / "judged" / self.weights[:8]
+    def folder(self, output: Path, run_dir: Path) -> Path:
+        """The folder of its records of the images of a run; see `judgements_of`."""
+        return judgements_of(output, run_dir) / self.weights[:8]
 
     def claim(self, folder: Path) -> None:
         """Makes the folder, or continues one of this network; the name may change.
@@ -77,14 +80,37 @@ class TargetNetwork:
             ValueError: the file is damaged or of another schema; the message names it.
             OSError: it cannot be read.
         """
+        content = read_document(path, "a judgement")
+        if not isinstance(content, dict) or content.get("schema") != JUDGEMENT_SCHEMA:
+            raise DataFault(f"{path} is no file of schema {JUDGEMENT_SCHEMA}; delete it and evaluate again")
+        names = [field.name for field in fields(cls) if field.name != "schema"]
         try:
-            content: Any = json.loads(path.read_bytes())
+            return cls(**read_fields({name: content.get(name) for name in names}, dict.fromkeys(names, text())))
         except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); delete it and evaluate again") from error
-        names = {field.name for field in fields(cls)}
-        if not isinstance(content, dict) or content.get("schema") != JUDGEMENT_SCHEMA or not names <= set(content):
-            raise ValueError(f"{path} is no file of schema {JUDGEMENT_SCHEMA}; delete it and evaluate again")
-        return cls(**{name: content[name] for name in names})
+            raise DataFault(f"{path} is damaged: {error}; delete it and evaluate again") from error
+
+
+def judgements_of(output: Path, run_dir: Path) -> Path:
+    """The folder of the judgements of a run, named after the run and its place.
+
+    It never lies in a run: who sent the run could have put judgements there.
+
+    Args:
+        output: the folder of all judgements.
+        run_dir: the run.
+
+    Raises:
+        ValueError: `output` lies in a run directory.
+    """
+    place = output.resolve()
+    for folder in (place, *place.parents):
+        if folder == run_dir.resolve() or ((folder / "manifest.json").exists() and (folder / "records").exists()):
+            raise ValueError(
+                f"judgements must not lie in a run directory, whose sender could have put some there, and {output} "
+                f"lies in {folder}; give a folder of yours as output (--output)"
+            )
+    digest = hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:8]
+    return output / f"{run_dir.resolve().name}-{digest}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Su
 from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.evaluation.run.records import Record
+from segrobust.evaluation.run.strict_json import replace_file
 from segrobust.functional.norms import NormName
 
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
@@ -106,12 +108,14 @@ def score_curves(summary: Summary, norm_name: NormName) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG.
+    """Writes a PNG in one step.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    FigureCanvasAgg(figure).print_png(str(path))
+    content = BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    replace_file(path, content.getvalue())
 
 
 def _steps(norms: Sequence[float], low: float, high: float) -> tuple[list[float], list[float]]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps
@@ -15,12 +17,15 @@ from segrobust.evaluation.plan import Job, Plan, Radius
 from segrobust.evaluation.reporting.figures.panels import compose, panel_title, plain_label_space
 from segrobust.evaluation.reporting.figures.tiles import Tile, Tiles, make_tiles
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
-from segrobust.evaluation.run.records import Key, Record, read_records
+from segrobust.evaluation.run.records import Key, Record, read_radius, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import write_json
+from segrobust.evaluation.run.strict_json import read_document, replace_file, write_json
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
 from segrobust.label_space import Color
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.fields import boolean, list_of, number, one_of, read_fields, text, token, whole
+from segrobust.untrusted.printable import shortened
 
 PANEL_SCHEMA: Final = 1
 TILES: Final = "tiles"
@@ -67,6 +72,47 @@ class PanelInfo:
     legend: tuple[tuple[str, Color], ...]
     schema: int = PANEL_SCHEMA
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The content of a file.
+
+        Raises:
+            DataFault: it is damaged, or of another schema.
+            OSError: it cannot be read.
+        """
+        try:
+            return cls(**read_fields(read_document(path, "a description of tiles"), _READERS))
+        except DataFault:
+            raise
+        except ValueError as error:
+            raise DataFault(f"{path} is damaged: {error}; delete {path.parent} and run the evaluation again") from error
+
+
+def _read_legend(value: object) -> tuple[str, Color]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"must be a name and a colour, got {shortened(value)}")
+    name: str = text()(value[0])
+    color: Color = list_of(whole(0, 255), least=3, most=3)(value[1])
+    return name, color
+
+
+_READERS: Final = {
+    "sample_id": whole(),
+    "sample_name": text(),
+    "job": text(),
+    "digest": token,
+    "norm_name": one_of("linf", "l2", "l1"),
+    "eps": read_radius,
+    "norm": number(0, named=("inf",)),
+    "success": boolean,
+    "apsr": number(0, 1, named=("nan",)),
+    "clean_apsr": number(0, 1, named=("nan",)),
+    "factor": whole(),
+    "size": list_of(whole(1, 2**16), least=2, most=2),
+    "legend": list_of(_read_legend),
+    "schema": whole(PANEL_SCHEMA, PANEL_SCHEMA),
+}
+
 
 def write_panels(
     network: nn.Module,
@@ -106,7 +152,7 @@ def write_panels(
             space = label_space_of(dataset) or plain_label_space(len(record.tp), ignore_index)
             tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, maps)
             path = directory.panels / f"{sample_id:06d}-{job.name}.png"
-            compose(tiles, panel_title(record)).save(path)
+            replace_file(path, _encoded(compose(tiles, panel_title(record)), "PNG"))
             if tiles_too:
                 _write_tiles(tiles, record, directory.panels / TILES / path.stem)
             written.append(path)
@@ -161,11 +207,14 @@ def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
 
 
 def _save(tile: Tile, size: tuple[int, int], path: Path) -> None:
-    picture = tile.resized(size)
-    if tile.name in _LOSSY:
-        picture.save(path, quality=_QUALITY, method=4)
-    else:
-        picture.save(path, lossless=True, method=4)
+    options = {"quality": _QUALITY} if tile.name in _LOSSY else {"lossless": True}
+    replace_file(path, _encoded(tile.resized(size), "WEBP", method=4, **options))
+
+
+def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    content = BytesIO()
+    picture.save(content, kind, **options)
+    return content.getvalue()
 
 
 def _prediction(network: nn.Module, image: Tensor) -> Tensor:

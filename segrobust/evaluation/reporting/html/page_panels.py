@@ -1,16 +1,17 @@
 """The panels of a page, as embedded pictures."""
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from segrobust.evaluation.reporting.figures.panel_files import PANEL_SCHEMA, TILES
+from segrobust.evaluation.reporting.figures.panel_files import TILES, PanelInfo
 from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
 from segrobust.evaluation.reporting.html.page import PagePanel, View
 from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.run_files import RunFiles
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.regular_files import read_limited
 
 _VIEWS: Final = {
     "clean": ("image", "clean image"),
@@ -22,6 +23,7 @@ _VIEWS: Final = {
     "target": ("target", "target"),
     "truth": ("truth", "ground truth"),
 }
+_LARGEST_TILE: Final = 2**24
 _SMOOTH: Final = {"clean", "adversarial"}
 
 
@@ -43,7 +45,7 @@ def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]
     found = _ordered(run, why)
     chosen, used = [], 0
     for place, folder, info in found:
-        panel = _panel(folder, info, why[info["sample_id"]])
+        panel = _panel(folder, info, why[info.sample_id])
         size = sum(len(view.uri) for view in panel.views)
         if used + size <= room:
             chosen.append((place, panel))
@@ -52,40 +54,51 @@ def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]
     return tuple(panel for _, panel in chosen), len(found) - len(chosen)
 
 
-def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int, int], Path, Mapping[str, Any]]]:
+def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int, int], Path, PanelInfo]]:
     """Panels on disk by attack, then worst, median and random."""
     attacks = [entry.digest for entry in run.manifest.attacks]
     ranks = ("worst image", "median image", "random image")
     found = []
     for path in sorted((run.directory.panels / TILES).glob("*/panel.json")):
-        info = json.loads(path.read_bytes())
-        sample_id = info["sample_id"]
-        if info["schema"] == PANEL_SCHEMA and info["digest"] in attacks and sample_id in why:
-            place = attacks.index(info["digest"]), ranks.index(why[sample_id]), sample_id
+        info = PanelInfo.read(path)
+        if info.digest in attacks and info.sample_id in why:
+            place = attacks.index(info.digest), ranks.index(why[info.sample_id]), info.sample_id
             found.append((place, path.parent, info))
     return sorted(found, key=lambda entry: entry[0])
 
 
-def _panel(folder: Path, info: Mapping[str, Any], why: str) -> PagePanel:
-    budget = "" if info["eps"] == "min" else f" at eps {radius_text(info['eps'], info['norm_name'])}"
-    norm = norm_text(float(info["norm"]), info["norm_name"])
-    shares = f"broken pixels {percent(float(info['apsr']))} % (clean {percent(float(info['clean_apsr']))} %)"
+def _panel(folder: Path, info: PanelInfo, why: str) -> PagePanel:
+    budget = "" if info.eps == "min" else f" at eps {radius_text(info.eps, info.norm_name)}"
+    norm = norm_text(info.norm, info.norm_name)
+    shares = f"broken pixels {percent(info.apsr)} % (clean {percent(info.clean_apsr)} %)"
     return PagePanel(
         key=folder.name,
         why=why,
-        image=f"{info['sample_id']}: {info['sample_name']}",
-        job=f"{info['job']}{budget}",
-        outcome=f"{'broken' if info['success'] else 'not broken'}, norm {norm}, {shares}",
-        size=(info["size"][0], info["size"][1]),
+        image=f"{info.sample_id}: {info.sample_name}",
+        job=f"{info.job}{budget}",
+        outcome=f"{'broken' if info.success else 'not broken'}, norm {norm}, {shares}",
+        size=info.size,
         views=tuple(
             View(
                 name=name,
-                label=f"{label} x {info['factor']}" if name == "perturbation" else label,
-                uri=f"data:image/webp;base64,{b64encode((folder / f'{file}.webp').read_bytes()).decode()}",
+                label=f"{label} x {info.factor}" if name == "perturbation" else label,
+                uri=f"data:image/webp;base64,{b64encode(_tile(folder / f'{file}.webp')).decode()}",
                 smooth=name in _SMOOTH,
             )
             for name, (file, label) in _VIEWS.items()
             if (folder / f"{file}.webp").exists()
         ),
-        legend=tuple((name, (int(color[0]), int(color[1]), int(color[2]))) for name, color in info["legend"]),
+        legend=info.legend,
     )
+
+
+def _tile(path: Path) -> bytes:
+    """The content of a picture in WEBP.
+
+    Raises:
+        DataFault: another format, too large, or no regular file.
+    """
+    content = read_limited(path, _LARGEST_TILE, "a tile", follow_links=False)
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        raise DataFault(f"{path} is no picture in WEBP; delete {path.parent} and run the evaluation again")
+    return content

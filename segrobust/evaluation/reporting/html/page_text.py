@@ -57,14 +57,13 @@ def facts(run: RunFiles) -> Iterable[tuple[str, str]]:
     yield from manifest_facts(manifest)
     yield "bands", f"bootstrap of {'recordings' if run.summary.resampling == 'sequence' else 'images'}, 95 %"
     for entry in run.provenance[-1:]:
-        processes, batch = entry.get("world_size", "?"), entry.get("batch_size", "?")
-        yield "device", f"{entry.get('device', '?')}, {entry.get('threads', '?')} threads"
-        yield "processes", f"{processes}, batches of {batch}"
-        yield "versions", ", ".join(text for text in entry.get("versions", ()) if "not installed" not in text)
-        if entry.get("commit"):
-            yield "commit", str(entry["commit"])
+        yield "device", f"{entry.device}, {entry.threads} threads"
+        yield "processes", f"{entry.world_size}, batches of {entry.batch_size}"
+        yield "versions", ", ".join(text for text in entry.versions if "not installed" not in text)
+        if entry.commit:
+            yield "commit", entry.commit
     if run.provenance:
-        yield "started", str(run.provenance[0].get("time", ""))
+        yield "started", run.provenance[0].time
 
 
 def manifest_facts(manifest: Manifest) -> Iterable[tuple[str, str]]:
@@ -83,4 +82,4 @@ def manifest_facts(manifest: Manifest) -> Iterable[tuple[str, str]]:
 
 def commands(run: RunFiles) -> tuple[str, ...]:
     """Command lines, with the time of each."""
-    return tuple(f"{e.get('time', '')}  {' '.join(map(str, e.get('command', ())))}" for e in run.provenance)
+    return tuple(f"{entry.time}  {' '.join(entry.command)}" for entry in run.provenance)

@@ -1,7 +1,6 @@
 """Panels of a run, made from its records and its stored adversarial images."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,6 @@ from segrobust.evaluation.run.records import Key, Record, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.functional.modes import attackable
-from segrobust.functional.norms import NormName
-from segrobust.label_space import Color
 
 PANEL_SCHEMA: Final = 1
 TILES: Final = "tiles"
@@ -29,43 +26,6 @@ TILES: Final = "tiles"
 _WIDEST: Final = 640
 _LOSSY: Final = {"image", "adversarial", "perturbation"}
 _QUALITY: Final = 88
-
-
-@dataclass(frozen=True, kw_only=True)
-class PanelInfo:
-    """The content of `panels/tiles/<sample id>-<job>/panel.json`, which describes the tiles beside it.
-
-    Attributes:
-        sample_id: position of the image in the data set.
-        sample_name: its name there.
-        job: name of the attack.
-        digest: of the attack's identity.
-        norm_name: norm of the attack.
-        eps: radius, or "min".
-        norm: of the perturbation, image units.
-        success: whether the criterion is met.
-        apsr: share of broken pixels.
-        clean_apsr: the same without attack.
-        factor: by which the perturbation is amplified.
-        size: width and height of the tiles in pixels.
-        legend: names and colours.
-        schema: version of this format.
-    """
-
-    sample_id: int
-    sample_name: str
-    job: str
-    digest: str
-    norm_name: NormName
-    eps: Radius
-    norm: float
-    success: bool
-    apsr: float
-    clean_apsr: float
-    factor: int
-    size: tuple[int, int]
-    legend: tuple[tuple[str, Color], ...]
-    schema: int = PANEL_SCHEMA
 
 
 def write_panels(
@@ -142,22 +102,27 @@ def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
     size = (round(width * scale), max(1, round(height * scale)))
     for tile in tiles.tiles:
         _save(tile, size, folder / f"{tile.name}.webp")
-    info = PanelInfo(
-        sample_id=record.sample_id,
-        sample_name=record.sample_name,
-        job=record.attack,
-        digest=record.digest,
-        norm_name=record.norm_name or "linf",
-        eps="min" if record.eps is None else record.eps,
-        norm=record.norm,
-        success=record.success,
-        apsr=record.apsr,
-        clean_apsr=record.clean_apsr,
-        factor=tiles.factor,
-        size=size,
-        legend=tiles.legend,
-    )
-    write_json(folder / "panel.json", asdict(info))
+    write_json(folder / "panel.json", _describe(tiles, record, size))
+
+
+def _describe(tiles: Tiles, record: Record, size: tuple[int, int]) -> dict[str, object]:
+    """The content of `panel.json`, which describes the tiles beside it: values of the record, and those of the tiles.
+
+    `job` is the name of the attack, `digest` that of its identity, `eps` its radius or "min", `norm` that of the
+    perturbation in image units, `factor` that by which the perturbation is amplified, `size` width and height in
+    pixels, and `legend` the names and colours.
+    """
+    names = ("sample_id", "sample_name", "digest", "norm", "success", "apsr", "clean_apsr")
+    return {
+        **{name: getattr(record, name) for name in names},
+        "job": record.attack,
+        "norm_name": record.norm_name or "linf",
+        "eps": "min" if record.eps is None else record.eps,
+        "factor": tiles.factor,
+        "size": size,
+        "legend": tiles.legend,
+        "schema": PANEL_SCHEMA,
+    }
 
 
 def _save(tile: Tile, size: tuple[int, int], path: Path) -> None:

@@ -11,9 +11,14 @@ PREFIX: Final = "segrobust:"
 """What a path begins with that names a shipped file."""
 
 
+def package_file(name: str) -> Path:
+    """Where a file or folder of the package lies, by its path below `segrobust/`."""
+    return Path(str(resources.files("segrobust") / name))
+
+
 def shipped_files() -> dict[str, Path]:
     """All shipped files by name, such as `attack/pgd.yaml`, in alphabetical order."""
-    folder = Path(str(resources.files("segrobust") / "configs"))
+    folder = package_file("configs")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(folder).as_posix(): path for path in files}
 

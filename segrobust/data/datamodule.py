@@ -2,6 +2,7 @@
 
 import functools
 import os
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -91,11 +92,8 @@ class SegmentationDataModule(LightningDataModule):
         return ResumableLoader(
             SeededSamples(self.train, seed),
             batch_sampler=ResumableBatches(EpochShuffle(len(self.train), seed), self.batch_size, self.drop_last),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
             collate_fn=functools.partial(pad_collate, ignore_index=ignore_index) if self.pad else collate,
-            generator=torch.Generator(),  # of its own, so that an epoch draws nothing from the global one
+            **self._loading(),
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -113,12 +111,13 @@ class SegmentationDataModule(LightningDataModule):
         return self._loader(self.test, self.eval_batch_size)
 
     def _loader(self, dataset: SegmentationDataset, batch_size: int) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
-            generator=torch.Generator(),
-        )
+        return DataLoader(dataset, batch_size=batch_size, collate_fn=collate, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        """Arguments of every loader; a generator of its own, so that an epoch draws nothing from the global one."""
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator(),
+        }

@@ -7,16 +7,15 @@ are the first ones of its `objectInfo150.txt`, colours those of the benchmark's 
 from pathlib import Path
 from typing import Final, Literal
 
-from segrobust.data.datasets.ade20k_classes import COLORS, NAMES
+from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.images import Size
 from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import pair_files
 from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels
-from segrobust.label_space import LabelSpace
 
-ADE20K_150: Final = LabelSpace(names=NAMES, palette=COLORS)
+ADE20K_150: Final = label_space(read_classes("ade20k"))
 
 _FOLDERS: Final = {"train": "training", "val": "validation"}
 _LAYOUT = (
@@ -61,13 +60,8 @@ class ADE20K(PairedFiles):
         folder = inner if inner.is_dir() else outer
         images, masks = f"images/{_FOLDERS[split]}", f"annotations/{_FOLDERS[split]}"
         require_folders(folder, (images, masks), _LAYOUT)
-        super().__init__(
-            split=split,
-            label_space=ADE20K_150,
-            pairs=pair_files(folder / images, folder / masks, root=folder),
-            size=size,
-            transform=transform,
-        )
+        pairs = pair_files(folder / images, folder / masks, root=folder)
+        super().__init__(split=split, label_space=ADE20K_150, pairs=pairs, size=size, transform=transform)
 
     def map_labels(self, raw: Labels) -> Labels:
         """0 to void, k to k - 1.

@@ -9,28 +9,14 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
+from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import pair_files
 from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels
-from segrobust.label_space import LabelSpace
 
-_COLORS: Final = {
-    "sky": (128, 128, 128),
-    "building": (128, 0, 0),
-    "pole": (192, 192, 128),
-    "road": (128, 64, 128),
-    "pavement": (60, 40, 222),
-    "tree": (128, 128, 0),
-    "sign_symbol": (192, 128, 128),
-    "fence": (64, 64, 128),
-    "car": (64, 0, 128),
-    "pedestrian": (64, 64, 0),
-    "bicyclist": (0, 128, 192),
-}
-
-CAMVID: Final = LabelSpace(names=tuple(_COLORS), palette=tuple(_COLORS.values()))
+CAMVID: Final = label_space(read_classes("camvid"))
 
 _LAYOUT = (
     "CamVid in the layout of SegNet: train, trainannot, val and valannot, images beside index masks of the same "
@@ -67,13 +53,8 @@ class CamVid(PairedFiles):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
         folder = find_root(root, "SEGROBUST_CAMVID", "CamVid")
         require_folders(folder, ("train", "trainannot", "val", "valannot"), _LAYOUT)
-        super().__init__(
-            split=split,
-            label_space=CAMVID,
-            pairs=pair_files(folder / split, folder / f"{split}annot", root=folder),
-            size=size,
-            transform=transform,
-        )
+        pairs = pair_files(folder / split, folder / f"{split}annot", root=folder)
+        super().__init__(split=split, label_space=CAMVID, pairs=pairs, size=size, transform=transform)
 
     def map_labels(self, raw: Labels) -> Labels:
         """Void from 11 to 255; other values unchanged."""

@@ -9,58 +9,25 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 from segrobust.data.datasets.camvid import CAMVID
+from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.color_masks import ColorTable
 from segrobust.data.files.images import COLOR_MODES, Size
 from segrobust.data.files.listing import checked_pairs, list_files, match
 from segrobust.data.files.paths import find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels
-from segrobust.label_space import Color, LabelSpace
 
 CamVid32Split: TypeAlias = Literal["train", "val", "test", "all"]
 
-_CLASSES: Final[tuple[tuple[str, Color, str], ...]] = (
-    ("Animal", (64, 128, 64), "pedestrian"),
-    ("Archway", (192, 0, 128), "building"),
-    ("Bicyclist", (0, 128, 192), "bicyclist"),
-    ("Bridge", (0, 128, 64), "building"),
-    ("Building", (128, 0, 0), "building"),
-    ("Car", (64, 0, 128), "car"),
-    ("CartLuggagePram", (64, 0, 192), "pedestrian"),
-    ("Child", (192, 128, 64), "pedestrian"),
-    ("Column_Pole", (192, 192, 128), "pole"),
-    ("Fence", (64, 64, 128), "fence"),
-    ("LaneMkgsDriv", (128, 0, 192), "road"),
-    ("LaneMkgsNonDriv", (192, 0, 64), "road"),
-    ("Misc_Text", (128, 128, 64), "sign_symbol"),
-    ("MotorcycleScooter", (192, 0, 192), "bicyclist"),
-    ("OtherMoving", (128, 64, 64), "car"),
-    ("ParkingBlock", (64, 192, 128), "pavement"),
-    ("Pedestrian", (64, 64, 0), "pedestrian"),
-    ("Road", (128, 64, 128), "road"),
-    ("RoadShoulder", (128, 128, 192), "pavement"),
-    ("Sidewalk", (0, 0, 192), "pavement"),
-    ("SignSymbol", (192, 128, 128), "sign_symbol"),
-    ("Sky", (128, 128, 128), "sky"),
-    ("SUVPickupTruck", (64, 128, 192), "car"),
-    ("TrafficCone", (0, 0, 64), "pole"),
-    ("TrafficLight", (0, 64, 64), "sign_symbol"),
-    ("Train", (192, 64, 128), "car"),
-    ("Tree", (128, 128, 0), "tree"),
-    ("Truck_Bus", (192, 128, 192), "car"),
-    ("Tunnel", (64, 0, 64), "building"),
-    ("VegetationMisc", (192, 192, 0), "tree"),
-    ("Wall", (64, 192, 0), "building"),
-)
-"""Name and colour of the 31 classes that are not void, and which of the 11 classes of SegNet each belongs to."""
+_CLASSES: Final = read_classes("camvid32")
+"""The 31 classes that are not void, and which of the 11 classes of SegNet each belongs to."""
 
-CAMVID32: Final = LabelSpace(
-    names=tuple(name for name, _, _ in _CLASSES), palette=tuple(color for _, color, _ in _CLASSES)
-)
+CAMVID32: Final = label_space(_CLASSES)
 
 _VOID: Final = {(0, 0, 0): CAMVID32.ignore_index}
-_FINE: Final = ColorTable(_VOID | {color: label for label, (_, color, _) in enumerate(_CLASSES)})
-_COARSE: Final = ColorTable(_VOID | {color: CAMVID.names.index(name) for _, color, name in _CLASSES})
+_FINE: Final = ColorTable(_VOID | {color: label for label, color in enumerate(CAMVID32.palette)})
+_SEGNET: Final = [CAMVID.names.index(row["segnet_class"]) for row in _CLASSES]
+_COARSE: Final = ColorTable(_VOID | dict(zip(CAMVID32.palette, _SEGNET, strict=True)))
 _LAYOUT = (
     "the archives 701_StillsRaw_full.zip and LabeledApproved_full.zip, unpacked: 701_StillsRaw_full with frames, "
     "LabeledApproved_full with masks in colours of the same names and _L. Index masks of 11 classes are read by CamVid"
@@ -106,14 +73,9 @@ class CamVid32(PairedFiles):
             f"*_L.png in {masks}",
             f"in {frames}",
         )
-        wanted = [file for file in files if split in ("all", split_of(file[0]))]
-        super().__init__(
-            split=split,
-            label_space=CAMVID if reduced else CAMVID32,
-            pairs=checked_pairs(wanted, modes=COLOR_MODES),
-            size=size,
-            transform=transform,
-        )
+        wanted = (file for file in files if split in ("all", split_of(file[0])))
+        space, pairs = CAMVID if reduced else CAMVID32, checked_pairs(wanted, modes=COLOR_MODES)
+        super().__init__(split=split, label_space=space, pairs=pairs, size=size, transform=transform)
         self.reduced = reduced
 
     def read_labels(self, path: Path) -> Labels:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
+from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.faults import found
 from segrobust.data.files.images import Size
@@ -16,35 +17,12 @@ from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import checked_pairs, list_files, match
 from segrobust.data.files.paths import check_links, check_name, find_root, require_folders
 from segrobust.data.segmentation_dataset import JointTransform, Labels
-from segrobust.label_space import LabelSpace
 from segrobust.untrusted.data_fault import DataFault
 
-_CLASSES: Final = (
-    (7, "road", (128, 64, 128)),
-    (8, "sidewalk", (244, 35, 232)),
-    (11, "building", (70, 70, 70)),
-    (12, "wall", (102, 102, 156)),
-    (13, "fence", (190, 153, 153)),
-    (17, "pole", (153, 153, 153)),
-    (19, "traffic light", (250, 170, 30)),
-    (20, "traffic sign", (220, 220, 0)),
-    (21, "vegetation", (107, 142, 35)),
-    (22, "terrain", (152, 251, 152)),
-    (23, "sky", (70, 130, 180)),
-    (24, "person", (220, 20, 60)),
-    (25, "rider", (255, 0, 0)),
-    (26, "car", (0, 0, 142)),
-    (27, "truck", (0, 0, 70)),
-    (28, "bus", (0, 60, 100)),
-    (31, "train", (0, 80, 100)),
-    (32, "motorcycle", (0, 0, 230)),
-    (33, "bicycle", (119, 11, 32)),
-)
-"""Id, name and colour of the classes that are evaluated, in the order of the train ids."""
+_CLASSES: Final = read_classes("cityscapes")
+"""The classes that are evaluated, in the order of the train ids."""
 
-CITYSCAPES: Final = LabelSpace(
-    names=tuple(name for _, name, _ in _CLASSES), palette=tuple(color for _, _, color in _CLASSES)
-)
+CITYSCAPES: Final = label_space(_CLASSES)
 
 _VOID = CITYSCAPES.ignore_index
 _ENDINGS: Final = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
@@ -52,7 +30,7 @@ _TABLES: Final = {
     "_gtFine_labelIds": LabelTable(
         {255: _VOID}  # the id -1, as a byte
         | dict.fromkeys(range(34), _VOID)
-        | {raw: label for label, (raw, _, _) in enumerate(_CLASSES)},
+        | {int(row["id"]): label for label, row in enumerate(_CLASSES)},
         "the ids 0..33 and -1 of Cityscapes (labelIds)",
     ),
     "_gtFine_labelTrainIds": LabelTable(
@@ -98,15 +76,9 @@ class Cityscapes(PairedFiles):
         require_folders(folder, (f"leftImg8bit/{split}", f"gtFine/{split}"), _LAYOUT)
         images = _of_all_cities(folder, f"leftImg8bit/{split}", "_leftImg8bit", "images")
         ending, masks = _masks(folder, split)
-        pairs = match(images, masks, f"*{ending}.png in gtFine/{split}", f"in leftImg8bit/{split}")
+        pairs = checked_pairs(match(images, masks, f"*{ending}.png in gtFine/{split}", f"in leftImg8bit/{split}"))
         self._table = _TABLES[ending]
-        super().__init__(
-            split=split,
-            label_space=CITYSCAPES,
-            pairs=checked_pairs(pairs),
-            size=size,
-            transform=transform,
-        )
+        super().__init__(split=split, label_space=CITYSCAPES, pairs=pairs, size=size, transform=transform)
 
     def map_labels(self, raw: Labels) -> Labels:
         """From ids or train ids to classes, void as 255.

@@ -56,18 +56,9 @@ class Folder(PairedFiles):
         classes = _read_classes(folder / _CLASSES)
         self._colors = classes.colors
         self.title = folder.resolve().name
-        super().__init__(
-            split=split,
-            label_space=classes.label_space,
-            pairs=pair_files(
-                folder / "images" / split,
-                folder / "masks" / split,
-                root=folder,
-                modes=mask_modes(classes.label_space) | (COLOR_MODES if classes.colors is not None else frozenset()),
-            ),
-            size=size,
-            transform=transform,
-        )
+        modes = mask_modes(classes.label_space) | (COLOR_MODES if classes.colors is not None else frozenset())
+        pairs = pair_files(folder / "images" / split, folder / "masks" / split, root=folder, modes=modes)
+        super().__init__(split=split, label_space=classes.label_space, pairs=pairs, size=size, transform=transform)
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file: its values, or what its colours stand for."""

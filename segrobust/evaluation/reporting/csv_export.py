@@ -20,20 +20,8 @@ Row = Sequence[object]
 
 _INTERVALS: Final = tuple(metric.key for metric in METRICS if metric.interval is not None)
 _NORMS: Final = (
-    "sample_id",
-    "sample_name",
-    "sequence",
-    "attack",
-    "digest",
-    "norm_name",
-    "norm",
-    "success",
-    "apsr",
-    "clean_apsr",
-    "first_success",
-    "num_forwards",
-    "num_backwards",
-    "seconds",
+    *("sample_id", "sample_name", "sequence", "attack", "digest", "norm_name", "norm", "success"),
+    *("apsr", "clean_apsr", "first_success", "num_forwards", "num_backwards", "seconds"),
 )
 _RECORD_COLUMNS: Final = {
     "norm": ("norm", "norm of the perturbation, image units; inf where the attack failed"),

@@ -59,6 +59,12 @@ def median_and_quartiles(entry: NormSummary) -> str:
     return f"{median} ({lower}-{upper}){unit}"
 
 
+def norm_cells(entry: NormLine) -> list[str]:
+    """The first cells of a row of minimal norms: attack, images, ASR, median and quartiles, ASR at each radius."""
+    first = (entry.label, str(entry.num_images), percent(entry["asr"]), median_and_quartiles(entry))
+    return [*first, *map(percent, entry.asr_at)]
+
+
 def norm_source(entry: NormLine) -> str:
     """The attack; for several, the number of images on which each is best: `smallest of 2 attacks: a on 3, b on 1`."""
     if not isinstance(entry, SmallestNormSummary):

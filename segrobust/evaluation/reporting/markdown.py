@@ -7,7 +7,7 @@ from segrobust.evaluation.numbers.metrics import METRICS, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
 from segrobust.evaluation.reporting.format import (
     cost_texts,
-    median_and_quartiles,
+    norm_cells,
     norms_note,
     percent,
     radius_text,
@@ -61,20 +61,7 @@ def _norms(summary: Summary) -> Iterable[str]:
     for norm_name, entries in norm_lines(summary).items():
         radii = [f"ASR at {radius_text(eps, norm_name)}" for eps in entries[0].eps]
         head = [f"minimal norm ({norm_name})", "images", "ASR, %", "median (IQR)", *radii, "passes"]
-        yield markdown_table(
-            head,
-            (
-                [
-                    entry.label,
-                    str(entry.num_images),
-                    percent(entry["asr"]),
-                    median_and_quartiles(entry),
-                    *map(percent, entry.asr_at),
-                    cost_texts(entry.cost)[0],
-                ]
-                for entry in entries
-            ),
-        )
+        yield markdown_table(head, ([*norm_cells(entry), cost_texts(entry.cost)[0]] for entry in entries))
         yield f"*{for_markdown(norms_note(entries))}*"
 
 

@@ -19,7 +19,7 @@ from segrobust.evaluation.numbers.summary import (
 from segrobust.evaluation.reporting.format import (
     cost_texts,
     heading,
-    median_and_quartiles,
+    norm_cells,
     norms_note,
     percent,
     radius_text,
@@ -74,7 +74,8 @@ def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
         table = _table(f"minimal norm ({norm_name})", columns)
         for entry in entries:
             style = "bold" if isinstance(entry, SmallestNormSummary) else ""
-            table.add_row(*_minimal_norm_row(entry), style=style)
+            values = (value_text(metric, entry) for metric in _NORMS)
+            table.add_row(*norm_cells(entry), *values, *cost_texts(entry.cost), style=style)
         yield table
         yield _note(norms_note(entries))
 
@@ -83,18 +84,6 @@ def _asr_headings(entry: NormLine) -> list[str]:
     """Headings by radius; only the first contains "ASR"."""
     labels = [radius_text(eps, entry.norm_name) for eps in entry.eps]
     return [f"ASR % at {labels[0]}", *labels[1:]] if labels else []
-
-
-def _minimal_norm_row(entry: NormLine) -> list[str]:
-    return [
-        entry.label,
-        str(entry.num_images),
-        percent(entry["asr"]),
-        median_and_quartiles(entry),
-        *map(percent, entry.asr_at),
-        *(value_text(metric, entry) for metric in _NORMS),
-        *cost_texts(entry.cost),
-    ]
 
 
 def _budget_tables(summary: Summary) -> Iterable[RenderableType]:

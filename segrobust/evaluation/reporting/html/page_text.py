@@ -1,4 +1,4 @@
-"""Texts of a page: provenance of the numbers, and how to read them."""
+"""Texts of a page: provenance of the numbers, and what the metrics are."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -7,48 +7,11 @@ from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.run.manifest import Manifest
 
-_METRICS: Final = {
+METRIC_TEXTS: Final = {
     metric.docs_name: f"{metric.explanation[0].upper()}{metric.explanation[1:]}.".replace("`", "")
     for metric in (*METRICS, *NORM_METRICS)
 }
-
-HOW_TO_READ: Final = (
-    (
-        "Every number under attack is a bound",
-        "An attack that finds a perturbation proves that one exists; an attack that finds none proves nothing. Norms "
-        "are upper bounds on the smallest perturbation that breaks an image. Scores under attack are upper bounds on "
-        "the score under the strongest possible attack at that radius. A stronger attack can only lower both. Attacks "
-        "can show that a network is not robust; they cannot show that it is.",
-    ),
-    (
-        "eps",
-        "The radius: the largest perturbation that is allowed. In l_inf it bounds the change of every channel of every "
-        "pixel, and is given in units of 1/255, one step of an 8-bit image.",
-    ),
-    *_METRICS.items(),
-    (
-        "Minimal norm",
-        "The norm of the smallest perturbation that the attack finds for an image. Where the attack fails, the norm "
-        "counts as infinite: it enters every quantile, and the curve ends below 100 %. Smallest of several attacks: "
-        "the smallest norm that any of them finds for an image, over the images on which all of them ran. More "
-        "attacks can only lower it, so compare it only between runs with the same attacks.",
-    ),
-    (
-        "Worst case and by-product",
-        "Worst case: for each image the result of the fixed-budget attack that does most damage. By-product: a "
-        "minimal-norm perturbation projected to radius eps. It was not optimised for that radius, so its scores are "
-        "weak upper bounds.",
-    ),
-    (
-        "Bands",
-        "95 % bootstrap intervals. They show how much the numbers depend on the choice of images, not how strong the "
-        "attack is.",
-    ),
-    (
-        "Void pixels",
-        "Pixels without a label are ignored. An image without a labelled pixel is listed, and left out of all numbers.",
-    ),
-)
+"""What each metric is, as sentences."""
 
 
 def facts(run: RunFiles) -> Iterable[tuple[str, str]]:

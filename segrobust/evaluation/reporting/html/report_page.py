@@ -22,7 +22,7 @@ from segrobust.evaluation.reporting.html.page_tables import (
     score_tables,
     where_tables,
 )
-from segrobust.evaluation.reporting.html.page_text import HOW_TO_READ, commands, facts
+from segrobust.evaluation.reporting.html.page_text import METRIC_TEXTS, commands, facts
 from segrobust.evaluation.reporting.html.plots import report_series
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
@@ -124,7 +124,7 @@ def render(page: Page, template: str, library: str) -> bytes:
     folder = resources.files("segrobust.evaluation.reporting.html") / "templates"
     text = environment.get_template(template).render(
         page=page,
-        how_to_read=HOW_TO_READ,
+        metric_texts=METRIC_TEXTS.items(),
         style=(folder / "page.css").read_text("utf-8"),
         scripts=[library, *((folder / name).read_text("utf-8") for name in ("plots.js", "page.js"))],
         data=script_json(page.data),

@@ -18,7 +18,7 @@ from torch.distributed import FileStore, TCPStore
 
 from segrobust.evaluation import Distributed, evaluate, read_records, summarize_run
 
-pytestmark = [pytest.mark.ddp, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.ddp, pytest.mark.timeout(600)]
 
 NUM_IMAGES = 9
 SMALL = (6, 9)  # image 3 alone has this size
@@ -120,7 +120,7 @@ def expected():
 
 def statuses(*workers):
     for worker in workers:
-        worker.join(120)
+        worker.join(200)
     return [worker.exitcode for worker in workers]
 
 

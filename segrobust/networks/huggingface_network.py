@@ -105,7 +105,7 @@ def _check_files(folder: Path) -> None:
         read_metadata(path)
     if not _found(folder, _SAFE):
         for path in _found(folder, ("pytorch_model*.bin",)):
-            read_content(path)
+            read_content(path, beside_objects=False)
 
 
 def _check_settings(settings: Mapping[str, Any], source: str) -> None:

@@ -24,11 +24,13 @@ UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, Value
 _MOST_OBJECTS = 100
 
 
-def read_content(path: Path) -> dict[str, object]:
+def read_content(path: Path, *, beside_objects: bool = True) -> dict[str, object]:
     """Gives the entries of a file, safetensors or a pickle of torch that needs no code, on the CPU.
 
     Args:
         path: a file, the index of a file in shards, or a folder that holds one of them.
+        beside_objects: whether a pickle may name classes and functions, whose objects are not read; False for files
+            that a library reads too.
 
     Raises:
         OSError: the file cannot be opened, or a shard is missing.
@@ -36,7 +38,7 @@ def read_content(path: Path) -> dict[str, object]:
     """
     path = find_file(path)
     if is_index(path):
-        return _read_shards(path)
+        return _read_shards(path, beside_objects)
     head = _head(path)
     if not head:
         raise ValueError(f"{path} is empty: the download or the copy failed")
@@ -50,7 +52,7 @@ def read_content(path: Path) -> dict[str, object]:
             return dict(load_file(path))
         except SafetensorError as error:
             raise ValueError(f"{path} is a damaged or truncated safetensors file: {error}") from error
-    content = _unpickle(path)
+    content = _unpickle(path, beside_objects)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a state dict or a training checkpoint")
     return {str(name): value for name, value in content.items()}
@@ -73,11 +75,11 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         raise ValueError(f"{path} is a damaged or truncated safetensors file: {error}") from error
 
 
-def _read_shards(index: Path) -> dict[str, object]:
+def _read_shards(index: Path, beside_objects: bool) -> dict[str, object]:
     """Reads the tensors of all shards of an index, each of which must be where the index says."""
     tensors: dict[str, object] = {}
     for shard, names in read_index(index).items():
-        held = read_content(shard)
+        held = read_content(shard, beside_objects=beside_objects)
         missing = [name for name in names if name not in held]
         if missing:
             raise ValueError(f"{shard} lacks {len(missing)} tensors that {index.name} lists: {', '.join(missing[:5])}")
@@ -95,12 +97,12 @@ class _Unread:
         del state
 
 
-def _unpickle(path: Path) -> object:
+def _unpickle(path: Path, beside_objects: bool) -> object:
     """Reads a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        content = _read_beside_objects(path)
+        content = _read_beside_objects(path) if beside_objects else None
         if content is not None:
             return content
         named = re.search(r"GLOBAL (\S+)", str(error))

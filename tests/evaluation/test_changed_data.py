@@ -16,6 +16,12 @@ ATTACKS = {"pgd": PGD(num_steps=3, criterion=CRITERION)}
 MORE = {**ATTACKS, "alma": AlmaProx(num_steps=6, step_size=0.05, criterion=CRITERION)}
 
 
+def files_of(directory):
+    """The content of all files but the locks, which say who worked here last."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.parent.name != ".locks")
+    return {path: path.read_bytes() for path in files}
+
+
 class Scenes(ToyScenes):
     """`ToyScenes` with a change of some samples; names and fingerprint stay."""
 
@@ -58,10 +64,10 @@ CHANGES = pytest.mark.parametrize("change", [one_pixel, corrected_mask, mirrored
 @pytest.mark.parametrize("attacks", [ATTACKS, MORE], ids=["finished", "extended"])
 def test_changed_samples_are_refused_by_name(tmp_path, change, attacks):
     run(tmp_path, Scenes(6))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = files_of(tmp_path)
     with pytest.raises(ChangedSampleError, match=r"of 2 samples, 1 \(toy_1\), 4 \(toy_4\), is not .*redo_changed"):
         run(tmp_path, Scenes(6, change, (1, 4)), attacks)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert files_of(tmp_path) == before
 
 
 def test_many_changed_samples_are_counted(tmp_path):

@@ -238,7 +238,8 @@ def numbers(records):
 
 
 def files_of(directory):
-    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    files = (path for path in directory.rglob("*") if path.is_file() and path.parent.name != ".locks")
+    return {path: path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def add_attack(path, name, factor, radii=()):
     """A minimal-norm attack whose norms are those of alma times a factor; with radii, a fixed-budget attack instead."""
     manifest = Manifest.read(RunDirectory(path).manifest)
     alma = next(entry for entry in manifest.attacks if entry.name == "alma")
-    names = {"attack": name, "digest": f"digest of {name}"}
+    names = {"attack": name, "digest": f"digest-of-{name}"}
     found = [r for r in read_records(path) if r.digest == alma.digest and r.eps == "min"]
     made = [replace(r, **names, norm=r.norm * factor) for r in found]
     if radii:

@@ -121,6 +121,16 @@ def test_a_wrong_wiring_is_named_with_the_line_that_repairs_it(network, scenes, 
         assert check_wiring(names["network"], scenes, IDS).status == "ok"
 
 
+@pytest.mark.parametrize(("pixels", "status"), [(4, "warn"), (-8, "fail")])
+def test_logits_beside_their_pixels_are_named(network, pixels, status):
+    data = SyntheticScenes(4, split="val", size=(64, 96))
+    wrong = After(network, lambda logits: logits.roll((pixels, pixels), (2, 3)))
+    check = check_wiring(wrong, [(data[i]["image"], data[i]["mask"]) for i in range(4)], range(4))
+    assert check.status == status
+    assert f"logits moved by {-pixels} pixels down and right would" in check.detail
+    assert "align_corners" in check.fix
+
+
 @pytest.mark.parametrize(("place", "advice"), [(-1, "mask.flip(-1)"), (-2, "mask.flip(-2)")])
 def test_masks_that_are_turned_are_named(network, scenes, place, advice):
     check = check_wiring(network, [(image, mask.flip(place)) for image, mask in scenes], IDS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from segrobust.evaluation.reporting.terminal import Escaped
+from segrobust.evaluation.reporting.format import Escaped
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.printable import (
     check_printable,

@@ -41,7 +41,7 @@ def acquire(path: Path, seconds: float = 0.0) -> BaseFileLock | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return _taken(FileLock(path, timeout=seconds))
-    except NotImplementedError:
+    except NotImplementedError:  # a system without locks: the file itself is the lock, below
         pass
     except OSError as error:
         if error.errno not in _UNSUPPORTED:

@@ -12,6 +12,7 @@ FLOORS = {
     "functional": 1,
     "label_space": 1,
     "shipped": 1,
+    "value_range": 1,
     "attacks.core": 2,
     "attacks": 3,
     "networks": 3,

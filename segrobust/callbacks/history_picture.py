@@ -17,6 +17,7 @@ from segrobust.callbacks.image_loggers import send_images
 from segrobust.callbacks.log_keys import BY_PRODUCT, LogKey
 from segrobust.callbacks.measurement import Measurement
 from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
+from segrobust.evaluation.reporting.figures.picture_faults import warned
 
 _CURVES: Final = 6
 FILE: Final = "robustness_history.png"
@@ -60,12 +61,13 @@ def send_history(trainer: Trainer, history: Sequence[Measurement], folder: Path 
     """
     if not trainer.is_global_zero or (folder is None and not trainer.loggers):
         return
-    buffer = io.BytesIO()
-    history_figure(history).savefig(buffer, format="png", dpi=110)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_bytes(buffer.getvalue())
-    send_images(trainer, f"{prefix}/robustness_history", [buffer.getvalue()])
+    with warned("picture of the history"):
+        buffer = io.BytesIO()
+        history_figure(history).savefig(buffer, format="png", dpi=110)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FILE).write_bytes(buffer.getvalue())
+        send_images(trainer, f"{prefix}/robustness_history", [buffer.getvalue()])
 
 
 def _draw_scores(axes: Axes, epochs: Sequence[int], history: Sequence[Measurement]) -> None:

@@ -8,10 +8,11 @@ from typing import Self
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from PIL import Image
 
 from segrobust.callbacks.access import logged_step
+from segrobust.evaluation.reporting.figures.picture_faults import warned
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Seq
     """Sends pictures from process 0, at the step where the numbers of this evaluation are logged.
 
     The wandb logger gets them by `log_image`, others by `experiment.add_image` if they have it, such as TensorBoard.
-    Other loggers get none: the files are in the folder of the logs.
+    Other loggers get none: the files are in the folder of the logs. A logger's fault is a `PictureWarning`.
 
     Args:
         trainer: gives the loggers.
@@ -57,15 +58,19 @@ def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Seq
     """
     if not trainer.is_global_zero:
         return
-    step = logged_step(trainer)
-    tags = [key] if names is None else [f"{key}/{name}" for name in names]
     images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            captions = {} if names is None else {"caption": [*names]}
-            logger.log_image(key, [*images], step=step, **captions)
-            continue
-        add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-        if add_image is not None:
-            for tag, image in zip(tags, images, strict=True):
-                add_image(tag, np.asarray(image), step, dataformats="HWC")
+        with warned(f"pictures {key} in {type(logger).__name__}"):
+            _send(logger, key, images, names, logged_step(trainer))
+
+
+def _send(logger: Logger, key: str, images: Sequence[Image.Image], names: Sequence[str] | None, step: int) -> None:
+    if isinstance(logger, WandbLogger):
+        captions = {} if names is None else {"caption": [*names]}
+        logger.log_image(key, [*images], step=step, **captions)
+        return
+    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+    if add_image is not None:
+        tags = [key] if names is None else [f"{key}/{name}" for name in names]
+        for tag, image in zip(tags, images, strict=True):
+            add_image(tag, np.asarray(image), step, dataformats="HWC")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from segrobust.attacks.targets import TargetMaps, Targets
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.printable import check_printable
+from segrobust.value_range import ValueRange
 
 
 class SampleSource(Protocol):
     """A map-style data set.
 
-    Items are mappings with `image`, `(3, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
+    Items are mappings with `image`, `(C, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
 
-    `label_space`, `names`, `sequences`, `fingerprint()` and `describe()` are used if the data set has them, as in
-    `segrobust.data`.
+    `label_space`, `names`, `sequences`, `value_range`, `bands`, `fingerprint()` and `describe()` are used if the data set
+    has them, as in `segrobust.data`.
     """
 
     def __len__(self) -> int:
@@ -102,6 +103,18 @@ def label_space_of(dataset: SampleSource) -> LabelSpace | None:
     """The data set's label space; None if it has none."""
     space = getattr(dataset, "label_space", None)
     return space if isinstance(space, LabelSpace) else None
+
+
+def value_range_of(dataset: SampleSource) -> ValueRange | None:
+    """What the images' values 0 and 1 are in the sensor's units; None if the data set says nothing."""
+    found = getattr(dataset, "value_range", None)
+    return found if isinstance(found, ValueRange) else None
+
+
+def bands_of(dataset: SampleSource) -> Sequence[int] | None:
+    """The channels that the data set wants shown in pictures; None if it does not say."""
+    found: Sequence[int] | None = getattr(dataset, "bands", None)
+    return found
 
 
 def name_of(dataset: SampleSource, index: int) -> str:

@@ -124,7 +124,7 @@ def test_grey_images_and_many_classes_are_drawn():
     assert panel.width == 4 * 330 + 5 * MARGIN
 
 
-@pytest.mark.parametrize("image", [torch.rand(2, 2, 4), torch.rand(3, 3, 4), torch.rand(1, 3, 2, 4)])
+@pytest.mark.parametrize("image", [torch.rand(2, 3, 4), torch.rand(3, 3, 4), torch.rand(1, 3, 2, 4)])
 def test_panels_refuse_shapes_that_do_not_match(image):
     with pytest.raises(ValueError, match="image"):
         make_tiles(image, image, MASK, BEFORE, AFTER, SPACE)

@@ -14,6 +14,7 @@ from segrobust.evaluation.engine.runtime_estimate import Estimate
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
+from segrobust.evaluation.reporting.figures.picture_faults import warned
 from segrobust.evaluation.reporting.format import Escaped, plain_text
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
@@ -138,16 +139,21 @@ def write_report(directory: RunDirectory) -> Report:
     checks = [asdict(check) for check in report.checks]
     faults = [fault.describe() for fault in report.faults]
     write_json(directory.summary, {**report.summary.to_dict(), "checks": checks, "faults": faults})
-    directory.pictures.mkdir(exist_ok=True)
     for norm_name in sorted(_norms(report.records)):
-        save_figure(norm_curves(report.records, report.summary, norm_name), directory.pictures / f"asr_{norm_name}.png")
-        if any(isinstance(record.eps, float) and record.norm_name == norm_name for record in report.records):
-            save_figure(score_curves(report.summary, norm_name), directory.pictures / f"scores_{norm_name}.png")
+        with warned(f"curves in {norm_name}"):
+            _draw_curves(report, directory, norm_name)
     write_markdown(directory)
     write_csv(directory)
     if can_write_html():
         write_html(directory)
     return report
+
+
+def _draw_curves(report: Report, directory: RunDirectory, norm_name: NormName) -> None:
+    directory.pictures.mkdir(exist_ok=True)
+    save_figure(norm_curves(report.records, report.summary, norm_name), directory.pictures / f"asr_{norm_name}.png")
+    if any(isinstance(record.eps, float) and record.norm_name == norm_name for record in report.records):
+        save_figure(score_curves(report.summary, norm_name), directory.pictures / f"scores_{norm_name}.png")
 
 
 def _fault_lines(faults: Sequence[Fault]) -> Text:

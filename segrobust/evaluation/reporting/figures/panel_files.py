@@ -1,6 +1,6 @@
 """Panels of a run, made from its records and its stored adversarial images."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,10 +11,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps
-from segrobust.evaluation.dataset import LoadedSample, SampleSource, label_space_of, load_sample, target_maps
+from segrobust.evaluation.dataset import (
+    LoadedSample,
+    SampleSource,
+    bands_of,
+    label_space_of,
+    load_sample,
+    name_of,
+    target_maps,
+    value_range_of,
+)
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius
 from segrobust.evaluation.reporting.figures.panels import compose, panel_title, plain_label_space
+from segrobust.evaluation.reporting.figures.picture_faults import warned
 from segrobust.evaluation.reporting.figures.tiles import Tile, Tiles, make_tiles
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import Key, Record, read_radius, read_records
@@ -128,35 +138,60 @@ def write_panels(
     """Draws one panel per image and job as `panels/<sample id>-<job>.png`; fixed budgets at their largest radius.
 
     The tiles of each are written to `panels/tiles/<sample id>-<job>/` for the page, if requested. An image without a
-    record or a stored adversarial image has no panel: its attack raised an error, or was skipped.
+    record or a stored adversarial image has no panel: its attack raised an error, or was skipped. A fault in drawing is
+    a `PictureWarning` that names the sample.
 
     Returns:
         The panels.
-
-    Raises:
-        OSError: the directory cannot be written.
     """
-    directory.panels.mkdir(exist_ok=True)
     records = {record.key: record for record in read_records(directory.path)}
-    written = []
+    artist = _Artist(network, dataset, plan, directory, store, ignore_index, tiles_too)
+    written: list[Path] = []
     for sample_id in sample_ids:
-        found = [job for job in plan.jobs if _is_kept(records, store, job, sample_id)]
-        if not found:
-            continue
+        found = {job: records[key] for job in plan.jobs if (key := _kept(store, job, sample_id)) in records}
+        if found:
+            with warned(f"panels of image {sample_id} ({name_of(dataset, sample_id)})"):
+                written += artist.draw(sample_id, found)
+    return tuple(written)
+
+
+@dataclass(frozen=True)
+class _Artist:
+    """Draws the panels of single images."""
+
+    network: nn.Module
+    dataset: SampleSource
+    plan: Plan
+    directory: RunDirectory
+    store: AdversarialStore
+    ignore_index: int
+    tiles_too: bool
+
+    def draw(self, sample_id: int, found: Mapping[Job, Record]) -> Iterator[Path]:
+        """Writes the panels of an image, and gives each as soon as it exists."""
+        self.directory.panels.mkdir(exist_ok=True)
+        network, dataset = self.network, self.dataset
         sample = load_sample(dataset, sample_id)
         before = _prediction(network, sample.image)
-        maps = _target_maps(network, dataset, plan, sample, ignore_index)
-        for job in found:
-            record = records[sample_id, job.digest, _shown_radius(job)]
-            adv = store.load(job.digest, _shown_radius(job), sample_id)
-            space = label_space_of(dataset) or plain_label_space(len(record.tp), ignore_index)
-            tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, maps)
-            path = directory.panels / f"{sample_id:06d}-{job.name}.png"
+        maps = _target_maps(network, dataset, self.plan, sample, self.ignore_index)
+        for job, record in found.items():
+            adv = self.store.load(job.digest, _shown_radius(job), sample_id)
+            tiles = make_tiles(
+                sample.image,
+                adv,
+                sample.mask,
+                before,
+                _prediction(network, adv),
+                label_space_of(dataset) or plain_label_space(len(record.tp), self.ignore_index),
+                maps,
+                bands=bands_of(dataset),
+                stretched=value_range_of(dataset) is not None,
+            )
+            path = self.directory.panels / f"{sample_id:06d}-{job.name}.png"
             replace_file(path, _encoded(compose(tiles, panel_title(record)), "PNG"))
-            if tiles_too:
-                _write_tiles(tiles, record, directory.panels / TILES / path.stem)
-            written.append(path)
-    return tuple(written)
+            if self.tiles_too:
+                _write_tiles(tiles, record, self.directory.panels / TILES / path.stem)
+            yield path
 
 
 def _target_maps(
@@ -175,9 +210,10 @@ def _shown_radius(job: Job) -> Radius:
     return "min" if job.attack.minimal_norm else max(job.radii)
 
 
-def _is_kept(records: Mapping[Key, Record], store: AdversarialStore, job: Job, sample_id: int) -> bool:
+def _kept(store: AdversarialStore, job: Job, sample_id: int) -> Key | None:
+    """The key of the record whose adversarial image is shown; None if the image is not stored."""
     eps = _shown_radius(job)
-    return (sample_id, job.digest, eps) in records and store.path(job.digest, eps, sample_id).exists()
+    return (sample_id, job.digest, eps) if store.path(job.digest, eps, sample_id).exists() else None
 
 
 def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:

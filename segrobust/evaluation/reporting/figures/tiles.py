@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from segrobust.attacks.targets import TargetMaps
+from segrobust.functional.display import View
 from segrobust.label_space import Color, LabelSpace
 
 Pixels = npt.NDArray[np.uint8]
@@ -55,6 +56,9 @@ def make_tiles(
     adv_prediction: Tensor,
     label_space: LabelSpace,
     target_maps: TargetMaps | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    stretched: bool = False,
 ) -> Tiles:
     """Image, adversarial image, their difference, newly wrong pixels; ground truth, clean and adversarial prediction.
 
@@ -62,16 +66,18 @@ def make_tiles(
     map replaces the newly wrong pixels: pixels to keep are pale, and pixels that do not count are void.
 
     Args:
-        image: `(C, H, W)` in [0, 1], C = 1 or 3.
+        image: `(C, H, W)` in [0, 1].
         adv: `(C, H, W)` in [0, 1].
         mask: `(H, W)` integers, ground truth with void.
         clean_prediction: `(H, W)` integers.
         adv_prediction: `(H, W)` integers.
         label_space: names and colours.
         target_maps: targets and pixels to keep, `(H, W)` each.
+        bands: channels that are shown; see `View.of`.
+        stretched: whether contrast is stretched, of both images alike.
 
     Raises:
-        ValueError: another number of channels, shapes that do not match, or labels outside the label space.
+        ValueError: bands that the image does not have, shapes that do not match, or labels outside the label space.
     """
     _check_shapes(image, adv, mask, clean_prediction, adv_prediction)
     image, adv = image.detach().float().cpu(), adv.detach().float().cpu()
@@ -79,16 +85,21 @@ def make_tiles(
     factor = _amplification((adv - image).abs().max().item())
     right_before, right_now = clean == mask, now == mask
     valid = mask != label_space.ignore_index
-    difference = _to_pixels(0.5 + factor * (adv - image))
+    view = View.of(image, bands, stretched=stretched)
     if target_maps is None:
-        fourth = Tile("errors", "newly wrong pixels", _errors(image, valid, right_before, right_now), smooth=False)
+        fourth = Tile("errors", "newly wrong pixels", _errors(view.rgb(image), valid, right_before, right_now), smooth=False)
     else:
         caption = "target" if target_maps.keep_mask is None else "target; pale: to keep"
         fourth = Tile("target", caption, _target(target_maps, valid, label_space), smooth=False)
     tiles = (
-        Tile("image", "image", _to_pixels(image), smooth=True),
-        Tile("adversarial", "adversarial image", _to_pixels(adv), smooth=True),
-        Tile("perturbation", f"perturbation x {factor}, grey is zero", difference, smooth=False),
+        Tile("image", f"image, {view.note}" if view.note else "image", _to_pixels(view.rgb(image)), smooth=True),
+        Tile("adversarial", "adversarial image", _to_pixels(view.rgb(adv)), smooth=True),
+        Tile(
+            "perturbation",
+            f"perturbation x {factor}, grey is zero",
+            _to_pixels(view.difference(adv, image, factor)),
+            smooth=False,
+        ),
         fourth,
         Tile("truth", "ground truth", label_space.colorize(mask).numpy(), smooth=False),
         Tile("clean", "prediction, clean", label_space.colorize(clean).numpy(), smooth=False),
@@ -114,7 +125,7 @@ def _legend(
 
 
 def _errors(image: Tensor, valid: Tensor, right_before: Tensor, right_now: Tensor) -> Pixels:
-    """Wrong pixels in colour over a pale grey image; void is black."""
+    """Wrong pixels in colour over a pale grey picture, `(3, H, W)`; void is black."""
     grey = _to_pixels(0.55 + 0.45 * image.mean(0, keepdim=True))
     for where, color in (
         (valid & right_before & ~right_now, NEWLY_WRONG),
@@ -138,7 +149,7 @@ def _target(target_maps: TargetMaps, valid: Tensor, label_space: LabelSpace) -> 
 
 
 def _to_pixels(image: Tensor) -> Pixels:
-    """`(C, H, W)` in [0, 1] to `(H, W, 3)` in 0..255."""
+    """`(1, H, W)` or `(3, H, W)` in [0, 1] to `(H, W, 3)` in 0..255."""
     pixels = (image.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0)
     return np.array(pixels.numpy())
 
@@ -150,8 +161,6 @@ def _amplification(largest: float) -> int:
 
 
 def _check_shapes(image: Tensor, adv: Tensor, *maps: Tensor) -> None:
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"a panel shows images (1, H, W) or (3, H, W), got {tuple(image.shape)}")
     shapes = [tuple(classes.shape) for classes in maps]
     if adv.shape != image.shape or set(shapes) != {tuple(image.shape[1:])}:
         raise ValueError(

@@ -1,6 +1,44 @@
-"""What a network must return."""
+"""What a network must take and return."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from torch import Tensor
+
+_CONVOLUTION: Final = re.compile(r"to have (\d+) channels, but got (\d+) channels instead")
+"""What torch says where a convolution gets an input of another number of channels."""
+
+
+@contextmanager
+def channels_named(images: Tensor) -> Iterator[None]:
+    """Within it, a network whose first convolution takes another number of channels raises an error that says so.
+
+    Args:
+        images: `(B, C, H, W)`, what the network is given.
+
+    Raises:
+        ValueError: instead of torch's error.
+
+    Examples:
+        >>> images = torch.zeros(1, 3, 4, 5)
+        >>> with channels_named(images):  # doctest: +ELLIPSIS
+        ...     torch.nn.Conv2d(4, 2, 1)(images)
+        Traceback (most recent call last):
+            ...
+        ValueError: the network takes images of 4 channels, but the images have 3: ...
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        found = _CONVOLUTION.search(str(error))
+        if found is None or int(found[2]) != images.shape[1]:
+            raise
+        raise ValueError(
+            f"the network takes images of {found[1]} channels, but the images have {found[2]}: give it images of its "
+            f"channels, in the order of its training, or a network that was made for {found[2]}"
+        ) from error
 
 
 def require_logits(output: object, images: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class AdaptedNetwork(nn.Module):
 
     Args:
         network: the library's network; its output may be wrapped and of lower resolution (`FullResolution`).
-        preprocessing: what it does to images in [0, 1].
+        preprocessing: what it does to images in [0, 1], one value per channel that it takes.
         record: what its source says about it.
         stride: the sizes that it takes are multiples of it, in pixels.
         check_size: height and width of the random image, in pixels.
@@ -58,14 +58,14 @@ class AdaptedNetwork(nn.Module):
         self.network = preprocessing.around(FullResolution(network, stride))
         self.record = record
         try:
-            found = check_differentiable(self, size=check_size)
+            found = check_differentiable(self, size=check_size, channels=len(preprocessing.mean))
         except (ValueError, TypeError) as error:
             raise type(error)(f"{record.source}: {error}") from error
         if found != record.num_classes:
             raise ValueError(f"{record.source} records {record.num_classes} classes, its network gives {found} logits")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gives logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`, float32 (float64 is kept)."""
+        """Gives logits of images in [0, 1]: `(B, C, H, W) -> (B, K, H, W)`, float32 (float64 is kept)."""
         logits: Tensor = self.network(images)
         return logits
 

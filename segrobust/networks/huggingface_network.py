@@ -29,7 +29,7 @@ class HuggingFaceNetwork(AdaptedNetwork):
     Args:
         source: a folder that `save_pretrained` wrote, or a hub id `owner/name`.
         revision: the commit hash of a hub id; None for a folder.
-        mean: red, green and blue in [0, 1], where the source records no normalisation.
+        mean: one value per channel in [0, 1], where the source records no normalisation for as many channels.
         std: likewise.
         override_normalization: take `mean` and `std` although the source records others; a warning shows both.
 
@@ -53,12 +53,15 @@ class HuggingFaceNetwork(AdaptedNetwork):
             folder = find_source(source, revision, (*_SETTINGS, *_PICKLED))
         network = _load(folder, source)
         config = network.config
-        recorded = _recorded_normalization(folder)
+        channels = _num_channels(config)
+        recorded = _recorded_normalization(folder, channels)
         names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
         super().__init__(
             network,
-            preprocessing=choose_preprocessing(recorded, mean, std, override=override_normalization, source=source),
+            preprocessing=choose_preprocessing(
+                recorded, mean, std, override=override_normalization, source=source, channels=channels
+            ),
             record=NetworkRecord(
                 source=source,
                 num_classes=config.num_labels,
@@ -127,7 +130,7 @@ def _transformers() -> Any:
     return transformers
 
 
-def _recorded_normalization(folder: Path) -> Preprocessing | None:
+def _recorded_normalization(folder: Path, channels: int) -> Preprocessing | None:
     """What the image processor does to an image besides resizing; None where the folder has no processor."""
     if not any((folder / name).exists() for name in _SETTINGS[1:]):
         return None
@@ -137,9 +140,15 @@ def _recorded_normalization(folder: Path) -> Preprocessing | None:
     settings: Mapping[str, Any] = processor.to_dict()
     scale = 255 * settings["rescale_factor"] if settings.get("do_rescale") else 255
     normalises = settings.get("do_normalize")
-    mean = settings["image_mean"] if normalises else (0.0, 0.0, 0.0)
-    std = settings["image_std"] if normalises else (1.0, 1.0, 1.0)
+    mean, std = (settings["image_mean"], settings["image_std"]) if normalises else (0.0, 1.0)
+    mean, std = (each if isinstance(each, list | tuple) else (each,) * channels for each in (mean, std))
     return Preprocessing.scaled(mean, std, scale, blue_first=bool(settings.get("do_flip_channel_order")))
+
+
+def _num_channels(config: Any) -> int:
+    """Channels of the images that a network takes; three where it does not say."""
+    found = getattr(config, "num_channels", None) or getattr(getattr(config, "backbone_config", None), "num_channels", 3)
+    return int(found)
 
 
 def _own_size(config: Any) -> tuple[int, int]:

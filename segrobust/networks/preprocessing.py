@@ -34,7 +34,7 @@ class Preprocessing:
     """`(images - mean) / std` of images in [0, 1], and then the order of the channels.
 
     Attributes:
-        mean: one value for each of red, green and blue, in image units.
+        mean: one value per channel, red, green and blue of pictures, in image units.
         std: the same, positive.
         blue_first: whether the network takes its channels in the order blue, green, red.
     """
@@ -122,6 +122,7 @@ def choose_preprocessing(
     *,
     override: bool,
     source: str,
+    channels: int = 3,
 ) -> Preprocessing:
     """Gives what a source records, or what a person states where it records nothing.
 
@@ -131,23 +132,34 @@ def choose_preprocessing(
         std: likewise.
         override: the person means it, against the record.
         source: what the source is called in messages.
+        channels: of the images that the network takes; a record for another number says nothing about them.
 
     Raises:
-        ValueError: neither says anything; only one of `mean` and `std` is given; they contradict the record, and
-            `override` is not set; or it is set and there is nothing to override.
+        ValueError: neither says anything; only one of `mean` and `std` is given, or they have another number of values
+            than there are channels; they contradict the record, and `override` is not set; or it is set and there is
+            nothing to override.
     """
+    if recorded is not None and len(recorded.mean) != channels:
+        recorded = None
     if mean is None or std is None:
         if mean is not None or std is not None:
             raise ValueError(f"mean and std come together, got mean={mean} and std={std}")
         if override:
             raise ValueError("override_normalization=True has no effect without mean and std; leave it out")
         if recorded is None:
+            imagenet = f"mean={list(IMAGENET_MEAN)}, std={list(IMAGENET_STD)} are those of ImageNet, "
             raise ValueError(
-                f"{source} records no normalisation: give mean and std that the network was trained with, in units of "
-                f"images in [0, 1]; mean={list(IMAGENET_MEAN)}, std={list(IMAGENET_STD)} are those of ImageNet, "
-                f"mean=[0, 0, 0], std=[1, 1, 1] take images as they are"
+                f"{source} records no normalisation{'' if channels == 3 else f' of {channels} channels'}: give mean "
+                f"and std that the network was trained with, in units of images in [0, 1]; "
+                f"{imagenet if channels == 3 else ''}mean={[0] * channels}, std={[1] * channels} take images as they "
+                f"are"
             )
         return recorded
+    if (len(mean), len(std)) != (channels, channels):
+        raise ValueError(
+            f"{source} takes images of {channels} channels, got mean of {len(mean)} and std of {len(std)} values; give "
+            f"one value per channel"
+        )
     given = Preprocessing(mean=tuple(mean), std=tuple(std), blue_first=recorded is not None and recorded.blue_first)
     if recorded is None or given.agrees_with(recorded):
         if override:

@@ -34,7 +34,7 @@ class SMPNetwork(AdaptedNetwork):
     Args:
         source: a folder that holds `config.json` and `model.safetensors`, or a hub id `owner/name`.
         revision: the commit hash of a hub id; None for a folder.
-        mean: red, green and blue in [0, 1], where the source records no normalisation.
+        mean: one value per channel in [0, 1], where the source records no normalisation for as many channels.
         std: likewise.
         override_normalization: take `mean` and `std` although the source records others; a warning shows both.
 
@@ -59,10 +59,13 @@ class SMPNetwork(AdaptedNetwork):
         recorded = _transform_normalization(folder / _TRANSFORM) or _encoder_normalization(
             config, download=revision is not None
         )
-        num_classes = int(config.get("classes", 1))  # the default of the library
+        num_classes = int(config.get("classes", 1))  # the defaults of the library
+        channels = int(config.get("in_channels", 3))
         super().__init__(
             TwoClasses(_FirstOutput(network)) if num_classes == 1 else network,
-            preprocessing=choose_preprocessing(recorded, mean, std, override=override_normalization, source=source),
+            preprocessing=choose_preprocessing(
+                recorded, mean, std, override=override_normalization, source=source, channels=channels
+            ),
             record=NetworkRecord(source=source, num_classes=max(num_classes, 2), pretrained=True),
             stride=network.encoder.output_stride if network.requires_divisible_input_shape else 1,
             check_size=_own_size(network),

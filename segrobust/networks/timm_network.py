@@ -61,9 +61,11 @@ class TimmNetwork(AdaptedNetwork):
         backbone_file: pretrained weights of the backbone, in timm's format.
         revision: takes the pretrained weights from the hub, `timm/<backbone>` at this commit hash.
         channels: channels of the head.
-        mean: red, green and blue in [0, 1], instead of the recorded ones.
+        mean: one value per channel in [0, 1], instead of the recorded ones.
         std: likewise.
         override_normalization: take `mean` and `std` although timm records others; a warning shows both.
+        in_channels: channels of the images. If not 3, timm repeats or adds up the first weights of a pretrained
+            backbone, and `mean` and `std` must be given.
 
     Raises:
         OSError: a file cannot be read, or the hub cannot be reached.
@@ -81,6 +83,7 @@ class TimmNetwork(AdaptedNetwork):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         override_normalization: bool = False,
+        in_channels: int = 3,
     ) -> None:
         if backbone_file is not None and revision is not None:
             raise ValueError(f"weights come from one place, got {backbone_file=} and {revision=}")
@@ -90,13 +93,15 @@ class TimmNetwork(AdaptedNetwork):
         if revision is not None:
             repository = f"timm/{backbone}"
             backbone_file = hf_hub_download(repository, _WEIGHTS, revision=require_commit(repository, revision))
-        features = _build_backbone(backbone, backbone_file)
+        features = _build_backbone(backbone, backbone_file, in_channels)
         settings = timm.get_pretrained_cfg(backbone)
         recorded = None if settings is None else Preprocessing(mean=settings.mean, std=settings.std)
         source = f"{backbone} of timm"
         super().__init__(
             _Pyramid(features, LightHead(features.feature_info.channels(), channels, num_classes)),
-            preprocessing=choose_preprocessing(recorded, mean, std, override=override_normalization, source=source),
+            preprocessing=choose_preprocessing(
+                recorded, mean, std, override=override_normalization, source=source, channels=in_channels
+            ),
             record=NetworkRecord(source=source, num_classes=num_classes),
             stride=max(features.feature_info.reduction()),
             check_size=settings.input_size[1:] if settings is not None and settings.fixed_input_size else (64, 64),
@@ -118,15 +123,15 @@ class _Pyramid(nn.Module):
         return logits
 
 
-def _build_backbone(name: str, file: str | None) -> Any:
+def _build_backbone(name: str, file: str | None, channels: int) -> Any:
     """Makes the backbone, with the weights of a file or random ones; nothing is downloaded."""
     if file is None:
-        return _create(name)
+        return _create(name, in_chans=channels)
     content = read_content(Path(file))
     held = next((value for value in map(content.get, ("state_dict", "model")) if isinstance(value, dict)), content)
     try:
         # Loaded twice over different random numbers: what differs was in neither, and timm says nothing of it.
-        one, other = (_create_loaded(name, dict(held), seed) for seed in (0, 1))
+        one, other = (_create_loaded(name, dict(held), seed, channels) for seed in (0, 1))
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"{file} does not hold weights of {name}: {error}") from error
     twins = zip(one.state_dict().items(), other.state_dict().values(), strict=True)
@@ -136,10 +141,11 @@ def _build_backbone(name: str, file: str | None) -> Any:
     return one
 
 
-def _create_loaded(name: str, state: dict[str, Any], seed: int) -> Any:
+def _create_loaded(name: str, state: dict[str, Any], seed: int, channels: int) -> Any:
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
-        return _create(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state), "custom_load": False})
+        overlay = {"state_dict": dict(state), "custom_load": False}
+        return _create(name, in_chans=channels, pretrained=True, pretrained_cfg_overlay=overlay)
 
 
 def _create(name: str, **settings: Any) -> Any:

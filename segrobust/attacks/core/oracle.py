@@ -9,7 +9,7 @@ from typing import Final, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from segrobust.functional.logits import require_logits
+from segrobust.functional.logits import channels_named, require_logits
 
 _listener: Final[ContextVar[Callable[[int], object] | None]] = ContextVar("pass_listener", default=None)
 
@@ -110,7 +110,7 @@ class NetworkOracle:
         """See `GradientOracle`."""
         adv = self._images + delta
         self._pass = None  # frees the last graph before the next forward
-        with torch.set_grad_enabled(differentiable):
+        with torch.set_grad_enabled(differentiable), channels_named(adv):
             output = self._network(adv.requires_grad_(differentiable))
         require_logits(output, self._images)
         if output.shape[1] < 2:

@@ -9,10 +9,12 @@ import numpy.typing as npt
 from segrobust.data.files.images import Size, check_size, resize_image, resize_labels
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
 
-_Value = TypeVar("_Value", bound=np.uint8 | np.uint16)
+_Value = TypeVar("_Value", bound=np.uint8 | np.uint16 | np.float32)
 
-_PADDING = 128
-"""Grey."""
+
+def grey(image: Pixels) -> float:
+    """The value of padding in an image of bytes, or of floats in [0, 1]."""
+    return 128 if image.dtype == np.uint8 else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class EvalTransform(JointTransform):
         check_size(self.crop)
 
     def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
-        """Transforms one sample, `(H, W, 3), (H, W) -> (H', W', 3), (H', W')`, each of its type."""
+        """Transforms one sample, `(H, W, C), (H, W) -> (H', W', C), (H', W')`, each of its type."""
         if self.shorter_side is not None:
             height, width = mask.shape
             short, long = sorted((height, width))
@@ -51,11 +53,11 @@ class EvalTransform(JointTransform):
             size = (self.shorter_side, longer_side) if height == short else (longer_side, self.shorter_side)
             image, mask = resize_image(image, size), resize_labels(mask, size)
         if self.crop is not None:
-            image, mask = _cut(image, self.crop, _PADDING), _cut(mask, self.crop, ignore_index)
+            image, mask = _cut(image, self.crop, grey(image)), _cut(mask, self.crop, ignore_index)
         return image, mask
 
 
-def _cut(pixels: npt.NDArray[_Value], size: Size, fill: int) -> npt.NDArray[_Value]:
+def _cut(pixels: npt.NDArray[_Value], size: Size, fill: float) -> npt.NDArray[_Value]:
     """The centre of `(H, W, ...)`, padded first where it is smaller."""
     missing = [max(0, wanted - there) for wanted, there in zip(size, pixels.shape, strict=False)]
     if any(missing):

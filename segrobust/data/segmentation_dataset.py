@@ -13,8 +13,10 @@ from torch.utils.data import Dataset, default_collate
 
 from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace
 from segrobust.untrusted.printable import check_printable
+from segrobust.value_range import ValueRange
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]
+Pixels: TypeAlias = npt.NDArray[np.uint8 | np.float32]
+"""An image, `(H, W, C)`: bytes, or floats in [0, 1]."""
 Labels: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 """A mask; of 16 bits where a label, or void, is above 255."""
 
@@ -22,7 +24,7 @@ Labels: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 class Sample(TypedDict):
     """One item of a data set.
 
-    `image` is float32 `(3, H, W)` in [0, 1], `mask` int64 `(H, W)`, `sample_id` the position in the data set.
+    `image` is float32 `(C, H, W)` in [0, 1], `mask` int64 `(H, W)`, `sample_id` the position in the data set.
     """
 
     image: Tensor
@@ -31,7 +33,7 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """Samples stacked: `image` `(B, 3, H, W)`, `mask` `(B, H, W)`, `sample_id` `(B,)` int64.
+    """Samples stacked: `image` `(B, C, H, W)`, `mask` `(B, H, W)`, `sample_id` `(B,)` int64.
 
     Padded batches also hold `perturbable_mask`, `(B, H, W)` bool: False where a pixel is padding, for attacks' argument
     of that name.
@@ -51,12 +53,12 @@ class JointTransform(abc.ABC):
         """Transforms one sample.
 
         Args:
-            image: RGB, `(H, W, 3)`.
+            image: `(H, W, C)`, uint8, or float32 in [0, 1].
             mask: labels, `(H, W)`.
             ignore_index: label of pixels that the transform makes up, such as padding.
 
         Returns:
-            `(H', W', 3)`, uint8, and `(H', W')` of the mask's type.
+            `(H', W', C)` and `(H', W')`, each of its type.
         """
 
 
@@ -71,6 +73,11 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
     Raises:
         ValueError: no sample, a name twice or that cannot be printed, or an `ignore_index` outside 0..65535.
     """
+
+    value_range: ValueRange | None = None
+    """What the values 0 and 1 of an image are in the sensor's units; None for pictures of 8 bits."""
+    bands: tuple[int, ...] | None = None
+    """Channels that pictures show, counted from 0; None for the first three."""
 
     def __init__(self, *, label_space: LabelSpace, names: tuple[str, ...], transform: JointTransform | None) -> None:
         if not names:
@@ -96,7 +103,7 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
             index: position, 0 <= index < len(self).
 
         Returns:
-            RGB image `(H, W, 3)` and labels `(H, W)`, void as `label_space.ignore_index`.
+            Image `(H, W, C)`, uint8, or float32 in [0, 1], and labels `(H, W)`, void as `label_space.ignore_index`.
         """
 
     def load_transformed(self, index: int) -> tuple[Pixels, Labels]:
@@ -143,9 +150,9 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {self.describe()}: allowed are 0..{len(self) - 1}")
         image, mask = self.load_transformed(index)
-        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+        channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {
-            "image": torch.from_numpy(channels_first).float().div_(255),
+            "image": channels_first.float().div_(255) if image.dtype == np.uint8 else channels_first,
             "mask": torch.from_numpy(mask.astype(np.int64)),
             "sample_id": index,
         }
@@ -179,7 +186,7 @@ def pad_collate(samples: list[Sample], *, ignore_index: int) -> Batch:
     """
     height = max(sample["mask"].shape[0] for sample in samples)
     width = max(sample["mask"].shape[1] for sample in samples)
-    images = torch.full((len(samples), 3, height, width), 0.5)
+    images = torch.full((len(samples), len(samples[0]["image"]), height, width), 0.5)
     masks = torch.full((len(samples), height, width), ignore_index)
     perturbable_mask = torch.zeros(masks.shape, dtype=torch.bool)
     for row, sample in enumerate(samples):

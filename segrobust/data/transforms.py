@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from segrobust.data.eval_transforms import grey
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
@@ -28,7 +29,8 @@ class TrainTransform(JointTransform):
         scale: lowest and highest zoom, before the crop; drawn uniformly.
         flip: probability of mirroring left and right.
         color_jitter: strength of brightness, contrast and saturation changes; factors are drawn from
-            [1 - c, 1 + c], hue turns by up to c / 4 of the circle. 0 turns them off.
+            [1 - c, 1 + c], hue turns by up to c / 4 of the circle. 0 turns them off. Images of other than one or three
+            channels have brightness and contrast changed alone.
 
     Raises:
         ValueError: a size below 1, a scale that is not 0 < low <= high, a probability outside [0, 1], or a jitter
@@ -50,8 +52,8 @@ class TrainTransform(JointTransform):
                 raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}")
 
     def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
-        """Draws one variant of a sample: `(H, W, 3), (H, W) -> (*size, 3), size`, each of its type."""
-        pipeline = _pipeline(self, ignore_index)
+        """Draws one variant of a sample: `(H, W, C), (H, W) -> (*size, C), size`, each of its type."""
+        pipeline = _pipeline(self, ignore_index, grey(image), in_colors=image.shape[2] in (1, 3))
         seed = int(torch.randint(2**62, ()))
         # One stream shared by all steps. `set_random_seed` would start every step at the same seed, so that the flip
         # would depend on the scale.
@@ -61,11 +63,10 @@ class TrainTransform(JointTransform):
 
 
 @functools.lru_cache(maxsize=8)
-def _pipeline(settings: TrainTransform, ignore_index: int) -> A.Compose:
+def _pipeline(settings: TrainTransform, ignore_index: int, padding: float, *, in_colors: bool) -> A.Compose:
     """Built once per process and settings: building takes longer than applying."""
     height, width = settings.size
     low, high = settings.scale
-    jitter = settings.color_jitter
     return A.Compose(
         [
             A.RandomScale(
@@ -74,14 +75,20 @@ def _pipeline(settings: TrainTransform, ignore_index: int) -> A.Compose:
                 area_for_downscale="image",
                 p=1,
             ),
-            A.RandomCrop(height, width, pad_if_needed=True, fill=128, fill_mask=ignore_index),
+            A.RandomCrop(height, width, pad_if_needed=True, fill=padding, fill_mask=ignore_index),
             A.HorizontalFlip(p=settings.flip),
-            A.ColorJitter(
-                brightness=(1 - jitter, 1 + jitter),
-                contrast=(1 - jitter, 1 + jitter),
-                saturation=(1 - jitter, 1 + jitter),
-                hue=(-jitter / 4, jitter / 4),
-                p=float(jitter > 0),
-            ),
+            _jitter(settings.color_jitter, in_colors=in_colors),
         ]
+    )
+
+
+def _jitter(strength: float, *, in_colors: bool) -> A.ImageOnlyTransform:
+    if not in_colors:  # saturation and hue are of colours
+        return A.RandomBrightnessContrast(strength, strength, ensure_safe_range=True, p=float(strength > 0))
+    return A.ColorJitter(
+        brightness=(1 - strength, 1 + strength),
+        contrast=(1 - strength, 1 + strength),
+        saturation=(1 - strength, 1 + strength),
+        hue=(-strength / 4, strength / 4),
+        p=float(strength > 0),
     )

@@ -21,8 +21,8 @@ class SampleSource(Protocol):
 
     Items are mappings with `image`, `(C, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
 
-    `label_space`, `names`, `sequences`, `value_range`, `bands`, `fingerprint()` and `describe()` are used if the data set
-    has them, as in `segrobust.data`.
+    `label_space`, `names`, `sequences`, `value_range`, `bands`, `fingerprint()` and `describe()` are used if the data
+    set has them, as in `segrobust.data`.
     """
 
     def __len__(self) -> int:

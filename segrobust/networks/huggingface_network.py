@@ -147,8 +147,8 @@ def _recorded_normalization(folder: Path, channels: int) -> Preprocessing | None
 
 def _num_channels(config: Any) -> int:
     """Channels of the images that a network takes; three where it does not say."""
-    found = getattr(config, "num_channels", None) or getattr(getattr(config, "backbone_config", None), "num_channels", 3)
-    return int(found)
+    inner = getattr(config, "backbone_config", None)
+    return int(getattr(config, "num_channels", None) or getattr(inner, "num_channels", None) or 3)
 
 
 def _own_size(config: Any) -> tuple[int, int]:

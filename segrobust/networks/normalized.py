@@ -54,7 +54,7 @@ class Normalized(NetworkWrapper):
         if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
             raise ValueError(
                 f"images have the shape {tuple(images.shape)}, expected (B, {self.mean.shape[0]}, H, W), the channels "
-                f"of the network: give it images of its channels, or `mean` and `std` one value per channel of the images"
+                f"of the network: give it images of its channels, or give `mean` and `std` one value per channel"
             )
         return self.network((images - self.mean) / self.std)
 

@@ -5,7 +5,18 @@ from typing import Literal, TypeAlias
 from segrobust.untrusted.printable import visible
 
 FaultKind: TypeAlias = Literal[
-    "layout", "name", "link", "unpaired", "unreadable", "too large", "mode", "size", "labels", "list", "classes"
+    "layout",
+    "range",
+    "name",
+    "link",
+    "unpaired",
+    "unreadable",
+    "too large",
+    "mode",
+    "size",
+    "labels",
+    "list",
+    "classes",
 ]
 
 

@@ -104,7 +104,7 @@ def opened_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
                     _check_cost(file, path, picture)
                     yield picture
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise _too_large(path, str(error)) from error
+            raise too_large(path, str(error)) from error
         except DataFault:
             raise
         except UnidentifiedImageError as error:
@@ -120,13 +120,13 @@ def _check_cost_before_opening(file: BinaryIO, path: Path, kind: str) -> None:
         return
     size = os.fstat(file.fileno()).st_size
     if size > 3 * most + _OVERHEAD:
-        raise _too_large(path, f"the file has {size} bytes, more than {most} pixels of three bytes.")
+        raise too_large(path, f"the file has {size} bytes, more than {most} pixels of three bytes.")
     if kind == "WEBP":
         head = file.read(30)
         if head[12:16] == b"VP8X" and len(head) == 30:
             width, height = (1 + int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
             if width * height > most:
-                raise _too_large(path, f"the image has {width * height} pixels, the limit is {most} pixels.")
+                raise too_large(path, f"the image has {width * height} pixels, the limit is {most} pixels.")
     elif kind == "JPEG":
         scans = sum(1 for _ in _scans(file))
         if scans > _MOST_SCANS:
@@ -152,17 +152,32 @@ def _check_cost(file: BinaryIO, path: Path, picture: Image.Image) -> None:
         return
     decoded = picture.width * picture.height * max(len(picture.getbands()), 2 if picture.mode[0] == "I" else 1)
     size = os.fstat(file.fileno()).st_size
-    if decoded > _FREE and decoded > _LARGEST_RATIO * size:
-        raise _too_large(
-            path, f"{decoded} bytes of pixels come out of {size} bytes, more than {_LARGEST_RATIO} times as many."
-        )
+    check_growth(path, decoded, size)
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         sides = [picture.tag_v2.get(tag, 1) for tag in _TILE_TAGS]
         if not all(isinstance(side, int) and 0 < side <= most for side in sides) or sides[0] * sides[1] > most:
-            raise _too_large(path, f"its tiles are of {sides[0]} x {sides[1]} pixels, the limit is {most} pixels.")
+            raise too_large(path, f"its tiles are of {sides[0]} x {sides[1]} pixels, the limit is {most} pixels.")
 
 
-def _too_large(path: Path, reason: str) -> DataFault:
+def check_growth(path: Path, decoded: int, size: int) -> None:
+    """Refuses a file that decodes to far more bytes than it has.
+
+    Args:
+        path: for the message.
+        decoded: bytes of its pixels.
+        size: bytes of the file.
+
+    Raises:
+        DataFault: it does.
+    """
+    if decoded > _FREE and decoded > _LARGEST_RATIO * size:
+        raise too_large(
+            path, f"{decoded} bytes of pixels come out of {size} bytes, more than {_LARGEST_RATIO} times as many."
+        )
+
+
+def too_large(path: Path, reason: str) -> DataFault:
+    """The fault of a file that is refused for its cost; `reason` ends with a full stop."""
     return DataFault(
         f"{path}: {reason} Cut the image into tiles. Raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file, or set it "
         f"to None for no limit",

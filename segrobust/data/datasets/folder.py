@@ -7,6 +7,7 @@ from typing import Any
 from segrobust.data.datasets.paired import PairedFiles, mask_modes
 from segrobust.data.files.class_colors import default_palette
 from segrobust.data.files.color_masks import ColorTable
+from segrobust.data.files.image_settings import IMAGE_KEYS, ImageSettings
 from segrobust.data.files.images import COLOR_MODES, Size, mask_mode
 from segrobust.data.files.listing import pair_files
 from segrobust.data.files.paths import check_links, check_name
@@ -17,17 +18,23 @@ from segrobust.untrusted.documents import read_yaml
 from segrobust.untrusted.printable import shortened
 
 _CLASSES = "classes.yaml"
-_KEYS = {"names", "palette", "ignore_index", "void_color"}
+_KEYS = {"names", "palette", "ignore_index", "void_color"} | IMAGE_KEYS
 
 
 class Folder(PairedFiles):
     """Images in `images/<split>`, masks of the same names in `masks/<split>`, classes in `classes.yaml`.
 
-    Images are of 8 bits per channel. Masks are PNGs of one 8-bit channel, grey or palette, whose values are class
-    indices or void; or, where the file of classes gives a palette, RGB PNGs in its colours. That file holds `names`, a
-    list in the order of the indices; `palette`, a list of [R, G, B], where masks are in colours or the default colours
-    do not please; `ignore_index`, where void is not 255 (65535 for more than 255 classes, whose masks are PNGs of one
-    16-bit channel); and `void_color`, where void is not black in masks in colours.
+    Images are pictures of 8 bits per channel, which become RGB. Where the file of classes states the `range` of their
+    values, `[lowest, highest]` for all channels or a list with one such pair for each, they may have any number of
+    channels of any type: TIFF, `.npy` in `(H, W, C)` or `(C, H, W)`, PNG of 16 bits. All channels are then read as they
+    are stored, and the range becomes [0, 1]; `clip: true` moves values outside to its limits. `bands` names the
+    channels that pictures show, counted from 0.
+
+    Masks are PNGs of one 8-bit channel, grey or palette, whose values are class indices or void; or, where the file of
+    classes gives a palette, RGB PNGs in its colours. That file holds `names`, a list in the order of the indices;
+    `palette`, a list of [R, G, B], where masks are in colours or the default colours do not please; `ignore_index`,
+    where void is not 255 (65535 for more than 255 classes, whose masks are PNGs of one 16-bit channel); and
+    `void_color`, where void is not black in masks in colours.
 
     Args:
         root: folder that holds `images`, `masks` and `classes.yaml`.
@@ -57,8 +64,17 @@ class Folder(PairedFiles):
         self._colors = classes.colors
         self.title = folder.resolve().name
         modes = mask_modes(classes.label_space) | (COLOR_MODES if classes.colors is not None else frozenset())
-        pairs = pair_files(folder / "images" / split, folder / "masks" / split, root=folder, modes=modes)
-        super().__init__(split=split, label_space=classes.label_space, pairs=pairs, size=size, transform=transform)
+        pairs = pair_files(
+            folder / "images" / split, folder / "masks" / split, root=folder, modes=modes, settings=classes.images
+        )
+        super().__init__(
+            split=split,
+            label_space=classes.label_space,
+            pairs=pairs,
+            size=size,
+            transform=transform,
+            settings=classes.images,
+        )
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file: its values, or what its colours stand for."""
@@ -71,6 +87,7 @@ class Folder(PairedFiles):
 class _Classes:
     label_space: LabelSpace
     colors: ColorTable | None
+    images: ImageSettings
 
 
 def _read_classes(path: Path) -> _Classes:
@@ -83,7 +100,7 @@ def _read_classes(path: Path) -> _Classes:
     if not isinstance(data, dict) or "names" not in data or not data.keys() <= _KEYS:
         got = shortened(sorted(data) if isinstance(data, dict) else data)
         raise DataFault(
-            f"{path} must hold names, and may hold palette, ignore_index and void_color, got {got}", kind="classes"
+            f"{path} must hold names, and may hold {', '.join(sorted(_KEYS - {'names'}))}, got {got}", kind="classes"
         )
     try:
         names = parse_names(data["names"])
@@ -93,7 +110,9 @@ def _read_classes(path: Path) -> _Classes:
             raise ValueError(f"ignore_index must be a value that a mask can hold, 0..65535, got {got}")
         palette = parse_palette(data["palette"]) if "palette" in data else default_palette(len(names))
         label_space = LabelSpace(names=names, palette=palette, ignore_index=ignore_index)
-        return _Classes(label_space=label_space, colors=_color_table(data, label_space))
+        return _Classes(
+            label_space=label_space, colors=_color_table(data, label_space), images=ImageSettings.read(data)
+        )
     except ValueError as error:
         raise DataFault(f"{path}: {error}", kind="classes") from error
 

@@ -6,13 +6,14 @@ from typing import ClassVar
 
 import torch
 
+from segrobust.data.files.image_files import read_image
+from segrobust.data.files.image_settings import ImageSettings
 from segrobust.data.files.images import (
     INDEX_MODES,
     WIDE_INDEX_MODES,
     MaskMode,
     Size,
     check_size,
-    read_image,
     read_mask,
     resize_labels,
 )
@@ -20,6 +21,8 @@ from segrobust.data.files.listing import Pair
 from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.data_fault import DataFault
+
+_PICTURES = "3 channels of uint8, range 0..255"
 
 
 class PairedFiles(SegmentationDataset, abc.ABC):
@@ -31,6 +34,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         pairs: the files, from `pair_files` or `checked_pairs`.
         size: `(H, W)` that every sample is resized to; native sizes when None.
         transform: applied to every sample that is read; nothing when None.
+        settings: how images are read; pictures of 8 bits when None.
 
     Raises:
         ValueError: `size` is not two positive integers, or there is no pair.
@@ -49,12 +53,15 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         pairs: tuple[Pair, ...],
         size: Size | None,
         transform: JointTransform | None,
+        settings: ImageSettings | None = None,
     ) -> None:
         check_size(size)
         super().__init__(label_space=label_space, names=tuple(pair.name for pair in pairs), transform=transform)
         self.split = split
         self.pairs = pairs
         self.size = None if size is None else (size[0], size[1])
+        self.settings = settings or ImageSettings()
+        self.value_range, self.bands = self.settings.value_range, self.settings.bands
 
     def map_labels(self, raw: Labels) -> Labels:
         """Turns the values of a mask file, `(H, W)`, into labels; the same values unless a data set maps them."""
@@ -74,12 +81,13 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         return self.load_image(index), labels
 
     def load_image(self, index: int) -> Pixels:
-        """The image alone, `(H, W, 3)`.
+        """The image alone, `(H, W, C)`.
 
         Raises:
             DataFault: the file cannot be decoded.
         """
-        return read_image(self.pairs[index].image, self.size)
+        pair = self.pairs[index]
+        return read_image(pair.image, self.size, self.settings, pair.size)
 
     def load_labels(self, index: int) -> Labels:
         """The labels alone, `(H, W)`.
@@ -101,8 +109,16 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         return resize_labels(labels, self.size)
 
     def describe(self) -> str:
-        """Data set, split, number of images and classes."""
-        return f"{self.title} {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+        """Data set, split, number of images and classes; channels and range, unless it holds pictures of 8 bits."""
+        line = f"{self.title} {self.split}, {len(self)} images, {self.label_space.num_classes} classes"
+        stored = self.describe_values()
+        return line if stored == _PICTURES else f"{line}, {stored}"
+
+    def describe_values(self) -> str:
+        """What the image files store: "4 channels of uint16, range 0..10000"."""
+        channels, dtypes = self.pairs[0].channels, sorted({pair.dtype for pair in self.pairs})
+        line = f"{channels} channel{'s' if channels > 1 else ''} of {' and '.join(dtypes)}"
+        return f"{line}, range {self.value_range or '0..255'}"
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -110,8 +126,12 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         return tuple(name.split("_", 1)[0] for name in self.names) if self.names_begin_with_sequence else self.names
 
     def content(self) -> dict[str, object]:
-        """The native size of every pair, from the headers, and the size asked for."""
-        return {"native_sizes": [pair.size for pair in self.pairs], "size": self.size}
+        """The native size of every pair, from the headers, the size asked for, and the range of values."""
+        return {
+            "native_sizes": [pair.size for pair in self.pairs],
+            "size": self.size,
+            **self.settings.to_dict(),
+        }
 
 
 def mask_modes(space: LabelSpace) -> frozenset[MaskMode]:

@@ -35,6 +35,7 @@ class VoidAsClass(SegmentationDataset):
             )
         super().__init__(label_space=space, names=dataset.names, transform=None)
         self.dataset = dataset
+        self.value_range, self.bands = dataset.value_range, dataset.bands
         self.class_name = name
 
     @property

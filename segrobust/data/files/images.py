@@ -1,4 +1,4 @@
-"""Image and mask files: header checks before any decoding, reading, resizing."""
+"""Mask files: header checks before any decoding, and reading; sizes of images and masks."""
 
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -8,35 +8,19 @@ from PIL import Image
 
 from segrobust.data.segmentation_dataset import Labels, Pixels
 from segrobust.untrusted.data_fault import DataFault
-from segrobust.untrusted.pictures import FORMATS, opened_picture
+from segrobust.untrusted.pictures import opened_picture
 
 Size: TypeAlias = tuple[int, int]
 MaskMode: TypeAlias = Literal["L", "P", "RGB", "I;16"]
 
-IMAGE_SUFFIXES: Final = frozenset(FORMATS)
 MASK_SUFFIXES: Final = frozenset({".png"})
 INDEX_MODES: Final[frozenset[MaskMode]] = frozenset({"L", "P"})
 WIDE_INDEX_MODES: Final[frozenset[MaskMode]] = INDEX_MODES | {"I;16"}
 """Of label spaces that have labels above 255."""
 COLOR_MODES: Final[frozenset[MaskMode]] = frozenset({"RGB"})
 
-_ORIENTATION_TAG = 0x0112
 _GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
 """By what Pillow multiplies greys of 2 and 4 bits, so that they fill the range of 8 bits."""
-
-
-def image_size(path: Path) -> Size:
-    """`(H, W)` of an image by its header; nothing is decoded.
-
-    Raises:
-        DataFault: the header cannot be read, states too many pixels, or more than 8 bits per channel.
-    """
-    with opened_picture(path) as header:
-        if header.mode[0] in "IF":
-            raise DataFault(
-                f"{path} has mode {header.mode}, more than 8 bits per channel; convert it to 8-bit RGB", kind="mode"
-            )
-        return header.size[1], header.size[0]
 
 
 def mask_size(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Size:
@@ -48,31 +32,6 @@ def mask_size(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Size:
     with opened_picture(path) as header:
         _check_mask_mode(header, path, modes)
         return header.size[1], header.size[0]
-
-
-def is_turned(path: Path) -> bool:
-    """Whether an image asks viewers to turn or mirror it (EXIF orientation); it is read as it is stored.
-
-    Raises:
-        DataFault: the header cannot be read.
-    """
-    with opened_picture(path) as header:
-        return bool(header.getexif().get(_ORIENTATION_TAG, 1) != 1)
-
-
-def read_image(path: Path, size: Size | None = None) -> Pixels:
-    """Decodes an image as RGB, `(H, W, 3)`.
-
-    Args:
-        path: a file of 8 bits per channel; grey and palette images become RGB, an alpha channel is dropped.
-        size: `(H, W)` to resize to, bilinear with antialiasing; the file's own size when None.
-
-    Raises:
-        DataFault: the file cannot be decoded, or is too large.
-    """
-    with opened_picture(path) as image:
-        pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
-    return resize_image(pixels, size)
 
 
 def read_mask(path: Path, modes: frozenset[MaskMode] = INDEX_MODES) -> Labels:
@@ -115,10 +74,19 @@ def mask_mode(path: Path) -> str:
 
 
 def resize_image(image: Pixels, size: Size | None) -> Pixels:
-    """Resizes `(H, W, 3)` to `size`, bilinear with antialiasing; unchanged when None."""
+    """Resizes `(H, W, C)` to `size`, bilinear with antialiasing; unchanged when None.
+
+    Args:
+        image: uint8, or float32 in [0, 1]; the result is of the same type.
+        size: `(H, W)`.
+    """
     if size is None or image.shape[:2] == tuple(size):
         return image
-    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return _resized(image, size)
+    channels = [_resized(np.ascontiguousarray(image[..., channel]), size) for channel in range(image.shape[2])]
+    stacked: Pixels = np.stack(channels, axis=-1)
+    return stacked if image.dtype == np.uint8 else stacked.clip(0, 1)  # float32 weights add up to 1 but for rounding
 
 
 def resize_labels(labels: Labels, size: Size | None) -> Labels:
@@ -136,6 +104,10 @@ def check_size(size: Size | None) -> None:
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"size is (height, width), both at least 1, got {size}")
+
+
+def _resized(image: Pixels, size: Size) -> Pixels:
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=image.dtype)
 
 
 def _check_mask_mode(mask: Image.Image, path: Path, modes: frozenset[MaskMode]) -> None:

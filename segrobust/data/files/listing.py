@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from segrobust.data.files.faults import found, gathering, left_out_at_fault
-from segrobust.data.files.images import (
-    IMAGE_SUFFIXES,
-    INDEX_MODES,
-    MASK_SUFFIXES,
-    MaskMode,
-    Size,
-    image_size,
-    mask_size,
-)
+from segrobust.data.files.image_files import IMAGE_SUFFIXES, image_form
+from segrobust.data.files.image_settings import ImageSettings
+from segrobust.data.files.images import INDEX_MODES, MASK_SUFFIXES, MaskMode, Size, mask_size
 from segrobust.data.files.paths import check_links, check_name
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.regular_files import read_limited
@@ -26,16 +20,23 @@ _LARGEST_LIST: Final = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """An image file, its mask file, and the size `(H, W)` of both."""
+    """An image file, its mask file, the size `(H, W)` of both, and what the image stores: channels and type."""
 
     name: str
     image: Path
     mask: Path
     size: Size
+    channels: int = 3
+    dtype: str = "uint8"
 
 
 def pair_files(
-    image_folder: Path, mask_folder: Path, *, root: Path, modes: frozenset[MaskMode] = INDEX_MODES
+    image_folder: Path,
+    mask_folder: Path,
+    *,
+    root: Path,
+    modes: frozenset[MaskMode] = INDEX_MODES,
+    settings: ImageSettings | None = None,
 ) -> tuple[Pair, ...]:
     """Pair images and masks by file name without suffix, sorted by name, and check their headers.
 
@@ -46,6 +47,7 @@ def pair_files(
         mask_folder: folder of PNG masks.
         root: folder of the data set, which no symbolic link may leave.
         modes: Pillow modes that a mask may have.
+        settings: how images are read; pictures of 8 bits when None.
 
     Raises:
         DataFault: a folder is missing or empty, files have no partner, two files share a name, a name or link is not
@@ -53,7 +55,8 @@ def pair_files(
     """
     images = list_files(image_folder, IMAGE_SUFFIXES, "images", root=root)
     masks = list_files(mask_folder, MASK_SUFFIXES, "masks", root=root)
-    return checked_pairs(match(images, masks, f"in {mask_folder}", f"in {image_folder}"), modes=modes)
+    matched = match(images, masks, f"in {mask_folder}", f"in {image_folder}")
+    return checked_pairs(matched, modes=modes, settings=settings)
 
 
 def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path, ending: str = "") -> dict[str, Path]:
@@ -132,26 +135,38 @@ def chosen(files: Mapping[str, Path], names: Iterable[str], what: str, listed_in
 
 
 def checked_pairs(
-    files: Iterable[tuple[str, Path, Path]], *, modes: frozenset[MaskMode] = INDEX_MODES
+    files: Iterable[tuple[str, Path, Path]],
+    *,
+    modes: frozenset[MaskMode] = INDEX_MODES,
+    settings: ImageSettings | None = None,
 ) -> tuple[Pair, ...]:
     """Pairs whose headers have been read. A mask that is no image file (`.mat`) is taken at its image's size.
 
     Raises:
-        DataFault: a header that cannot be read, too many pixels, more than 8 bits per channel, a mask of another mode,
-            or sizes that differ.
+        DataFault: a header that cannot be read, too many pixels, more than 8 bits per channel without a range, a mask
+            of another mode, or sizes or numbers of channels that differ.
     """
-    pairs = []
+    pairs: list[Pair] = []
     for name, image, mask in files:
         with left_out_at_fault():
-            size = image_size(image)
-            labelled = mask_size(mask, modes) if mask.suffix.lower() in MASK_SUFFIXES else size
+            labelled = mask_size(mask, modes) if mask.suffix.lower() in MASK_SUFFIXES else None
+            form = image_form(image, settings or ImageSettings(), labelled)
+            size = form.size
+            if labelled is None:
+                labelled = size
             if size != labelled:
                 raise DataFault(
                     f"{image} is {size[1]}x{size[0]} but its mask {mask} is {labelled[1]}x{labelled[0]} "
                     f"(width x height); a mask has one label per pixel of its image",
                     kind="size",
                 )
-            pairs.append(Pair(name=name, image=image, mask=mask, size=size))
+            if pairs and form.channels != pairs[0].channels:
+                raise DataFault(
+                    f"{image} has {form.channels} channels, {pairs[0].image} has {pairs[0].channels}; all images of a "
+                    f"data set have the same",
+                    kind="mode",
+                )
+            pairs.append(Pair(name=name, image=image, mask=mask, size=size, channels=form.channels, dtype=form.dtype))
     return tuple(pairs)
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.images import Size, is_turned
+from segrobust.data.files.image_files import is_turned
+from segrobust.data.files.images import Size
 from segrobust.data.segmentation_dataset import Labels, Pixels, SegmentationDataset
 from segrobust.untrusted.data_fault import DataFault
 

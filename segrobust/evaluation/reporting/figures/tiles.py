@@ -87,12 +87,15 @@ def make_tiles(
     valid = mask != label_space.ignore_index
     view = View.of(image, bands, stretched=stretched)
     if target_maps is None:
-        fourth = Tile("errors", "newly wrong pixels", _errors(view.rgb(image), valid, right_before, right_now), smooth=False)
+        fourth = Tile(
+            "errors", "newly wrong pixels", _errors(view.rgb(image), valid, right_before, right_now), smooth=False
+        )
     else:
         caption = "target" if target_maps.keep_mask is None else "target; pale: to keep"
         fourth = Tile("target", caption, _target(target_maps, valid, label_space), smooth=False)
+    first = f"image, {view.note}" if view.note else "image"
     tiles = (
-        Tile("image", f"image, {view.note}" if view.note else "image", _to_pixels(view.rgb(image)), smooth=True),
+        Tile("image", first, _to_pixels(view.rgb(image)), smooth=True),
         Tile("adversarial", "adversarial image", _to_pixels(view.rgb(adv)), smooth=True),
         Tile(
             "perturbation",

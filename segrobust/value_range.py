@@ -98,6 +98,15 @@ class ValueRange:
         """One image value per channel in the sensor's units."""
         return [low + share * (high - low) for share, (low, high) in zip(shares, self._each(len(shares)), strict=True)]
 
+    def used(self, extents: Sequence[Limits]) -> float:
+        """The largest share of the range that the values of a channel fill.
+
+        Args:
+            extents: lowest and highest value of each channel, in the sensor's units.
+        """
+        each = zip(extents, self._each(len(extents)), strict=True)
+        return max((highest - lowest) / (high - low) for (lowest, highest), (low, high) in each)
+
     def in_units(self, length: float) -> str:
         """An l_inf length in image units as text in the sensor's units: `122 of 10000`.
 

@@ -29,6 +29,7 @@ EVALUATION = (
     "plan",
     "dataset",
     "labels",
+    "images",
     "forward",
     "run",
     "engine",

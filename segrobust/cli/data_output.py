@@ -15,6 +15,7 @@ from segrobust.untrusted.printable import visible
 
 _SHOWN_FINDINGS = 12
 _SHOWN_SIZES = 4
+_SHOWN_CHANNELS = 16
 _SHOWN_CHARACTERS = 600
 
 
@@ -32,6 +33,14 @@ def print_survey(found: Survey) -> None:
         )
         more = f", and {len(ordered) - _SHOWN_SIZES} more" if len(ordered) > _SHOWN_SIZES else ""
         say(f"{'sizes':8} {shown}{more}; height x width (images)")
+    if found.stored:
+        seen = "; ".join(f"{low:.6g}..{high:.6g}" for low, high in found.extents[:_SHOWN_CHANNELS])
+        more = (
+            f"; and {len(found.extents) - _SHOWN_CHANNELS} more channels"
+            if len(found.extents) > _SHOWN_CHANNELS
+            else ""
+        )
+        say(f"{'values':8} {found.stored}{f'; seen {seen}{more}' if seen else ''}")
     labelled = sum(found.class_pixels)
     if labelled + found.void_pixels:
         say(f"{'void':8} {100 * found.void_pixels / (labelled + found.void_pixels):.2f} % of the pixels")

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from segrobust.data.files.images import Size, check_size, resize_image, resize_labels
-from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
+from segrobust.data.segmentation_dataset import ImageArray, JointTransform, Labels
 
 _Value = TypeVar("_Value", bound=np.uint8 | np.uint16 | np.float32)
 
 
-def grey(image: Pixels) -> float:
+def grey(image: ImageArray) -> float:
     """The value of padding in an image of bytes, or of floats in [0, 1]."""
     return 128 if image.dtype == np.uint8 else 0.5
 
@@ -44,7 +44,7 @@ class EvalTransform(JointTransform):
             raise ValueError(f"shorter_side must be at least 1, got {self.shorter_side}")
         check_size(self.crop)
 
-    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
+    def __call__(self, image: ImageArray, mask: Labels, *, ignore_index: int) -> tuple[ImageArray, Labels]:
         """Transforms one sample, `(H, W, C), (H, W) -> (H', W', C), (H', W')`, each of its type."""
         if self.shorter_side is not None:
             height, width = mask.shape

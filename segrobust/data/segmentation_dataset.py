@@ -15,7 +15,8 @@ from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace
 from segrobust.untrusted.printable import check_printable
 from segrobust.value_range import ValueRange
 
-Pixels: TypeAlias = npt.NDArray[np.uint8 | np.float32]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+ImageArray: TypeAlias = npt.NDArray[np.uint8 | np.float32]
 """An image, `(H, W, C)`: bytes, or floats in [0, 1]."""
 Labels: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 """A mask; of 16 bits where a label, or void, is above 255."""
@@ -49,7 +50,7 @@ class JointTransform(abc.ABC):
     """A change of image and mask together; its `repr` names every setting, as a part of the data's fingerprint."""
 
     @abc.abstractmethod
-    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
+    def __call__(self, image: ImageArray, mask: Labels, *, ignore_index: int) -> tuple[ImageArray, Labels]:
         """Transforms one sample.
 
         Args:
@@ -96,7 +97,7 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
         self.transform = transform
 
     @abc.abstractmethod
-    def load(self, index: int) -> tuple[Pixels, Labels]:
+    def load(self, index: int) -> tuple[ImageArray, Labels]:
         """Reads one sample before the transform.
 
         Args:
@@ -106,7 +107,7 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
             Image `(H, W, C)`, uint8, or float32 in [0, 1], and labels `(H, W)`, void as `label_space.ignore_index`.
         """
 
-    def load_transformed(self, index: int) -> tuple[Pixels, Labels]:
+    def load_transformed(self, index: int) -> tuple[ImageArray, Labels]:
         """Reads one sample after the transform, as `load` does before it."""
         image, mask = self.load(index)
         if self.transform is None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from segrobust.data.eval_transforms import grey
-from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels
+from segrobust.data.segmentation_dataset import ImageArray, JointTransform, Labels
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
 
@@ -51,7 +51,7 @@ class TrainTransform(JointTransform):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}")
 
-    def __call__(self, image: Pixels, mask: Labels, *, ignore_index: int) -> tuple[Pixels, Labels]:
+    def __call__(self, image: ImageArray, mask: Labels, *, ignore_index: int) -> tuple[ImageArray, Labels]:
         """Draws one variant of a sample: `(H, W, C), (H, W) -> (*size, C), size`, each of its type."""
         pipeline = _pipeline(self, ignore_index, grey(image), in_colors=image.shape[2] in (1, 3))
         seed = int(torch.randint(2**62, ()))

@@ -202,7 +202,9 @@ def _read_array(path: Path, form: StoredForm, size: tuple[int, int] | None) -> V
         arranged = form.arranged(size)
     except ValueError as error:
         raise DataFault(f"{path}: {error}", kind="size") from error
-    return values.transpose(1, 2, 0) if arranged not in (values.shape, (*values.shape, 1)) else values.reshape(arranged)
+    is_first = arranged not in (values.shape, (*values.shape, 1))
+    found: Values = values.transpose(1, 2, 0) if is_first else values.reshape(arranged)
+    return found
 
 
 # --- TIFF

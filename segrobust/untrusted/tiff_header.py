@@ -116,6 +116,9 @@ def _header(pages: list[dict[int, tuple[int, ...]]]) -> TiffHeader:
     bits, formats = first.get(_BITS, (1,)), first.get(_FORMAT, (1,))
     if len({*bits}) != 1 or len({*formats}) != 1:
         raise _Malformed(f"the channels of the TIFF are of several types: bits {bits[:4]}, formats {formats[:4]}")
+    size = _one(first, _HEIGHT), _one(first, _WIDTH)
+    if min(size) < 1:
+        raise _Malformed(f"the TIFF is of {size[0]} x {size[1]} pixels")
     if channels < 1 or formats[0] not in _DTYPES or not 1 <= bits[0] <= 64:
         raise _Malformed(f"the TIFF has {channels} channels of format {formats[0]} with {bits[0]} bits")
     photometric = _one(first, _PHOTOMETRIC, 1)
@@ -123,7 +126,7 @@ def _header(pages: list[dict[int, tuple[int, ...]]]) -> TiffHeader:
     extra = first.get(_EXTRA, ())
     tile = (_one(first, _TILE_HEIGHT), _one(first, _TILE_WIDTH)) if _TILE_WIDTH in first else None
     return TiffHeader(
-        size=(_one(first, _HEIGHT), _one(first, _WIDTH)),
+        size=size,
         channels=channels,
         dtype=f"{_DTYPES[formats[0]]}{bits[0]}",
         bits=bits[0],

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from dataset_trees import cityscapes_tree, sbd_tree, voc_tree, write_mat
 from PIL import Image, PngImagePlugin
+from tiffs import append_page, tiff
 from trees import stripes, write_image, write_mask
 
 
@@ -64,6 +65,11 @@ def folder_tree(root: Path) -> None:
     (root / "classes.yaml").write_text("names: [water, quay]\n")
 
 
+def measurement_tree(root: Path) -> None:
+    folder_tree(root)
+    (root / "classes.yaml").write_text("names: [water, quay]\nrange: [0, 255]\n")
+
+
 def sbd_and_voc_tree(root: Path) -> None:
     voc_tree(root)
     sbd_tree(root, root)
@@ -72,6 +78,7 @@ def sbd_and_voc_tree(root: Path) -> None:
 TREES = {
     "image": folder_tree,
     "mask": folder_tree,
+    "measurement": measurement_tree,
     "classes": folder_tree,
     "file name": folder_tree,
     "city": cityscapes_tree,
@@ -190,8 +197,8 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width: int, height: int, *chunks: bytes, color_type: int = 2) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
+def png(width: int, height: int, *chunks: bytes, color_type: int = 2, depth: int = 8) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks)
 
 
@@ -303,6 +310,152 @@ def a_picture_of_floats(root):
 @hostile("mask", r"has mode RGBA")
 def a_mask_with_alpha(root):
     Image.new("RGBA", (9, 8)).save(root / MASK)
+
+
+# --- images of any number of channels: arrays, TIFFs, PNGs of 16 bits
+
+for _make, _says in NO_FILES.items():
+    for _name in ("b.npy", "b.tif"):
+        register(
+            "measurement",
+            f"measurement: {_make.__name__.replace('_', ' ')} {_name}",
+            _says,
+            lambda root, make=_make, name=_name: make(replace(root, IMAGE, name)),
+        )
+
+
+def npy(header: bytes, content: bytes = b"", version: int = 1) -> bytes:
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header + content
+
+
+def described(dtype: str, shape: object) -> bytes:
+    return f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+
+
+def pickled_array() -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.array([[print, os.system]], dtype=object), allow_pickle=True)
+    return content.getvalue()
+
+
+ARRAYS = {
+    "of objects": (pickled_array(), "values of type object"),
+    "of a terabyte": (npy(described("<u2", (2**20, 2**19, 1)), bytes(64)), "of values in a file of"),
+    "of more bytes than it has": (
+        npy(described("<u2", (8, 9, 3)), bytes(64)),
+        "states an array of 432 bytes and holds",
+    ),
+    "of fewer bytes than it has": (
+        npy(described("|u1", (8, 9, 3)), bytes(500)),
+        "states an array of 216 bytes and hol",
+    ),
+    "whose sides overflow": (npy(described("<u2", (2**62, 2**62, 4)), bytes(64)), "of values in a file of"),
+    "of a negative side": (npy(described("<u2", (-8, -9, 3)), bytes(432)), "holds an array of the shape"),
+    "of no side": (npy(described("<u2", "()"), bytes(2)), "holds an array of the shape"),
+    "of records": (npy(described("V8", (8, 9)), bytes(576)), "values of type"),
+    "with a header of two gigabytes": (
+        npy(b"{" * 100, version=2)[:8] + b"\xff\xff\xff\x7f" + b"{" * 99,
+        "array of NumPy",
+    ),
+    "with a header of 60000 brackets": (npy(b"[" * 60_000), "array of NumPy"),
+    "with a program for a header": (npy(b"__import__('os').system('true')" + b" " * 33), "array of NumPy"),
+    "with a header of ten thousand digits": (npy(described("<u2", f"({'9' * 10_000},)")), "array of NumPy"),
+    "of a later version": (npy(described("|u1", (8, 9, 3)), bytes(216), version=3), "version"),
+    "that is a zip archive": (b"PK\x03\x04" + bytes(60), "array of NumPy"),
+    "that is a pickle": (pickle.dumps(print), "array of NumPy"),
+    "that is empty": (b"", "array of NumPy"),
+    "of NaN": (npy(described("<f4", (8, 9, 3)), struct.pack("<f", float("nan")) * 216), "channel 0 holds NaN"),
+    "of infinite values": (
+        npy(described("<f4", (8, 9, 3)), struct.pack("<f", float("inf")) * 216),
+        "channel 0 holds inf",
+    ),
+}
+for _name, (_content, _says) in ARRAYS.items():
+    register(
+        "measurement",
+        f"measurement: an array {_name}",
+        _says,
+        lambda root, content=_content: replace(root, IMAGE, "b.npy").write_bytes(content) and None,
+    )
+
+
+@hostile("measurement", r"in a file of \d+ bytes, the limit")
+def an_array_in_a_sparse_file(root):
+    with replace(root, IMAGE, "b.npy").open("wb") as file:
+        file.write(npy(described("|u1", (2**15, 2**15, 3))))
+        file.truncate(3 * 2**30)
+
+
+_PIXELS = np.arange(216, dtype=np.uint8).reshape(8, 9, 3)
+
+
+def _repeated(content: bytes) -> bytes:
+    """The next page is the first one."""
+    place = content.index(struct.pack("<HHII", 256, 4, 1, 9)) - 2
+    number = struct.unpack_from("<H", content, place)[0]
+    link = place + 2 + 12 * number
+    return content[:link] + struct.pack("<I", place) + content[link + 4 :]
+
+
+def _vrt() -> bytes:
+    source = "<SimpleSource><SourceFilename>/etc/passwd</SourceFilename></SimpleSource>"
+    return f"<VRTDataset rasterXSize='9' rasterYSize='8'><VRTRasterBand>{source}</VRTRasterBand></VRTDataset>".encode()
+
+
+TIFFS = {
+    "whose pages are a ring": (_repeated(tiff(_PIXELS)), "a ring"),
+    "of 60000 squared": (tiff(_PIXELS, tags={256: 60_000, 257: 60_000}), "3600000000 pixels"),
+    "of 60000 channels": (tiff(_PIXELS, tags={277: 60_000, 256: 9000, 257: 9000}), "bytes of values in a file of"),
+    "with tiles of 60000 squared": (tiff(_PIXELS, tile=16, tags={322: 60_000, 323: 60_000}), "its tiles are of"),
+    "whose strips lie behind its end": (tiff(_PIXELS, rows=8, tags={273: 2**31}), "cannot be read as an image"),
+    "without a height": (tiff(_PIXELS, tags={257: 0}), "of 0 x 9 pixels"),
+    "of complex values": (tiff(_PIXELS, tags={339: 6}), "of format 6"),
+    "of an unknown compression": (tiff(_PIXELS, tags={259: 34_000}), "cannot be read as an image"),
+    "whose pages lie behind its end": (b"II*\0\xff\xff\xff\x7f", "behind its end"),
+    "whose tag has four billion values": (
+        struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 258, 3, 2**32 - 1, 8, 0) + bytes(64),
+        "4294967295 values",
+    ),
+    "that is big and lies behind its end": (struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**63), "behind its end"),
+    "that is a page": (b"<!doctype html><title>Sign in</title>", "must hold a TIFF"),
+    "that names another file": (_vrt(), "must hold a TIFF"),
+    "that is empty": (b"", "must hold a TIFF"),
+    "that is cut": (tiff(_PIXELS)[:-40], "behind its end"),
+}
+for _name, (_content, _says) in TIFFS.items():
+    register(
+        "measurement",
+        f"measurement: a tiff {_name}",
+        _says,
+        lambda root, content=_content: replace(root, IMAGE, "b.tif").write_bytes(content) and None,
+    )
+
+
+@hostile("measurement", r"more than 100 times as many")
+def a_tiff_of_zeros_that_grows(root):
+    side, rows = 6000, 600
+    packed = zlib.compress(bytes(side * rows * 2), 9)
+    content = bytearray(tiff(_PIXELS, rows=8, deflate=True))
+    places = []
+    for _ in range(side // rows):
+        places.append(len(content))
+        content += packed
+    entries = {256: (side,), 257: (side,), 258: (16,), 259: (8,), 262: (1,), 273: places, 277: (1,), 278: (rows,)}
+    entries[279] = [len(packed)] * len(places)
+    place = append_page(content, {tag: ("I", tuple(each)) for tag, each in entries.items()}, "<", big=False)
+    struct.pack_into("<I", content, 4, place)
+    replace(root, IMAGE, "b.tif").write_bytes(content)
+
+
+@hostile("measurement", r"3600000000 pixels.*limit of")
+def a_png_of_16_bits_of_60000_squared(root):
+    (root / IMAGE).write_bytes(png(60_000, 60_000, png_chunk(b"IDAT", b""), depth=16))
+
+
+@hostile("measurement", r"cannot be read as an image")
+def a_png_of_16_bits_that_is_cut(root):
+    (root / IMAGE).write_bytes(png(9, 8, png_chunk(b"IDAT", zlib.compress(bytes(30))), depth=16))
 
 
 # --- files of classes

@@ -119,7 +119,7 @@ _VOC = (
     lambda root: read_all(PascalVOC(root, "train_aug", sbd=root)),
 )
 READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
-    **dict.fromkeys(("image", "mask", "classes", "file name"), _FOLDER),
+    **dict.fromkeys(("image", "mask", "measurement", "classes", "file name"), _FOLDER),
     **dict.fromkeys(("list", "matlab"), _VOC),
     "city": (
         lambda root: check("Cityscapes", root, "--data.split", "val"),

@@ -66,7 +66,7 @@ def tiff(
         if channels > own:
             entries[338] = ("H", (extra,) * (channels - own))
         entries |= {tag: ("I", (value,)) for tag, value in (tags or {}).items() if index == 0}
-        place = _page(content, entries, order, big=big)
+        place = append_page(content, entries, order, big=big)
         struct.pack_into(f"{order}{pointer}", content, link, place)
         link = len(content) - struct.calcsize(pointer)
     return bytes(content)
@@ -87,7 +87,7 @@ def _parts(plane, tile, rows):
         yield from (padded[top : top + tile, left : left + tile] for left in range(0, width, tile))
 
 
-def _page(content, entries, order, *, big):
+def append_page(content, entries, order, *, big):
     """Appends a directory and what it points to; gives its place."""
     types = {"H": 3, "I": 4, "Q": 16}
     pointer, width = ("Q", 8) if big else ("I", 4)

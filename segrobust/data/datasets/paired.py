@@ -18,7 +18,7 @@ from segrobust.data.files.images import (
     resize_labels,
 )
 from segrobust.data.files.listing import Pair
-from segrobust.data.segmentation_dataset import JointTransform, Labels, Pixels, SegmentationDataset
+from segrobust.data.segmentation_dataset import ImageArray, JointTransform, Labels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.data_fault import DataFault
 
@@ -71,7 +71,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         """Labels of a mask file at its own size, `(H, W)`; of indices unless a data set reads others."""
         return self.map_labels(read_mask(path, mask_modes(self.label_space)))
 
-    def load(self, index: int) -> tuple[Pixels, Labels]:
+    def load(self, index: int) -> tuple[ImageArray, Labels]:
         """Reads one sample before the transform.
 
         Raises:
@@ -80,7 +80,7 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         labels = self.load_labels(index)
         return self.load_image(index), labels
 
-    def load_image(self, index: int) -> Pixels:
+    def load_image(self, index: int) -> ImageArray:
         """The image alone, `(H, W, C)`.
 
         Raises:

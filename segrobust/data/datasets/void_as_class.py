@@ -6,7 +6,7 @@ Segmentation Models", ECCV 2024: what has no label is background in Pascal VOC, 
 
 import numpy as np
 
-from segrobust.data.segmentation_dataset import Labels, Pixels, SegmentationDataset
+from segrobust.data.segmentation_dataset import ImageArray, Labels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 
 _COLOR = (0, 0, 0)
@@ -43,7 +43,7 @@ class VoidAsClass(SegmentationDataset):
         """Those of the other data set."""
         return self.dataset.sequences
 
-    def load(self, index: int) -> tuple[Pixels, Labels]:
+    def load(self, index: int) -> tuple[ImageArray, Labels]:
         """Reads one sample, transformed as in the other data set: `(H, W, 3), (H, W)`."""
         image, mask = self.dataset.load_transformed(index)
         is_void = mask == self.dataset.label_space.ignore_index

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from segrobust.data.files.image_settings import ImageSettings
 from segrobust.data.files.images import Size, resize_image
-from segrobust.data.segmentation_dataset import Pixels
+from segrobust.data.segmentation_dataset import ImageArray
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.measurements import (
     ARRAYS,
@@ -86,7 +86,7 @@ def is_turned(path: Path) -> bool:
 
 def read_image(
     path: Path, size: Size | None = None, settings: ImageSettings = _PICTURES, mask_size: Size | None = None
-) -> Pixels:
+) -> ImageArray:
     """Decodes an image.
 
     Args:

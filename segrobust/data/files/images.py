@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from segrobust.data.segmentation_dataset import Labels, Pixels
+from segrobust.data.segmentation_dataset import ImageArray, Labels, Pixels
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.pictures import opened_picture
 
@@ -73,7 +73,7 @@ def mask_mode(path: Path) -> str:
         return mask.mode
 
 
-def resize_image(image: Pixels, size: Size | None) -> Pixels:
+def resize_image(image: ImageArray, size: Size | None) -> ImageArray:
     """Resizes `(H, W, C)` to `size`, bilinear with antialiasing; unchanged when None.
 
     Args:
@@ -85,7 +85,7 @@ def resize_image(image: Pixels, size: Size | None) -> Pixels:
     if image.dtype == np.uint8 and image.shape[2] == 3:
         return _resized(image, size)
     channels = [_resized(np.ascontiguousarray(image[..., channel]), size) for channel in range(image.shape[2])]
-    stacked: Pixels = np.stack(channels, axis=-1)
+    stacked: ImageArray = np.stack(channels, axis=-1)
     return stacked if image.dtype == np.uint8 else stacked.clip(0, 1)  # float32 weights add up to 1 but for rounding
 
 
@@ -106,7 +106,7 @@ def check_size(size: Size | None) -> None:
         raise ValueError(f"size is (height, width), both at least 1, got {size}")
 
 
-def _resized(image: Pixels, size: Size) -> Pixels:
+def _resized(image: ImageArray, size: Size) -> ImageArray:
     return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR), dtype=image.dtype)
 
 

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.image_files import is_turned
 from segrobust.data.files.images import Size
-from segrobust.data.segmentation_dataset import Labels, Pixels, SegmentationDataset
+from segrobust.data.segmentation_dataset import ImageArray, Labels, SegmentationDataset
 from segrobust.untrusted.data_fault import DataFault
 
-_DARK = 8
-"""A grey value out of 255; an image is near-black where 99 of 100 values are below."""
+_DARK = 8 / 255
+"""Share of the range; an image is near-black where 99 of 100 values are below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class Observation:
         index: position in the data set.
         size: `(H, W)`.
         counts: pixels of every class, and of void at the end: `(K + 1,)`.
+        lowest: value of each channel of the image, `(C,)`, in the units of its file.
+        highest: likewise.
         digest: of the image's pixels.
         dark: whether the image is near-black.
         turned: whether the file asks viewers to turn the image.
@@ -35,6 +37,8 @@ class Observation:
     index: int
     size: Size | None = None
     counts: npt.NDArray[np.int64] | None = None
+    lowest: tuple[float, ...] = ()
+    highest: tuple[float, ...] = ()
     digest: str | None = None
     dark: bool = False
     turned: bool = False
@@ -68,7 +72,7 @@ class _Observed(Dataset[Observation]):
 
 def _observe(dataset: SegmentationDataset, index: int) -> Observation:
     """Image and labels of one sample; where one cannot be read, the other is looked at nevertheless."""
-    image: Pixels | None = None
+    image: ImageArray | None = None
     labels: Labels | None = None
     turned, faults = False, []
     if isinstance(dataset, PairedFiles):
@@ -95,11 +99,20 @@ def _observe(dataset: SegmentationDataset, index: int) -> Observation:
         index=index,
         size=None if image is None else (image.shape[0], image.shape[1]),
         counts=counts,
+        lowest=() if image is None else _in_units(dataset, image.min((0, 1))),
+        highest=() if image is None else _in_units(dataset, image.max((0, 1))),
         digest=None if image is None else _digest(image),
-        dark=image is not None and bool(np.percentile(image, 99) < _DARK),
+        dark=image is not None and bool(np.percentile(image, 99) < _DARK * (255 if image.dtype == np.uint8 else 1)),
         turned=turned,
         faults=tuple(faults),
     )
+
+
+def _in_units(dataset: SegmentationDataset, values: ImageArray) -> tuple[float, ...]:
+    """Values of an image, one per channel, in the units of its file."""
+    if dataset.value_range is None:
+        return tuple(values.tolist())
+    return tuple(dataset.value_range.values(values.astype(np.float64).tolist()))
 
 
 def _fault(error: ValueError | OSError) -> tuple[str, str]:
@@ -107,7 +120,7 @@ def _fault(error: ValueError | OSError) -> tuple[str, str]:
 
 
 def _count(dataset: SegmentationDataset, labels: Labels) -> tuple[npt.NDArray[np.int64], str]:
-    """Pixels of every class and of void, and a message about other values."""
+    """ImageArray of every class and of void, and a message about other values."""
     space = dataset.label_space
     if labels.dtype not in (np.uint8, np.uint16):
         return np.zeros(space.num_classes + 1, dtype=np.int64), f"labels must be uint8 or uint16, got {labels.dtype}"
@@ -117,7 +130,7 @@ def _count(dataset: SegmentationDataset, labels: Labels) -> tuple[npt.NDArray[np
     return counts, f"labels {', '.join(map(str, others[:8]))} are neither a class nor void" if others else ""
 
 
-def _digest(image: Pixels) -> str:
+def _digest(image: ImageArray) -> str:
     return hashlib.blake2b(
         repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16
     ).hexdigest()

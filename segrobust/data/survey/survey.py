@@ -15,6 +15,9 @@ from segrobust.data.segmentation_dataset import SegmentationDataset
 from segrobust.data.survey.observations import Observation, observe
 from segrobust.untrusted.data_fault import DataFault
 
+_LEAST_USED = 0.1
+"""Share of a range below which it is probably not that of the sensor."""
+
 Severity: TypeAlias = Literal["fault", "warning"]
 
 
@@ -43,6 +46,8 @@ class Survey:
         example: image and mask file of its first sample; empty where it has no files.
         num_images: samples of the data set.
         num_read: samples that were read.
+        stored: what the image files store; empty where there are none.
+        extents: lowest and highest value of each channel in the images that were read, in the units of the files.
         sizes: how many images have a size, `(height, width)`.
         classes: names of the classes.
         class_pixels: pixels of each class.
@@ -57,6 +62,8 @@ class Survey:
     example: tuple[str, ...] = ()
     num_images: int = 0
     num_read: int = 0
+    stored: str = ""
+    extents: tuple[tuple[float, float], ...] = ()
     sizes: dict[Size, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     class_pixels: tuple[int, ...] = ()
@@ -77,6 +84,8 @@ class Survey:
             "example": list(self.example),
             "num_images": self.num_images,
             "num_read": self.num_read,
+            "stored": self.stored,
+            "extents": [{"lowest": lowest, "highest": highest} for lowest, highest in self.extents],
             "sizes": [
                 {"height": size[0], "width": size[1], "images": number} for size, number in sorted(self.sizes.items())
             ],
@@ -136,6 +145,8 @@ def survey(
         example=() if pair is None else (str(pair.image), str(pair.mask)),
         num_images=len(dataset),
         num_read=number,
+        stored=dataset.describe_values() if isinstance(dataset, PairedFiles) else "",
+        extents=_extents(observations),
         sizes=dict(Counter(o.size for o in observations if o.size is not None)),
         classes=dataset.label_space.names,
         class_pixels=tuple(counts[:-1].tolist()),
@@ -167,6 +178,16 @@ def between_splits(surveys: Sequence[Survey]) -> Iterator[Finding]:
             )
 
 
+def _extents(observations: Iterable[Observation]) -> tuple[tuple[float, float], ...]:
+    """Lowest and highest value of each channel."""
+    read = [observation for observation in observations if observation.lowest]
+    if not read:
+        return ()
+    lowest = [min(values) for values in zip(*(observation.lowest for observation in read), strict=True)]
+    highest = [max(values) for values in zip(*(observation.highest for observation in read), strict=True)]
+    return tuple(zip(lowest, highest, strict=True))
+
+
 def _by_digest(dataset: SegmentationDataset, observations: Iterable[Observation]) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for observation in observations:
@@ -193,6 +214,9 @@ def _warnings(
     dark = named(o for o in observations if o.dark)
     if dark:
         yield warning("near-black", f"{len(dark)} images are near-black: {_some(dark)}")
+    unused = _unused_range(dataset, _extents(observations))
+    if unused:
+        yield warning("range", unused)
     turned = named(o for o in observations if o.turned)
     if turned:
         text = "ask viewers to turn them (EXIF); they are read as they are stored, as their masks should be"
@@ -210,6 +234,19 @@ def _warnings(
         yield warning(
             "absent class", text + (". In masks of 0 and 255, 255 is void: write 1 instead" if binary else "")
         )
+
+
+def _unused_range(dataset: SegmentationDataset, extents: Sequence[tuple[float, float]]) -> str:
+    """Whether the values fill a small part of the range, as those of 12 bits do in one of 16; empty if not."""
+    if dataset.value_range is None or not extents:
+        return ""
+    used = dataset.value_range.used(extents)
+    if used >= _LEAST_USED:
+        return ""
+    return (
+        f"the values of the images that were read fill {used:.1%} of the range {dataset.value_range}, of which radii "
+        f"are shares; state the range that the sensor uses"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

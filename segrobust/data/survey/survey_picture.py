@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from segrobust.data.segmentation_dataset import SegmentationDataset
+from segrobust.functional.display import View
 from segrobust.label_space import LabelSpace
 
 _OPACITY = 0.6
@@ -37,14 +38,16 @@ def draw_samples(dataset: SegmentationDataset, indices: Sequence[int]) -> Figure
     shown: set[int] = set()
     for axes, sample in zip(rows, samples, strict=True):
         mask = sample["mask"]
-        image = sample["image"].permute(1, 2, 0).numpy()
+        view = View.of(sample["image"], dataset.bands, stretched=dataset.value_range is not None)
+        image = view.rgb(sample["image"]).permute(1, 2, 0).numpy()
         colors = dataset.label_space.colorize(mask).numpy() / 255
         colors[mask.numpy() == dataset.label_space.ignore_index] = _VOID_COLOR
         shown |= set(np.flatnonzero(np.bincount(mask.numpy().ravel())).tolist())
         axes[0].imshow(image)
-        axes[1].imshow((1 - _OPACITY) * image.mean(-1, keepdims=True) + _OPACITY * colors)
+        axes[1].imshow(((1 - _OPACITY) * image.mean(-1, keepdims=True) + _OPACITY * colors).clip(0, 1))
         height, width = mask.shape
-        axes[0].set_title(dataset.names[sample["sample_id"]], fontsize=9, loc="left", parse_math=False)
+        note = f" ({view.note})" if view.note else ""
+        axes[0].set_title(f"{dataset.names[sample['sample_id']]}{note}", fontsize=9, loc="left", parse_math=False)
         axes[1].set_title(f"{height}x{width}, mask laid over", fontsize=9, loc="left")
         for each in axes:
             each.set_axis_off()

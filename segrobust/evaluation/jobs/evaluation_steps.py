@@ -14,6 +14,7 @@ from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import count_classes, device_of, precision_of
+from segrobust.evaluation.images import describe_images
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.jobs.signals import interruptible
 from segrobust.evaluation.labels import LabelSurvey, survey_labels
@@ -72,6 +73,7 @@ class Evaluation:
             summary=summarize(records, asr_only=session.plan.asr_only),
             heading=heading(session.manifest),
             checks=found if self.checks == "off" else (*found, *check_records(records, identities)),
+            value_range=session.manifest.value_range,
         )
 
     def run_in(self, directory: RunDirectory, drawn: tuple[int, ...], keep_all: bool, skip_unreadable: bool) -> Report:
@@ -230,6 +232,7 @@ class Evaluation:
             heading(session.manifest),
             f"{device_name(device_of(session.network))}, {torch.get_num_threads()} threads, "
             f"batches of {session.batch_size}, {world_size} process{'es' if world_size > 1 else ''}",
+            describe_images(session.dataset, session.samples),
             self._labels.describe(),
             *(f"{job.name}: {job.identity}" for job in session.plan.jobs),
             f"run directory: {'none, no files are written' if directory is None else directory.path}",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from segrobust.evaluation.numbers.summary import AnyAttack, NormLine, Scores, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.format import norm_source, norm_text, percent, radius_text
 from segrobust.evaluation.reporting.score_lines import Strongest, strongest, strongest_norms
+from segrobust.evaluation.reporting.sensor_units import with_units
 from segrobust.functional.norms import NormName
+from segrobust.value_range import ValueRange
 
 NORM_LABELS: dict[NormName, str] = {"linf": "l_inf", "l2": "l_2", "l1": "l_1"}
 
@@ -19,21 +21,23 @@ class Sentence:
     bound: str
 
 
-def headline(summary: Summary) -> tuple[Sentence, ...]:
-    """The main results, the most important one first."""
+def headline(summary: Summary, value_range: ValueRange | None = None) -> tuple[Sentence, ...]:
+    """The main results, the most important one first; with a range, lengths in the sensor's units too."""
     if summary.clean is None:
         return (Sentence(text="No image with a valid pixel has been evaluated", bound=""),)
-    scores = (_score_under(entry, summary.clean) for entry in strongest(summary)[:1] if not summary.asr_only)
-    rates = (_broken_by_any(entry) for entry in summary.any_attack if summary.asr_only and entry.eps)
-    found = (*scores, *rates, *(_median_norm(entry) for entry in strongest_norms(summary)))
+    scores = (
+        _score_under(entry, summary.clean, value_range) for entry in strongest(summary)[:1] if not summary.asr_only
+    )
+    rates = (_broken_by_any(entry, value_range) for entry in summary.any_attack if summary.asr_only and entry.eps)
+    found = (*scores, *rates, *(_median_norm(entry, value_range) for entry in strongest_norms(summary)))
     return found or (
         Sentence(text=f"Clean mIoU is {percent(summary.clean.miou)} %; no attack has finished", bound="exact"),
     )
 
 
-def _score_under(found: Strongest, clean: Scores) -> Sentence:
+def _score_under(found: Strongest, clean: Scores, value_range: ValueRange | None) -> Sentence:
     scores, line = found.headline
-    ball = _ball(scores.eps, line.norm_name)
+    ball = _ball(scores.eps, line.norm_name, value_range)
     by = f"the {line.label} within {ball}" if line.scope == "worst case" else f"{line.attack} within {ball}"
     if line.scope == "by-product":
         by = f"{line.attack}, clipped to {ball}"
@@ -44,24 +48,25 @@ def _score_under(found: Strongest, clean: Scores) -> Sentence:
     )
 
 
-def _broken_by_any(entry: AnyAttack) -> Sentence:
+def _broken_by_any(entry: AnyAttack, value_range: ValueRange | None) -> Sentence:
     index = min(range(len(entry.eps)), key=lambda i: (abs(entry.eps[i] - 4 / 255) > 1e-6, -entry.eps[i]))
     count = f"{len(entry.attacks)} attacks" if len(entry.attacks) > 1 else entry.attacks[0]
     return Sentence(
         text=f"{percent(entry.asr[index])} % of {entry.num_images} images are broken by {count} within "
-        f"{_ball(entry.eps[index], entry.norm_name)}",
+        f"{_ball(entry.eps[index], entry.norm_name, value_range)}",
         bound="a lower bound: a stronger attack can only break more",
     )
 
 
-def _median_norm(entry: NormLine) -> Sentence:
+def _median_norm(entry: NormLine, value_range: ValueRange | None) -> Sentence:
     if math.isinf(entry["median"]):
         text = f"{percent(1 - entry['asr'])} % of {entry.num_images} images resist {_all_of(entry)}"
         return Sentence(text=text, bound="an upper bound: a stronger attack can only break more")
     low, high = (norm_text(v, entry.norm_name) for v in (entry["lower_quartile"], entry["upper_quartile"]))
+    median = with_units(norm_text(entry["median"], entry.norm_name), entry["median"], entry.norm_name, value_range)
     return Sentence(
         text=f"Half of the {entry.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
-        f"{norm_text(entry['median'], entry.norm_name)} or less (IQR {low} to {high}, {norm_source(entry)})",
+        f"{median} or less (IQR {low} to {high}, {norm_source(entry)})",
         bound="an upper bound on the smallest perturbations: a stronger attack can only find smaller ones",
     )
 
@@ -73,5 +78,10 @@ def _all_of(entry: NormLine) -> str:
     return f"each of {len(entry.found_by)} attacks ({', '.join(found.attack for found in entry.found_by)})"
 
 
-def _ball(eps: float, norm_name: NormName) -> str:
-    return radius_text(eps, norm_name) if norm_name == "linf" else f"{NORM_LABELS[norm_name]} norm {eps:.4g}"
+def _ball(eps: float, norm_name: NormName, value_range: ValueRange | None) -> str:
+    text = radius_text(eps, norm_name)
+    return (
+        with_units(text, eps, norm_name, value_range)
+        if norm_name == "linf"
+        else f"{NORM_LABELS[norm_name]} norm {eps:.4g}"
+    )

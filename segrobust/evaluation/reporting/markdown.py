@@ -16,6 +16,7 @@ from segrobust.evaluation.reporting.format import (
 from segrobust.evaluation.reporting.headline import headline
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_grids
+from segrobust.evaluation.reporting.sensor_units import sensor_lines
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import replace_file
 from segrobust.untrusted.printable import for_markdown, markdown_code
@@ -29,7 +30,14 @@ def write_markdown(directory: RunDirectory) -> Path:
         OSError: the directory cannot be written.
     """
     run = read_run(directory)
-    parts = [_opening(run), _clean(run.summary), *_norms(run.summary), *_scores(run.summary), *_any(run.summary)]
+    parts = [
+        _opening(run),
+        _clean(run.summary),
+        *_norms(run.summary),
+        *_scores(run.summary),
+        *_any(run.summary),
+        *_units(run),
+    ]
     path = directory.path / "summary.md"
     replace_file(path, "\n\n".join((*parts, *_checks(run), _source(run))).encode() + b"\n")
     return path
@@ -42,11 +50,18 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _opening(run: RunFiles) -> str:
-    sentences = [f"**{for_markdown(entry.text)}**: {entry.bound}." for entry in headline(run.summary)]
+    sentences = [
+        f"**{for_markdown(entry.text)}**: {entry.bound}." for entry in headline(run.summary, run.manifest.value_range)
+    ]
     warning = [] if run.selection is None else [f"**Warning**: {for_markdown(run.selection.warning)}"]
     if run.status_of() == "fail":
         warning.append("**Unreliable**: at least one check failed; see below.")
     return "\n\n".join((f"### Robustness: {for_markdown(run.manifest.network_description)}", *sentences, *warning))
+
+
+def _units(run: RunFiles) -> Iterable[str]:
+    lines = [f"- {for_markdown(line)}" for line in sensor_lines(run.summary, run.manifest.value_range)]
+    return ["\n".join(("In the units of the sensor:", "", *lines))] if lines else []
 
 
 def _clean(summary: Summary) -> str:

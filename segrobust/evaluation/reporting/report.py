@@ -19,6 +19,7 @@ from segrobust.evaluation.reporting.format import Escaped, plain_text
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
+from segrobust.evaluation.reporting.sensor_units import sensor_lines
 from segrobust.evaluation.reporting.terminal import summary_tables
 from segrobust.evaluation.run.completeness import count_missing
 from segrobust.evaluation.run.failures import Fault
@@ -27,6 +28,7 @@ from segrobust.evaluation.run.records import Record
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.functional.norms import NormName
+from segrobust.value_range import ValueRange
 
 _WIDTH = 160
 _FAULTS_SHOWN = 8
@@ -46,6 +48,7 @@ class Report:
         checks: results of the checks for false robustness; see `segrobust.evaluation.checks`.
         interrupted: the signal that stopped the work; None if none did.
         estimate: of a dry run.
+        value_range: of the images, for lengths in the sensor's units; None if the data set does not say.
     """
 
     records: tuple[Record, ...]
@@ -57,6 +60,7 @@ class Report:
     checks: tuple[Check, ...] = ()
     interrupted: int | None = None
     estimate: Estimate | None = None
+    value_range: ValueRange | None = None
 
     def __str__(self) -> str:
         return plain_text(self.renderable(), _WIDTH)
@@ -84,6 +88,9 @@ class Report:
         if self.estimate is not None:
             return estimate_text(self.estimate)
         parts: list[RenderableType] = [Text(self.heading), Text(), summary_tables(self.summary, self.checks)]
+        units = "\n".join(sensor_lines(self.summary, self.value_range))
+        if units:
+            parts.append(Text(f"\n{units}"))
         if self.interrupted is not None:
             parts.append(Text(f"stopped by {signal.Signals(self.interrupted).name}", style="yellow"))
         if self.missing:
@@ -116,6 +123,7 @@ def summarize_run(run_dir: str | os.PathLike[str]) -> Report:
         missing=count_missing(run.manifest, run.records, run.faults),
         faults=run.faults,
         checks=run.checks,
+        value_range=run.manifest.value_range,
     )
 
 

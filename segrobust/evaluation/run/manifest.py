@@ -8,7 +8,14 @@ from typing import Final, Literal, Self
 
 from torch import nn
 
-from segrobust.evaluation.dataset import SampleSource, describe_data, fingerprint_of, first_readable, label_space_of
+from segrobust.evaluation.dataset import (
+    SampleSource,
+    describe_data,
+    fingerprint_of,
+    first_readable,
+    label_space_of,
+    value_range_of,
+)
 from segrobust.evaluation.forward import precision_of
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.strict_json import read_document, to_line, write_json
@@ -18,6 +25,7 @@ from segrobust.networks import FullResolution, Normalized, SlidingWindow, weight
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import boolean, list_of, number, one_of, optional, read_fields, text, token, whole
 from segrobust.untrusted.printable import shortened
+from segrobust.value_range import ValueRange
 
 MANIFEST_SCHEMA: Final = 2
 """Version of the format."""
@@ -70,6 +78,7 @@ class Manifest:
         attacks: all attacks so far, with all their radii so far.
         planned: the attacks and radii of the last command, which decide when a run is finished.
         asr_only: whether the last command computes success rates only; see `Plan`.
+        value_range: what the images' values 0 and 1 are in the sensor's units; None if the data set does not say.
         data_description: a line of text about the data.
         network_description: a line of text about the network.
         schema: version of this format.
@@ -90,6 +99,7 @@ class Manifest:
     asr_only: bool
     data_description: str
     network_description: str
+    value_range: ValueRange | None = None
     schema: int = MANIFEST_SCHEMA
 
     @classmethod
@@ -132,6 +142,7 @@ class Manifest:
             asr_only=plan.asr_only,
             data_description=describe_data(dataset),
             network_description=describe_network(network),
+            value_range=value_range_of(dataset),
         )
 
     @property
@@ -171,7 +182,9 @@ class Manifest:
             OSError: the folder cannot be written.
         """
         space = None if self.label_space is None else self.label_space.to_dict()
-        write_json(path, {**asdict(replace(self, label_space=None)), "label_space": space})
+        limits = None if self.value_range is None else self.value_range.to_list()
+        plain = asdict(replace(self, label_space=None, value_range=None))
+        write_json(path, {**plain, "label_space": space, "value_range": limits})
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -185,7 +198,7 @@ class Manifest:
         if not isinstance(data, dict) or data.get("schema") != MANIFEST_SCHEMA:
             raise DataFault(f"{path} is no manifest of schema {MANIFEST_SCHEMA}; use another run directory")
         try:
-            return cls(**read_fields(data, _READERS))
+            return cls(**read_fields({"value_range": None, **data}, _READERS))  # older ones have no range
         except ValueError as error:
             raise DataFault(f"{path} is damaged: {error}; use another run directory") from error
 
@@ -230,6 +243,7 @@ _READERS: Final = {
     **dict.fromkeys(("criterion", "precision", "data_description", "network_description"), text()),
     "image_size": _read_size,
     "label_space": optional(_read_label_space),
+    "value_range": optional(ValueRange.parse),
     "ignore_index": whole(-(2**31), 2**31),
     "seed": whole(0, 2**31),
     "samples": _read_samples,

@@ -188,7 +188,7 @@ class _Artist:
                 stretched=value_range_of(dataset) is not None,
             )
             path = self.directory.panels / f"{sample_id:06d}-{job.name}.png"
-            replace_file(path, _encoded(compose(tiles, panel_title(record)), "PNG"))
+            replace_file(path, _encoded(compose(tiles, panel_title(record, value_range_of(dataset))), "PNG"))
             if self.tiles_too:
                 _write_tiles(tiles, record, self.directory.panels / TILES / path.stem)
             yield path

@@ -8,8 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segrobust.evaluation.reporting.figures.tiles import Tiles
 from segrobust.evaluation.reporting.format import norm_text, percent, radius_text
+from segrobust.evaluation.reporting.sensor_units import with_units
 from segrobust.evaluation.run.records import Record
 from segrobust.label_space import Color, LabelSpace
+from segrobust.value_range import ValueRange
 
 _SMALLEST, _LARGEST = 320, 640  # width of a tile in pixels
 _MARGIN, _CAPTION, _FONT, _TITLE_FONT = 12, 26, 15, 19
@@ -28,12 +30,13 @@ _OKABE_ITO: Final[tuple[Color, ...]] = (
 """Colours for all kinds of colour vision (Okabe and Ito, 2008), with grey instead of black."""
 
 
-def panel_title(record: Record) -> str:
+def panel_title(record: Record, value_range: ValueRange | None = None) -> str:
     """Attack, image, norm and shares of broken pixels, as the title of a panel."""
     norm_name = record.norm_name or "linf"
     budget = f" at eps {radius_text(record.eps, norm_name)}" if isinstance(record.eps, float) else ""
     name = "l_inf" if norm_name == "linf" else norm_name
-    outcome = "failed" if math.isinf(record.norm) else f"{name} norm {norm_text(record.norm, norm_name)}"
+    norm = with_units(norm_text(record.norm, norm_name), record.norm, norm_name, value_range)
+    outcome = "failed" if math.isinf(record.norm) else f"{name} norm {norm}"
     return (
         f"{record.attack}{budget}   |   image {record.sample_id}: {record.sample_name}   |   {outcome}   |   "
         f"broken pixels (APSR) {percent(record.apsr)} %, clean {percent(record.clean_apsr)} %"

@@ -10,8 +10,10 @@ from segrobust.evaluation.reporting.format import norm_text, percent, radius_tex
 from segrobust.evaluation.reporting.html.page import PagePanel, View
 from segrobust.evaluation.reporting.notable import notable_samples
 from segrobust.evaluation.reporting.run_files import RunFiles
+from segrobust.evaluation.reporting.sensor_units import with_units
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.regular_files import read_limited
+from segrobust.value_range import ValueRange
 
 _VIEWS: Final = {
     "clean": ("image", "clean image"),
@@ -45,7 +47,7 @@ def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]
     found = _ordered(run, why)
     chosen, used = [], 0
     for place, folder, info in found:
-        panel = _panel(folder, info, why[info.sample_id])
+        panel = _panel(folder, info, why[info.sample_id], run.manifest.value_range)
         size = sum(len(view.uri) for view in panel.views)
         if used + size <= room:
             chosen.append((place, panel))
@@ -67,9 +69,9 @@ def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int
     return sorted(found, key=lambda entry: entry[0])
 
 
-def _panel(folder: Path, info: PanelInfo, why: str) -> PagePanel:
+def _panel(folder: Path, info: PanelInfo, why: str, value_range: ValueRange | None) -> PagePanel:
     budget = "" if info.eps == "min" else f" at eps {radius_text(info.eps, info.norm_name)}"
-    norm = norm_text(info.norm, info.norm_name)
+    norm = with_units(norm_text(info.norm, info.norm_name), info.norm, info.norm_name, value_range)
     shares = f"broken pixels {percent(info.apsr)} % (clean {percent(info.clean_apsr)} %)"
     return PagePanel(
         key=folder.name,

@@ -5,6 +5,7 @@ from typing import Final
 
 from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS
 from segrobust.evaluation.reporting.run_files import RunFiles
+from segrobust.evaluation.reporting.sensor_units import sensor_lines
 from segrobust.evaluation.run.manifest import Manifest
 
 METRIC_TEXTS: Final = {
@@ -18,6 +19,9 @@ def facts(run: RunFiles) -> Iterable[tuple[str, str]]:
     """Provenance, label and text."""
     manifest = run.manifest
     yield from manifest_facts(manifest)
+    units = "; ".join(sensor_lines(run.summary, manifest.value_range))
+    if units:
+        yield "units of the sensor", units
     yield "bands", f"bootstrap of {'recordings' if run.summary.resampling == 'sequence' else 'images'}, 95 %"
     for entry in run.provenance[-1:]:
         yield "device", f"{entry.device}, {entry.threads} threads"

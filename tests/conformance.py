@@ -64,7 +64,7 @@ LOCALIZED_TARGETED = Localized(apsr=0.7, keep=0.8, targeted=True)
 class SmallNetwork(nn.Sequential):
     """Random weights; all classes tie at mid-grey, so that images close to it hold all classes and are fragile."""
 
-    def __init__(self, first: nn.Module, width: int, num_classes: int, dtype: torch.dtype) -> None:
+    def __init__(self, first: nn.Conv2d, width: int, num_classes: int, dtype: torch.dtype) -> None:
         super().__init__(first, nn.BatchNorm2d(width), nn.Tanh(), nn.Dropout(0.5), nn.Conv2d(width, num_classes, 1))
         self.to(torch.float64)
         generator = torch.Generator().manual_seed(0)
@@ -74,7 +74,7 @@ class SmallNetwork(nn.Sequential):
             self[1].running_mean.fill_(0.1)
             for _ in range(2):  # hidden units in their linear range, then equal logits
                 self.eval()
-                grey = torch.full((1, 3, 5, 5), 0.5, dtype=torch.float64)
+                grey = torch.full((1, first.in_channels, 5, 5), 0.5, dtype=torch.float64)
                 self[1].running_mean.add_(self[1](first(grey)).mean((0, 2, 3)) / self[1].weight)
             self[4].bias.sub_(self(grey).mean((0, 2, 3)))
         self.train().to(dtype)
@@ -91,8 +91,8 @@ class ConvNetwork(SmallNetwork):
 class PixelNetwork(SmallNetwork):
     """A pixel's logits depend on that pixel alone."""
 
-    def __init__(self, num_classes: int = 5, dtype: torch.dtype = torch.float64) -> None:
-        super().__init__(nn.Conv2d(3, 8, 1), 8, num_classes, dtype)
+    def __init__(self, num_classes: int = 5, dtype: torch.dtype = torch.float64, channels: int = 3) -> None:
+        super().__init__(nn.Conv2d(channels, 8, 1), 8, num_classes, dtype)
 
 
 @dataclass(frozen=True)
@@ -314,10 +314,11 @@ def make_batch(
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
     size: tuple[int, int] = (8, 9),
+    channels: int = 3,
 ) -> Batch:
     """Images, the labels that the network gives to them, and a number of void pixels of its own for each image."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(batch_size, 3, *size, generator=generator, dtype=torch.float64)
+    noise = torch.randn(batch_size, channels, *size, generator=generator, dtype=torch.float64)
     images = (0.5 + 0.01 * noise).to(dtype)
     with torch.no_grad(), attackable(network):
         labels = network(images).argmax(1)

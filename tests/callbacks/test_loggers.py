@@ -3,15 +3,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import wandb
 from callbacks.tiny import TinyScenes, loader, make_trainer, tiny_network
 from callbacks.wandb_file import wandb_records
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from PIL import Image
+from torch import nn
 from torch.optim import SGD
 
 from segrobust.attacks import FGSM, PGD
 from segrobust.callbacks import RobustnessEvaluation, require_wandb_login
+from segrobust.evaluation.reporting.figures.picture_faults import PictureWarning
 from segrobust.tasks import SegmentationTask
 
 
@@ -153,3 +156,58 @@ def test_a_key_is_enough(tmp_path, no_account, monkeypatch):
 def test_progress_speaks_through_the_bar_alone(tmp_path, capsys, bar):
     fit(tmp_path, False, max_epochs=1, enable_progress_bar=bar)
     assert ("robustness: 3 images in 0:00:" in capsys.readouterr().out) is bar
+
+
+class Pictures(CSVLogger):
+    """A logger whose experiment takes pictures as that of TensorBoard does, and refuses them if told to."""
+
+    def __init__(self, root: Path, *, refuses: bool = False) -> None:
+        super().__init__(root, name="", version="")
+        self.tags: list[str] = []
+        self.refuses = refuses
+
+    @property
+    def experiment(self) -> Any:
+        found = super().experiment
+        found.add_image = self.add_image
+        return found
+
+    def add_image(self, tag: str, image: Any, step: int, dataformats: str) -> None:
+        if self.refuses:
+            raise OSError("the disk is full")
+        self.tags.append(tag)
+
+
+class FourChannels(TinyScenes):
+    """A fourth channel beside the colours."""
+
+    def __init__(self, bands: Any = None) -> None:
+        super().__init__()
+        self.images = torch.cat([self.images, self.images[:, :1]], dim=1)
+        self.bands = bands
+
+
+def fit_four(root: Path, logger: Any, bands: Any = None) -> RobustnessEvaluation:
+    evaluation = RobustnessEvaluation({"pgd": PGD(num_steps=1)}, max_images=2, panels=2, every_n_epochs=1)
+    task = SegmentationTask(nn.Conv2d(4, 3, 1), optimizer=lambda parameters: SGD(parameters, lr=0.3))
+    data = FourChannels(bands)
+    make_trainer(root, evaluation, logger=logger, max_epochs=2).fit(task, loader(data), loader(data))
+    return evaluation
+
+
+def test_panels_of_four_channels_go_to_loggers_of_pictures(tmp_path):
+    logger = Pictures(tmp_path)
+    assert len(fit_four(tmp_path, logger).history) == 2
+    panels = [tag for tag in logger.tags if tag.startswith("val/pgd/panels/")]
+    assert len(panels) == 4
+    assert len(set(panels)) == 2
+
+
+@pytest.mark.parametrize("bands", [None, [7, 1, 2]])
+def test_no_fault_in_drawing_or_sending_ends_a_training(tmp_path, bands):
+    with pytest.warns(PictureWarning) as caught:
+        evaluation = fit_four(tmp_path, Pictures(tmp_path, refuses=True), bands)
+    assert len(evaluation.history) == 2
+    messages = " ".join(str(warning.message) for warning in caught)
+    assert "the disk is full" in messages
+    assert ("no panels of image" in messages) == (bands is not None)

@@ -28,8 +28,8 @@ LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
     "dataset",
-    "labels",
     "images",
+    "labels",
     "forward",
     "run",
     "engine",

@@ -69,7 +69,7 @@ class ValidatedImages:
         self._ends = list(accumulate(len(part.keys) for part in parts))
         if len(parts) == 1:
             dataset = parts[0].dataset
-            for name in ("label_space", "names", "value_range", "bands"):
+            for name in ("label_space", "names", "value_range", "bands", "rgb_bands"):
                 if hasattr(dataset, name):
                     setattr(self, name, getattr(dataset, name))
             if hasattr(dataset, "names") and not parts[0].is_whole:

@@ -14,6 +14,7 @@ from segrobust.callbacks.measurement import log_values
 from segrobust.callbacks.wandb_runs import best_of, is_offline, require_login
 from segrobust.evaluation.numbers.metrics import METRICS, in_place, written
 from segrobust.evaluation.numbers.summary import Numbers, SmallestNormSummary, Summary
+from segrobust.evaluation.reporting.figures.picture_faults import warned
 from segrobust.evaluation.reporting.format import norm_source, norm_text, radius_text
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
@@ -212,7 +213,8 @@ def _media(files: RunFiles) -> dict[str, Any]:
     }
     panels = sorted(files.directory.panels.glob("*.png"))[:MAX_PANELS]
     if panels:
-        media[f"{PREFIX}/panels"] = [wandb.Image(_opened(path), caption=path.stem) for path in panels]
+        with warned("panels in wandb"):
+            media[f"{PREFIX}/panels"] = [wandb.Image(_opened(path), caption=path.stem) for path in panels]
     return media
 
 

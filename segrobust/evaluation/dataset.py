@@ -106,15 +106,27 @@ def label_space_of(dataset: SampleSource) -> LabelSpace | None:
 
 
 def value_range_of(dataset: SampleSource) -> ValueRange | None:
-    """What the images' values 0 and 1 are in the sensor's units; None if the data set says nothing."""
+    """What the images' values 0 and 1 are in the sensor's units; None if the data set says nothing.
+
+    Raises:
+        ValueError: its `value_range` is neither a `ValueRange` nor limits.
+    """
     found = getattr(dataset, "value_range", None)
-    return found if isinstance(found, ValueRange) else None
+    return found if found is None or isinstance(found, ValueRange) else ValueRange.parse(found)
 
 
 def bands_of(dataset: SampleSource) -> Sequence[int] | None:
-    """The channels that the data set wants shown in pictures; None if it does not say."""
-    found: Sequence[int] | None = getattr(dataset, "bands", None)
-    return found
+    """The channels that the data set wants shown in pictures; None if it does not say.
+
+    Data sets of torchgeo give names: `bands` of all channels, and `rgb_bands` of those to show.
+    """
+    found = getattr(dataset, "bands", None)
+    if not isinstance(found, list | tuple):
+        return None
+    if not any(isinstance(band, str) for band in found):
+        return found
+    shown = getattr(dataset, "rgb_bands", ())
+    return tuple(found.index(band) for band in shown) if shown and {*shown} <= {*found} else None
 
 
 def name_of(dataset: SampleSource, index: int) -> str:

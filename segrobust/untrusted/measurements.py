@@ -271,7 +271,7 @@ def _rasterio() -> Any:
 def _picture_form(picture: ImageFile.ImageFile, path: Path) -> tuple[int, int]:
     """Channels, and bits of a value."""
     check_pages(picture, path)
-    bits = png_depth(path) if isinstance(picture, PngImagePlugin.PngImageFile) else 8
+    bits = png_depth(picture) if isinstance(picture, PngImagePlugin.PngImageFile) else 8
     is_read = picture.mode in _STORED and bits in (8, 16) and "transparency" not in picture.info
     if not is_read:
         raise DataFault(
@@ -283,10 +283,10 @@ def _picture_form(picture: ImageFile.ImageFile, path: Path) -> tuple[int, int]:
     return _STORED[picture.mode], bits
 
 
-def png_depth(path: Path) -> int:
-    """Bits of a value of a PNG whose header has been read."""
-    with open_regular(path) as file:
-        return file.read(25)[24]
+def png_depth(picture: ImageFile.ImageFile) -> int:
+    """Bits of a value of an opened PNG, by the name of what its decoder reads: `RGB;16B`, `L;4`."""
+    stored = str(picture.tile[0][3]) if picture.tile else picture.mode
+    return int("".join(filter(str.isdigit, stored.partition(";")[2])) or 8)
 
 
 def _read_wide_png(path: Path, form: StoredForm) -> Values:

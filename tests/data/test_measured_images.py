@@ -200,6 +200,17 @@ NO_MEASUREMENTS = {
     "palette": (lambda path: palette_with_transparency(path, 255), "a.png", r"mode P"),
     "palette of a TIFF": (Image.fromarray(values(3, "uint8", 255)).quantize(8).save, "a.tif", r"kind palette"),
     "white is zero": (lambda path: write_tiff(path, values(1), photometric=0), "a.tif", r"kind white is zero"),
+    "2 bits": (
+        lambda path: Image.fromarray(values(3, "uint8", 255)).quantize(4).save(path, bits=2),
+        "a.png",
+        r"mode P",
+    ),
+    "1 bit": (Image.new("1", SIZE[::-1]).save, "a.png", r"mode 1"),
+    "a transparent colour": (
+        lambda path: Image.fromarray(values(3, "uint8", 255)).save(path, transparency=(1, 2, 3)),
+        "a.png",
+        r"mode RGB and a transparent colour",
+    ),
     "CMYK": (Image.new("CMYK", SIZE[::-1]).save, "a.jpg", r"mode CMYK"),
     "objects": (lambda path: np.save(path, np.array([[None]]), allow_pickle=True), "a.npy", r"type object"),
     "complex": (lambda path: np.save(path, np.zeros(SIZE, complex)), "a.npy", r"type complex128"),

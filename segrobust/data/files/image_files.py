@@ -140,7 +140,7 @@ def _is_stored(path: Path) -> bool:
 
 def _check_picture(picture: ImageFile.ImageFile, path: Path) -> None:
     check_pages(picture, path)
-    is_wide = picture.format == "PNG" and png_depth(path) > 8
+    is_wide = picture.format == "PNG" and png_depth(picture) > 8
     if is_wide or picture.mode[0] in "IF":
         raise _needs_range(path, "uint16" if is_wide else f"mode {picture.mode}")
 

@@ -10,6 +10,7 @@ from PIL import Image
 import segrobust
 from segrobust.attacks import PGD, AlmaProx
 from segrobust.evaluation import RunDirectory
+from segrobust.evaluation.dataset import bands_of, value_range_of
 from segrobust.evaluation.reporting.figures.picture_faults import PictureWarning
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.functional.display import View
@@ -112,6 +113,26 @@ def test_reports_have_radii_and_norms_in_the_units_of_the_sensor(tmp_path):
     assert f"{10_000 * median:.0f} of 10000" in (tmp_path / "run" / "report.html").read_text()
     in_memory = evaluate(4, attack=AlmaProx(num_steps=30, step_size=0.02), value_range=values)
     assert f"median minimal norm of pgd: {text}" in str(in_memory)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "found"),
+    [
+        ({}, None),
+        ({"bands": [3, 2, 1]}, [3, 2, 1]),
+        ({"bands": ("B02", "B03", "B04", "B08"), "rgb_bands": ("B04", "B03", "B02")}, (2, 1, 0)),
+        ({"bands": ("B08",), "rgb_bands": ("B04", "B03", "B02")}, None),
+        ({"bands": lambda: 3}, None),
+    ],
+)
+def test_bands_may_have_names(attributes, found):
+    assert bands_of(Fields(4, **attributes)) == found
+
+
+def test_a_range_may_be_given_by_its_limits():
+    assert value_range_of(Fields(4, value_range=[0, 10])) == ValueRange(((0.0, 10.0),))
+    with pytest.raises(ValueError, match="a range is"):
+        evaluate(4, value_range="0 to 10")
 
 
 def test_pictures_of_8_bits_have_no_other_units(tmp_path):

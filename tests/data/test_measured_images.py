@@ -8,7 +8,10 @@ from PIL import Image
 from tiffs import write_tiff
 from trees import stripes, write_mask
 
+from segrobust.cli.data_command import data_command
 from segrobust.data import EvalTransform, Folder, SegmentationDataModule, TrainTransform, VoidAsClass
+from segrobust.data.survey.survey import survey
+from segrobust.data.survey.survey_picture import draw_samples
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.value_range import ValueRange
 
@@ -316,3 +319,40 @@ def test_wrappers_keep_range_and_bands(tmp_path):
     wrapped = VoidAsClass(Folder(root, "val"))
     assert (wrapped.value_range, wrapped.bands) == (ValueRange(((0, 10_000),)), (3, 2, 1))
     assert torch.equal(wrapped[0]["image"], image_of(root))
+
+
+def test_cmyk_without_a_range_becomes_rgb_as_pillow_converts_it(tmp_path):
+    picture = Image.fromarray(values(3, "uint8", 255)).convert("CMYK")
+    root = folder(tmp_path, picture.save, "", "a.jpg")
+    with Image.open(root / "images" / "val" / "a.jpg") as saved:
+        assert torch.equal(image_of(root), expected(np.array(saved.convert("RGB")), 255))
+
+
+def test_a_survey_says_what_the_files_hold(tmp_path):
+    stored = values(4, high=4095)
+    stored[..., 2] //= 2
+    root = folder(tmp_path, lambda path: write_tiff(path, stored), "range: [0, 65535]\n")
+    found = survey(Folder(root, "val"), split="val")
+    assert found.stored == "4 channels of uint16, range 0..65535"
+    assert [(round(low), round(high)) for low, high in found.extents] == [(0, 4095), (0, 4095), (0, 2047), (0, 4095)]
+    (finding,) = (each for each in found.findings if each.kind == "range")
+    assert finding.message.startswith("the values of the images that were read fill 6.2% of the range 0..65535")
+    (root / "classes.yaml").write_text("names: [water, quay]\nrange: [0, 4095]\n")
+    assert not [each for each in survey(Folder(root, "val"), split="val").findings if each.kind == "range"]
+
+
+def test_the_command_prints_the_values_of_each_channel(tmp_path, capsys):
+    root = folder(tmp_path, lambda path: write_tiff(path, values(13)))
+    with pytest.raises(SystemExit) as ended:
+        data_command(["check", "--data", "Folder", "--data.root", str(root), "--data.split", "val"])
+    assert ended.value.code == 0
+    seen = "; ".join(["0..10000"] * 13)
+    assert f"values   13 channels of uint16, range 0..10000; seen {seen}" in capsys.readouterr().out
+
+
+def test_pictures_of_samples_show_any_number_of_channels(tmp_path):
+    for channels in (1, 2, 4, 13):
+        root = folder(tmp_path / str(channels), lambda path, c=channels: write_tiff(path, values(c)))
+        figure = draw_samples(Folder(root, "val"), [0])
+        assert figure.axes[0].images[0].get_array().shape == (*SIZE, 3)
+        assert "stretched" in figure.axes[0].get_title(loc="left")

@@ -28,7 +28,7 @@ LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
     "dataset",
-    "images",
+    "image_values",
     "labels",
     "forward",
     "run",

@@ -10,7 +10,7 @@ _DARKEST, _BRIGHTEST = 0.02, 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class ChannelView:
     """Which channels of an image a picture shows, and which of their values are black and full brightness.
 
     One channel is shown in grey, two in false colours (the first in red, the second in cyan), three as red, green and
@@ -29,7 +29,7 @@ class View:
     note: str
 
     @classmethod
-    def of(cls, image: Tensor, bands: Sequence[int] | None = None, *, stretched: bool = False) -> "View":
+    def of(cls, image: Tensor, bands: Sequence[int] | None = None, *, stretched: bool = False) -> "ChannelView":
         """The view of an image; pictures that are compared with it have the same.
 
         Images of one and of three channels are shown as they are. Of others, or if `bands` are chosen, contrast is
@@ -77,6 +77,10 @@ def check_bands(bands: Sequence[int], number: int | None = None) -> tuple[int, .
 
     Raises:
         ValueError: another number of bands, or one that is no position of a channel.
+
+    Examples:
+        >>> check_bands([3, 2, 1], 4)
+        (3, 2, 1)
     """
     found = tuple(bands)
     if not 1 <= len(found) <= 3 or not all(type(band) is int and band >= 0 for band in found):

@@ -54,7 +54,7 @@ class StoredForm:
         """`(H, W, C)`.
 
         Args:
-            size: `(H, W)` of the mask, which tells where an array of three dimensions has its channels; last if None.
+            size: `(H, W)` of the mask, which shows where an array of three dimensions has its channels; last if None.
 
         Raises:
             ValueError: of an array; both places fit the mask, or none does.

@@ -117,7 +117,7 @@ def test_masks_of_other_modes_are_refused_at_construction(root, mode):
 
 def test_images_of_16_bits_are_refused_at_construction(root):
     Image.new("I;16", (17, 13)).save(root / "val" / "0016E5_00001.png")
-    with pytest.raises(ValueError, match=r"0016E5_00001\.png has mode I;16, more than 8 bits"):
+    with pytest.raises(ValueError, match=r"0016E5_00001\.png has values of uint16, more than 8 bits"):
         CamVid(root, "val")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from segrobust.functional.display import View
+from segrobust.functional.display import ChannelView
 
 
 def ramp(channels):
@@ -14,7 +14,7 @@ def ramp(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_shown_as_they_are(channels):
     image = torch.rand(channels, 4, 5)
-    view = View.of(image)
+    view = ChannelView.of(image)
     assert view.note == ""
     assert torch.equal(view.rgb(image), image.expand(3, -1, -1))
 
@@ -31,7 +31,7 @@ def test_pictures_are_shown_as_they_are(channels):
 )
 def test_channels_are_those_that_are_named_and_stretched(channels, bands, shown, note):
     image = ramp(channels) + 0.01 * torch.arange(channels)[:, None, None]
-    view = View.of(image, bands)
+    view = ChannelView.of(image, bands)
     assert view.note == note
     picture = view.rgb(image)
     for place, channel in enumerate(shown):
@@ -41,7 +41,7 @@ def test_channels_are_those_that_are_named_and_stretched(channels, bands, shown,
 
 def test_two_pictures_of_one_view_can_be_compared():
     image = ramp(4)
-    view = View.of(image)
+    view = ChannelView.of(image)
     brighter = view.rgb(image + 0.01) - view.rgb(image)
     torch.testing.assert_close(brighter[:, :, 10], torch.full((3, 1), 0.01 / 0.48))
 
@@ -49,7 +49,7 @@ def test_two_pictures_of_one_view_can_be_compared():
 def test_differences_are_not_stretched():
     image, other = torch.zeros(5, 2, 2), torch.zeros(5, 2, 2)
     other[3, 0, 0], other[4, 0, 0], other[1, 1, 1] = 0.01, 0.5, -0.02
-    picture = View.of(image, (3, 2, 1)).difference(other, image, 10)
+    picture = ChannelView.of(image, (3, 2, 1)).difference(other, image, 10)
     expected = torch.full((3, 2, 2), 0.5)
     expected[0, 0, 0], expected[2, 1, 1] = 0.6, 0.3
     torch.testing.assert_close(picture, expected)
@@ -57,10 +57,10 @@ def test_differences_are_not_stretched():
 
 def test_a_constant_channel_has_no_contrast_to_stretch():
     image = torch.full((4, 3, 3), 0.25)
-    assert torch.equal(View.of(image).rgb(image), torch.full((3, 3, 3), 0.25))
+    assert torch.equal(ChannelView.of(image).rgb(image), torch.full((3, 3, 3), 0.25))
 
 
 @pytest.mark.parametrize("bands", [(), (0, 1, 2, 3), (4,), (-1,), (0.5,), (True,)])
 def test_bands_that_an_image_does_not_have_are_refused(bands):
     with pytest.raises(ValueError, match="bands are"):
-        View.of(torch.rand(4, 2, 2), bands)
+        ChannelView.of(torch.rand(4, 2, 2), bands)

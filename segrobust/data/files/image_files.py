@@ -50,7 +50,7 @@ def image_form(path: Path, settings: ImageSettings = _PICTURES, mask_size: Size 
     Args:
         path: of the image.
         settings: how it is read.
-        mask_size: `(H, W)` of its mask, which tells the channels of an array from its rows.
+        mask_size: `(H, W)` of its mask, which shows where an array has its channels.
 
     Raises:
         DataFault: the header cannot be read, states too much, or values that would be changed or left out.

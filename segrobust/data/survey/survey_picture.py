@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from segrobust.data.segmentation_dataset import SegmentationDataset
-from segrobust.functional.display import View
+from segrobust.functional.display import ChannelView
 from segrobust.label_space import LabelSpace
 
 _OPACITY = 0.6
@@ -38,7 +38,7 @@ def draw_samples(dataset: SegmentationDataset, indices: Sequence[int]) -> Figure
     shown: set[int] = set()
     for axes, sample in zip(rows, samples, strict=True):
         mask = sample["mask"]
-        view = View.of(sample["image"], dataset.bands, stretched=dataset.value_range is not None)
+        view = ChannelView.of(sample["image"], dataset.bands, stretched=dataset.value_range is not None)
         image = view.rgb(sample["image"]).permute(1, 2, 0).numpy()
         colors = dataset.label_space.colorize(mask).numpy() / 255
         colors[mask.numpy() == dataset.label_space.ignore_index] = _VOID_COLOR

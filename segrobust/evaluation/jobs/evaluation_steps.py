@@ -14,7 +14,7 @@ from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import count_classes, device_of, precision_of
-from segrobust.evaluation.images import describe_images
+from segrobust.evaluation.image_values import describe_images
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.jobs.signals import interruptible
 from segrobust.evaluation.labels import LabelSurvey, survey_labels

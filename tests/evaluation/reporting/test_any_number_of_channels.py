@@ -13,7 +13,7 @@ from segrobust.evaluation import RunDirectory
 from segrobust.evaluation.dataset import bands_of, value_range_of
 from segrobust.evaluation.reporting.figures.picture_faults import PictureWarning
 from segrobust.evaluation.run.manifest import Manifest
-from segrobust.functional.display import View
+from segrobust.functional.display import ChannelView
 from segrobust.networks import Normalized
 from segrobust.value_range import ValueRange
 
@@ -65,7 +65,7 @@ def test_panels_show_the_bands_that_the_data_set_names(tmp_path, channels):
     assert report.summary.num_images == 2
     folder = RunDirectory(tmp_path / "run").panels / "tiles" / "000001-pgd"
     image = Fields(channels).images[1]
-    expected = (View.of(image, bands).rgb(image) * 255).round().permute(1, 2, 0).numpy()
+    expected = (ChannelView.of(image, bands).rgb(image) * 255).round().permute(1, 2, 0).numpy()
     shown = np.asarray(Image.open(folder / "image.webp").convert("RGB")).astype(float)
     assert np.abs(shown - expected).mean() < 8  # the tile is lossy; other channels differ by 85 and more
     assert len(list((tmp_path / "run" / "panels").glob("*.png"))) == 2

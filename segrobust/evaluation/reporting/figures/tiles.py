@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from segrobust.attacks.targets import TargetMaps
-from segrobust.functional.display import View
+from segrobust.functional.display import ChannelView
 from segrobust.label_space import Color, LabelSpace
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,7 +73,7 @@ def make_tiles(
         adv_prediction: `(H, W)` integers.
         label_space: names and colours.
         target_maps: targets and pixels to keep, `(H, W)` each.
-        bands: channels that are shown; see `View.of`.
+        bands: channels that are shown; see `ChannelView.of`.
         stretched: whether contrast is stretched, of both images alike.
 
     Raises:
@@ -85,7 +85,7 @@ def make_tiles(
     factor = _amplification((adv - image).abs().max().item())
     right_before, right_now = clean == mask, now == mask
     valid = mask != label_space.ignore_index
-    view = View.of(image, bands, stretched=stretched)
+    view = ChannelView.of(image, bands, stretched=stretched)
     if target_maps is None:
         fourth = Tile(
             "errors", "newly wrong pixels", _errors(view.rgb(image), valid, right_before, right_now), smooth=False

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample
+from segrobust.evaluation.dataset import SampleSource, describe_data, label_space_of, load_sample
 
 
 class ClassAsVoid:
@@ -35,6 +35,10 @@ class ClassAsVoid:
         sample = load_sample(self.dataset, index)
         void = torch.where(sample.mask == self._void, self.label_space.ignore_index, sample.mask)
         return {"image": sample.image, "mask": void}
+
+    def describe(self) -> str:
+        """The line of the other data set, and which class is void."""
+        return f"{describe_data(self.dataset)}, class {self.label_space.void_class!r} as void"
 
     def __getattr__(self, name: str) -> Any:
         if name == "dataset":  # asked for before it is set, when a copy is made

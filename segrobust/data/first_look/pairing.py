@@ -1,6 +1,5 @@
 """Which files of two folders belong together, by their names."""
 
-import os
 import random
 import re
 from collections import Counter
@@ -64,13 +63,20 @@ def find_pairings(images: Collection[str], masks: Collection[str]) -> list[Pairi
 
 def _image_affixes(names: list[str]) -> Iterable[Affixes]:
     """No affixes, and those that all names share, cut where a word ends."""
-    first = os.path.commonprefix(names)
-    last = os.path.commonprefix([name[::-1] for name in names])[::-1]
+    first = _common_start(names)
+    last = _common_start([name[::-1] for name in names])[::-1]
     beginning = re.sub(r"\d+$", "", first) if len(names) > 1 else re.sub(r"\d.*$", "", first)
     ending = last[min((last.find(each) for each in _SEPARATORS if each in last), default=len(last)) :]
     if len(names) == 1:
         ending = ""
     return dict.fromkeys(Affixes(*each) for each in (("", ""), (beginning, ""), ("", ending), (beginning, ending)))
+
+
+def _common_start(names: list[str]) -> str:
+    """The longest text with which all names begin."""
+    first, last = min(names), max(names)
+    differing = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return first[: next(differing, min(len(first), len(last)))]
 
 
 def _around(core: str, name: str) -> Affixes:

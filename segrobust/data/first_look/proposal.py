@@ -8,8 +8,8 @@ from typing import Final
 
 from PIL import Image
 
-from segrobust.data.files.masks import MASK_SUFFIXES
 from segrobust.data.files.mask_values import summary
+from segrobust.data.files.masks import MASK_SUFFIXES
 from segrobust.data.files.patterns import SPLIT, Pattern
 from segrobust.data.files.value_table import pack, unpack
 from segrobust.data.first_look.layouts import Layout

@@ -145,6 +145,8 @@ class LabelSurvey:
         if values == [255]:
             if classes == 2 and not self.class_pixels[1]:
                 return "In masks of 0 and 255 for two classes, write 1 instead of 255"
+            if 0 <= self.ignore_index < classes:
+                return f"If 255 is void beside class {self.ignore_index}, write one for the other in the masks"
             return "If 255 is void, give ignore_index=255"
         if values == [classes] and not self.class_pixels[0]:
             return "The classes seem to be numbered from 1: subtract 1 from the labels, and write void for 0"

@@ -194,6 +194,20 @@ def test_what_cannot_be_found_is_said(tmp_path):
         data_command(["init", str(tmp_path), "--masks", "0"])
 
 
+def test_links_that_lead_outside_are_left_out(tmp_path):
+    root, outside = tmp_path / "my_data", tmp_path / "outside"
+    fill(root, "images/{n}.jpg", "masks/{n}.png")
+    mask(outside / "x.png", labels(3))
+    (root / "masks/x.png").symlink_to(outside / "x.png")
+    (root / "labels").mkdir()
+    (root / "labels/001.png").symlink_to(outside / "x.png")
+    with pytest.raises(SystemExit, match="is a symbolic link to"):
+        data_command(["init", str(root)])
+    (root / "masks/x.png").unlink()
+    data_command(["init", str(root)])
+    assert 'masks: "masks"' in (root / "classes.yaml").read_text()
+
+
 def test_names_are_paired_by_what_they_share():
     (best, *_) = find_pairings(["img_1", "img_2", "img_10"], ["gt_1", "gt_2", "gt_10"])
     assert (best.image, best.mask, best.share) == (Affixes("img_", ""), Affixes("gt_", ""), 1.0)

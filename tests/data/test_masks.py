@@ -180,6 +180,27 @@ def test_a_key_of_another_form_is_named(tmp_path, keys, says):
         one_sample(tmp_path, np.zeros((1, 2), dtype=np.uint8), f"names: [water, quay]\n{keys}\n")
 
 
+@pytest.mark.parametrize(("mode", "says"), [("P", "has a palette, and its indices are read"), ("1", "is of 1 bit")])
+def test_a_value_that_viewers_show_otherwise_is_explained(tmp_path, mode, says):
+    data = one_sample(tmp_path, np.array([[0, 1]], dtype=np.uint8), "names: [a, b]\nvalues: [0, 255]\n")
+    picture = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1")
+    if mode == "P":
+        picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
+        picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(tmp_path / "masks/val/a.png")
+    with pytest.raises(DataFault, match=rf"pixels hold 1 \(1\); .*{says}"):
+        data[0]
+
+
+def test_an_ending_chooses_among_the_formats_of_a_sample(tmp_path):
+    one_sample(tmp_path, np.array([[1, 1]], dtype=np.uint8), "names: [a, b]\n")
+    one_sample(tmp_path, np.array([[0, 1]], dtype=np.uint8), "names: [a, b]\nending: .tif\n", ".tif")
+    assert Folder(tmp_path, "val")[0]["mask"].tolist() == [[0, 1]]
+    (tmp_path / "classes.yaml").write_text("names: [a, b]\n")
+    with pytest.raises(DataFault, match="two files for one sample"):
+        Folder(tmp_path, "val")
+
+
 def test_a_folder_without_splits_takes_no_split_and_one_with_splits_lists_them(tmp_path):
     data = one_sample(tmp_path, np.zeros((1, 2), dtype=np.uint8), "names: [a, b]\n")
     with pytest.raises(DataFault, match=r"images/all; the splits there are val"):

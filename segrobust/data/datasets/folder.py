@@ -7,7 +7,7 @@ from segrobust.data.datasets.folder_file import FILE_NAME, FolderFile, read_fold
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, match, read_names
-from segrobust.data.files.masks import is_colored, read_colors, read_values
+from segrobust.data.files.masks import how_stored, is_colored, read_colors, read_values
 from segrobust.data.files.paths import check_links, check_name
 from segrobust.data.files.patterns import SPLIT
 from segrobust.data.segmentation_dataset import JointTransform, Labels
@@ -80,7 +80,11 @@ class Folder(PairedFiles):
         if colors is not None and (integers is None or is_colored(path)):
             return colors.map(read_colors(path))
         assert integers is not None
-        return integers.map(read_values(path))
+        values = read_values(path)
+        try:
+            return integers.map(values)
+        except DataFault as fault:
+            raise DataFault(f"{fault}. {how_stored(path)}".removesuffix(". "), kind=fault.kind) from fault
 
     def describe(self) -> str:
         """Data set, split, number of images and classes, and how masks are read if `classes.yaml` says so."""

@@ -108,6 +108,20 @@ def is_colored(path: Path) -> bool:
         return picture.mode in _COLORS
 
 
+def how_stored(path: Path) -> str:
+    """How the integers of a mask differ from what viewers show, by its header; empty where they do not.
+
+    Raises:
+        DataFault: as `mask_size`.
+    """
+    if path.suffix.lower() == ".npy":
+        return ""
+    with opened_picture(path) as picture:
+        if picture.mode == "P":
+            return "The mask has a palette, and its indices are read; give `values` as colours to read its colours"
+        return "The mask is of 1 bit, whose values are 0 and 1" if picture.mode == "1" else ""
+
+
 def _check_kind(picture: Image.Image, path: Path) -> None:
     """Refuses what has no single integer or colour per pixel, or one that readers disagree about."""
     if getattr(picture, "is_animated", False):

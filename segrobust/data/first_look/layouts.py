@@ -14,6 +14,7 @@ from typing import Final
 from segrobust.data.files.images import IMAGE_SUFFIXES
 from segrobust.data.files.listing import read_names
 from segrobust.data.files.masks import MASK_SUFFIXES
+from segrobust.data.files.paths import check_links
 from segrobust.data.files.patterns import SPLIT, Pattern
 from segrobust.data.first_look.pairing import Affixes, find_pairings
 from segrobust.data.first_look.written import has_few_values, looks_like_masks
@@ -97,6 +98,10 @@ def _groups(root: Path) -> list[_Group]:
         for file in sorted(files):
             path = Path(folder) / file
             if file[:1] == "." or path.suffix.lower() not in IMAGE_SUFFIXES | MASK_SUFFIXES or not is_printable(file):
+                continue
+            try:
+                check_links(path, root)
+            except DataFault:
                 continue
             number += 1
             found[below.as_posix(), path.suffix.lower()][unicodedata.normalize("NFC", path.stem)] = path

@@ -85,7 +85,12 @@ LAYOUTS = {
         12,
         ['masks: "{split}annot"', "11 is void in many masks of SegNet's CamVid; if it is here, write `ignore: [11]`"],
     ),
-    "Cityscapes": (cityscapes, "val", 3, ['masks: "gtFine/{split}"', 'ending: "_gtFine_labelIds"', THREE]),
+    "Cityscapes": (
+        cityscapes,
+        "val",
+        3,
+        ['masks: "gtFine/{split}"', 'ending: "_gtFine_labelIds"', THREE, "neither: 6 in gtFine/train, 6 in gtFine/val"],
+    ),
     "palette": (palette, "val", 3, ["masks have a palette, whose indices", THREE]),
     "colours": (
         lambda r: fill(r, "images/{n}.jpg", "annotations/{n}.png", VOC_COLOURS),

@@ -4,8 +4,8 @@ import os
 import re
 import string
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -42,12 +42,14 @@ class Layout:
         masks: pattern of the masks.
         splits: names of the splits; empty for a folder without.
         list: path of lists of names, with `{split}`; None without.
+        others: number of pictures and arrays that are neither, by folder.
     """
 
     images: Pattern
     masks: Pattern
     splits: tuple[str, ...] = ()
     list: str | None = None
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,9 @@ def find_layout(root: Path) -> Layout:
     """
     has_few_values.cache_clear()
     groups = _groups(root)
-    candidates = [candidate for image, mask in product(groups, groups) for candidate in _candidates(root, image, mask)]
+    parts = [*groups, *(part for group in groups for part in _by_first_word(group))]
+    largest = sorted(parts, key=lambda group: -len(group.names))[:_MOST_GROUPS]
+    candidates = [each for image, mask in product(largest, largest) for each in _candidates(root, image, mask)]
     if not candidates:
         there = ", ".join(f"{len(group.names)} {group.suffix} in {group.folder}" for group in groups[:6])
         raise DataFault(
@@ -83,9 +87,8 @@ def find_layout(root: Path) -> Layout:
         )
     best = max(candidates, key=lambda each: each.score).layout
     splits = tuple(split for split in best.images.splits(root) if split in best.masks.splits(root))
-    if SPLIT in best.images.folder:
-        return replace(best, splits=splits)
-    return _with_lists(root, best)
+    best = replace(best, splits=splits) if SPLIT in best.images.folder else _with_lists(root, best)
+    return replace(best, others=_others(root, groups, best))
 
 
 def _groups(root: Path) -> list[_Group]:
@@ -107,9 +110,7 @@ def _groups(root: Path) -> list[_Group]:
             found[below.as_posix(), path.suffix.lower()][unicodedata.normalize("NFC", path.stem)] = path
         if place >= _MOST_FOLDERS or number >= _MOST_FILES:
             break
-    groups = [_Group(folder=folder, suffix=suffix, names=files) for (folder, suffix), files in found.items()]
-    groups += [part for group in groups for part in _by_first_word(group)]
-    return sorted(groups, key=lambda group: -len(group.names))[:_MOST_GROUPS]
+    return [_Group(folder=folder, suffix=suffix, names=files) for (folder, suffix), files in found.items()]
 
 
 def _by_first_word(group: _Group) -> list[_Group]:
@@ -173,6 +174,18 @@ def _pattern(folder: str, affixes: Affixes, group: _Group, suffixes: frozenset[s
         ending=affixes.ending,
         suffixes=suffixes if others == {group.suffix} else frozenset({group.suffix}),
     )
+
+
+def _others(root: Path, groups: Sequence[_Group], layout: Layout) -> dict[str, int]:
+    """Files that belong to no split of a layout, by folder."""
+    used: set[Path] = set()
+    for split in layout.splits if SPLIT in layout.images.folder else ("",):
+        for pattern in (layout.images, layout.masks):
+            used.update(pattern.files(root, split, "files").values())
+    counts = Counter({group.folder: 0 for group in groups})
+    for group in groups:
+        counts[group.folder] += sum(path not in used for path in group.names.values())
+    return {folder: number for folder, number in counts.most_common() if number}
 
 
 def _with_lists(root: Path, layout: Layout) -> Layout:

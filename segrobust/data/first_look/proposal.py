@@ -85,6 +85,9 @@ def _names(number: int, values: Sequence[int]) -> list[str]:
 def _guesses_of_layout(layout: Layout) -> list[str]:
     by_split = f", splits {', '.join(layout.splits)}" if layout.splits else ", no splits"
     where = [f"images are {_place(layout.images)}, masks are {_place(layout.masks)}{by_split}"]
+    if layout.others:
+        listed = ", ".join(f"{number} in {folder}" for folder, number in [*layout.others.items()][:6])
+        where.append(f"pictures that are neither: {listed}" + (", ..." if len(layout.others) > 6 else ""))
     return [*where, f"names of each split are in {layout.list}"] if layout.list else where
 
 

@@ -217,4 +217,7 @@ def test_how_masks_are_read_is_said_and_part_of_the_fingerprint(tmp_path):
         data = one_sample(tmp_path, np.array([[0, 1]], dtype=np.uint8), "names: [a, b]\n" + keys)
         prints.add(data.fingerprint())
     assert len(prints) == 4
+    void = one_sample(tmp_path, np.array([[0, 1]], dtype=np.uint8), "names: [a, b]\nignore_index: 0\n")
+    assert void.describe().endswith("2 classes (class 0 'a' is void)")
+    data = one_sample(tmp_path, np.array([[0, 1]], dtype=np.uint8), "names: [a, b]\nvalues: [0, 1]\n")
     assert data.describe().endswith("1 images, 2 classes (values 0, 1)")

@@ -124,7 +124,7 @@ def _by_index(names: tuple[str, ...], data: Mapping[str, Any]) -> dict[str, Any]
         "label_space": space,
         "integers": value_table(space, range(len(names)), (ignore_index,)),
         "colors": _palette_table(data, space),
-        "reading": "",
+        "reading": "" if space.void_class is None else f"class {ignore_index} {space.void_class!r} is void",
         "rules": {},
     }
 

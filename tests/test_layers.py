@@ -27,6 +27,7 @@ LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
     "dataset",
+    "class_as_void",
     "labels",
     "forward",
     "run",

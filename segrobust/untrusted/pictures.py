@@ -26,6 +26,7 @@ FORMATS: Final = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".webp": "WEBP",
+    ".gif": "GIF",
 }
 """Formats that are read, by the ending of the name; each is decoded within this process."""
 

@@ -248,8 +248,8 @@ def a_chunk_of_two_gigabytes_in_a_sparse_file(root):
 
 
 @hostile("image", r"of \d+ x \d+ pixels, the limit|cannot be read as an image")
-def a_tiff_with_tiles_of_60000_squared(root):
-    path = replace(root, IMAGE, "b.tif")
+def a_tiff_with_tiles_of_60000_squared(root, place=IMAGE):
+    path = replace(root, place, "b.tif")
     entries = {256: 9, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 100}
     body = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
     body += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
@@ -300,9 +300,53 @@ def a_picture_of_floats(root):
     Image.fromarray(np.zeros((8, 9), dtype=np.float32)).save(path)
 
 
-@hostile("mask", r"has mode RGBA")
+@hostile("mask", r"has mode RGBA, and 72 of 72 pixels are transparent")
 def a_mask_with_alpha(root):
     Image.new("RGBA", (9, 8)).save(root / MASK)
+
+
+@hostile("mask", r"holds several pictures")
+def a_tiff_of_two_pages(root):
+    pages = [Image.new("L", (9, 8), value) for value in (0, 1)]
+    pages[0].save(replace(root, MASK, "b.tif"), save_all=True, append_images=pages[1:])
+
+
+@hostile("mask", r"of \d+ x \d+ pixels, the limit|cannot be read as an image")
+def a_mask_with_tiles_of_60000_squared(root):
+    a_tiff_with_tiles_of_60000_squared(root, MASK)
+
+
+@hostile("mask", r"\d+ pixels|limit of")
+def a_gif_of_60000_squared(root):
+    size = struct.pack("<HH", 60_000, 60_000)
+    body = b"GIF89a" + size + b"\x80\0\0" + bytes(6) + b"," + bytes(4) + size + b"\0\x02\x02L\x01\0;"
+    replace(root, MASK, "b.gif").write_bytes(body)
+
+
+def npy(header: str, content: bytes = bytes(72)) -> bytes:
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + content
+
+
+def array(name: str, content: bytes, says: str) -> None:
+    register("mask", f"mask: {name}", says, lambda root: replace(root, MASK, "b.npy").write_bytes(content) and None)
+
+
+def npy_header(shape: str, kind: str = "|u1") -> str:
+    return f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+
+
+array("an array of pickled objects", npy(npy_header("(1,)", "|O"), pickle.dumps([print])), "only arrays of numbers")
+array("an array of 10 ** 18 values", npy(npy_header("(1000000000, 1000000000)")), "values, the limit is")
+array("an array that is cut", npy(npy_header("(8, 9)"), bytes(71)), "states 72 bytes of values, and 71 are there")
+array("an array with a negative side", npy(npy_header("(-8, -9)")), "negative side")
+array("an array of more sides", npy(npy_header("(8, 3, 3)")), "a mask is an array")
+array("an array of records", npy("{'descr': [('a', 'O')], 'fortran_order': False, 'shape': (1,)}"), "arrays of numbers")
+array("an array whose header is code", npy("{'descr': open('outside', 'w')}"), "is not an array as numpy.save writes")
+array("an array whose header nests", npy("[" * 117), "is not an array as numpy.save writes")
+array("a pickle named npy", pickle.dumps(print), "is not an array as numpy.save writes")
+array("nothing named npy", b"", "is not an array as numpy.save writes")
+array("a header of 65535 bytes", b"\x93NUMPY\x01\0\xff\xff" + b"{" + b" " * 65533 + b"\n", "is not an array")
 
 
 # --- files of classes
@@ -330,6 +374,14 @@ classes("indented lists", "names:\n" + "".join(" " * i + "-\n" for i in range(1,
 classes("a number of 100000 digits", "names: [a]\nignore_index: " + "9" * 100_000, "number of 100000 characters")
 classes("a number in base 16", "names: [a]\nignore_index: 0x" + "f" * 100_000, "number of 100002 characters")
 classes("a number in base 60", "names: [a]\nignore_index: 1" + ":59" * 50_000, "number of 150001 characters")
+classes("values of a billion classes", "names: [a, b]\nvalues: 1..99999", "99999 entries for 2|from a smaller number")
+classes("a range that ends in 20 digits", f"names: [a, b]\nignore: 0..{'9' * 20}", "a value is an integer")
+classes("a value of 50 digits", f"names: [a, b]\nvalues: [0, {'9' * 50}]", "a value is an integer")
+classes("values in a mapping", "names: [a, b]\nvalues: {a: 0, b: 1}", "values must be a list")
+classes("masks outside", "names: [a, b]\nmasks: ../../{split}", "must lie below this folder")
+classes("images at the root of the disk", "names: [a, b]\nimages: /etc/{split}", "must lie below this folder")
+classes("a list outside", "names: [a, b]\nlist: ../{split}.txt", "must lie below this folder")
+classes("an ending with a path", "names: [a, b]\nending: /../x.png", "must be how names end")
 classes("true for an index", "names: [a]\nignore_index: yes", "must be a value that a mask can hold")
 classes("code of python", "names: !!python/object/apply:os.system [touch outside]", "is a tag")
 classes("a tag of its own", "names: !secret [a]", "is a tag")

@@ -216,8 +216,9 @@ class Evaluation:
         )
         if found.foreign:
             raise ValueError(found.foreign)
-        if found.doubt and session.distributed.is_main:
-            warnings.warn(found.doubt, UserWarning, stacklevel=6)
+        for doubt in filter(None, (found.doubt, found.counted_void)):
+            if session.distributed.is_main:
+                warnings.warn(doubt, UserWarning, stacklevel=6)
         return found
 
     def _announce(self, directory: RunDirectory | None) -> None:

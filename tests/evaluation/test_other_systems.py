@@ -142,8 +142,8 @@ class TestLeftLocks:
         )  # as on a disk that cannot exchange
 
     @staticmethod
-    def leave(folder, number=2**22 + 1, machine=None):
-        path = lock_path(folder, 0).with_suffix(".softlock")
+    def leave(folder, number=2**22 + 1, machine=None, name="rank000"):
+        path = (folder / ".locks" / name).with_suffix(".softlock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with SoftFileLock(path):
             lines = path.read_text().splitlines()
@@ -154,6 +154,12 @@ class TestLeftLocks:
         self.leave(tmp_path)
         require_lock(tmp_path, 0).release()
         assert not [*(tmp_path / ".locks").iterdir()]
+
+    def test_a_process_that_was_killed_while_it_entered_keeps_nobody_waiting(self, tmp_path):
+        for name in ("gate", "rank000", "rank003"):
+            self.leave(tmp_path, name=name)
+        with Claim(tmp_path, MANIFEST):
+            assert sorted(path.name for path in (tmp_path / ".locks").iterdir()) == ["rank000.json", "rank000.softlock"]
 
     @pytest.mark.parametrize(
         "marker", [{"number": os.getppid()}, {"machine": "another"}, {"number": "x"}, {"number": 0}]

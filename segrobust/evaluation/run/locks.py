@@ -54,10 +54,8 @@ def acquire(path: Path, seconds: float = 0.0) -> BaseFileLock | None:
         if error.errno not in _UNSUPPORTED:
             raise
     soft = path.with_suffix(".softlock")
-    lock = _taken(SoftFileLock(soft, timeout=seconds))
-    if lock is None and _remove_left(soft):
-        lock = _taken(SoftFileLock(soft, timeout=seconds))
-    return lock
+    _remove_left(soft)
+    return _taken(SoftFileLock(soft, timeout=seconds))
 
 
 def require_lock(directory: Path, rank: int) -> BaseFileLock:
@@ -84,27 +82,22 @@ def _taken(lock: BaseFileLock) -> BaseFileLock | None:
     return None
 
 
-def _remove_left(path: Path) -> bool:
+def _remove_left(path: Path) -> None:
     """Removes the file of a process of this machine that does not run.
 
     filelock does so where the disk can exchange two names in one step; disks without locks, such as NFS, cannot.
-
-    Returns:
-        Whether it was removed.
     """
     found = _read_marker(path)
     if os.name != "posix" or len(found) < 2 or _runs(found[0]) or found[1] != _own_marker(path)[1]:
-        return False
+        return
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     with contextlib.suppress(FileNotFoundError):
         if _read_marker(path) == found:
             path.rename(aside)
-    moved = _read_marker(aside)
-    if moved and moved != found:  # another process was faster, and has the lock
+    if _read_marker(aside) not in ([], found):  # another process was faster, and has the lock
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
     aside.unlink(missing_ok=True)
-    return moved == found
 
 
 def _own_marker(path: Path) -> list[str]:

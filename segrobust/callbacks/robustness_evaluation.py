@@ -149,7 +149,7 @@ class RobustnessEvaluation(Callback):
         if batch_size < 1 or panels < 0:
             raise ValueError(f"batch_size is at least 1 and panels at least 0, got {batch_size} and {panels}")
         if name is not None:
-            check_file_name(name, "name of a RobustnessEvaluation")
+            check_file_name(name, "name")
         check_place(network)
         if attacks is None:
             attacks = {job.name: job.attack for job in preset("validation").jobs}

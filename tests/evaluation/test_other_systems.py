@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from evaluation.toy import ToyScenes, comparable, toy_network, toy_plan
 from filelock import SoftFileLock
 from odd_disk import odd_disk
 
+from segrobust.data.files.unpacking import unpack
 from segrobust.evaluation import evaluate, read_records
 from segrobust.evaluation.run import locks
 from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.locks import RunInUseError, acquire, lock_path, require_lock
+from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.file_names import check_file_name, file_key
 
 TESTS = Path(__file__).parent.parent
@@ -108,6 +111,17 @@ def test_an_evaluation_on_such_a_disk_gives_the_records_of_another(disk, expecte
     report = evaluate(toy_network(), scenes, run_dir=disk / "run", **SETTINGS)
     assert report.missing == 0
     assert comparable(read_records(disk / "run")) == expected
+
+
+@pytest.mark.parametrize("disk", [("--ignore-case",)], indirect=True)
+def test_an_archive_whose_names_are_one_on_the_disk_is_refused(disk, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("x/A.png", "x/a.png"):
+            archive.writestr(name, name)
+    with pytest.raises(DataFault, match=r"a\.png and A\.png are one file on this disk"):
+        unpack(tmp_path / "a.zip", disk)
+    unpack(tmp_path / "a.zip", tmp_path / "other")
+    assert (tmp_path / "other" / "x" / "A.png").read_text() == "x/A.png"
 
 
 @WITHOUT_LOCKS

@@ -125,10 +125,11 @@ def evaluate(
     if run_dir is not None:
         drawn = choose_samples(len(dataset), panels, seed) if panels else ()
         return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
-    if distributed.world_size > 1 or keep_adversarials or skip_unreadable or redo_changed:
+    ends_hanging = distributed.stalled_after is not None
+    if distributed.world_size > 1 or keep_adversarials or skip_unreadable or redo_changed or ends_hanging:
         raise ValueError(
-            "several processes, stored adversarial images, a list of unreadable images, and changed samples that are "
-            "measured again need files: give a run_dir"
+            "several processes, stored adversarial images, a list of unreadable images, changed samples that are "
+            "measured again, and stalled_after, which ends the process, need files: give a run_dir"
         )
     return evaluation.run_in_memory()
 

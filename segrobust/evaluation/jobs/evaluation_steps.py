@@ -64,7 +64,7 @@ class Evaluation:
         self._announce(None)
         session = self.session
         found = () if self.checks == "off" else self._check_network()
-        with session.watch(session.samples) as progress:
+        with session.watch(session.samples) as progress, session.lone_watch(progress):
             made = session.measure(session.share, Outputs(watch=progress))
         records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
         return Report(

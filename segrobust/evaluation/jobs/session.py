@@ -20,6 +20,7 @@ from segrobust.evaluation.jobs.distributed import Distributed, JobEndedError, St
 from segrobust.evaluation.jobs.progress import PROGRESS_FILE, Progress, ProgressLines
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
 from segrobust.evaluation.jobs.signals import Interruption
+from segrobust.evaluation.jobs.silence import LoneWatch
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import (
@@ -196,6 +197,10 @@ class Session:
             return ProgressLines(self.plan, sample_ids, done, say=say, file=file, processes=processes)
         return Progress(self.plan, sample_ids, done, file=file, processes=processes)
 
+    def lone_watch(self, progress: Progress) -> LoneWatch:
+        """Reports a hang of this process, where it has no team that does."""
+        return LoneWatch(self.distributed.rank, progress, self.distributed.stalled_after)
+
     def complete(
         self,
         claim: Claim,
@@ -246,14 +251,15 @@ class Session:
     def _work_alone(self, path: Path, outputs: Outputs) -> None:
         """Does the fixed share of this process."""
         done = read_records(path)
-        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress:
+        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress, self.lone_watch(progress):
             self.measure(self.share, replace(outputs, watch=progress), done=done)
 
     def _work_together(self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter) -> None:
         """Takes batches until there are none; the main process then writes the others' records, and does lost work."""
         done = team.exchange(read_records(path))
         with self.watch(self.samples, done, path / PROGRESS_FILE) as progress:
-            progress.others, team.heartbeat.progress = team.heartbeat.counts, progress
+            progress.others = team.heartbeat.counts
+            team.heartbeat.follow(progress)
             outputs = replace(outputs, watch=progress)
             self.measure(team.work(self.samples, self.batch_size), outputs, done=done)
             if outputs.stop():

@@ -17,6 +17,7 @@ from segrobust.label_space import LabelSpace
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, weights_digest
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import boolean, list_of, number, one_of, optional, read_fields, text, token, whole
+from segrobust.untrusted.file_names import file_key
 from segrobust.untrusted.printable import shortened
 
 MANIFEST_SCHEMA: Final = 2
@@ -265,12 +266,13 @@ def _merge_attacks(
     older: tuple[AttackEntry, ...], newer: tuple[AttackEntry, ...], directory: Path
 ) -> tuple[AttackEntry, ...]:
     merged = {entry.digest: entry for entry in older}
-    names = {entry.name: entry.digest for entry in older}
+    names = {file_key(entry.name): entry for entry in older}
     for entry in newer:
-        if names.get(entry.name, entry.digest) != entry.digest:
+        there = names.get(file_key(entry.name), entry)
+        if there.digest != entry.digest:
             raise ValueError(
-                f"{directory} has another attack with the name {entry.name!r}:\n"
-                f"  there: {merged[names[entry.name]].attack}\n  now:   {entry.attack}\ngive one of them another name"
+                f"{directory} has another attack with the name {there.name!r}:\n"
+                f"  there: {there.attack}\n  now:   {entry.attack}\ngive one of them another name"
             )
         known = merged.get(entry.digest, entry)
         merged[entry.digest] = replace(known, eps=tuple(sorted({*known.eps, *entry.eps})))

@@ -1,10 +1,12 @@
 """Results on disk: one JSON line per measurement, appended as soon as it exists."""
 
 import contextlib
+import errno
 import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.locks import require_lock
 from segrobust.evaluation.run.strict_json import (
     cut_incomplete,
+    flush_to_disk,
     parse_line,
     read_document,
     read_lines,
@@ -54,6 +57,11 @@ ABOVE_EPS: Final = "above-eps"
 CLEAN: Final = "clean"
 NO_THREAT: Final = "none"
 _SHOWN: Final = 5
+_FULL: Final = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Errors of a disk that keeps what is on it."""
+
+_BETWEEN_FLUSHES: Final = 1.0
+"""Seconds; what was written since then is lost if the power fails."""
 
 NORM_OF_SAME_WORK: Final = 1e-5
 """Largest relative difference of the norms of two records of one measurement.
@@ -280,7 +288,7 @@ class RecordWriteError(OSError):
 
 
 class RecordWriter:
-    """Appends records to `records/rank000.jsonl` of a run directory, and flushes each.
+    """Appends records to `records/rank000.jsonl` of a run directory. They are on the disk at most a second later.
 
     Opening truncates the file at its last newline, because an incomplete line is from a job that was killed. A lock is
     held until it is closed, so that two jobs never write to one file.
@@ -305,16 +313,18 @@ class RecordWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_to_append(self.path)
             self._size = cut_incomplete(self._file)
+            self._flushed, self._failed = time.monotonic(), False
         except BaseException:
             self._release()
             raise
 
     def write(self, records: Sequence[Record]) -> None:
-        """Appends one line each, together, and flushes them: a killed process does not lose them.
+        """Appends one line each, together: a killed process does not lose them.
 
         Raises:
-            RecordWriteError: the disk is full or gone, or the file was deleted; the lines are then in a file in the
-                system's folder of temporary files or, if that cannot be written either, on stderr.
+            RecordWriteError: the disk is full or gone, or the file was deleted; the lines, with all earlier ones unless
+                the disk is full, are then in a file in the system's folder of temporary files or, if that cannot be
+                written either, on stderr.
             ManifestChangedError: another command took over the directory; the lines are written.
         """
         content = b"".join(record.to_line().encode() + b"\n" for record in records)
@@ -322,12 +332,16 @@ class RecordWriter:
             written = 0
             while written < len(content):
                 written += self._file.write(content[written:])
+            self._flush(_BETWEEN_FLUSHES)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._size)
+            self._failed = True
+            kept = b"" if error.errno in _FULL else self._lines_before()
             raise RecordWriteError(
-                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(content)}"
+                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(kept + content)}"
             ) from error
+        self._failed = False
         self._size += len(content)
         self._require_in_place()
         if self._claim is not None:
@@ -343,8 +357,30 @@ class RecordWriter:
             return
         try:
             self._require_in_place()
+            if not self._file.closed and not self._failed:
+                self._flush(0.0)
+        except RecordWriteError:
+            raise
+        except OSError as error:
+            raise RecordWriteError(
+                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(self._lines_before())}"
+            ) from error
         finally:
             self._close()
+
+    def _flush(self, seconds: float) -> None:
+        """Brings the lines to the disk, unless that was done less than so many seconds ago."""
+        if time.monotonic() - self._flushed >= seconds:
+            flush_to_disk(self._file)
+            self._flushed = time.monotonic()
+
+    def _lines_before(self) -> bytes:
+        """The lines of earlier writes, which a disk that fails may have lost; those that can still be read."""
+        try:
+            self._file.seek(0)
+            return self._file.read(self._size)
+        except OSError:
+            return b""
 
     def _close(self) -> None:
         self._file.close()
@@ -370,7 +406,8 @@ class RecordWriter:
             content = self._file.read()
         except OSError as error:
             raise RecordWriteError(f"{self.path} {reason}, and its lines cannot be read any more ({error})") from error
-        self._close()
+        finally:
+            self._close()
         if content:
             raise RecordWriteError(f"{self.path} {reason}; {_rescue(content)}")
 

@@ -3,7 +3,9 @@
 No file is reached by a link, and what is read has limits: a run directory may come from somebody else.
 """
 
+import errno
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,19 +47,30 @@ def to_line(value: object) -> str:
     return json.dumps(portable(value), allow_nan=False, separators=(",", ":"))
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, flush: bool = True) -> None:
     """Writes indented strict JSON to a temporary file that then replaces `path`: readers see the old or the new one.
+
+    Args:
+        path: the file.
+        value: nested mappings, lists, tuples, strings, numbers and None.
+        flush: see `replace_file`.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    replace_file(path, (json.dumps(portable(value), allow_nan=False, indent=1) + "\n").encode())
+    replace_file(path, (json.dumps(portable(value), allow_nan=False, indent=1) + "\n").encode(), flush=flush)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, flush: bool = True) -> None:
     """Writes `content` to a temporary file that then replaces `path`.
 
     The temporary name is random: processes of two containers on one disk may have the same number.
+
+    Args:
+        path: the file.
+        content: its new content.
+        flush: whether the content is on the disk before the file has its name. Otherwise a loss of power, or a disk
+            that fails, may leave an empty file.
 
     Raises:
         OSError: the folder cannot be written.
@@ -66,9 +79,25 @@ def replace_file(path: Path, content: bytes) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(content)
+            if flush:
+                file.flush()
+                flush_to_disk(file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(file: BinaryIO) -> None:
+    """Waits until what was written is on the disk, where the disk knows this.
+
+    Raises:
+        OSError: what was written before cannot be stored.
+    """
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 def read_document(path: Path, what: str) -> object:

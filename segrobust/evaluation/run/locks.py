@@ -2,14 +2,19 @@
 
 import contextlib
 import errno
+import os
 from pathlib import Path
 from typing import Final
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from segrobust.untrusted.folders import opened_folder, require_regular
+from segrobust.untrusted.regular_files import require_one_name
+
 LOCKS: Final = ".locks"
 """Folder of the locks in a run directory."""
 
+_SOFT: Final = ".softlock"
 _UNSUPPORTED: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -36,9 +41,12 @@ def acquire(path: Path, seconds: float = 0.0) -> BaseFileLock | None:
         The lock, to be released; None if another process has it.
 
     Raises:
+        DataFault: the folder or the file is a link, or the file has further names: taking a lock may cut its file.
         OSError: the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with opened_folder(path.parent, path.parents[1], make=True):
+        pass
+    _require_own(path)
     try:
         return _taken(FileLock(path, timeout=seconds))
     except NotImplementedError:  # a system without locks: the file itself is the lock, below
@@ -46,7 +54,7 @@ def acquire(path: Path, seconds: float = 0.0) -> BaseFileLock | None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-    return _taken(SoftFileLock(path.with_suffix(".softlock"), timeout=seconds))
+    return _taken(SoftFileLock(path.with_suffix(_SOFT), timeout=seconds))
 
 
 def require_lock(directory: Path, rank: int) -> BaseFileLock:
@@ -63,6 +71,14 @@ def require_lock(directory: Path, rank: int) -> BaseFileLock:
             f"directory; processes that share a run have different ranks. If none is left, delete {directory / LOCKS}"
         )
     return lock
+
+
+def _require_own(path: Path) -> None:
+    for name in (path, path.with_suffix(_SOFT)):
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(name)
+            require_regular(found.st_mode, name)
+            require_one_name(found, name)
 
 
 def _taken(lock: BaseFileLock) -> BaseFileLock | None:

@@ -45,6 +45,7 @@ from segrobust.evaluation.run.records import Record, merge_records
 from segrobust.functional.lengths import Length
 from segrobust.networks import weights_digest
 from segrobust.tasks.log_directory import log_directory
+from segrobust.untrusted.fields import list_of, read_fields, whole
 from segrobust.untrusted.file_names import check_file_name, file_key
 
 
@@ -209,9 +210,16 @@ class RobustnessEvaluation(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the history of a training that is resumed."""
-        self.history = [Measurement.from_state(state) for state in state_dict["history"]]
-        self._epochs_at_last = state_dict["epochs_at_last"]
+        """Restores the history of a training that is resumed.
+
+        Raises:
+            ValueError: the checkpoint holds a state that this class does not give.
+        """
+        try:
+            state = read_fields(state_dict, {"history": list_of(Measurement.from_state), "epochs_at_last": whole()})
+        except ValueError as error:
+            raise ValueError(f"the checkpoint's history of RobustnessEvaluation is damaged: {error}") from error
+        self.history, self._epochs_at_last = [*state["history"]], state["epochs_at_last"]
 
     def fresh(self, trainer: Trainer) -> Measurement | None:
         """The measurement of the current weights; None if there is none of this step.

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -81,13 +82,14 @@ _SIGNS: Final = (
 
 
 @contextmanager
-def opened_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened_picture(path: Path, *, root: Path | None = None) -> Iterator[ImageFile.ImageFile]:
     """Opens a picture lazily, by the decoder of its ending alone.
 
     Sizes are checked by the header; nothing is decoded until the caller asks for pixels within the context.
 
     Args:
         path: a regular file whose name ends in a key of `FORMATS`.
+        root: a folder from which on no link is followed; None to follow links.
 
     Raises:
         DataFault: another ending, another format, no regular file, a file that is damaged, or one that would take too
@@ -96,30 +98,58 @@ def opened_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise DataFault(f"{path} is no picture that is read: allowed are {', '.join(FORMATS)}", kind="unreadable")
+    try:
+        file = open_regular(path, root=root)
+    except OSError as error:
+        raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error
+    with file, _opened(file, path) as picture:
+        yield picture
+
+
+@contextmanager
+def opened_content(content: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
+    """Opens a picture in memory, as `opened_picture`.
+
+    Args:
+        content: of the file.
+        name: of the file, whose ending chooses the decoder, and for messages.
+
+    Raises:
+        DataFault: as `opened_picture`.
+    """
+    with BytesIO(content) as file, _opened(file, Path(name)) as picture:
+        yield picture
+
+
+@contextmanager
+def _opened(file: BinaryIO, path: Path) -> Iterator[ImageFile.ImageFile]:
+    kind = FORMATS[path.suffix.lower()]
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        head = b""
         try:
-            with open_regular(path) as file:
-                _check_cost_before_opening(file, path, FORMATS[suffix])
-                with Image.open(file, formats=(FORMATS[suffix],)) as picture:
-                    _check_cost(file, path, picture)
-                    yield picture
+            head = file.read(64)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            _check_cost_before_opening(file, size, path, kind)
+            with Image.open(file, formats=(kind,)) as picture:
+                _check_cost(size, path, picture)
+                yield picture
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise _too_large(path, str(error)) from error
         except DataFault:
             raise
         except UnidentifiedImageError as error:
-            raise DataFault(_another_format(path, FORMATS[suffix]), kind="unreadable") from error
+            raise DataFault(_another_format(head, path, kind), kind="unreadable") from error
         except _DAMAGED as error:
             raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error
 
 
-def _check_cost_before_opening(file: BinaryIO, path: Path, kind: str) -> None:
+def _check_cost_before_opening(file: BinaryIO, size: int, path: Path, kind: str) -> None:
     """What Pillow would read or reserve while it opens the file."""
     most = Image.MAX_IMAGE_PIXELS
     if most is None:
         return
-    size = os.fstat(file.fileno()).st_size
     if size > 3 * most + _OVERHEAD:
         raise _too_large(path, f"the file has {size} bytes, more than {most} pixels of three bytes.")
     if kind == "WEBP":
@@ -146,13 +176,12 @@ def _scans(file: BinaryIO) -> Iterator[bytes]:
         last = b"\xff" if chunk.endswith(b"\xff") else b""
 
 
-def _check_cost(file: BinaryIO, path: Path, picture: Image.Image) -> None:
+def _check_cost(size: int, path: Path, picture: Image.Image) -> None:
     """Bytes of the decoded pixels against those of the file, and the tiles of a TIFF."""
     most = Image.MAX_IMAGE_PIXELS
     if most is None:
         return
     decoded = picture.width * picture.height * max(len(picture.getbands()), 2 if picture.mode[0] == "I" else 1)
-    size = os.fstat(file.fileno()).st_size
     if decoded > _FREE and decoded > _LARGEST_RATIO * size:
         raise _too_large(
             path, f"{decoded} bytes of pixels come out of {size} bytes, more than {_LARGEST_RATIO} times as many."
@@ -171,12 +200,7 @@ def _too_large(path: Path, reason: str) -> DataFault:
     )
 
 
-def _another_format(path: Path, expected: str) -> str:
-    try:
-        with open_regular(path) as file:
-            head = file.read(64)
-    except OSError:
-        head = b""
+def _another_format(head: bytes, path: Path, expected: str) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
         found = "it is empty"

@@ -30,7 +30,8 @@ from segrobust.evaluation.run.claim import Claim, ManifestChangedError
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.locks import RunInUseError
 from segrobust.evaluation.run.records import RecordWriteError
-from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.untrusted.folders import OpenFolder
+from segrobust.untrusted.regular_files import replace_file
 
 TESTS = Path(__file__).parent.parent
 OTHER = replace(MANIFEST, samples=(0, 1, 2), attacks=(ALMA,), planned=(ALMA,))
@@ -127,16 +128,16 @@ class TestTwoCommands:
     def test_equal_process_numbers_share_no_temporary_name(self, tmp_path, monkeypatch):
         """Two containers on one disk: the second one writes while the first one has not replaced its file."""
         target, seen = tmp_path / "manifest.json", []
-        real = Path.replace
+        real = OpenFolder.rename
 
-        def interleaved(self, other):
-            seen.append(self)
+        def interleaved(self, old, new):
+            seen.append(old)
             if len(seen) == 1:
                 replace_file(target, b"second")
-                assert self.read_bytes() == b"first"
-            return real(self, other)
+                assert (tmp_path / old).read_bytes() == b"first"
+            return real(self, old, new)
 
-        monkeypatch.setattr(Path, "replace", interleaved)
+        monkeypatch.setattr(OpenFolder, "rename", interleaved)
         replace_file(target, b"first")
         assert target.read_bytes() == b"first"
         assert len({*seen}) == 2
@@ -179,7 +180,8 @@ class TestLinks:
     @pytest.fixture
     def run(self, tmp_path):
         directory = RunDirectory(tmp_path / "run")
-        directory.claim(MANIFEST)
+        attack = replace(ALMA, digest=RECORD.digest)
+        directory.claim(replace(MANIFEST, seed=RECORD.seed, attacks=(attack,), planned=(attack,)))
         with RecordWriter(directory.path) as writer:
             writer.write([RECORD])
         return directory.path

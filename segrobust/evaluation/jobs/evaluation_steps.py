@@ -127,8 +127,7 @@ class Evaluation:
                 ignore_index=session.ignore_index,
                 seed=session.seed,
             )
-            path.parent.mkdir(exist_ok=True)
-            write_checks(path, found, weights=session.manifest.weights)
+            write_checks(path, found, weights=session.manifest.weights, root=directory.path)
         if drawn:
             shown = sorted({*drawn, *notable_samples(records).values()} & {*session.samples})
             store = AdversarialStore(directory.path, shown)
@@ -150,8 +149,8 @@ class Evaluation:
         if self.checks == "off" or directory.network_checks.exists():
             return
         found = self._check_network()
-        directory.network_checks.parent.mkdir(exist_ok=True)
-        write_checks(directory.network_checks, found, weights=session.manifest.weights)
+        weights = session.manifest.weights
+        write_checks(directory.network_checks, found, weights=weights, root=directory.path)
 
     def _check_network(self) -> tuple[Check, ...]:
         """Checks the network on the data, and prints what is not ok."""

@@ -31,6 +31,7 @@ from segrobust.evaluation.run.changed_samples import (
     require_unchanged,
 )
 from segrobust.evaluation.run.claim import Claim
+from segrobust.evaluation.run.consistency import read_run_records
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
@@ -101,7 +102,7 @@ class Session:
         """
         mine, calls = {*self.shared_samples}, self.plan.attack_calls
         wanted = {(CLEAN, None), *((call.job.digest, eps) for call in calls for eps in call.recorded)}
-        records = read_records(path)
+        records = read_run_records(path)
         found = tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
         self._compare(found, skip_unreadable=False, stop=never_stops)
         return found
@@ -128,7 +129,7 @@ class Session:
             ValueError: a sample cannot be read.
         """
         wanted = {*self.samples}
-        records = tuple(record for record in read_records(path) if record.sample_id in wanted)
+        records = tuple(record for record in read_run_records(path) if record.sample_id in wanted)
         changed = self._compare(records, skip_unreadable=skip_unreadable, stop=stop, allow=redo_changed)
         if changed:
             discard_samples(path, changed)

@@ -9,11 +9,13 @@ from typing import Final
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from segrobust.untrusted.regular_files import read_limited
+from segrobust.untrusted.folders import opened_folder, require_regular
+from segrobust.untrusted.regular_files import read_limited, require_one_name
 
 LOCKS: Final = ".locks"
 """Folder of the locks in a run directory."""
 
+_SOFT: Final = ".softlock"
 _LARGEST_MARKER: Final = 4096
 """Bytes of a file that stands for a lock."""
 
@@ -43,9 +45,12 @@ def acquire(path: Path, seconds: float = 0.0) -> BaseFileLock | None:
         The lock, to be released; None if another process has it.
 
     Raises:
+        DataFault: the folder or the file is a link, or the file has further names: taking a lock may cut its file.
         OSError: the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with opened_folder(path.parent, path.parents[1], make=True):
+        pass
+    _require_own(path)
     try:
         return _taken(FileLock(path, timeout=seconds))
     except NotImplementedError:  # a system without locks: the file itself is the lock, below
@@ -53,7 +58,7 @@ def acquire(path: Path, seconds: float = 0.0) -> BaseFileLock | None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-    soft = path.with_suffix(".softlock")
+    soft = path.with_suffix(_SOFT)
     _remove_left(soft)
     return _taken(SoftFileLock(soft, timeout=seconds))
 
@@ -72,6 +77,14 @@ def require_lock(directory: Path, rank: int) -> BaseFileLock:
             f"directory; processes that share a run have different ranks. If none is left, delete {directory / LOCKS}"
         )
     return lock
+
+
+def _require_own(path: Path) -> None:
+    for name in (path, path.with_suffix(_SOFT)):
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(name)
+            require_regular(found.st_mode, name)
+            require_one_name(found, name)
 
 
 def _taken(lock: BaseFileLock) -> BaseFileLock | None:
@@ -109,7 +122,7 @@ def _own_marker(path: Path) -> list[str]:
 def _read_marker(path: Path) -> list[str]:
     """The lines of such a file; none if it cannot be read."""
     try:
-        return read_limited(path, _LARGEST_MARKER, "a lock", follow_links=False).decode("ascii").splitlines()
+        return read_limited(path, _LARGEST_MARKER, "a lock", root=path.parent).decode("ascii").splitlines()
     except (OSError, ValueError):
         return []
 

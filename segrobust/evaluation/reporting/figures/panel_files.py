@@ -15,17 +15,18 @@ from segrobust.evaluation.dataset import LoadedSample, SampleSource, label_space
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius
 from segrobust.evaluation.reporting.figures.panels import compose, panel_title, plain_label_space
-from segrobust.evaluation.reporting.figures.tiles import Tile, Tiles, make_tiles
+from segrobust.evaluation.reporting.figures.tiles import Tiles, make_tiles
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import Key, Record, read_radius, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import read_document, replace_file, write_json
+from segrobust.evaluation.run.strict_json import read_document, write_json
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
 from segrobust.label_space import Color
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import boolean, list_of, number, one_of, read_fields, text, token, whole
 from segrobust.untrusted.printable import shortened
+from segrobust.untrusted.regular_files import replace_file
 
 PANEL_SCHEMA: Final = 1
 TILES: Final = "tiles"
@@ -73,15 +74,19 @@ class PanelInfo:
     schema: int = PANEL_SCHEMA
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, root: Path) -> Self:
         """The content of a file.
+
+        Args:
+            path: of the file.
+            root: the run directory, from which on no link is followed.
 
         Raises:
             DataFault: it is damaged, or of another schema.
             OSError: it cannot be read.
         """
         try:
-            return cls(**read_fields(read_document(path, "a description of tiles"), _READERS))
+            return cls(**read_fields(read_document(path, "a description of tiles", root=root), _READERS))
         except DataFault:
             raise
         except ValueError as error:
@@ -136,7 +141,6 @@ def write_panels(
     Raises:
         OSError: the directory cannot be written.
     """
-    directory.panels.mkdir(exist_ok=True)
     records = {record.key: record for record in read_records(directory.path)}
     written = []
     for sample_id in sample_ids:
@@ -148,13 +152,13 @@ def write_panels(
         maps = _target_maps(network, dataset, plan, sample, ignore_index)
         for job in found:
             record = records[sample_id, job.digest, _shown_radius(job)]
-            adv = store.load(job.digest, _shown_radius(job), sample_id)
+            adv = store.load(job.digest, _shown_radius(job), sample_id, sample.image.shape)
             space = label_space_of(dataset) or plain_label_space(len(record.tp), ignore_index)
             tiles = make_tiles(sample.image, adv, sample.mask, before, _prediction(network, adv), space, maps)
             path = directory.panels / f"{sample_id:06d}-{job.name}.png"
-            replace_file(path, _encoded(compose(tiles, panel_title(record)), "PNG"))
+            replace_file(path, _encoded(compose(tiles, panel_title(record)), "PNG"), root=directory.path)
             if tiles_too:
-                _write_tiles(tiles, record, directory.panels / TILES / path.stem)
+                _write_tiles(tiles, record, directory.panels / TILES / path.stem, directory.path)
             written.append(path)
     return tuple(written)
 
@@ -180,14 +184,15 @@ def _is_kept(records: Mapping[Key, Record], store: AdversarialStore, job: Job, s
     return (sample_id, job.digest, eps) in records and store.path(job.digest, eps, sample_id).exists()
 
 
-def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
+def _write_tiles(tiles: Tiles, record: Record, folder: Path, root: Path) -> None:
     """Writes tiles small enough for a page; the colours of class maps are stored exactly."""
-    folder.mkdir(parents=True, exist_ok=True)
     height, width = tiles.tiles[0].pixels.shape[:2]
     scale = min(1.0, _WIDEST / width)
     size = (round(width * scale), max(1, round(height * scale)))
     for tile in tiles.tiles:
-        _save(tile, size, folder / f"{tile.name}.webp")
+        options = {"quality": _QUALITY} if tile.name in _LOSSY else {"lossless": True}
+        content = _encoded(tile.resized(size), "WEBP", method=4, **options)
+        replace_file(folder / f"{tile.name}.webp", content, root=root)
     info = PanelInfo(
         sample_id=record.sample_id,
         sample_name=record.sample_name,
@@ -203,12 +208,7 @@ def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
         size=size,
         legend=tiles.legend,
     )
-    write_json(folder / "panel.json", asdict(info))
-
-
-def _save(tile: Tile, size: tuple[int, int], path: Path) -> None:
-    options = {"quality": _QUALITY} if tile.name in _LOSSY else {"lossless": True}
-    replace_file(path, _encoded(tile.resized(size), "WEBP", method=4, **options))
+    write_json(folder / "panel.json", asdict(info), root=root)
 
 
 def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:

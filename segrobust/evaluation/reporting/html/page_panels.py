@@ -23,6 +23,7 @@ _VIEWS: Final = {
     "target": ("target", "target"),
     "truth": ("truth", "ground truth"),
 }
+_URI: Final = "data:image/webp;base64,"
 _LARGEST_TILE: Final = 2**24
 _SMOOTH: Final = {"clean", "adversarial"}
 
@@ -45,10 +46,11 @@ def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]
     found = _ordered(run, why)
     chosen, used = [], 0
     for place, folder, info in found:
-        panel = _panel(folder, info, why[info.sample_id])
-        size = sum(len(view.uri) for view in panel.views)
-        if used + size <= room:
-            chosen.append((place, panel))
+        files = {name: folder / f"{file}.webp" for name, (file, _) in _VIEWS.items()}
+        files = {name: file for name, file in files.items() if file.exists()}
+        size = sum(len(_URI) + 4 * -(-file.stat().st_size // 3) for file in files.values())
+        if used + size <= room:  # else no picture is read
+            chosen.append((place, _panel(run.directory.path, folder.name, files, info, why[info.sample_id])))
             used += size
     chosen.sort(key=lambda pair: (pair[0][1:], pair[0][0]))
     return tuple(panel for _, panel in chosen), len(found) - len(chosen)
@@ -60,19 +62,19 @@ def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int
     ranks = ("worst image", "median image", "random image")
     found = []
     for path in sorted((run.directory.panels / TILES).glob("*/panel.json")):
-        info = PanelInfo.read(path)
+        info = PanelInfo.read(path, run.directory.path)
         if info.digest in attacks and info.sample_id in why:
             place = attacks.index(info.digest), ranks.index(why[info.sample_id]), info.sample_id
             found.append((place, path.parent, info))
     return sorted(found, key=lambda entry: entry[0])
 
 
-def _panel(folder: Path, info: PanelInfo, why: str) -> PagePanel:
+def _panel(root: Path, key: str, files: Mapping[str, Path], info: PanelInfo, why: str) -> PagePanel:
     budget = "" if info.eps == "min" else f" at eps {radius_text(info.eps, info.norm_name)}"
     norm = norm_text(info.norm, info.norm_name)
     shares = f"broken pixels {percent(info.apsr)} % (clean {percent(info.clean_apsr)} %)"
     return PagePanel(
-        key=folder.name,
+        key=key,
         why=why,
         image=f"{info.sample_id}: {info.sample_name}",
         job=f"{info.job}{budget}",
@@ -81,24 +83,23 @@ def _panel(folder: Path, info: PanelInfo, why: str) -> PagePanel:
         views=tuple(
             View(
                 name=name,
-                label=f"{label} x {info.factor}" if name == "perturbation" else label,
-                uri=f"data:image/webp;base64,{b64encode(_tile(folder / f'{file}.webp')).decode()}",
+                label=f"{_VIEWS[name][1]} x {info.factor}" if name == "perturbation" else _VIEWS[name][1],
+                uri=f"{_URI}{b64encode(_tile(file, root)).decode()}",
                 smooth=name in _SMOOTH,
             )
-            for name, (file, label) in _VIEWS.items()
-            if (folder / f"{file}.webp").exists()
+            for name, file in files.items()
         ),
         legend=info.legend,
     )
 
 
-def _tile(path: Path) -> bytes:
+def _tile(path: Path, root: Path) -> bytes:
     """The content of a picture in WEBP.
 
     Raises:
         DataFault: another format, too large, or no regular file.
     """
-    content = read_limited(path, _LARGEST_TILE, "a tile", follow_links=False)
+    content = read_limited(path, _LARGEST_TILE, "a tile", root=root)
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
         raise DataFault(f"{path} is no picture in WEBP; delete {path.parent} and run the evaluation again")
     return content

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ Color: TypeAlias = tuple[int, int, int]
 
 WIDE_IGNORE_INDEX = 65535
 """Void of label spaces in which 255 is a class, by the convention of masks of 16 bits."""
+
+WITH_VOID_LAST: Final = {12: "SegNet's CamVid", 20: "Cityscapes"}
+"""Data sets whose masks often number void after the last class, by the number of classes with it."""
 
 _VOID_COLOR: Color = (0, 0, 0)
 
@@ -26,11 +29,12 @@ class LabelSpace:
         names: one name per class, in the order of the indices; no name twice.
         palette: one RGB colour per class, each channel in 0..255. Paint only: two spaces that differ in nothing else
             are the same to `require_equal`.
-        ignore_index: value of void pixels; not the index of a class.
+        ignore_index: value of void pixels. The index of a class makes that class void: networks of some authors have an
+            output for void, which the ground truth then never holds. Where 255 is a class, it must be another.
 
     Raises:
         ValueError: no class, a name twice or that cannot be printed, a palette of another length or outside 0..255, or
-            an `ignore_index` that is also a class.
+            an `ignore_index` of 255 where 255 is a class.
     """
 
     names: tuple[str, ...]
@@ -52,17 +56,17 @@ class LabelSpace:
         for name, color in zip(self.names, self.palette, strict=True):
             if len(color) != 3 or not all(0 <= channel <= 255 for channel in color):
                 raise ValueError(f"the colour of {name!r} must be three integers in 0..255, got {shortened(color)}")
-        if 0 <= self.ignore_index < self.num_classes:
-            raise ValueError(
-                f"ignore_index={self.ignore_index} is also the index of class {self.names[self.ignore_index]!r}; "
-                f"take a value outside 0..{self.num_classes - 1}, usually "
-                f"{255 if self.num_classes <= 255 else WIDE_IGNORE_INDEX}"
-            )
+        check_ignore_index(self.ignore_index, self.num_classes)
 
     @property
     def num_classes(self) -> int:
-        """Number of classes K; void is not one of them."""
+        """Number of classes K, the logits of a network; void is one of them only where `ignore_index` is a class."""
         return len(self.names)
+
+    @property
+    def void_class(self) -> str | None:
+        """Name of the class that `ignore_index` makes void; None where void is no class."""
+        return self.names[self.ignore_index] if 0 <= self.ignore_index < self.num_classes else None
 
     def check(self, mask: Tensor) -> None:
         """Refuses labels that are neither a class nor void.
@@ -157,7 +161,7 @@ def check_ignore_index(ignore_index: int, num_classes: int) -> None:
     """
     if ignore_index == 255 < num_classes:
         raise ValueError(
-            f"ignore_index=255 is also a class of the network's {num_classes}, whose pixels would be void: give "
+            f"ignore_index=255 is also one of the {num_classes} classes, whose pixels would be void: give "
             f"ignore_index={WIDE_IGNORE_INDEX}, or the label of void pixels in your masks, or a data set whose label "
             f"space has it"
         )

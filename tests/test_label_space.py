@@ -16,12 +16,20 @@ SPACE = LabelSpace(names=("sky", "road"), palette=((1, 2, 3), (4, 5, 6)))
         ({"palette": ((1, 2, 3),)}, "1 colours for 2 classes"),
         ({"palette": ((1, 2, 3), (4, 5, 256))}, r"'road'.*256"),
         ({"palette": ((1, 2, 3), (4, 5))}, r"'road'.*\(4, 5\)"),
-        ({"ignore_index": 1}, "also the index of class 'road'"),
     ],
 )
 def test_bad_spaces_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         LabelSpace(**{"names": ("sky", "road"), "palette": ((1, 2, 3), (4, 5, 6)), **change})
+
+
+def test_a_class_may_be_void_but_255_must_not_be_one_by_default():
+    space = LabelSpace(names=("sky", "void"), palette=SPACE.palette, ignore_index=1)
+    assert (space.num_classes, space.void_class, SPACE.void_class) == (2, "void", None)
+    space.check(torch.tensor([0, 1]))
+    assert space.colorize(torch.tensor([0, 1])).tolist() == [[1, 2, 3], [0, 0, 0]]
+    with pytest.raises(ValueError, match="ignore_index=255 is also one of the 256 classes"):
+        LabelSpace(names=tuple(map(str, range(256))), palette=((0, 0, 0),) * 256)
 
 
 def test_survives_json():

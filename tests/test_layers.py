@@ -29,6 +29,7 @@ EVALUATION = (
     "plan",
     "dataset",
     "image_values",
+    "class_as_void",
     "labels",
     "forward",
     "run",

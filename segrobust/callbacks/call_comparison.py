@@ -1,6 +1,6 @@
 """Compares the calls of a network that is attacked with those of a validation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -76,7 +76,7 @@ def agree(attacked: Call, validated: Call, *, outputs: bool) -> bool:
         if same(attacked.images, given, SAME_IMAGES):
             result = None if validated.output is None else validated.output[row : row + 1]
             return not outputs or same(attacked.output, result, SAME_LOGITS)
-        for place in _places(given, attacked.images):
+        for place in places(given, attacked.images):
             if same(attacked.images, given[place], SAME_IMAGES):
                 result = None if validated.output is None else validated.output[row : row + 1]
                 if result is None or result.shape[2:] != given.shape[2:]:
@@ -93,11 +93,30 @@ def holds_mask(batch: object, mask: Tensor, ignore_index: int) -> bool | None:
         mask: `(H, W)`; dimensions of one element in the batch are ignored.
         ignore_index: label of the pixels that may have another value in the batch.
     """
+    alike = tensors_like(batch, mask)
+    return any(is_mask(leaf, mask, ignore_index) for leaf in alike) if alike else None
+
+
+def tensors_like(batch: object, mask: Tensor) -> list[Tensor]:
+    """The tensors of a batch that have the shape of a mask, apart from dimensions of one element."""
+    shape = mask.squeeze().shape
+    return [leaf for leaf in tensors_in(batch) if leaf.squeeze().shape == shape]
+
+
+def is_mask(leaf: Tensor, mask: Tensor, ignore_index: int) -> bool:
+    """Whether a tensor has the classes of a mask in all pixels that are not void."""
     mask = mask.squeeze()
-    leaves = (leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
-    alike = [leaf.squeeze().cpu() for leaf in leaves if leaf.squeeze().shape == mask.shape]
     valid = mask != ignore_index
-    return any(bool((leaf[valid] == mask[valid]).all()) for leaf in alike) if alike else None
+    return bool((leaf.squeeze().cpu()[valid] == mask[valid]).all())
+
+
+def tensors_in(batch: object) -> Iterator[Tensor]:
+    """The tensors in nested containers."""
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif isinstance(leaf, Mapping):  # those that torch does not know, as of transformers
+            yield from tensors_in(list(leaf.values()))
 
 
 def same(first: Tensor | None, second: Tensor | None, tolerance: float) -> bool:
@@ -122,7 +141,7 @@ def same(first: Tensor | None, second: Tensor | None, tolerance: float) -> bool:
     return bool((first - second).square().mean().sqrt() <= tolerance * scale)
 
 
-def _places(padded: Tensor, image: Tensor) -> Iterator[tuple[slice, ...]]:
+def places(padded: Tensor, image: Tensor) -> Iterator[tuple[slice, ...]]:
     """The places in a larger image that have the size of another: at the start, in the middle, at the end."""
     height, width = image.shape[2:]
     more_rows, more_columns = padded.shape[2] - height, padded.shape[3] - width

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 _DEEPEST = 4
 """Calls nested deeper are not recorded."""
 
-_IMAGE_CHANNELS, _POSITIONS = 16, 32
+LARGEST_IMAGE, _POSITIONS = 16, 32
 """Tensors with more channels are activations, recorded at 32 x 32 positions only: all would fill the memory."""
 
 
@@ -41,12 +41,16 @@ class Call:
             yield from call.walk()
 
 
-def _nothing(call: Call) -> None:
-    del call
+def _nothing(*args: object) -> None:
+    del args
 
 
 @contextmanager
-def recorded(modules: Iterable[nn.Module], ended: Callable[[Call], object] = _nothing) -> Iterator[list[Call]]:
+def recorded(
+    modules: Iterable[nn.Module],
+    ended: Callable[[Call], object] = _nothing,
+    returned: Callable[[nn.Module, object], object] = _nothing,
+) -> Iterator[list[Call]]:
     """Records the calls of some modules, by `module(...)` and by `module.forward(...)`; gives the outermost ones.
 
     Hooks would miss direct calls of `forward`, and would remain in compiled graphs.
@@ -54,6 +58,7 @@ def recorded(modules: Iterable[nn.Module], ended: Callable[[Call], object] = _no
     Args:
         modules: what is watched; each gets its own `forward` back.
         ended: called after every outermost call.
+        returned: called after every recorded call, with the module and its own output.
     """
     outermost: list[Call] = []
     running: list[Call] = []
@@ -74,6 +79,7 @@ def recorded(modules: Iterable[nn.Module], ended: Callable[[Call], object] = _no
             finally:
                 running.pop()
             call.output, call.is_plain = _images_in(output), isinstance(output, Tensor)
+            returned(module, output)
             if not running:
                 ended(call)
             return output
@@ -97,7 +103,7 @@ def _images_in(value: object) -> Tensor | None:
         if value.ndim != 4 or value.dtype == torch.bool:
             return None
         value = value.detach()
-        if value.shape[1] > _IMAGE_CHANNELS:
+        if value.shape[1] > LARGEST_IMAGE:
             rows, columns = (1 + size // _POSITIONS for size in value.shape[2:])
             value = value[:, :, ::rows, ::columns]
         return value.to(torch.float32, copy=True)

@@ -25,7 +25,8 @@ def report_masks(dataset: SampleSource, sample_ids: Sequence[int], *, num_classe
         raise ValueError(f"RobustnessEvaluation: {survey.foreign}")
     if survey.num_masks and not any(survey.class_pixels):
         raise ValueError(f"RobustnessEvaluation: {survey.doubt}, or choose other images by seed= or max_images=")
-    if survey.doubt:
-        rank_zero_warn(f"RobustnessEvaluation: {survey.describe()}; {survey.doubt}")
-    else:
+    doubts = [*filter(None, (survey.doubt, survey.counted_void))]
+    for doubt in doubts:
+        rank_zero_warn(f"RobustnessEvaluation: {survey.describe()}; {doubt}")
+    if not doubts:
         rank_zero_info(f"RobustnessEvaluation: {survey.describe()}")

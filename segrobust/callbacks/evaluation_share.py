@@ -75,4 +75,4 @@ def _evaluate_claimed(
             session.ignore_index,
             tiles_too=False,
         )
-    return Share((*done, *made), tuple(Panel.read(file) for file in files), found)
+    return Share((*done, *made), tuple(Panel.read(file, path) for file in files), found)

@@ -1,10 +1,9 @@
 """Sends pictures to the loggers that accept images."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -13,6 +12,11 @@ from PIL import Image
 
 from segrobust.callbacks.access import logged_step
 from segrobust.evaluation.reporting.figures.picture_faults import warned
+from segrobust.untrusted.pictures import opened_content
+from segrobust.untrusted.regular_files import read_limited
+
+_LARGEST_PANEL: Final = 2**28
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,14 @@ class Panel:
     png: bytes
 
     @classmethod
-    def read(cls, file: Path) -> Self:
-        """The panel in a file `<sample id>-<job>.png`."""
-        return cls(file.stem.split("-", 1)[1], file.stem, file.read_bytes())
+    def read(cls, file: Path, root: Path) -> Self:
+        """The panel in a file `<sample id>-<job>.png` of a run directory.
+
+        Raises:
+            DataFault: the file is a link, or much larger than a panel.
+        """
+        content = read_limited(file, _LARGEST_PANEL, "a panel", root=root)
+        return cls(file.stem.split("-", 1)[1], file.stem, content)
 
 
 def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:
@@ -58,7 +67,7 @@ def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Seq
     """
     if not trainer.is_global_zero:
         return
-    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    images = [_decoded(png) for png in pngs]
     for logger in trainer.loggers:
         with warned(f"pictures {key} in {type(logger).__name__}"):
             _send(logger, key, images, names, logged_step(trainer))
@@ -74,3 +83,8 @@ def _send(logger: Logger, key: str, images: Sequence[Image.Image], names: Sequen
         tags = [key] if names is None else [f"{key}/{name}" for name in names]
         for tag, image in zip(tags, images, strict=True):
             add_image(tag, np.asarray(image), step, dataformats="HWC")
+
+
+def _decoded(png: bytes) -> Image.Image:
+    with opened_content(png, "panel.png") as picture:
+        return picture.convert("RGB")

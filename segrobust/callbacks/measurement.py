@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from segrobust.callbacks.log_keys import BY_PRODUCT, CLEAN_SUBSET, at_radius
 from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, Metric, Place, in_place, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import MinimalNormSummary, NormLine, Numbers, Summary
 from segrobust.evaluation.run.records import Record
+from segrobust.untrusted.fields import list_of, mapping_of, read_fields, text, whole
+from segrobust.untrusted.printable import shortened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,37 @@ class Measurement:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The inverse of `to_state`."""
-        norms = {attack: tuple(values) for attack, values in state.get("norms", {}).items()}
-        values = {key.replace("@", "_at_"): value for key, value in state["values"].items()}  # in older checkpoints
-        return cls(
-            **{**state, "values": values, "failed_checks": tuple(state.get("failed_checks", ())), "norms": norms}
-        )
+    def from_state(cls, state: object) -> Self:
+        """The inverse of `to_state`.
+
+        Raises:
+            ValueError: a state that no measurement gives; a checkpoint may come from somebody else.
+        """
+        if not isinstance(state, Mapping):
+            raise ValueError(f"a measurement has fields, got {shortened(state)}")
+        fields = read_fields({"failed_checks": [], "norms": {}, **state}, _READERS)  # older checkpoints lack these
+        values = {key.replace("@", "_at_"): value for key, value in fields["values"].items()}
+        return cls(**{**fields, "values": values})
+
+
+def _read_value(value: object) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"must be a number, got {shortened(value)}")
+    return value  # type: ignore[return-value]
+
+
+def _read_norm(value: object) -> float:
+    if not _read_value(value) >= 0:
+        raise ValueError(f"must be at least 0, got {shortened(value)}")
+    return value  # type: ignore[return-value]
+
+
+_READERS: Final = {
+    **dict.fromkeys(("epoch", "step", "num_images"), whole()),
+    "values": mapping_of(_read_value),
+    "failed_checks": list_of(text()),
+    "norms": mapping_of(list_of(_read_norm)),
+}
 
 
 def log_values(summary: Summary, prefix: str) -> dict[str, float]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
@@ -18,6 +18,7 @@ from segrobust.callbacks.monitored import find_source, trusted_value
 from segrobust.callbacks.robustness_evaluation import RobustnessEvaluation
 from segrobust.tasks.checkpoint_files import use_atomic_checkpoints
 from segrobust.tasks.log_directory import log_directory
+from segrobust.untrusted.fields import list_of, number, read_fields, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class SavedCheckpoint:
     value: float
     epoch: int
     step: int
+
+
+_READERS: Final = {"path": text(), "value": number(), "epoch": whole(), "step": whole()}
 
 
 class RobustCheckpoint(Checkpoint):
@@ -101,8 +105,16 @@ class RobustCheckpoint(Checkpoint):
         return {"checkpoints": [asdict(checkpoint) for checkpoint in self.checkpoints]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restores the list of saved checkpoints."""
-        self.checkpoints = tuple(SavedCheckpoint(**checkpoint) for checkpoint in state_dict["checkpoints"])
+        """Restores the list of saved checkpoints.
+
+        Raises:
+            ValueError: the checkpoint holds a state that this class does not give.
+        """
+        try:
+            state = read_fields(state_dict, {"checkpoints": list_of(lambda value: read_fields(value, _READERS))})
+        except ValueError as error:
+            raise ValueError(f"the checkpoint's list of RobustCheckpoint is damaged: {error}") from error
+        self.checkpoints = tuple(SavedCheckpoint(**each) for each in state["checkpoints"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the trainer write checkpoints that are complete or absent."""
@@ -191,10 +203,14 @@ class RobustCheckpoint(Checkpoint):
             )
 
     def _may_be_removed(self, trainer: Trainer, checkpoint: SavedCheckpoint) -> bool:
-        """Whether a file may be removed: not in other folders, and not the one that this training resumed from."""
+        """Whether a file may be removed: one that this callback saved here, and that the training did not resume from.
+
+        The list comes from a checkpoint, which may be of somebody else.
+        """
         path = Path(checkpoint.path).absolute()
         resumed = trainer.ckpt_path is not None and Path(trainer.ckpt_path).absolute() == path
-        return path.parent == self._folder.absolute() and not resumed
+        is_own = path.name.startswith(f"{self.filename}-epoch=") and path.suffix == ".ckpt"
+        return is_own and path.parent == self._folder.absolute() and not resumed
 
 
 def best_first(checkpoints: Iterable[SavedCheckpoint], *, higher_wins: bool) -> tuple[SavedCheckpoint, ...]:

@@ -1,6 +1,5 @@
 """Attacks on a fixed subset of the validation images while a network trains."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,8 @@ from segrobust.evaluation.run.records import Record, merge_records
 from segrobust.functional.lengths import Length
 from segrobust.networks import weights_digest
 from segrobust.tasks.log_directory import log_directory
+from segrobust.untrusted.fields import list_of, read_fields, whole
+from segrobust.untrusted.file_names import check_file_name, file_key
 
 
 class RobustnessEvaluation(Callback):
@@ -148,10 +149,8 @@ class RobustnessEvaluation(Callback):
             raise ValueError(f"max_images must be at least 1, or None for all, got {max_images}")
         if batch_size < 1 or panels < 0:
             raise ValueError(f"batch_size is at least 1 and panels at least 0, got {batch_size} and {panels}")
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-            raise ValueError(
-                f"name has letters a to z, digits, '_', '-' and '.', does not begin with '.', or is None; got {name!r}"
-            )
+        if name is not None:
+            check_file_name(name, "name")
         check_place(network)
         if attacks is None:
             attacks = {job.name: job.attack for job in preset("validation").jobs}
@@ -211,9 +210,16 @@ class RobustnessEvaluation(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the history of a training that is resumed."""
-        self.history = [Measurement.from_state(state) for state in state_dict["history"]]
-        self._epochs_at_last = state_dict["epochs_at_last"]
+        """Restores the history of a training that is resumed.
+
+        Raises:
+            ValueError: the checkpoint holds a state that this class does not give.
+        """
+        try:
+            state = read_fields(state_dict, {"history": list_of(Measurement.from_state), "epochs_at_last": whole()})
+        except ValueError as error:
+            raise ValueError(f"the checkpoint's history of RobustnessEvaluation is damaged: {error}") from error
+        self.history, self._epochs_at_last = [*state["history"]], state["epochs_at_last"]
 
     def fresh(self, trainer: Trainer) -> Measurement | None:
         """The measurement of the current weights; None if there is none of this step.
@@ -224,11 +230,16 @@ class RobustnessEvaluation(Callback):
             return None
         return self.history[-1]
 
+    @property
+    def _file_key(self) -> str | None:
+        """Equal for evaluations whose folders are one on some disk."""
+        return None if self.name is None else file_key(self.name)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses another evaluation that logs under the same keys."""
         self._validated.clear()
         for other in callbacks_of(trainer):
-            if isinstance(other, RobustnessEvaluation) and other is not self and other.name == self.name:
+            if isinstance(other, RobustnessEvaluation) and other is not self and other._file_key == self._file_key:
                 raise ValueError(
                     f"two RobustnessEvaluation of this trainer have name={self.name!r}, so that keys such as "
                     f"{self.keys[0]!r} and files would mix: {_described(self)}, and {_described(other)}; name one of "

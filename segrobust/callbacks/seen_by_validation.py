@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.trainer import call as hooks
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
-from torch.utils._pytree import tree_unflatten
 
 from segrobust.callbacks.access import (
     NetworkPlace,
@@ -23,7 +21,11 @@ from segrobust.callbacks.access import (
 )
 from segrobust.callbacks.call_comparison import SAME_LOGITS, holds_mask, is_proven, other_classes_after, same
 from segrobust.callbacks.call_record import Call, recorded
-from segrobust.callbacks.validated_images import LoaderImages, ValidatedImages
+from segrobust.callbacks.class_map import ClassMap, changed_classes
+from segrobust.callbacks.class_mismatch import explain_classes, explain_views
+from segrobust.callbacks.one_step import batch_of, precision_of_validation, step_name, take_step, transferred
+from segrobust.callbacks.rest_of_step import follow_rest
+from segrobust.callbacks.validated_images import ValidatedImages
 from segrobust.callbacks.view_mismatch import explain, explain_masks, explain_random_images, explain_turned
 from segrobust.evaluation.dataset import load_sample
 from segrobust.evaluation.forward import device_of, precision_of
@@ -67,8 +69,11 @@ def require_same_view(
     """Refuses to go on unless the network gets from `validation_step` what it is attacked on.
 
     For each sample, one batch goes through the loader's collate function, the transfer hooks and `validation_step`
-    (`test_step` in tests), as Lightning calls them, up to the call of the network that proves it; the rest of the step
-    is left out, and nothing is logged. All processes call this with the same samples.
+    (`test_step` in tests), as Lightning calls them, up to the call of the network that proves it. A copy of the module
+    then takes the whole step, and the mask is followed to where predictions are compared with it. Nothing is logged.
+    All processes call this with the same samples.
+
+    Warns if the step averages over views of an image, or pads it.
 
     Args:
         trainer: validates, tests, or has ended its training.
@@ -82,10 +87,11 @@ def require_same_view(
         The outermost module that both ways call.
 
     Raises:
-        ValueError: other images, masks or logits; the message has the line that would make them the same. Or an error
-            of `validation_step` on a batch of one sample.
+        ValueError: other images, masks, classes or logits; the message has the line that would make them the same. Or
+            an error of `validation_step` on a batch of one sample.
     """
     network = shared = find_network(module, place)
+    tables: list[ClassMap] = []
     for sample_id in sample_ids:
         part, position = images.locate(sample_id)
         sample = part.read(position)
@@ -95,7 +101,7 @@ def require_same_view(
         again = entry_of(part.read(position), images.image, "image")
         if not (isinstance(again, Tensor) and again.equal(image)):
             raise ValueError(explain_random_images(part.dataset))
-        batch = _batch(trainer, images, part, sample)
+        batch = batch_of(trainer, images, part, sample)
         mask = load_sample(images, sample_id).mask
         view = _follow(trainer, module, network, part.number, batch, image, (mask, ignore_index))
         if not view.proven:
@@ -106,6 +112,16 @@ def require_same_view(
             raise ValueError(explain_masks(trainer, module))
         called = {id(call.module) for call in view.validated}
         shared = next(call.module for call in view.attacked.walk() if id(call.module) in called)
+        with _isolated(trainer, module, network):
+            batch = transferred(trainer, module, part.number, batch_of(trainer, images, part, part.read(position)))
+            rest = follow_rest(trainer, module, view.attacked, batch, part.number, mask, ignore_index=ignore_index)
+        if rest is not None:
+            tables.append(rest.classes)
+            views = rest.other_views(next(call for call in view.attacked.walk() if call.module is shared))
+            if sample_id == sample_ids[0] and views and evaluation_loop(trainer)._is_sequential:
+                rank_zero_warn(explain_views(trainer, module, shared, views))
+    if changed := changed_classes(tables):
+        raise ValueError(explain_classes(trainer, module, images.mask, changed, ignore_index))
     return shared
 
 
@@ -119,17 +135,10 @@ def _follow(
     masks: tuple[Tensor, int],
 ) -> _TwoWays:
     """Takes one sample both ways: as an image, and as a batch of a loader; masks: the mask and the label of void."""
-    ended = has_ended(trainer)
     images = image[None].to(device_of(network), precision_of(network), copy=True)
     watched = [*network.modules(), *module.modules()]
     seen: list[Call] = []
-    with (
-        isolate_rng(),
-        torch.inference_mode(False),
-        torch.no_grad(),
-        _eager(module, network),
-        as_in_validation(trainer),
-    ):
+    with _isolated(trainer, module, network):
         attacked, again = (_attacked(trainer, network, images, watched) for _ in range(2))
         random = not same(attacked.output, again.output, SAME_LOGITS)
 
@@ -141,14 +150,16 @@ def _follow(
         proven, kept, masked = False, True, holds_mask(batch, *masks)
         try:
             with recorded(watched, judge) as calls:
-                batch = _transferred(trainer, module, number, batch)
+                batch = transferred(trainer, module, number, batch)
                 kept = holds_mask(batch, *masks) in (masked, None) or not masked
-                _step(trainer, module, number, batch, ended=ended)
+                take_step(trainer, module, number, batch)
         except _ProvenError:
             proven = True
         except Exception as error:
+            if _met(attacked, seen):  # what differs up to the call matters more than what fails after it
+                return _TwoWays(images, attacked, tuple(seen), proven, None, kept)
             raise ValueError(
-                f"{_step_name(trainer)} of {type(module).__name__} fails on a batch of one sample, so that it cannot "
+                f"{step_name(trainer)} of {type(module).__name__} fails on a batch of one sample, so that it cannot "
                 f"be compared with what is attacked: {type(error).__name__}: {error}. Make it accept one sample, or "
                 "set compare_with_validation=False if you are sure that network= gets the images that are validated"
             ) from error
@@ -156,76 +167,29 @@ def _follow(
     return _TwoWays(images, attacked, tuple(call for root in calls for call in root.walk()), proven, turned, kept)
 
 
+def _met(attacked: Call, seen: Sequence[Call]) -> bool:
+    """Whether a validation called a module that the attacked network calls too."""
+    modules = {id(call.module) for call in attacked.walk()}
+    return any(id(call.module) in modules for call in seen)
+
+
 def _attacked(trainer: Trainer, network: nn.Module, images: Tensor, watched: Sequence[nn.Module]) -> Call:
     """The call of the attacked network, in the precision of the validation."""
-    with evaluation_mode(network), _precision(trainer), recorded(watched) as calls:
+    with evaluation_mode(network), precision_of_validation(trainer), recorded(watched) as calls:
         network(images)
     return calls[0]
 
 
-def _transferred(trainer: Trainer, module: LightningModule, number: int, batch: Any) -> Any:
-    """A batch on the device, after all hooks."""
-    batch = trainer.precision_plugin.convert_input(batch)
-    batch = module._on_before_batch_transfer(batch, dataloader_idx=number)
-    return hooks._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=number)
-
-
-def _step(trainer: Trainer, module: LightningModule, number: int, batch: Any, *, ended: bool) -> None:
-    """One step of the validation, as Lightning's loop takes it, without DDP around it."""
-    loop = evaluation_loop(trainer)
-    several = loop._is_sequential and loop.num_dataloaders > 1
-    name = _step_name(trainer)
-    step = getattr(module, name)
-    if is_param_in_hook_signature(step, "dataloader_iter", explicit=True):
-        arguments: tuple[Any, ...] = (iter([(batch, 0, number)]),)
-    else:
-        kwargs = loop._build_kwargs(batch, 0, number if several else None)
-        arguments = loop._build_step_args_from_hook_kwargs(kwargs, name)
-    with _precision(trainer), _silent(module), ExitStack() as stack:
-        if ended:  # before, Lightning and the module have set the mode
-            stack.enter_context(evaluation_mode(module))
-        step(*arguments)
-
-
-def _batch(trainer: Trainer, images: ValidatedImages, part: LoaderImages, sample: Any) -> Any:
-    """The batch of one sample; beside batches of the other loaders where these are read together."""
-    loop = evaluation_loop(trainer)
-    if loop._is_sequential:
-        return part.batch(sample)
-    others = {other.number: other for other in images.parts if other is not part}
-    batches = [
-        others[number].batch(others[number].read(0)) if number in others else part.batch(sample)
-        for number in range(loop.num_dataloaders)
-    ]
-    assert loop._combined_loader is not None
-    return tree_unflatten(batches, loop._combined_loader._spec)
-
-
-def _step_name(trainer: Trainer) -> str:
-    return "test_step" if trainer.testing else "validation_step"
-
-
-def _precision(trainer: Trainer) -> Any:
-    """The context in which Lightning validates."""
-    plugin = trainer.precision_plugin
-    return plugin.test_step_context() if trainer.testing else plugin.val_step_context()
-
-
 @contextmanager
-def _silent(module: LightningModule) -> Iterator[None]:
-    """Lets LightningModules log nothing."""
-    inside = [part for part in module.modules() if isinstance(part, LightningModule)]
-    try:
-        for part in inside:
-            part.__dict__.update(log=_log_nothing, log_dict=_log_nothing)
+def _isolated(trainer: Trainer, module: LightningModule, network: nn.Module) -> Iterator[None]:
+    """Lets steps be taken without an effect on generators, and in which calls can be followed."""
+    with ExitStack() as stack:
+        if has_ended(trainer):  # before, Lightning and the module have set the mode
+            stack.enter_context(evaluation_mode(module))
+        for context in (isolate_rng(), torch.inference_mode(False), torch.no_grad(), as_in_validation(trainer)):
+            stack.enter_context(context)
+        stack.enter_context(_eager(module, network))
         yield
-    finally:
-        for part in inside:
-            del part.__dict__["log"], part.__dict__["log_dict"]
-
-
-def _log_nothing(*args: Any, **kwargs: Any) -> None:
-    del args, kwargs
 
 
 @contextmanager

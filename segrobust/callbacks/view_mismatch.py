@@ -48,10 +48,10 @@ def explain(
     if met is None:
         other = _other_network(module, image, validated)
         write = f"write {_line(module, other)}" if other else "let it call the module that network= gives"
-        return f"{named} is not called by {_step_of(trainer, module)}: {write}, {sure}"
+        return f"{named} is not called by {step_of(trainer, module)}: {write}, {sure}"
     mine, answers = met
     theirs = next((call for call in answers if call.images is not None), None)
-    where = f"{_step_of(trainer, module)} gives {_name(module, mine.module)!r}"
+    where = f"{step_of(trainer, module)} gives {name_in(module, mine.module)!r}"
     if theirs is None or theirs.images is None:
         return f"{where} no tensor of images (B, C, H, W), which {named} does; {sure}"
     change = _changed_by(trainer, module)
@@ -76,9 +76,9 @@ def explain(
 
 def explain_turned(trainer: Trainer, module: LightningModule, place: NetworkPlace, turned: Call) -> str:
     """The message where a call around that of the network gives other classes than the network's logits."""
-    named = _name(module, turned.module)
+    named = name_in(module, turned.module)
     return (
-        f"{_step_of(trainer, module)} gets other classes from {named!r} than network={describe_place(place)!r} gives: "
+        f"{step_of(trainer, module)} gets other classes from {named!r} than network={describe_place(place)!r} gives: "
         f"something changes the logits after the network. Write {_line(module, turned.module)}, or "
         "set compare_with_validation=False if the network is meant to be attacked alone"
     )
@@ -87,7 +87,7 @@ def explain_turned(trainer: Trainer, module: LightningModule, place: NetworkPlac
 def explain_masks(trainer: Trainer, module: LightningModule) -> str:
     """The message where hooks change the masks of a batch."""
     return (
-        f"{_step_of(trainer, module)} gets other masks than mask= gives{_changed_by(trainer, module)}. Give mask= a "
+        f"{step_of(trainer, module)} gets other masks than mask= gives{_changed_by(trainer, module)}. Give mask= a "
         "function of the sample that returns them as they are validated"
     )
 
@@ -195,7 +195,8 @@ def _unequal_outputs(where: str, named: str, sure: str) -> str:
     )
 
 
-def _step_of(trainer: Trainer, module: LightningModule) -> str:
+def step_of(trainer: Trainer, module: LightningModule) -> str:
+    """The step and its LightningModule, for messages."""
     return f"{'test_step' if trainer.testing else 'validation_step'} of {type(module).__name__}"
 
 
@@ -217,7 +218,7 @@ def _other_network(module: LightningModule, image: Tensor, validated: Sequence[C
     return next((taker for taker in takers if taker is not module), takers[0] if takers else None)
 
 
-def _name(module: LightningModule, network: nn.Module) -> str:
+def name_in(module: LightningModule, network: nn.Module) -> str:
     """Path of a module in the LightningModule, else its class."""
     return next((name for name, part in module.named_modules() if part is network), "") or type(network).__name__
 

@@ -20,6 +20,9 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.untrusted.folders import require_folder
+from segrobust.untrusted.pictures import opened_picture
+from segrobust.untrusted.printable import visible
 
 if TYPE_CHECKING:
     import wandb
@@ -98,6 +101,7 @@ def log_evaluation(directory: RunDirectory, options: WandbOptions) -> str:
     import wandb  # here, because it takes a second
 
     files = read_run(directory)
+    _require_own_folder(directory.path / "wandb")
     values = evaluation_values(files.summary)
     try:
         return _log(files, values, options)
@@ -105,6 +109,12 @@ def log_evaluation(directory: RunDirectory, options: WandbOptions) -> str:
         raise OSError(
             f"wandb did not take the run ({error}); all results are in {directory.path}, and the same command logs them"
         ) from error
+
+
+def _require_own_folder(path: Path) -> None:
+    """Refuses the folder that wandb is about to write to where it leads elsewhere; wandb itself makes links in it."""
+    if os.path.lexists(path):
+        require_folder(os.lstat(path).st_mode, path)
 
 
 def _log(files: RunFiles, values: Mapping[str, float], options: WandbOptions) -> str:
@@ -214,13 +224,15 @@ def _media(files: RunFiles) -> dict[str, Any]:
     panels = sorted(files.directory.panels.glob("*.png"))[:MAX_PANELS]
     if panels:
         with warned("panels in wandb"):
-            media[f"{PREFIX}/panels"] = [wandb.Image(_opened(path), caption=path.stem) for path in panels]
+            media[f"{PREFIX}/panels"] = [
+                wandb.Image(_opened(path, files.directory.path), caption=visible(path.stem)) for path in panels
+            ]
     return media
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path, root: Path) -> Image.Image:
     """A picture in memory, so that wandb neither moves the file nor holds it open."""
-    with Image.open(path) as image:
+    with opened_picture(path, root=root) as image:
         return image.copy()
 
 

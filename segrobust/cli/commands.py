@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "report": Command(module="report_command", summary="rewrite the report of an evaluation"),
     "compare": Command(module="report_command", summary="compare several evaluations"),
     "judge": Command(module="judge_command", summary="evaluate stored adversarial images on another network"),
-    "data": Command(module="data_command", summary="check a data set, or download one"),
+    "data": Command(module="data_command", summary="describe and check a data set, or download one"),
     "configs": Command(module="configs_command", summary="list or copy shipped configurations"),
 }
 """All commands by name."""

@@ -1,4 +1,4 @@
-"""`segrobust data`: checks data sets before training or evaluation, and downloads published ones."""
+"""`segrobust data`: describes data sets, checks them before training or evaluation, downloads published ones."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from segrobust.cli.commands import program
 from segrobust.cli.console import say, stop, without_traceback
+from segrobust.cli.data_init_command import init_command
 from segrobust.cli.data_output import draw, print_findings, print_survey
 from segrobust.data import SegmentationDataModule, SegmentationDataset
 from segrobust.data.files.archives import ARCHIVES, fetch
@@ -36,7 +37,7 @@ def data_command(arguments: Sequence[str]) -> None:
     command = _COMMANDS.get(arguments[0]) if arguments else None
     if command is None:
         got = f", got {arguments[0]!r}" if arguments else ""
-        stop(ValueError(f"data: expected a command, {' or '.join(_COMMANDS)}{got}; each has --help"))
+        stop(ValueError(f"data: expected a command, {', '.join(_COMMANDS)}{got}; each has --help"))
     command(arguments[1:])
 
 
@@ -201,4 +202,8 @@ def download_command(arguments: Sequence[str]) -> None:
     say(f"data     {options.root}\narchive  {path} (can be deleted)")
 
 
-_COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"check": check_command, "download": download_command}
+_COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
+    "init": init_command,
+    "check": check_command,
+    "download": download_command,
+}

@@ -37,7 +37,7 @@ class NetworkCLI(SegRobustCLI):
         add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
         add("--batch_size", "--batch-size", type=int, default=1, help="images per batch; halved if memory runs out")
         stalled_help = (
-            "of several processes, one that makes no pass for so many seconds ends, and process 0 does its work"
+            "a process that makes no pass for so many seconds ends; of several processes, process 0 does its work"
         )
         add("--stalled_after", "--stalled-after", type=float | None, default=None, help=stalled_help)
         add("--device", type=str | None, default=None, help="by default cuda if available, else cpu")
@@ -58,7 +58,7 @@ class NetworkCLI(SegRobustCLI):
         """This process among those that torchrun or srun started.
 
         Raises:
-            ValueError: variables that are no numbers, or --stalled_after without a store.
+            ValueError: variables that are no numbers.
         """
         return Distributed.from_environment(stalled_after=self.config_init.stalled_after)
 

@@ -114,4 +114,4 @@ class ResumableLoader(DataLoader[Sample]):
 
 def _mixed(*numbers: int) -> int:
     """One seed from several."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

@@ -10,6 +10,7 @@ from torch import nn
 
 from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
+from segrobust.evaluation.class_as_void import ClassAsVoid
 from segrobust.evaluation.dataset import SampleSource, check_names, label_space_of
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
@@ -76,7 +77,8 @@ def evaluate(
         run_dir: directory of all files; None to write no files and draw no panels.
         batch_size: images that are attacked together.
         device: the network is moved there; None for the device that it is on.
-        ignore_index: label of void pixels; None for that of the data set's label space, else 255.
+        ignore_index: label of void pixels; None for that of the data set's label space, else 255. It may be a class of
+            the network, whose pixels then do not count.
         seed: of the subset and of random starts.
         distributed: this process among those that share the run; see `Distributed.from_environment`.
         asr_only: compute success rates only: fixed-budget attacks skip images that are already broken.
@@ -100,6 +102,9 @@ def evaluate(
         FloatingPointError: the network returned NaN.
     """
     chosen = _choose_plan(preset, plan, attacks, eps, targets)
+    space = label_space_of(dataset)
+    if space is not None and ignore_index is not None and ignore_index != space.ignore_index:
+        dataset = ClassAsVoid(dataset, ignore_index) if 0 <= ignore_index < space.num_classes else dataset
     if not accept_mismatch:
         _check_classes(network, dataset)
     session = Session(
@@ -120,10 +125,11 @@ def evaluate(
     if run_dir is not None:
         drawn = choose_samples(len(dataset), panels, seed) if panels else ()
         return evaluation.run_in(RunDirectory(Path(run_dir)), drawn, keep_adversarials, skip_unreadable)
-    if distributed.world_size > 1 or keep_adversarials or skip_unreadable or redo_changed:
+    ends_hanging = distributed.stalled_after is not None
+    if distributed.world_size > 1 or keep_adversarials or skip_unreadable or redo_changed or ends_hanging:
         raise ValueError(
-            "several processes, stored adversarial images, a list of unreadable images, and changed samples that are "
-            "measured again need files: give a run_dir"
+            "several processes, stored adversarial images, a list of unreadable images, changed samples that are "
+            "measured again, and stalled_after, which ends the process, need files: give a run_dir"
         )
     return evaluation.run_in_memory()
 
@@ -160,7 +166,7 @@ def _choose_ignore_index(dataset: SampleSource, ignore_index: int | None) -> int
         return 255 if ignore_index is None else ignore_index
     if ignore_index not in (None, space.ignore_index):
         raise ValueError(
-            f"ignore_index={ignore_index} contradicts the data set's label space, where void is {space.ignore_index}; "
-            "leave it out"
+            f"ignore_index={ignore_index} contradicts the data set's label space, where void is {space.ignore_index} "
+            f"and classes are 0..{space.num_classes - 1}; leave it out, or give the class that is void"
         )
     return space.ignore_index

@@ -1,5 +1,6 @@
 """What the masks of some samples hold, looked at before the work: classes, void, and values that are neither."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,19 @@ import torch
 from torch import Tensor
 
 from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample, name_of
+from segrobust.label_space import WITH_VOID_LAST
 
 MOST_MASKS = 32
 """Masks that are read before the work, spread over the samples: enough for most classes, few beside one attack."""
 
 _LEAST_VOID = 0.01
 """A share of void pixels below which they are a border between objects."""
+
+_MEANS_VOID = re.compile(
+    r"void|unlabell?ed|unannotated|undefined|unknown|invalid|ignored?|no[ _-]?(label|data|class)|don'?t[ _-]?care",
+    re.IGNORECASE,
+)
+"""Names that data sets give to void."""
 
 _SHOWN = 8
 """Names and values in a message."""
@@ -61,11 +69,41 @@ class LabelSurvey:
         """One line: the share of void and the absent classes."""
         if not self.num_masks:
             return "labels: no mask could be read"
-        present = len(self.class_names) - len(self.absent)
-        line = f"labels of {self._masks}: {present} of {len(self.class_names)} classes occur"
+        counted = len(self.class_names) - (0 <= self.ignore_index < len(self.class_names))
+        line = f"labels of {self._masks}: {counted - len(self.absent)} of {counted} classes occur"
         if self.absent:
             line += f" (absent: {_some(self.absent)})"
-        return f"{line}; {self.void_share:.1%} of the pixels are void ({self.ignore_index})"
+        line += f"; {self.void_share:.1%} of the pixels are void ({self.ignore_index})"
+        if 0 <= self.ignore_index < len(self.class_names):
+            line += f". Void is {self._named(self.ignore_index)}: no pixel counts that belongs to it"
+        return line
+
+    @property
+    def counted_void(self) -> str:
+        """Which class is counted though it is probably void, and what to write; empty if there is none.
+
+        By its name; without names, the last of as many classes as a known data set has with void.
+        """
+        counted = [label for label, number in enumerate(self.class_pixels) if number]
+        named = [label for label in counted if _MEANS_VOID.fullmatch(self.class_names[label].strip())]
+        if named:
+            reason = "its name says"
+        else:
+            classes = len(self.class_names)
+            is_plain = self.class_names == tuple(map(str, range(classes)))
+            if not is_plain or self.void_pixels or classes not in WITH_VOID_LAST or not self.class_pixels[-1]:
+                return ""
+            named, reason = [classes - 1], f"in masks of {WITH_VOID_LAST[classes]} with {classes} classes it is"
+        label = named[-1]
+        share = self.class_pixels[label] / sum(self.class_pixels)
+        return (
+            f"{self._named(label)} is counted as a class, with {share:.0%} of the labelled pixels of {self._masks}. If "
+            f"it is void, as {reason}, give ignore_index={label}, or write `ignore: [{label}]` in classes.yaml"
+        )
+
+    def _named(self, label: int) -> str:
+        name = self.class_names[label]
+        return f"class {label}" if name == str(label) else f"class {label} {name!r}"
 
     @property
     def doubt(self) -> str:
@@ -107,6 +145,8 @@ class LabelSurvey:
         if values == [255]:
             if classes == 2 and not self.class_pixels[1]:
                 return "In masks of 0 and 255 for two classes, write 1 instead of 255"
+            if 0 <= self.ignore_index < classes:
+                return f"If 255 is void beside class {self.ignore_index}, write one for the other in the masks"
             return "If 255 is void, give ignore_index=255"
         if values == [classes] and not self.class_pixels[0]:
             return "The classes seem to be numbered from 1: subtract 1 from the labels, and write void for 0"

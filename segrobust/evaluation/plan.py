@@ -1,7 +1,6 @@
 """What to measure: attacks with names and radii, and four ready-made plans."""
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from segrobust.attacks.core.identity import identity
 from segrobust.attacks.core.problem import check_eps
 from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
+from segrobust.untrusted.file_names import check_file_name, file_key
 
 PresetName = Literal["validation", "quick", "standard", "thorough"]
 Radius = float | Literal["min"]
@@ -39,7 +39,8 @@ class Job:
     """One attack with a name.
 
     Args:
-        name: not empty; letters a to z, digits, `_`, `-` and `.`, because it is a part of log keys.
+        name: letters a to z, digits, `_`, `-` and `.`, because it is a part of log keys and of file names; see
+            `segrobust.untrusted.file_names.check_file_name`.
         attack: the attack.
         eps: radii, image units. Fixed-budget attacks: the radii to attack at; empty for the attack's own field `eps`.
             Minimal-norm attacks (l_inf or l2): the radii of by-products, which project the perturbation into the ball
@@ -59,10 +60,9 @@ class Job:
     targets: Targets | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) or self.name == "clean":
-            raise ValueError(
-                f"a job's name has letters a to z, digits, '_', '-' and '.', and is not 'clean'; got {self.name!r}"
-            )
+        check_file_name(self.name, "a job's name")
+        if file_key(self.name) == "clean":
+            raise ValueError(f"a job's name is not 'clean', which stands for the clean images; got {self.name!r}")
         for radius in self.eps:
             check_eps(radius, self.attack.norm)
         if len(set(self.eps)) != len(self.eps):
@@ -152,13 +152,12 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.jobs:
             raise ValueError("a plan needs at least one job")
-        for field in ("name", "digest"):
-            values = [getattr(job, field) for job in self.jobs]
+        for values in ([file_key(job.name) for job in self.jobs], [job.digest for job in self.jobs]):
             twice = [job for job, value in zip(self.jobs, values, strict=True) if values.count(value) > 1]
             if twice:
                 raise ValueError(
-                    f"names and attacks of a plan must differ, got {[(job.name, job.attack) for job in twice]}; "
-                    "give one job all the radii of its attack"
+                    "names and attacks of a plan must differ, names by more than upper and lower case, got "
+                    f"{[(job.name, job.attack) for job in twice]}; give one job all the radii of its attack"
                 )
         criteria = {identity(job.attack.criterion) for job in self.jobs}
         if len(criteria) > 1:

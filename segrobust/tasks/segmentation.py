@@ -55,7 +55,8 @@ class SegmentationTask(ResumableTask):
             `t_in_epochs: false`); polynomial decay of power 0.9 by default.
         lr_scale: factors of the learning rate by the start of parameters' names in the network, such as
             `{"encoder": 0.1}`; the longest matching start counts, and parameters without one keep the rate.
-        ignore_index: label of void pixels.
+        ignore_index: label of void pixels; it may be a class of the network, whose pixels then do not count. A data
+            module with a label space must have the same one, unless it is such a class.
         initial_weights: file to start from (`segrobust.networks.load_weights`); the network's own initialisation if
             None.
         initial_weights_part: the copy to take from that file, where it holds several (`load_weights(part=...)`).
@@ -101,6 +102,22 @@ class SegmentationTask(ResumableTask):
         """Logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`."""
         logits: Tensor = self.network(images)
         return logits
+
+    def setup(self, stage: str) -> None:
+        """Compares the label of void with that of the data.
+
+        Raises:
+            ValueError: the data module has another one, which would be trained as a class.
+        """
+        super().setup(stage)
+        space = getattr(getattr(self.trainer, "datamodule", None), "label_space", None)
+        if not isinstance(space, LabelSpace) or self.ignore_index in (space.ignore_index, *range(space.num_classes)):
+            return
+        name = "" if space.void_class is None else f", class {space.void_class!r}"
+        raise ValueError(
+            f"void is {space.ignore_index}{name} in the data and {self.ignore_index} in the task, which would train it "
+            f"as a class: give the task ignore_index={space.ignore_index}"
+        )
 
     def on_train_start(self) -> None:
         """Finds the folder of the training on all processes, because later one process alone may need it."""

@@ -69,20 +69,20 @@ def parse_yaml(text: str, where: str) -> object:
         raise DataFault(f"{where} is not YAML{place}: {reason}", kind="unreadable") from error
 
 
-def read_json(path: Path, what: str, *, largest: int = LARGEST_DOCUMENT, follow_links: bool = True) -> object:
+def read_json(path: Path, what: str, *, largest: int = LARGEST_DOCUMENT, root: Path | None = None) -> object:
     """The value of a JSON file.
 
     Args:
         path: a regular file in UTF-8.
         what: which kind of file it is, for messages.
         largest: bytes that it may have.
-        follow_links: whether a symbolic link is followed; else it is refused.
+        root: a folder from which on no link is followed; None to follow links.
 
     Raises:
         DataFault: it is too large, no regular file, not in UTF-8, or as in `parse_json`.
         FileNotFoundError: it is missing.
     """
-    return parse_json(_text(path, what, largest, follow_links=follow_links), str(path), largest=largest)
+    return parse_json(_text(path, what, largest, root=root), str(path), largest=largest)
 
 
 def parse_json(text: str, where: str, *, largest: int = LARGEST_DOCUMENT) -> object:
@@ -113,9 +113,9 @@ def parse_json(text: str, where: str, *, largest: int = LARGEST_DOCUMENT) -> obj
     return value
 
 
-def _text(path: Path, what: str, largest: int = LARGEST_DOCUMENT, *, follow_links: bool = True) -> str:
+def _text(path: Path, what: str, largest: int = LARGEST_DOCUMENT, *, root: Path | None = None) -> str:
     try:
-        return read_limited(path, largest, what, follow_links=follow_links).decode("utf-8-sig")
+        return read_limited(path, largest, what, root=root).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataFault(f"{path} is not text in UTF-8: byte {error.start} cannot be read", kind="unreadable") from error
 

@@ -9,28 +9,32 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, PngImagePlugin
 
 from segrobust.untrusted.data_fault import DataFault
-from segrobust.untrusted.pictures import FORMATS, check_growth, opened_picture, too_large
-from segrobust.untrusted.regular_files import open_regular, read_limited
+from segrobust.untrusted.npy_files import npy_form, read_npy
+from segrobust.untrusted.pictures import (
+    BYTES_PER_PIXEL,
+    FORMATS,
+    OVERHEAD,
+    check_stored,
+    opened_picture,
+    raw_mode,
+    too_large,
+)
+from segrobust.untrusted.regular_files import read_limited
 from segrobust.untrusted.tiff_header import PHOTOMETRIC, TiffHeader, read_tiff_header
 
 Values: TypeAlias = npt.NDArray[Any]
 """`(H, W, C)`, integers or floating point."""
 
 ARRAYS: Final = ".npy"
-MEASUREMENT_SUFFIXES: Final = frozenset({*FORMATS, ARRAYS})
+MEASUREMENT_SUFFIXES: Final = frozenset({*FORMATS, ARRAYS}) - {".gif"}
 
-_BYTES_PER_PIXEL: Final = 8
-"""Of all channels, for as many pixels as a picture may have: four channels of 16 bits; fewer pixels may have more."""
-
-_OVERHEAD: Final = 2**20
-_LONGEST_HEADER: Final = 4096
 _YCBCR, _JPEG = 6, 7
 _STORED: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}
 """Channels of pictures by Pillow's mode."""
@@ -84,8 +88,7 @@ def stored_form(path: Path) -> StoredForm:
     """
     suffix = path.suffix.lower()
     if suffix == ARRAYS:
-        with open_regular(path) as file:
-            return _array_form(file, path)
+        return _array_form(*npy_form(path), path)
     if FORMATS.get(suffix) == "TIFF":
         header = read_tiff_header(path)
         _check_tiff(header, path)
@@ -106,10 +109,10 @@ def read_measurements(path: Path, size: tuple[int, int] | None) -> Values:
         DataFault: as `stored_form`, or the file cannot be decoded.
         ImportError: a TIFF, and `rasterio` is not installed.
     """
-    form = stored_form(path)
     suffix = path.suffix.lower()
     if suffix == ARRAYS:
-        return _read_array(path, form, size)
+        return _read_array(path, size)
+    form = stored_form(path)
     if FORMATS.get(suffix) == "TIFF":
         return _read_tiff(path, form)
     if form.dtype == "uint16":
@@ -153,51 +156,21 @@ def _several(path: Path, number: int) -> DataFault:
     )
 
 
-def _check_cost(path: Path, shape: tuple[int, ...], item: int) -> None:
-    """Bytes of the values against what an image may take, and against those of the file."""
-    most = Image.MAX_IMAGE_PIXELS
-    if most is None:
-        return
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-    taken, limit = math.prod(shape) * item, _BYTES_PER_PIXEL * most
-    if max(taken, size - _OVERHEAD) > limit:
-        raise too_large(path, f"{taken} bytes of values in a file of {size} bytes, the limit is {limit} bytes.")
-    check_growth(path, taken, size)
-
-
 # --- arrays of NumPy
 
 
-def _array_form(file: BinaryIO, path: Path) -> StoredForm:
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version} of the format")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file, max_header_size=_LONGEST_HEADER)
-    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
-        raise DataFault(f"{path} cannot be read as an array of NumPy: {error}", kind="unreadable") from error
-    if dtype.kind not in "uif":
-        raise DataFault(
-            f"{path} holds values of type {dtype}; an image has integers or floating-point numbers", kind="mode"
-        )
+def _array_form(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> StoredForm:
+    if dtype.kind == "b":
+        raise DataFault(f"{path} holds booleans; an image has integers or floating-point numbers", kind="mode")
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise DataFault(f"{path} holds an array of the shape {shape}; an image is (H, W, C), (C, H, W) or (H, W)")
-    _check_cost(path, shape, dtype.itemsize)
-    held, stated = os.fstat(file.fileno()).st_size - file.tell(), math.prod(shape) * dtype.itemsize
-    if held != stated:
-        raise DataFault(f"{path} states an array of {stated} bytes and holds {held}", kind="unreadable")
-    return StoredForm(shape=tuple(shape), dtype=dtype.newbyteorder("=").name, is_array=True)
+    return StoredForm(shape=shape, dtype=dtype.newbyteorder("=").name, is_array=True)
 
 
-def _read_array(path: Path, form: StoredForm, size: tuple[int, int] | None) -> Values:
-    with open_regular(path) as file:
-        if _array_form(file, path) != form:
-            raise DataFault(f"{path} changes while it is read", kind="unreadable")
-        file.seek(0)
-        stored = np.load(file, allow_pickle=False)
-    values = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+def _read_array(path: Path, size: tuple[int, int] | None) -> Values:
+    stored = read_npy(path)
+    form = _array_form(stored.shape, stored.dtype, path)
+    values = stored.astype(stored.dtype.newbyteorder("="))
     try:
         arranged = form.arranged(size)
     except ValueError as error:
@@ -224,17 +197,17 @@ def _check_tiff(header: TiffHeader, path: Path) -> None:
     if most is not None and math.prod(header.size) > most:
         raise too_large(path, f"the image has {math.prod(header.size)} pixels, the limit is {most} pixels.")
     item = -(-header.bits // 8)
-    _check_cost(path, (*header.size, header.channels), item)
+    check_stored(path, math.prod(header.size) * header.channels * item, os.stat(path).st_size)
     tile = 0 if header.tile is None else math.prod(header.tile) * header.channels * item
-    if most is not None and tile > _BYTES_PER_PIXEL * most:
-        raise too_large(path, f"its tiles are of {tile} bytes, the limit is {_BYTES_PER_PIXEL * most} bytes.")
+    if most is not None and tile > BYTES_PER_PIXEL * most:
+        raise too_large(path, f"its tiles are of {tile} bytes, the limit is {BYTES_PER_PIXEL * most} bytes.")
 
 
 def _read_tiff(path: Path, form: StoredForm) -> Values:
     """By GDAL's reader of TIFFs alone, from memory, so that it opens no file beside this one."""
     rasterio = _rasterio()
     most = Image.MAX_IMAGE_PIXELS
-    content = read_limited(path, 2**62 if most is None else _BYTES_PER_PIXEL * most + _OVERHEAD, "an image")
+    content = read_limited(path, 2**62 if most is None else BYTES_PER_PIXEL * most + OVERHEAD, "an image")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
@@ -285,8 +258,7 @@ def _picture_form(picture: ImageFile.ImageFile, path: Path) -> tuple[int, int]:
 
 def png_depth(picture: ImageFile.ImageFile) -> int:
     """Bits of a value of an opened PNG, by the name of what its decoder reads: `RGB;16B`, `L;4`."""
-    stored = str(picture.tile[0][3]) if picture.tile else picture.mode
-    return int("".join(filter(str.isdigit, stored.partition(";")[2])) or 8)
+    return int("".join(filter(str.isdigit, raw_mode(picture).partition(";")[2])) or 8)
 
 
 def _read_wide_png(path: Path, form: StoredForm) -> Values:

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,6 +27,7 @@ FORMATS: Final = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".webp": "WEBP",
+    ".gif": "GIF",
 }
 """Formats that are read, by the ending of the name; each is decoded within this process."""
 
@@ -39,7 +41,10 @@ Photographs take 5 to 30 times as many; a PNG can reach 1000 times, where all pi
 _MOST_SCANS: Final = 100
 """Of a JPEG; encoders write 1 to 12. Each takes time for the whole picture, and a scan can be of a few bytes."""
 
-_OVERHEAD: Final = 2**20
+BYTES_PER_PIXEL: Final = 8
+"""Of values of any type, of all channels, for as many pixels as a picture may have; fewer pixels may have more."""
+
+OVERHEAD: Final = 2**20
 _TILE_TAGS: Final = (322, 323)
 
 _DAMAGED: Final = (
@@ -80,13 +85,14 @@ _SIGNS: Final = (
 
 
 @contextmanager
-def opened_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened_picture(path: Path, *, root: Path | None = None) -> Iterator[ImageFile.ImageFile]:
     """Opens a picture lazily, by the decoder of its ending alone.
 
     Sizes are checked by the header; nothing is decoded until the caller asks for pixels within the context.
 
     Args:
         path: a regular file whose name ends in a key of `FORMATS`.
+        root: a folder from which on no link is followed; None to follow links.
 
     Raises:
         DataFault: another ending, another format, no regular file, a file that is damaged, or one that would take too
@@ -95,31 +101,59 @@ def opened_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise DataFault(f"{path} is no picture that is read: allowed are {', '.join(FORMATS)}", kind="unreadable")
+    try:
+        file = open_regular(path, root=root)
+    except OSError as error:
+        raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error
+    with file, _opened(file, path) as picture:
+        yield picture
+
+
+@contextmanager
+def opened_content(content: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
+    """Opens a picture in memory, as `opened_picture`.
+
+    Args:
+        content: of the file.
+        name: of the file, whose ending chooses the decoder, and for messages.
+
+    Raises:
+        DataFault: as `opened_picture`.
+    """
+    with BytesIO(content) as file, _opened(file, Path(name)) as picture:
+        yield picture
+
+
+@contextmanager
+def _opened(file: BinaryIO, path: Path) -> Iterator[ImageFile.ImageFile]:
+    kind = FORMATS[path.suffix.lower()]
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        head = b""
         try:
-            with open_regular(path) as file:
-                _check_cost_before_opening(file, path, FORMATS[suffix])
-                with Image.open(file, formats=(FORMATS[suffix],)) as picture:
-                    _check_cost(file, path, picture)
-                    yield picture
+            head = file.read(64)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            _check_cost_before_opening(file, size, path, kind)
+            with Image.open(file, formats=(kind,)) as picture:
+                _check_cost(size, path, picture)
+                yield picture
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise too_large(path, str(error)) from error
         except DataFault:
             raise
         except UnidentifiedImageError as error:
-            raise DataFault(_another_format(path, FORMATS[suffix]), kind="unreadable") from error
+            raise DataFault(_another_format(head, path, kind), kind="unreadable") from error
         except _DAMAGED as error:
             raise DataFault(f"{path} cannot be read as an image: {error}", kind="unreadable") from error
 
 
-def _check_cost_before_opening(file: BinaryIO, path: Path, kind: str) -> None:
+def _check_cost_before_opening(file: BinaryIO, size: int, path: Path, kind: str) -> None:
     """What Pillow would read or reserve while it opens the file."""
     most = Image.MAX_IMAGE_PIXELS
     if most is None:
         return
-    size = os.fstat(file.fileno()).st_size
-    if size > 3 * most + _OVERHEAD:
+    if size > 3 * most + OVERHEAD:
         raise too_large(path, f"the file has {size} bytes, more than {most} pixels of three bytes.")
     if kind == "WEBP":
         head = file.read(30)
@@ -140,18 +174,17 @@ def _check_cost_before_opening(file: BinaryIO, path: Path, kind: str) -> None:
 def _scans(file: BinaryIO) -> Iterator[bytes]:
     """The starts of scans; within the data of a scan these two bytes cannot stand."""
     last = b""
-    while chunk := file.read(_OVERHEAD):
+    while chunk := file.read(OVERHEAD):
         yield from (b"\xff\xda",) * (last + chunk).count(b"\xff\xda")
         last = b"\xff" if chunk.endswith(b"\xff") else b""
 
 
-def _check_cost(file: BinaryIO, path: Path, picture: Image.Image) -> None:
+def _check_cost(size: int, path: Path, picture: Image.Image) -> None:
     """Bytes of the decoded pixels against those of the file, and the tiles of a TIFF."""
     most = Image.MAX_IMAGE_PIXELS
     if most is None:
         return
     decoded = picture.width * picture.height * max(len(picture.getbands()), 2 if picture.mode[0] == "I" else 1)
-    size = os.fstat(file.fileno()).st_size
     check_growth(path, decoded, size)
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         sides = [picture.tag_v2.get(tag, 1) for tag in _TILE_TAGS]
@@ -176,6 +209,26 @@ def check_growth(path: Path, decoded: int, size: int) -> None:
         )
 
 
+def check_stored(path: Path, stored: int, size: int) -> None:
+    """Refuses values of any type that take too much memory.
+
+    Args:
+        path: for the message.
+        stored: bytes of all values, at most `BYTES_PER_PIXEL` for each pixel that a picture may have.
+        size: bytes of the file.
+
+    Raises:
+        DataFault: more bytes than that, or far more than the file has.
+    """
+    most = Image.MAX_IMAGE_PIXELS
+    if most is None:
+        return
+    limit = BYTES_PER_PIXEL * most
+    if max(stored, size - OVERHEAD) > limit:
+        raise too_large(path, f"{stored} bytes of values in a file of {size} bytes, the limit is {limit} bytes.")
+    check_growth(path, stored, size)
+
+
 def too_large(path: Path, reason: str) -> DataFault:
     """The fault of a file that is refused for its cost; `reason` ends with a full stop."""
     return DataFault(
@@ -185,12 +238,15 @@ def too_large(path: Path, reason: str) -> DataFault:
     )
 
 
-def _another_format(path: Path, expected: str) -> str:
-    try:
-        with open_regular(path) as file:
-            head = file.read(64)
-    except OSError:
-        head = b""
+def raw_mode(picture: Image.Image) -> str:
+    """What the decoder of an opened picture is asked to read, such as `RGB;16B` or `L;4`, before it does."""
+    if not picture.tile:  # type: ignore[attr-defined]
+        return picture.mode
+    arguments = picture.tile[0][3]  # type: ignore[attr-defined]
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _another_format(head: bytes, path: Path, expected: str) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
         found = "it is empty"

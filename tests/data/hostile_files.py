@@ -255,8 +255,8 @@ def a_chunk_of_two_gigabytes_in_a_sparse_file(root):
 
 
 @hostile("image", r"of \d+ x \d+ pixels, the limit|cannot be read as an image")
-def a_tiff_with_tiles_of_60000_squared(root):
-    path = replace(root, IMAGE, "b.tif")
+def a_tiff_with_tiles_of_60000_squared(root, place=IMAGE):
+    path = replace(root, place, "b.tif")
     entries = {256: 9, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 100}
     body = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
     body += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
@@ -307,9 +307,67 @@ def a_picture_of_floats(root):
     Image.fromarray(np.zeros((8, 9), dtype=np.float32)).save(path)
 
 
-@hostile("mask", r"has mode RGBA")
+@hostile("mask", r"has mode RGBA, and 72 of 72 pixels are transparent")
 def a_mask_with_alpha(root):
     Image.new("RGBA", (9, 8)).save(root / MASK)
+
+
+@hostile("mask", r"holds several pictures")
+def a_tiff_of_two_pages(root):
+    pages = [Image.new("L", (9, 8), value) for value in (0, 1)]
+    pages[0].save(replace(root, MASK, "b.tif"), save_all=True, append_images=pages[1:])
+
+
+@hostile("mask", r"of \d+ x \d+ pixels, the limit|cannot be read as an image")
+def a_mask_with_tiles_of_60000_squared(root):
+    a_tiff_with_tiles_of_60000_squared(root, MASK)
+
+
+@hostile("mask", r"\d+ pixels|limit of")
+def a_gif_of_60000_squared(root):
+    size = struct.pack("<HH", 60_000, 60_000)
+    body = b"GIF89a" + size + b"\x80\0\0" + bytes(6) + b"," + bytes(4) + size + b"\0\x02\x02L\x01\0;"
+    replace(root, MASK, "b.gif").write_bytes(body)
+
+
+def npy(header: bytes, content: bytes = b"", version: int = 1) -> bytes:
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header + content
+
+
+def described(dtype: str, shape: object) -> bytes:
+    return f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+
+
+def array(name: str, content: bytes, says: str) -> None:
+    register("mask", f"mask: {name}", says, lambda root: replace(root, MASK, "b.npy").write_bytes(content) and None)
+
+
+array("an array of pickled objects", npy(described("|O", (1,)), pickle.dumps([print])), "only arrays of numbers")
+array(
+    "an array of 10 ** 18 values",
+    npy(described("|u1", (10**9, 10**9)), bytes(72)),
+    "values in a file of .* the limit is",
+)
+array("an array that is cut", npy(described("|u1", (8, 9)), bytes(71)), "states 72 bytes of values, and 71 are there")
+array("an array and another", npy(described("|u1", (8, 9)), bytes(200)), "states 72 bytes of values, and 200 are there")
+array("an array with a negative side", npy(described("|u1", (-8, -9)), bytes(72)), "negative side")
+array("an array of more sides", npy(described("|u1", (8, 3, 3)), bytes(72)), "a mask is an array")
+array(
+    "an array of records", npy(b"{'descr': [('a', 'O')], 'fortran_order': False, 'shape': (1,)}"), "arrays of numbers"
+)
+array("an array whose header is code", npy(b"{'descr': open('outside', 'w')}"), "is not an array as numpy.save writes")
+array("an array whose header nests", npy(b"[" * 117), "is not an array as numpy.save writes")
+array("a pickle named npy", pickle.dumps(print), "is not an array as numpy.save writes")
+array("nothing named npy", b"", "is not an array as numpy.save writes")
+array("a header of 65535 bytes", b"\x93NUMPY\x01\0\xff\xff" + b"{" + b" " * 65533 + b"\n", "is not an array")
+
+
+@hostile("mask", r"the mask has 625000000 pixels, the limit is")
+def an_array_of_25000_squared(root):
+    with replace(root, MASK, "b.npy").open("wb") as file:
+        file.write(npy(described("|u1", (25_000, 25_000))))
+        file.truncate(file.tell() + 25_000**2)
 
 
 # --- images of any number of channels: arrays, TIFFs, PNGs of 16 bits
@@ -324,15 +382,6 @@ for _make, _says in NO_FILES.items():
         )
 
 
-def npy(header: bytes, content: bytes = b"", version: int = 1) -> bytes:
-    length = struct.pack("<H" if version == 1 else "<I", len(header))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + header + content
-
-
-def described(dtype: str, shape: object) -> bytes:
-    return f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
-
-
 def pickled_array() -> bytes:
     content = io.BytesIO()
     np.save(content, np.array([[print, os.system]], dtype=object), allow_pickle=True)
@@ -340,31 +389,37 @@ def pickled_array() -> bytes:
 
 
 ARRAYS = {
-    "of objects": (pickled_array(), "values of type object"),
+    "of objects": (pickled_array(), "only arrays of numbers"),
     "of a terabyte": (npy(described("<u2", (2**20, 2**19, 1)), bytes(64)), "of values in a file of"),
     "of more bytes than it has": (
         npy(described("<u2", (8, 9, 3)), bytes(64)),
-        "states an array of 432 bytes and holds",
+        "states 432 bytes of values, and 64 are",
     ),
     "of fewer bytes than it has": (
         npy(described("|u1", (8, 9, 3)), bytes(500)),
-        "states an array of 216 bytes and hol",
+        "states 216 bytes of values, and 500 are",
     ),
     "whose sides overflow": (npy(described("<u2", (2**62, 2**62, 4)), bytes(64)), "of values in a file of"),
-    "of a negative side": (npy(described("<u2", (-8, -9, 3)), bytes(432)), "holds an array of the shape"),
+    "of a negative side": (npy(described("<u2", (-8, -9, 3)), bytes(432)), "negative side"),
     "of no side": (npy(described("<u2", "()"), bytes(2)), "holds an array of the shape"),
-    "of records": (npy(described("V8", (8, 9)), bytes(576)), "values of type"),
+    "of records": (npy(described("V8", (8, 9)), bytes(576)), "only arrays of numbers"),
     "with a header of two gigabytes": (
         npy(b"{" * 100, version=2)[:8] + b"\xff\xff\xff\x7f" + b"{" * 99,
-        "array of NumPy",
+        "is not an array as numpy.save",
     ),
-    "with a header of 60000 brackets": (npy(b"[" * 60_000), "array of NumPy"),
-    "with a program for a header": (npy(b"__import__('os').system('true')" + b" " * 33), "array of NumPy"),
-    "with a header of ten thousand digits": (npy(described("<u2", f"({'9' * 10_000},)")), "array of NumPy"),
+    "with a header of 60000 brackets": (npy(b"[" * 60_000), "is not an array as numpy.save"),
+    "with a program for a header": (
+        npy(b"__import__('os').system('true')" + b" " * 33),
+        "is not an array as numpy.save",
+    ),
+    "with a header of ten thousand digits": (
+        npy(described("<u2", f"({'9' * 10_000},)")),
+        "is not an array as numpy.save",
+    ),
     "of a later version": (npy(described("|u1", (8, 9, 3)), bytes(216), version=3), "version"),
-    "that is a zip archive": (b"PK\x03\x04" + bytes(60), "array of NumPy"),
-    "that is a pickle": (pickle.dumps(print), "array of NumPy"),
-    "that is empty": (b"", "array of NumPy"),
+    "that is a zip archive": (b"PK\x03\x04" + bytes(60), "is not an array as numpy.save"),
+    "that is a pickle": (pickle.dumps(print), "is not an array as numpy.save"),
+    "that is empty": (b"", "is not an array as numpy.save"),
     "of NaN": (npy(described("<f4", (8, 9, 3)), struct.pack("<f", float("nan")) * 216), "channel 0 holds NaN"),
     "of infinite values": (
         npy(described("<f4", (8, 9, 3)), struct.pack("<f", float("inf")) * 216),
@@ -483,6 +538,14 @@ classes("indented lists", "names:\n" + "".join(" " * i + "-\n" for i in range(1,
 classes("a number of 100000 digits", "names: [a]\nignore_index: " + "9" * 100_000, "number of 100000 characters")
 classes("a number in base 16", "names: [a]\nignore_index: 0x" + "f" * 100_000, "number of 100002 characters")
 classes("a number in base 60", "names: [a]\nignore_index: 1" + ":59" * 50_000, "number of 150001 characters")
+classes("values of a billion classes", "names: [a, b]\nvalues: 1..99999", "99999 entries for 2|from a smaller number")
+classes("a range that ends in 20 digits", f"names: [a, b]\nignore: 0..{'9' * 20}", "a value is an integer")
+classes("a value of 50 digits", f"names: [a, b]\nvalues: [0, {'9' * 50}]", "a value is an integer")
+classes("values in a mapping", "names: [a, b]\nvalues: {a: 0, b: 1}", "values must be a list")
+classes("masks outside", "names: [a, b]\nmasks: ../../{split}", "must lie below this folder")
+classes("images at the root of the disk", "names: [a, b]\nimages: /etc/{split}", "must lie below this folder")
+classes("a list outside", "names: [a, b]\nlist: ../{split}.txt", "must lie below this folder")
+classes("an ending with a path", "names: [a, b]\nending: /../x.png", "must be how names end")
 classes("true for an index", "names: [a]\nignore_index: yes", "must be a value that a mask can hold")
 classes("code of python", "names: !!python/object/apply:os.system [touch outside]", "is a tag")
 classes("a tag of its own", "names: !secret [a]", "is a tag")

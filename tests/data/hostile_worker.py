@@ -5,18 +5,16 @@ Arguments: the folder to write to. `hostile_files` and `dataset_trees` must be o
 
 import contextlib
 import io
-import json
-import os
-import resource
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from hostile_files import REGISTRY, TREES
+from reference_monitor import Growth, Monitor, interrupt_hangs, limit_memory, outcome, say
 
 import segrobust
 from segrobust.attacks import FGSM
@@ -28,40 +26,8 @@ from segrobust.data.files.unpacking import unpack
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.documents import read_json
 
-LONGEST_WORK, LONGEST_WAIT = 5, 60
-"""Seconds of the processor and of the clock that a reader may take; what waits for a FIFO waits for ever."""
-
 _NETWORK = torch.nn.Conv2d(3, 2, 1)
 _SPACE = LabelSpace(names=("water", "quay"), palette=((1, 2, 3), (4, 5, 6)))
-
-
-class Monitor:
-    """Records programs that are started, connections, and changes of files outside of a folder."""
-
-    def __init__(self, inside: Path) -> None:
-        self.inside = str(inside)
-        self.found: list[str] = []
-        self.on = False
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple) -> None:
-        if not self.on:
-            return
-        if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect"):
-            self.found.append(f"{event} {arguments!r}"[:300])
-        elif event == "open":
-            path, mode, flags = arguments
-            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            if writes and not isinstance(path, int) and not self._is_inside(path):
-                self.found.append(f"open {path!r} {mode!r}")
-        elif event in ("os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.truncate"):
-            place = arguments[1] if event in ("os.rename", "os.link", "os.symlink") else arguments[0]
-            if not self._is_inside(place):
-                self.found.append(f"{event} {place!r}")
-
-    def _is_inside(self, path: object) -> bool:
-        text = os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else ""
-        return text.startswith(self.inside) or text == os.devnull
 
 
 def check(name: str, root: Path, *more: str) -> None:
@@ -131,66 +97,31 @@ READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
 }
 
 
-def outcome(reader: Callable[[Path], None], root: Path) -> str:
-    """What a reader said: `ok`, or the type of its error and its message."""
-    signal.setitimer(signal.ITIMER_PROF, LONGEST_WORK)
-    signal.alarm(LONGEST_WAIT)
-    try:
-        reader(root)
-    except BaseException as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        signal.alarm(0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return "ok"
-
-
-def hang(number: int, frame: object) -> None:
-    raise TimeoutError("a reader hangs")
-
-
-def report(**line: object) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
 def main(folder: Path) -> None:
     folder.mkdir()
-    for number in (signal.SIGALRM, signal.SIGPROF):
-        signal.signal(number, hang)
+    interrupt_hangs()
     monitor = Monitor(folder)
     for group, tree in TREES.items():  # whole trees first: they are read, and everything is imported
         root = folder / f"whole {group}"
         tree(root)
-        whole = [outcome(reader, root) for reader in READERS[group]] if group not in ("label map", "json") else []
-        report(name=f"whole {group}", said=whole)
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + 4 * 2**30, size + 4 * 2**30))
+        readers = READERS[group] if group not in ("label map", "json") else ()
+        say(name=f"whole {group}", said=[outcome(partial(reader, root)) for reader in readers])
+    limit_memory(4 * 2**30)
     for number, entry in enumerate(REGISTRY.values()):
         root = folder / str(number)
         TREES[entry.group](root)
         entry.write(root)
-        Path("/proc/self/clear_refs").write_text("5")  # the largest size so far begins anew
-        base = _resident("VmRSS")
-        started = time.process_time()
+        growth, started = Growth(), time.process_time()
         monitor.found, monitor.on = [], True
-        said = [outcome(reader, root) for reader in READERS[entry.group]]
+        said = [outcome(partial(reader, root)) for reader in READERS[entry.group]]
         monitor.on = False
-        grown = (_resident("VmHWM") - base) // 1024
-        report(
-            name=entry.name, said=said, mebibytes=grown, monitor=monitor.found, seconds=time.process_time() - started
-        )
+        seconds = time.process_time() - started
+        say(name=entry.name, said=said, mebibytes=growth.mebibytes, monitor=monitor.found, seconds=seconds)
     monitor.found, monitor.on = [], True
     subprocess.run(["true"], check=True)
     (folder.parent / "outside").write_text("")
     monitor.on = False
-    report(name="what the monitor must see", monitor=monitor.found)
-
-
-def _resident(field: str) -> int:
-    """KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    say(name="what the monitor must see", monitor=monitor.found)
 
 
 if __name__ == "__main__":

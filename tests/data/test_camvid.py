@@ -111,7 +111,9 @@ def test_foreign_labels_are_named_with_their_file(root):
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "RGBA"])
 def test_masks_of_other_modes_are_refused_at_construction(root, mode):
     Image.new(mode, (17, 13)).save(root / "valannot" / "0016E5_00001.png")
-    with pytest.raises(ValueError, match=rf"0016E5_00001\.png has mode {mode}; a mask is a PNG of one 8-bit channel"):
+    with pytest.raises(
+        ValueError, match=rf"0016E5_00001\.png has mode {mode}; a mask of this data set is one 8-bit channel"
+    ):
         CamVid(root, "val")
 
 

@@ -5,7 +5,7 @@ from PIL import Image
 from trees import stripes, write_image, write_mask
 
 from segrobust.data import Folder
-from segrobust.data.datasets.folder import default_palette
+from segrobust.data.files.class_colors import default_palette
 
 SIZE = (11, 15)
 
@@ -41,7 +41,7 @@ def test_classes_may_bring_colours_and_another_void(root):
     data = Folder(root, "val")
     assert data.label_space.palette == ((0, 0, 9), (9, 9, 9))
     data.label_space.check(data[0]["mask"])
-    with pytest.raises(ValueError, match=r"frame1\.png: .* hold 255; allowed are 0\.\.1 .* ignore_index=2"):
+    with pytest.raises(ValueError, match=r"frame1\.png: .* hold 255 \(33\); allowed are 0, 1 for .* and 2 for void"):
         data[1]
 
 
@@ -60,11 +60,11 @@ def test_odd_sizes_keep_the_labels(root, size):
         ("- water\n", r"must hold names.*got \['water'\]"),
         ("classes: [a]\n", r"must hold names.*got \['classes'\]"),
         ("names: [a]\ncolors: []\n", r"got \['colors', 'names'\]"),
+        ("names: [a, b]\nvalue: [0, 255]\nRange: [0, 1]\n", r"'value' may be values, 'Range' may be range"),
         ("names: [a, 1]\n", "list of strings"),
         ("names: [a, a]\n", "more than once: a"),
         ("names: [a, b]\npalette: [[0, 0, 0]]\n", "1 colours for 2 classes"),
         ("names: [a, b]\npalette: [red, blue]\n", r"list of \[R, G, B\]"),
-        ("names: [a, b]\nignore_index: 1\n", "also the index of class 'b'"),
         ("names: [a, b]\nignore_index: -1\n", "a mask can hold, 0..65535, got -1"),
     ],
 )
@@ -72,6 +72,20 @@ def test_bad_files_of_classes_are_named(root, text, message):
     write_classes(root, text)
     with pytest.raises(ValueError, match=rf"(?s)classes\.yaml.*{message}"):
         Folder(root, "val")
+
+
+def test_keys_of_images_and_of_masks_go_together(tmp_path):
+    values, labels = np.array([[0, 5000], [10_000, 2500]], dtype=np.uint16), np.array([[7, 9], [7, 0]], dtype=np.uint8)
+    for folder in ("sensor/val", "gt/val"):
+        (tmp_path / folder).mkdir(parents=True)
+    np.save(tmp_path / "sensor/val/a.npy", np.stack([values] * 5))
+    np.save(tmp_path / "gt/val/a_mask.npy", labels)
+    text = "images: sensor/{split}\nmasks: gt/{split}\nending: _mask.npy\nvalues: [7, 9]\nignore: 0\n"
+    write_classes(tmp_path, f"names: [a, b]\n{text}range: [0, 10000]\nbands: [4, 1, 0]\nclip: true\n")
+    data = Folder(tmp_path, "val")
+    np.testing.assert_allclose(data[0]["image"][4].numpy(), values / 10_000, atol=1e-7)
+    assert data[0]["mask"].tolist() == [[0, 1], [0, 255]]
+    assert "5 channels of uint16, range 0..10000 (values 7, 9, void 0)" in data.describe()
 
 
 def test_classes_are_never_python(root):
@@ -133,7 +147,7 @@ def test_void_may_have_another_colour(root):
         write_colors(root, name, [*COLORS, (224, 224, 192)])
     assert torch.equal(Folder(root, "val")[0]["mask"], torch.from_numpy(stripes(SIZE, (0, 1, 2, 7)).copy()).long())
     write_colors(root, "frame1", [*COLORS, (0, 0, 0)])
-    with pytest.raises(ValueError, match=r"frame1\.png: 33 of 165 pixels have colours of no class: \(0, 0, 0\)"):
+    with pytest.raises(ValueError, match=r"frame1\.png: 33 of 165 pixels hold \(0, 0, 0\) \(33\)"):
         Folder(root, "val")[1]
 
 
@@ -155,5 +169,5 @@ def test_colours_that_cannot_be_told_apart_are_named(root, text, message):
 def test_colours_without_a_palette_that_can_be_read_back_are_refused(root, palette):
     write_classes(root, "names: [water, quay, boat]\n" + palette)
     write_colors(root, "frame0", [*COLORS, (0, 0, 0)])
-    with pytest.raises(ValueError, match=r"frame0\.png has mode RGB; a mask is a PNG of one 8-bit channel"):
-        Folder(root, "val")
+    with pytest.raises(ValueError, match=r"frame0\.png is in colours, such as \[0, 0, 200\]; write .*`values: \[\["):
+        Folder(root, "val")[0]

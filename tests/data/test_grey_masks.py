@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from segrobust.data.files.images import read_mask
+from segrobust.data.files.masks import read_values
 
 
 def write_png(path, labels, depth, color):
@@ -29,6 +29,6 @@ def write_png(path, labels, depth, color):
 def test_labels_are_those_that_are_stored(tmp_path, depth, color):
     labels = np.random.default_rng(0).integers(0, 2 ** min(depth, 7), (5, 7), dtype=np.uint8)
     write_png(tmp_path / "mask.png", labels, depth, color)
-    read = read_mask(tmp_path / "mask.png")
+    read = read_values(tmp_path / "mask.png")
     assert read.dtype == np.uint8
     assert (read == labels).all()

@@ -40,7 +40,7 @@ def test_image_and_mask_move_together(scale):
     assert checked > 5000
 
 
-@pytest.mark.parametrize("zoom", [0.5, 0.75, 1.5, 2.5])
+@pytest.mark.parametrize("zoom", [0.625, 0.75, 1.25, 1.75])
 def test_labels_are_picked_at_pixel_centres(zoom):
     """As Pillow does; picking at corners shifts the mask against the image by up to half a pixel."""
     mask = np.random.default_rng(0).integers(0, 200, (40, 56), dtype=np.uint8)
@@ -48,7 +48,8 @@ def test_labels_are_picked_at_pixel_centres(zoom):
     transform = TrainTransform(size=(height, width), scale=(zoom, zoom), flip=0, color_jitter=0)
     _, labels = transform(np.zeros((40, 56, 3), dtype=np.uint8), mask, ignore_index=255)
     expected = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
-    assert np.array_equal(labels, np.asarray(expected))
+    decided = np.ix_(*((np.arange(round(size * zoom)) + 0.5) / zoom % 1 != 0 for size in mask.shape))  # of two, either
+    assert np.array_equal(labels[decided], np.asarray(expected)[decided])
 
 
 def test_padding_is_void_and_only_padding_is():

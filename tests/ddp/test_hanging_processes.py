@@ -77,6 +77,22 @@ def hang_on_image_3(folder, rank):
     work(folder, rank, file_store(folder), Sleepy(FOR_EVER, size=SMALL), stalled_after=8.0)
 
 
+def hang_alone(folder, rank):
+    """A process without a store, alone or with a fixed share of two."""
+    torch.set_num_threads(1)
+    sys.stderr = (folder / f"stderr{rank}").open("w")
+    evaluate(
+        Sleepy(FOR_EVER, size=SMALL),
+        ToyScenes(NUM_IMAGES),
+        plan=toy_plan(),
+        run_dir=folder / "run",
+        distributed=Distributed(rank=rank or 0, world_size=1 if rank is None else 2, stalled_after=4.0),
+        checks="off",
+        panels=0,
+        progress=False,
+    )
+
+
 def hold_store_and_be_slow(folder, rank, port):
     network = Sleepy(6.0 if rank else 0.0, awake=60 if rank else None)
     network.file.append(folder / "sleeps")
@@ -154,6 +170,20 @@ def test_a_job_in_which_every_process_hangs_ends_and_names_the_image(tmp_path, s
     assert json.loads((tmp_path / "run" / "progress.json").read_text())["state"] == "stalled"
     assert summarize_run(tmp_path / "run").missing > 0
     assert {record.sample_id for record in read_records(tmp_path / "run")} >= {0, 1, 2, 4, 5, 6, 7, 8}
+
+
+@pytest.mark.parametrize("ranks", [(None,), (0, 1)])
+def test_a_process_that_hangs_without_a_store_ends_and_names_the_image(tmp_path, started, ranks):
+    workers = [started(hang_alone, tmp_path, rank) for rank in ranks]
+    assert statuses(*workers) == ([1] if ranks == (None,) else [0, 1])
+    reported = (tmp_path / f"stderr{ranks[-1]}").read_text()
+    assert "has made no pass for 0:00:0" in reported
+    assert "in clean on image 3; after 0:00:04 it ends" in reported
+    assert f"records of {NUM_IMAGES - 3 if ranks == (None,) else 3} images are missing" in reported
+    found = read_records(tmp_path / "run")
+    assert {record.sample_id for record in found} == ({0, 1, 2} if ranks == (None,) else {0, 1, 2, 4, 6, 8})
+    report = evaluate(toy_network(), ToyScenes(NUM_IMAGES), plan=toy_plan(), run_dir=tmp_path / "again", progress=False)
+    assert comparable(found).items() <= comparable(report.records).items()
 
 
 def test_every_process_of_a_team_ends_by_the_signal(tmp_path, started):

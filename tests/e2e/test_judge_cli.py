@@ -154,3 +154,20 @@ class TestBadInput:
         (file,) = (folder / "a" / "run" / "adversarials").rglob("000001.safetensors")
         file.write_bytes(file.read_bytes()[:50])
         assert f"{file.relative_to(folder)} is damaged" in refused(capsys, "a/run", *ANOTHER)
+
+
+def test_a_run_of_a_stranger_that_leads_elsewhere_or_invents_a_success_is_one_line(folder, capsys):
+    shard = folder / "a" / "run" / "records" / "rank000.jsonl"
+    lines = shard.read_text()
+    first = next(line for line in lines.splitlines() if '"kind":"fixed-budget"' in line)
+    success = '"success":true' in first
+    invented = first.replace(f'"success":{str(success).lower()}', f'"success":{str(not success).lower()}')
+    shard.write_text(lines.replace(first, invented))
+    message = refused(capsys, "a/run", *ANOTHER)
+    assert "success is" in message
+    assert message.strip().count("\n") == 0
+    shard.unlink()
+    shard.symlink_to(folder / "experiment.yaml")
+    message = refused(capsys, "a/run", *ANOTHER)
+    assert "rank000.jsonl is a link" in message
+    assert message.strip().count("\n") == 0

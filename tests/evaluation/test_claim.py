@@ -1,5 +1,6 @@
 """Who may write to a run directory, what is left by killed processes, and links that lead out of it."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -24,11 +25,13 @@ from segrobust.evaluation import (
     summarize_run,
     write_report,
 )
+from segrobust.evaluation.run import records
 from segrobust.evaluation.run.claim import Claim, ManifestChangedError
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.locks import RunInUseError
 from segrobust.evaluation.run.records import RecordWriteError
-from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.untrusted.folders import OpenFolder
+from segrobust.untrusted.regular_files import replace_file
 
 TESTS = Path(__file__).parent.parent
 OTHER = replace(MANIFEST, samples=(0, 1, 2), attacks=(ALMA,), planned=(ALMA,))
@@ -125,16 +128,16 @@ class TestTwoCommands:
     def test_equal_process_numbers_share_no_temporary_name(self, tmp_path, monkeypatch):
         """Two containers on one disk: the second one writes while the first one has not replaced its file."""
         target, seen = tmp_path / "manifest.json", []
-        real = Path.replace
+        real = OpenFolder.rename
 
-        def interleaved(self, other):
-            seen.append(self)
+        def interleaved(self, old, new):
+            seen.append(old)
             if len(seen) == 1:
                 replace_file(target, b"second")
-                assert self.read_bytes() == b"first"
-            return real(self, other)
+                assert (tmp_path / old).read_bytes() == b"first"
+            return real(self, old, new)
 
-        monkeypatch.setattr(Path, "replace", interleaved)
+        monkeypatch.setattr(OpenFolder, "rename", interleaved)
         replace_file(target, b"first")
         assert target.read_bytes() == b"first"
         assert len({*seen}) == 2
@@ -177,7 +180,8 @@ class TestLinks:
     @pytest.fixture
     def run(self, tmp_path):
         directory = RunDirectory(tmp_path / "run")
-        directory.claim(MANIFEST)
+        attack = replace(ALMA, digest=RECORD.digest)
+        directory.claim(replace(MANIFEST, seed=RECORD.seed, attacks=(attack,), planned=(attack,)))
         with RecordWriter(directory.path) as writer:
             writer.write([RECORD])
         return directory.path
@@ -258,6 +262,54 @@ class TestDisk:
         with pytest.raises(RecordWriteError, match="1 records are safe in"):
             writer.close()
         self.only_rescued(tmp_path, RECORD)
+
+    def test_a_disk_that_fails_costs_no_record_and_the_first_error_is_the_one_that_is_seen(self, tmp_path, monkeypatch):
+        """Lines are in memory for a while; a disk that turns read-only never gets them."""
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr(records, "_BETWEEN_FLUSHES", 0.0)
+        real = os.fsync
+
+        def failing(descriptor):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        def write():
+            with RecordWriter(tmp_path / "run") as writer:
+                writer.write([RECORD])
+                monkeypatch.setattr(os, "fsync", failing)
+                writer.write([CLEAN])
+
+        with pytest.raises(RecordWriteError, match=r"Read-only file system\); 2 records are safe in"):
+            write()
+        monkeypatch.setattr(os, "fsync", real)
+        self.only_rescued(tmp_path, RECORD, CLEAN)
+        assert read_records(tmp_path / "run") == (RECORD,)
+
+    def test_a_disk_that_fails_at_the_end_costs_no_record(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        writer = RecordWriter(tmp_path / "run")
+        writer.write([RECORD])
+
+        def failing(descriptor):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", failing)
+            with pytest.raises(RecordWriteError, match=r"Input/output error\); 1 records are safe in"):
+                writer.close()
+        self.only_rescued(tmp_path, RECORD)
+        RecordWriter(tmp_path / "run").close()  # the lock was given back
+
+    def test_a_disk_that_cannot_flush_is_written_as_any_other(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(records, "_BETWEEN_FLUSHES", 0.0)
+
+        def failing(descriptor):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        monkeypatch.setattr(os, "fsync", failing)
+        with RecordWriter(tmp_path) as writer:
+            writer.write([RECORD])
+        MANIFEST.write(tmp_path / "manifest.json")
+        assert read_records(tmp_path) == (RECORD,)
 
     @staticmethod
     def only_rescued(folder, *records):

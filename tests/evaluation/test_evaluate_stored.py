@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -15,7 +16,7 @@ from torch import nn
 from segrobust.evaluation import AdversarialStore, evaluate, evaluate_stored, plain_label_space, read_records
 from segrobust.evaluation.transfer.matrix import transfer_matrix
 from segrobust.evaluation.transfer.matrix_plot import write_transfer
-from segrobust.evaluation.transfer.transfer_result import Discrepancy
+from segrobust.evaluation.transfer.transfer_result import Discrepancy, find_discrepancies
 from segrobust.networks import Normalized
 
 SCENES = ToyScenes(5)
@@ -191,6 +192,22 @@ class TestFindings:
         file = run / "records" / "rank000.jsonl"
         file.write_text(file.read_text().replace(line, smaller))
         assert "recorded" in self.only(on_network(run, 1))
+
+    def test_counts_of_classes_that_are_others(self, run):
+        """The share of broken pixels is that of the image, and the mIoU is invented."""
+        file = run / "records" / "rank000.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        wrong = next(line for line in lines if line["kind"] == "fixed-budget" and sum(line["fn"]) > 20)
+        wrong["fp"] = [sum(wrong["fn"]), *[0] * (NUM_CLASSES - 1)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert re.search(r"fp \[.*\], recorded \[", self.only(on_network(run)))
+        assert on_network(run, 1).status == "ok"  # another network cannot know
+
+    def test_a_number_of_valid_pixels_that_is_another(self, run):
+        record = next(r for r in read_records(run) if r.sample_id == 1)
+        claimed = {record.key: replace(record, num_valid=record.num_valid + 1)}
+        (found,) = find_discrepancies([record], claimed, is_own=False)
+        assert found.detail == f"{record.num_valid} valid pixels, recorded {record.num_valid + 1}"
 
     def test_many_are_not_all_printed(self, run):
         result = on_network(run)

@@ -6,11 +6,22 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from evaluation.test_records import AT_RADIUS, CLEAN, RECORD, VOID
-from evaluation.test_run_directory import MANIFEST
+from evaluation.test_run_directory import ALMA, MANIFEST, PGD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segrobust.evaluation import Check, Fault, Manifest, Record, RunDirectory, read_faults, read_records, summarize
+from segrobust.evaluation import (
+    Check,
+    Fault,
+    Manifest,
+    Record,
+    RecordWriter,
+    RunDirectory,
+    read_faults,
+    read_records,
+    summarize,
+    summarize_run,
+)
 from segrobust.evaluation.checks import read_checks, write_checks
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.network_identity import NetworkIdentity, StoredProbe
@@ -293,3 +304,61 @@ def test_a_mutated_manifest_is_refused_in_one_line_or_gives_itself_back(tmp_path
         return
     found.write(path)
     assert Manifest.read(path) == found
+
+
+ATTACK_FAULT = replace(FAULT, sample_id=3, digest=ALMA.digest, stage="attack", attack="alma", eps=0.1)
+WHOLE_FILES = {
+    "manifest.json": lambda path: None,
+    "records/rank000.jsonl": lambda path: None,
+    "faults/rank000.jsonl": lambda path: FaultLog(path).add(ATTACK_FAULT),
+    "provenance.jsonl": lambda path: RunDirectory(path).append_provenance(PROVENANCE),
+    "checks/network.json": lambda path: write_checks(path / "checks/network.json", [CHECK], weights="5e1f", root=path),
+}
+
+
+def write_run(path):
+    """A whole run of one image: clean, a minimal norm that was not found, and a fixed budget that broke too little."""
+    attacks = (replace(ALMA, digest=RECORD.digest), replace(PGD, eps=(AT_RADIUS.eps,)))
+    manifest = replace(MANIFEST, seed=RECORD.seed, samples=(RECORD.sample_id,), attacks=attacks, planned=attacks)
+    RunDirectory(path).claim(manifest)
+    with RecordWriter(path) as writer:
+        writer.write([CLEAN, RECORD, replace(AT_RADIUS, attack="pgd", digest=PGD.digest, success=False)])
+    for write in WHOLE_FILES.values():
+        write(path)
+
+
+def shares_of(value):
+    """All numbers in a summary whose keys say that they are shares."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("miou", "accuracy", "asr", "apsr") and isinstance(inner, int | float):
+                yield inner
+            yield from shares_of(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from shares_of(inner)
+
+
+def test_the_whole_run_is_read(tmp_path):
+    write_run(tmp_path)
+    report = summarize_run(tmp_path)
+    assert (len(report.records), report.missing, len(report.faults), len(report.checks) > 1) == (3, 0, 1, True)
+    assert len([*shares_of(report.summary.to_dict())]) > 5
+
+
+@settings(max_examples=80, derandomize=True, deadline=None)
+@given(data=st.data(), name=st.sampled_from([*WHOLE_FILES]))
+def test_a_run_with_one_mutated_value_is_refused_in_one_line_or_read(tmp_path_factory, data, name):
+    path = tmp_path_factory.mktemp("run")
+    write_run(path)
+    lines = (path / name).read_text().splitlines() if name.endswith("l") else [(path / name).read_text()]
+    place = data.draw(st.integers(0, len(lines) - 1))
+    lines[place] = json.dumps(data.draw(mutated(json.loads(lines[place]))))
+    (path / name).write_text("".join(f"{line}\n" for line in lines))
+    fault, report = attempt(lambda: summarize_run(path))
+    if fault:
+        assert fault.isprintable()
+        assert str(path) in fault
+        return
+    assert all(line.isprintable() for line in str(report).split("\n"))
+    assert all(not share > 100 and not share < 0 for share in shares_of(report.summary.to_dict()))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from networks.saved import as_tensor, assert_has_gradient, enliven, photograph, save_segformer, transformers
 from PIL import Image
+from versions import older
 
 from segrobust.networks import HuggingFaceNetwork, NormalizationWarning, Preprocessing
 
@@ -60,6 +61,8 @@ def mobilevit():
 @pytest.mark.parametrize("make", [upernet, beit, mobilevit])
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_logits_are_those_of_the_library(tmp_path, make, size):
+    if make is beit and size == (64, 96) and older("transformers", "5.10"):
+        pytest.skip("BEiT of transformers takes square images only before 5.10")
     network, processor = make()
     enliven(network).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)

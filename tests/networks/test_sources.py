@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 from networks.saved import as_tensor, photograph, save_segformer, save_smp, transformers
 from segmentation_models_pytorch.encoders import encoders
+from versions import older
 
 from segrobust.networks import HuggingFaceNetwork, SMPNetwork, TimmNetwork
 
@@ -18,6 +19,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A cache of the hub that holds what is put into it, and no way to the hub itself."""
+    if older("huggingface_hub", "2"):
+        pytest.skip("huggingface_hub 1.33 reads only caches that it has written itself")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from networks.saved import assert_has_gradient, enliven
+from versions import older
 
 from segrobust.networks import LightHead, NormalizationWarning, Preprocessing, TimmNetwork
 
@@ -31,6 +32,8 @@ def test_backbone_is_the_one_of_the_file(tmp_path, name):
 
 @pytest.mark.parametrize("name", PATCHES)
 def test_images_of_any_size_give_logits_and_gradients(name):
+    if name.startswith("swin") and older("timm", "1.0.31"):
+        pytest.skip("a Swin transformer of timm takes images of one size only before 1.0.31")
     network = TimmNetwork(name, 5, channels=16).eval()
     assert_has_gradient(network, torch.rand(2, 3, 50, 70))
     assert network(torch.rand(1, 3, 50, 70)).shape == (1, 5, 50, 70)

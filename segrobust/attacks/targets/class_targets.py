@@ -37,6 +37,8 @@ class SecondBest(Targets):
     def maps(self, scene: Scene) -> TargetMaps:
         """See `Targets`."""
         rest = scene.logits.scatter(1, scene.prediction[:, None], -torch.inf)
+        if 0 <= scene.ignore_index < rest.shape[1]:  # void is no target
+            rest[:, scene.ignore_index] = -torch.inf
         return TargetMaps(rest.argmax(1))
 
 

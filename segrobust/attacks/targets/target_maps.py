@@ -57,9 +57,15 @@ class Scene:
         """The index of a class.
 
         Raises:
-            ValueError: a name that the label space lacks, a name without a label space, or a class that the network
-                does not have.
+            ValueError: a name that the label space lacks, a name without a label space, a class that the network
+                does not have, or one that is void.
         """
+        label = self._index(name)
+        if label == self.ignore_index:
+            raise ValueError(f"class {name!r} is void (ignore_index={label}), whose pixels are ignored: give another")
+        return label
+
+    def _index(self, name: ClassName) -> int:
         num_classes = self.logits.shape[1]
         if isinstance(name, str):
             if self.label_space is None:

@@ -10,9 +10,10 @@ from typing import Final, Literal
 from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.images import Size
-from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import pair_files
+from segrobust.data.files.masks import Values
 from segrobust.data.files.paths import find_root, require_folders
+from segrobust.data.files.value_table import ValueTable
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 
 ADE20K_150: Final = label_space(read_classes("ade20k"))
@@ -22,7 +23,7 @@ _LAYOUT = (
     "the archive ADEChallengeData2016.zip, unpacked: ADEChallengeData2016/images and ADEChallengeData2016/annotations, "
     "each with training and validation. The full data set of 3688 objects (ADE20K_2021_17_01) has other files"
 )
-_TABLE: Final = LabelTable(
+_TABLE: Final = ValueTable(
     {0: ADE20K_150.ignore_index} | {label + 1: label for label in range(ADE20K_150.num_classes)},
     "0 (void) and 1..150. Masks whose labels begin at 0 with 255 for void have been reduced before; the original ones "
     "are needed",
@@ -63,7 +64,7 @@ class ADE20K(PairedFiles):
         pairs = pair_files(folder / images, folder / masks, root=folder)
         super().__init__(split=split, label_space=ADE20K_150, pairs=pairs, size=size, transform=transform)
 
-    def map_labels(self, raw: Labels) -> Labels:
+    def map_labels(self, raw: Values) -> Labels:
         """0 to void, k to k - 1.
 
         Raises:

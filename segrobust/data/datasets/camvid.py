@@ -13,8 +13,9 @@ from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import pair_files
+from segrobust.data.files.masks import Values
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Labels
+from segrobust.data.segmentation_dataset import JointTransform
 
 CAMVID: Final = label_space(read_classes("camvid"))
 
@@ -56,6 +57,6 @@ class CamVid(PairedFiles):
         pairs = pair_files(folder / split, folder / f"{split}annot", root=folder)
         super().__init__(split=split, label_space=CAMVID, pairs=pairs, size=size, transform=transform)
 
-    def map_labels(self, raw: Labels) -> Labels:
+    def map_labels(self, raw: Values) -> Values:
         """Void from 11 to 255; other values unchanged."""
         return np.where(raw == _RAW_VOID, np.uint8(CAMVID.ignore_index), raw)

@@ -11,10 +11,11 @@ from typing import ClassVar, Final, Literal, TypeAlias, get_args
 from segrobust.data.datasets.camvid import CAMVID
 from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
-from segrobust.data.files.color_masks import ColorTable
-from segrobust.data.files.images import COLOR_MODES, Size
+from segrobust.data.files.images import Size
 from segrobust.data.files.listing import checked_pairs, list_files, match
+from segrobust.data.files.masks import COLOR_MODES, read_colors
 from segrobust.data.files.paths import find_root, require_folders
+from segrobust.data.files.value_table import ValueTable, pack
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 
 CamVid32Split: TypeAlias = Literal["train", "val", "test", "all"]
@@ -24,10 +25,18 @@ _CLASSES: Final = read_classes("camvid32")
 
 CAMVID32: Final = label_space(_CLASSES)
 
-_VOID: Final = {(0, 0, 0): CAMVID32.ignore_index}
-_FINE: Final = ColorTable(_VOID | {color: label for label, color in enumerate(CAMVID32.palette)})
+_VOID: Final = {pack((0, 0, 0)): CAMVID32.ignore_index}
+_MEANING = (
+    "the 32 colours of CamVid's `label_colors.txt`. A mask in colours is kept without loss (PNG, not JPEG) and resized "
+    "to the nearest pixel"
+)
+_FINE: Final = ValueTable(
+    _VOID | {pack(color): label for label, color in enumerate(CAMVID32.palette)}, _MEANING, are_colors=True
+)
 _SEGNET: Final = [CAMVID.names.index(row["segnet_class"]) for row in _CLASSES]
-_COARSE: Final = ColorTable(_VOID | dict(zip(CAMVID32.palette, _SEGNET, strict=True)))
+_COARSE: Final = ValueTable(
+    _VOID | dict(zip(map(pack, CAMVID32.palette), _SEGNET, strict=True)), _MEANING, are_colors=True
+)
 _LAYOUT = (
     "the archives 701_StillsRaw_full.zip and LabeledApproved_full.zip, unpacked: 701_StillsRaw_full with frames, "
     "LabeledApproved_full with masks in colours of the same names and _L. Index masks of 11 classes are read by CamVid"
@@ -80,7 +89,7 @@ class CamVid32(PairedFiles):
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask in colours, void as 255."""
-        return (_COARSE if self.reduced else _FINE).read(path)
+        return (_COARSE if self.reduced else _FINE).map(read_colors(path))
 
 
 def split_of(name: str) -> Literal["train", "val", "test"]:

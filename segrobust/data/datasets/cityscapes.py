@@ -13,9 +13,10 @@ from segrobust.data.datasets.class_tables import label_space, read_classes
 from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.faults import found
 from segrobust.data.files.images import Size
-from segrobust.data.files.label_tables import LabelTable
 from segrobust.data.files.listing import checked_pairs, list_files, match
+from segrobust.data.files.masks import Values
 from segrobust.data.files.paths import check_links, check_name, find_root, require_folders
+from segrobust.data.files.value_table import ValueTable
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.untrusted.data_fault import DataFault
 
@@ -27,13 +28,13 @@ CITYSCAPES: Final = label_space(_CLASSES)
 _VOID = CITYSCAPES.ignore_index
 _ENDINGS: Final = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
 _TABLES: Final = {
-    "_gtFine_labelIds": LabelTable(
+    "_gtFine_labelIds": ValueTable(
         {255: _VOID}  # the id -1, as a byte
         | dict.fromkeys(range(34), _VOID)
         | {int(row["id"]): label for label, row in enumerate(_CLASSES)},
         "the ids 0..33 and -1 of Cityscapes (labelIds)",
     ),
-    "_gtFine_labelTrainIds": LabelTable(
+    "_gtFine_labelTrainIds": ValueTable(
         {255: _VOID} | {label: label for label in range(CITYSCAPES.num_classes)},
         "the train ids 0..18 and 255 of Cityscapes (labelTrainIds)",
     ),
@@ -80,7 +81,7 @@ class Cityscapes(PairedFiles):
         self._table = _TABLES[ending]
         super().__init__(split=split, label_space=CITYSCAPES, pairs=pairs, size=size, transform=transform)
 
-    def map_labels(self, raw: Labels) -> Labels:
+    def map_labels(self, raw: Values) -> Labels:
         """From ids or train ids to classes, void as 255.
 
         Raises:

@@ -1,44 +1,52 @@
-"""Anyone's images and masks in two folders, with the classes named in a file beside them."""
+"""Anyone's images and masks, described by a file beside them."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from segrobust.data.datasets.paired import PairedFiles, mask_modes
-from segrobust.data.files.class_colors import default_palette
-from segrobust.data.files.color_masks import ColorTable
-from segrobust.data.files.image_settings import IMAGE_KEYS, ImageSettings
-from segrobust.data.files.images import COLOR_MODES, Size, mask_mode
-from segrobust.data.files.listing import pair_files
+from segrobust.data.datasets.folder_file import FILE_NAME, FolderFile, read_folder_file
+from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.images import Size
+from segrobust.data.files.listing import Pair, checked_pairs, chosen, match, read_names
+from segrobust.data.files.masks import how_stored, is_colored, read_colors, read_values
 from segrobust.data.files.paths import check_links, check_name
+from segrobust.data.files.patterns import SPLIT
 from segrobust.data.segmentation_dataset import JointTransform, Labels
-from segrobust.label_space import WIDE_IGNORE_INDEX, LabelSpace, parse_names, parse_palette
 from segrobust.untrusted.data_fault import DataFault
-from segrobust.untrusted.documents import read_yaml
-from segrobust.untrusted.printable import shortened
 
-_CLASSES = "classes.yaml"
-_KEYS = {"names", "palette", "ignore_index", "void_color"} | IMAGE_KEYS
+ALL = "all"
+"""The split of folders that have none."""
+
+_HINT: Final = (
+    "An image and its mask share their name; how names of masks end otherwise is `ending: _mask.png` in classes.yaml, "
+    "which `segrobust data init` finds"
+)
 
 
 class Folder(PairedFiles):
     """Images in `images/<split>`, masks of the same names in `masks/<split>`, classes in `classes.yaml`.
 
-    Images are pictures of 8 bits per channel, which become RGB. Where the file of classes states the `range` of their
-    values, `[lowest, highest]` for all channels or a list with one such pair for each, they may have any number of
-    channels of any type: TIFF, `.npy` in `(H, W, C)` or `(C, H, W)`, PNG of 16 bits. All channels are then read as they
-    are stored, and the range becomes [0, 1]; `clip: true` moves values outside to its limits. `bands` names the
-    channels that pictures show, counted from 0.
+    `classes.yaml` holds `names`, a list in the order of the class indices. Other keys describe other images and masks,
+    and other places, and `segrobust data init` proposes them from what is there:
 
-    Masks are PNGs of one 8-bit channel, grey or palette, whose values are class indices or void; or, where the file of
-    classes gives a palette, RGB PNGs in its colours. That file holds `names`, a list in the order of the indices;
-    `palette`, a list of [R, G, B], where masks are in colours or the default colours do not please; `ignore_index`,
-    where void is not 255 (65535 for more than 255 classes, whose masks are PNGs of one 16-bit channel); and
-    `void_color`, where void is not black in masks in colours.
+    - `range`: of the values of images, `[lowest, highest]` of all channels or a list with one such pair for each; it
+      becomes [0, 1]. `clip: true` moves values outside to its limits. `bands`: channels that pictures show, from 0.
+    - `values`: what masks hold for each class: integers, `1..K`, or colours, [r, g, b] or "#rrggbb"; without it the
+      class indices 0..K-1. `ignore`: what is void, one value or several; without `values` and `ignore`, 255.
+    - `ending`: how names of masks end if not as those of images: `_mask.png`.
+    - `images`, `masks`: folders, with `{split}` where they are by split, and one `*` in names of files. Where neither
+      has `{split}`, the split is "all", or `list` is a list of names by split.
+    - `palette`: colours of the classes in pictures. Without `values` and `ignore`, RGB masks have these colours.
+    - `ignore_index`, where void is not 255, and `void_color`, where it is not black in the colours of the palette;
+      both without `values` and `ignore`.
+
+    Without `range`, images are pictures of 8 bits per channel, which become RGB. With it they may have any number of
+    channels of any type, in TIFF, `.npy` or PNG, and all are read as they are stored. Masks are PNG, TIFF, BMP or GIF
+    of one channel of 1 to 32 bits or of RGB colours, or `.npy` arrays. A palette picture is read by its indices if
+    `values` are integers, else by its colours.
 
     Args:
         root: folder that holds `images`, `masks` and `classes.yaml`.
-        split: name of a folder below `images` and `masks`.
+        split: name of the split; "all" for a folder without splits.
         size: `(H, W)` that every sample is resized to (bilinear with antialiasing; masks nearest); native sizes when
             None, which takes batches of one where they differ.
         transform: applied to every sample that is read; nothing when None.
@@ -51,7 +59,7 @@ class Folder(PairedFiles):
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str = ALL,
         size: Size | None = None,
         transform: JointTransform | None = None,
     ) -> None:
@@ -59,74 +67,58 @@ class Folder(PairedFiles):
         if not split or Path(split).name != split or split == "..":
             raise ValueError(f"split is the name of a folder below {folder / 'images'}, got {split!r}")
         check_name(split, "split")
-        check_links(folder / _CLASSES, folder)
-        classes = _read_classes(folder / _CLASSES)
-        self._colors = classes.colors
+        check_links(folder / FILE_NAME, folder)
+        self._file = read_folder_file(folder / FILE_NAME)
+        if not self._file.has_splits and split != ALL:
+            raise ValueError(
+                f"{folder / FILE_NAME} has no {SPLIT} in images, so every split would be the same images: "
+                f"split is {ALL!r}, got {split!r}"
+            )
         self.title = folder.resolve().name
-        modes = mask_modes(classes.label_space) | (COLOR_MODES if classes.colors is not None else frozenset())
-        pairs = pair_files(
-            folder / "images" / split, folder / "masks" / split, root=folder, modes=modes, settings=classes.images
-        )
         super().__init__(
             split=split,
-            label_space=classes.label_space,
-            pairs=pairs,
+            label_space=self._file.label_space,
+            pairs=_pairs(folder, split, self._file),
             size=size,
             transform=transform,
-            settings=classes.images,
+            settings=self._file.image_settings,
         )
 
     def read_labels(self, path: Path) -> Labels:
-        """Labels of a mask file: its values, or what its colours stand for."""
-        if self._colors is not None and mask_mode(path) in COLOR_MODES:
-            return self._colors.read(path)
-        return super().read_labels(path)
+        """Labels of a mask file, by its integers or its colours."""
+        integers, colors = self._file.integers, self._file.colors
+        if colors is not None and (integers is None or is_colored(path)):
+            return colors.map(read_colors(path))
+        assert integers is not None
+        values = read_values(path)
+        try:
+            return integers.map(values)
+        except DataFault as fault:
+            raise DataFault(f"{fault}. {how_stored(path)}".removesuffix(". "), kind=fault.kind) from fault
+
+    def describe(self) -> str:
+        """Data set, split, number of images and classes, and how masks are read if `classes.yaml` says so."""
+        return super().describe() + (f" ({self._file.reading})" if self._file.reading else "")
+
+    def content(self) -> dict[str, object]:
+        """Sizes, and how masks are read if `classes.yaml` says so."""
+        return super().content() | self._file.rules
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Classes:
-    label_space: LabelSpace
-    colors: ColorTable | None
-    images: ImageSettings
-
-
-def _read_classes(path: Path) -> _Classes:
-    try:
-        data: Any = read_yaml(path, "a file of classes")
-    except FileNotFoundError as error:
+def _pairs(root: Path, split: str, file: FolderFile) -> tuple[Pair, ...]:
+    """Images and masks of a split; where both lie in one folder, what is a mask is no image."""
+    places = [root / pattern.folder.replace(SPLIT, split) for pattern in (file.images, file.masks)]
+    splits = file.images.splits(root)
+    if splits and not places[0].is_dir():
         raise DataFault(
-            f"{path} is missing; write into it `names: [sky, road, ...]`, in the order of the indices", kind="layout"
-        ) from error
-    if not isinstance(data, dict) or "names" not in data or not data.keys() <= _KEYS:
-        got = shortened(sorted(data) if isinstance(data, dict) else data)
-        raise DataFault(
-            f"{path} must hold names, and may hold {', '.join(sorted(_KEYS - {'names'}))}, got {got}", kind="classes"
+            f"the folder of images is missing: {places[0]}; the splits there are {', '.join(splits[:8])}", kind="layout"
         )
-    try:
-        names = parse_names(data["names"])
-        ignore_index = data.get("ignore_index", 255 if len(names) <= 255 else WIDE_IGNORE_INDEX)
-        if type(ignore_index) is not int or not 0 <= ignore_index <= WIDE_IGNORE_INDEX:
-            got = shortened(ignore_index)
-            raise ValueError(f"ignore_index must be a value that a mask can hold, 0..65535, got {got}")
-        palette = parse_palette(data["palette"]) if "palette" in data else default_palette(len(names))
-        label_space = LabelSpace(names=names, palette=palette, ignore_index=ignore_index)
-        return _Classes(
-            label_space=label_space, colors=_color_table(data, label_space), images=ImageSettings.read(data)
-        )
-    except ValueError as error:
-        raise DataFault(f"{path}: {error}", kind="classes") from error
-
-
-def _color_table(data: dict[str, Any], space: LabelSpace) -> ColorTable | None:
-    """Colours that masks may have; None where the file of classes gives no palette, or one that cannot be read back."""
-    given = "void_color" in data
-    if "palette" not in data:
-        if given:
-            raise ValueError("void_color is for masks in colours, which need a palette")
-        return None
-    (void,) = parse_palette([data["void_color"]]) if given else ((0, 0, 0),)
-    if given and void in space.palette:
-        raise ValueError(f"void_color {void} is also the colour of class {space.names[space.palette.index(void)]!r}")
-    if len(set(space.palette)) != len(space.palette):
-        return None
-    return ColorTable({void: space.ignore_index} | {color: label for label, color in enumerate(space.palette)})
+    images, masks = file.images.files(root, split, "images"), file.masks.files(root, split, "masks")
+    images = {name: path for name, path in images.items() if path not in {*masks.values()}}
+    if file.list is not None:
+        listed = root / file.list.replace(SPLIT, split)
+        names = read_names(listed, root=root)
+        images = chosen(images, names, f"an image ({file.images.where(split)})", listed)
+        masks = chosen(masks, names, f"a mask ({file.masks.where(split)})", listed)
+    matched = match(images, masks, f"in {places[1]}", f"in {places[0]}", _HINT)
+    return checked_pairs(matched, modes=None, settings=file.image_settings)

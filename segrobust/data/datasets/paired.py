@@ -4,20 +4,14 @@ import abc
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from segrobust.data.files.image_files import read_image
 from segrobust.data.files.image_settings import ImageSettings
-from segrobust.data.files.images import (
-    INDEX_MODES,
-    WIDE_INDEX_MODES,
-    MaskMode,
-    Size,
-    check_size,
-    read_mask,
-    resize_labels,
-)
+from segrobust.data.files.images import Size, check_size, resize_labels
 from segrobust.data.files.listing import Pair
+from segrobust.data.files.masks import Values, read_values
 from segrobust.data.segmentation_dataset import ImageArray, JointTransform, Labels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.data_fault import DataFault
@@ -63,13 +57,13 @@ class PairedFiles(SegmentationDataset, abc.ABC):
         self.settings = settings or ImageSettings()
         self.value_range, self.bands = self.settings.value_range, self.settings.bands
 
-    def map_labels(self, raw: Labels) -> Labels:
+    def map_labels(self, raw: Values) -> Values:
         """Turns the values of a mask file, `(H, W)`, into labels; the same values unless a data set maps them."""
         return raw
 
-    def read_labels(self, path: Path) -> Labels:
-        """Labels of a mask file at its own size, `(H, W)`; of indices unless a data set reads others."""
-        return self.map_labels(read_mask(path, mask_modes(self.label_space)))
+    def read_labels(self, path: Path) -> Values:
+        """Labels of a mask file at its own size, `(H, W)`; of integers unless a data set reads others."""
+        return self.map_labels(read_values(path))
 
     def load(self, index: int) -> tuple[ImageArray, Labels]:
         """Reads one sample before the transform.
@@ -106,7 +100,8 @@ class PairedFiles(SegmentationDataset, abc.ABC):
             raise DataFault(
                 f"{pair.mask} holds labels of {labels.shape}, its image is of {pair.size} (height, width)", kind="size"
             )
-        return resize_labels(labels, self.size)
+        stored: Labels = labels.astype(np.uint8 if labels.dtype == np.uint8 else np.uint16, copy=False)
+        return resize_labels(stored, self.size)
 
     def describe(self) -> str:
         """Data set, split, number of images and classes; channels and range, unless it holds pictures of 8 bits."""
@@ -127,13 +122,5 @@ class PairedFiles(SegmentationDataset, abc.ABC):
 
     def content(self) -> dict[str, object]:
         """The native size of every pair, from the headers, the size asked for, and the range of values."""
-        return {
-            "native_sizes": [pair.size for pair in self.pairs],
-            "size": self.size,
-            **self.settings.to_dict(),
-        }
-
-
-def mask_modes(space: LabelSpace) -> frozenset[MaskMode]:
-    """Pillow modes of masks of indices; those of 16 bits where a label, or void, is above 255."""
-    return WIDE_INDEX_MODES if max(space.num_classes - 1, space.ignore_index) > 255 else INDEX_MODES
+        sizes = [pair.size for pair in self.pairs]
+        return {"native_sizes": sizes, "size": self.size, **self.settings.to_dict()}

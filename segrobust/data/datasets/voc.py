@@ -11,9 +11,10 @@ from segrobust.data.datasets.paired import PairedFiles
 from segrobust.data.files.class_colors import voc_color
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, list_files, match, read_names
+from segrobust.data.files.masks import Values
 from segrobust.data.files.matlab_masks import read_mask_of_structure
 from segrobust.data.files.paths import find_root, require_folders
-from segrobust.data.segmentation_dataset import JointTransform, Labels
+from segrobust.data.segmentation_dataset import JointTransform
 from segrobust.label_space import LabelSpace
 
 _NAME_LIST = """
@@ -76,7 +77,7 @@ class PascalVOC(PairedFiles):
         super().__init__(split=split, label_space=PASCAL_VOC, pairs=pairs, size=size, transform=transform)
         self._masks = "PNG" if sbd is None else "MATLAB"
 
-    def read_labels(self, path: Path) -> Labels:
+    def read_labels(self, path: Path) -> Values:
         """Labels of a PNG, or of a MATLAB file of SBD."""
         if path.suffix == ".mat":
             return read_mask_of_structure(path, "GTcls", "Segmentation")

@@ -6,6 +6,7 @@ Segmentation Models", ECCV 2024: what has no label is background in Pascal VOC, 
 
 import numpy as np
 
+from segrobust.data.files.mask_values import void_label
 from segrobust.data.segmentation_dataset import ImageArray, Labels, SegmentationDataset
 from segrobust.label_space import LabelSpace
 
@@ -29,10 +30,10 @@ class VoidAsClass(SegmentationDataset):
     def __init__(self, dataset: SegmentationDataset, name: str = "background") -> None:
         space = dataset.label_space
         self._is_new = name not in space.names
-        if self._is_new:
-            space = LabelSpace(
-                names=(name, *space.names), palette=(_COLOR, *space.palette), ignore_index=space.ignore_index
-            )
+        names = (name, *space.names) if self._is_new else space.names
+        palette = (_COLOR, *space.palette) if self._is_new else space.palette
+        void = space.ignore_index if space.void_class is None else void_label(len(names))
+        space = LabelSpace(names=names, palette=palette, ignore_index=void)
         super().__init__(label_space=space, names=dataset.names, transform=None)
         self.dataset = dataset
         self.value_range, self.bands = dataset.value_range, dataset.bands

@@ -1,6 +1,8 @@
 """Which files belong to a data set: listing folders, reading lists of names, pairing images with masks."""
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Final
 from segrobust.data.files.faults import found, gathering, left_out_at_fault
 from segrobust.data.files.image_files import IMAGE_SUFFIXES, image_form
 from segrobust.data.files.image_settings import ImageSettings
-from segrobust.data.files.images import INDEX_MODES, MASK_SUFFIXES, MaskMode, Size, mask_size
+from segrobust.data.files.images import Size
+from segrobust.data.files.masks import INDEX_MODES, LOSSY_SUFFIXES, MASK_SUFFIXES, mask_size
 from segrobust.data.files.paths import check_links, check_name
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.regular_files import read_limited
@@ -30,24 +33,15 @@ class Pair:
     dtype: str = "uint8"
 
 
-def pair_files(
-    image_folder: Path,
-    mask_folder: Path,
-    *,
-    root: Path,
-    modes: frozenset[MaskMode] = INDEX_MODES,
-    settings: ImageSettings | None = None,
-) -> tuple[Pair, ...]:
+def pair_files(image_folder: Path, mask_folder: Path, *, root: Path) -> tuple[Pair, ...]:
     """Pair images and masks by file name without suffix, sorted by name, and check their headers.
 
     Nothing is decoded.
 
     Args:
         image_folder: folder of images.
-        mask_folder: folder of PNG masks.
+        mask_folder: folder of masks.
         root: folder of the data set, which no symbolic link may leave.
-        modes: Pillow modes that a mask may have.
-        settings: how images are read; pictures of 8 bits when None.
 
     Raises:
         DataFault: a folder is missing or empty, files have no partner, two files share a name, a name or link is not
@@ -55,19 +49,23 @@ def pair_files(
     """
     images = list_files(image_folder, IMAGE_SUFFIXES, "images", root=root)
     masks = list_files(mask_folder, MASK_SUFFIXES, "masks", root=root)
-    matched = match(images, masks, f"in {mask_folder}", f"in {image_folder}")
-    return checked_pairs(matched, modes=modes, settings=settings)
+    return checked_pairs(match(images, masks, f"in {mask_folder}", f"in {image_folder}"))
 
 
-def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path, ending: str = "") -> dict[str, Path]:
-    """Files of a folder by sample name: the file name without suffix and without `ending`. Hidden files are left out.
+def list_files(
+    folder: Path, suffixes: frozenset[str], what: str, *, root: Path, beginning: str = "", ending: str = ""
+) -> dict[str, Path]:
+    """Files of a folder by sample name: the file name without suffix, beginning and ending. Hidden files are left out.
+
+    Letters with accents have two encodings in Unicode, and file systems store either: names are composed (NFC).
 
     Args:
         folder: searched without its sub-folders.
         suffixes: allowed suffixes, in lower case.
         what: what the files are, for messages.
         root: folder of the data set, which no symbolic link may leave.
-        ending: files whose names end otherwise are left out.
+        beginning: files whose names begin otherwise are left out.
+        ending: files whose names, without suffix, end otherwise are left out.
 
     Raises:
         DataFault: the folder is missing or has no such file, two files have one name, a name is not printable, or a
@@ -78,10 +76,12 @@ def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path,
     check_links(folder, root)
     files: dict[str, Path] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        path = folder / entry.name
-        if path.suffix.lower() not in suffixes or entry.name.startswith(".") or not path.stem.endswith(ending):
+        path, stem = folder / entry.name, unicodedata.normalize("NFC", Path(entry.name).stem)
+        if path.suffix.lower() not in suffixes or entry.name.startswith("."):
             continue
-        name = path.stem.removesuffix(ending)
+        if not (stem.startswith(beginning) and stem.endswith(ending) and len(stem) > len(beginning + ending)):
+            continue
+        name = stem.removeprefix(beginning).removesuffix(ending)
         with left_out_at_fault():
             check_name(name, str(folder))
             if entry.is_symlink():
@@ -92,13 +92,30 @@ def list_files(folder: Path, suffixes: frozenset[str], what: str, *, root: Path,
                 )
             files[name] = path
     if not files:
-        endings = ", ".join(f"*{ending}{suffix}" if ending else suffix for suffix in sorted(suffixes))
-        raise DataFault(f"no {what} in {folder}; looked for {endings}", kind="layout")
+        star = f"{beginning}*{ending}" if beginning or ending else ""
+        endings = ", ".join(f"{star}{suffix}" for suffix in sorted(suffixes))
+        raise DataFault(f"no {what} in {folder}; looked for {endings}{_instead(folder, suffixes)}", kind="layout")
     return files
 
 
+def _instead(folder: Path, suffixes: frozenset[str]) -> str:
+    """What a folder holds instead of the files that were looked for, and why masks are not among them."""
+    names = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and not entry.is_dir()]
+    found = Counter(Path(name).suffix.lower() for name in names)
+    if not found:
+        return ""
+    there = ", ".join(f"{number} {suffix or 'without ending'}" for suffix, number in found.most_common(4))
+    if suffixes <= MASK_SUFFIXES and found.keys() & LOSSY_SUFFIXES:
+        there += ". These formats may change the values of a mask: write the masks as PNG, from where they were made"
+    return f"; it holds {there}"
+
+
 def match(
-    images: Mapping[str, Path], masks: Mapping[str, Path], masks_where: str, images_where: str
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    masks_where: str,
+    images_where: str,
+    hint: str = "An image and its mask share their name, apart from the ending",
 ) -> list[tuple[str, Path, Path]]:
     """Name, image and mask of every sample, sorted by name.
 
@@ -107,6 +124,7 @@ def match(
         masks: files by sample name.
         masks_where: where masks were looked for, for the message.
         images_where: where images were looked for.
+        hint: how names belong together, for the message.
 
     Raises:
         DataFault: a file has no partner.
@@ -117,7 +135,7 @@ def match(
     }
     if any(lonely.values()):
         listed = "; ".join(_names(stems, what) for what, stems in lonely.items() if stems)
-        found(DataFault(f"{listed}. An image and its mask share their name, apart from the ending", kind="unpaired"))
+        found(DataFault(f"{listed}. {hint}", kind="unpaired"))
     return [(name, images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
 
 
@@ -137,14 +155,19 @@ def chosen(files: Mapping[str, Path], names: Iterable[str], what: str, listed_in
 def checked_pairs(
     files: Iterable[tuple[str, Path, Path]],
     *,
-    modes: frozenset[MaskMode] = INDEX_MODES,
+    modes: frozenset[str] | None = INDEX_MODES,
     settings: ImageSettings | None = None,
 ) -> tuple[Pair, ...]:
     """Pairs whose headers have been read. A mask that is no image file (`.mat`) is taken at its image's size.
 
+    Args:
+        files: name, image and mask of each sample.
+        modes: Pillow modes that a mask may have; all that are read when None.
+        settings: how images are read; pictures of 8 bits when None.
+
     Raises:
         DataFault: a header that cannot be read, too many pixels, more than 8 bits per channel without a range, a mask
-            of another mode, or sizes or numbers of channels that differ.
+            of a kind that is not read, or sizes or numbers of channels that differ.
     """
     pairs: list[Pair] = []
     for name, image, mask in files:
@@ -189,7 +212,7 @@ def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
         raise DataFault(f"{path} is not a list of names in UTF-8: {error.reason}", kind="list") from error
     lines = [line.strip(" \t\r") for line in text.split("\n")]
     names: dict[str, None] = {}
-    for name in filter(None, lines):
+    for name in (unicodedata.normalize("NFC", line) for line in lines if line):
         with left_out_at_fault():
             check_name(name, str(path))
             if name in names:

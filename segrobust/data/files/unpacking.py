@@ -14,6 +14,7 @@ from typing import IO, Final, cast
 
 from segrobust.data.files.paths import check_links
 from segrobust.untrusted.data_fault import DataFault, FaultKind
+from segrobust.untrusted.file_names import file_key
 from segrobust.untrusted.printable import is_printable, shortened
 from segrobust.untrusted.regular_files import open_regular
 
@@ -47,7 +48,8 @@ def unpack(path: Path, folder: Path) -> None:
 
     Raises:
         DataFault: the archive is damaged or of another kind; a member would be written outside of the folder, is a
-            link, a device or a FIFO, or has a name that cannot be printed; or more than 20 times its bytes and 64 MiB
+            link, a device or a FIFO, has a name that cannot be printed, or one that the disk takes for that of another
+            member; or more than 20 times its bytes and 64 MiB
             would be written, or more than a million members. Nothing is unpacked from a zip archive with such a member;
             a tar archive is unpacked up to it.
         OSError: the folder cannot be written.
@@ -82,17 +84,19 @@ def _unpack_zip(file: IO[bytes], path: Path, folder: Path, room: int) -> None:
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 kind = "a symbolic link" if stat.S_ISLNK(member.external_attr >> 16) else "no regular file"
                 raise _refused(path, f"{shortened(member.filename)} is {kind}", "link")
+        written: dict[str, Path] = {}
         for member, target in zip(members, targets, strict=True):
             if member.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
             else:
                 with archive.open(member) as source:  # gives no more bytes than the directory states
-                    _write(source, target, folder)
+                    _write(source, target, folder, written)
 
 
 def _unpack_tar(file: IO[bytes], path: Path, folder: Path, room: int) -> None:
     source = file if path.suffix == ".tar" else gzip.GzipFile(fileobj=file)
     with tarfile.open(fileobj=cast(IO[bytes], _Bounded(source, room, path)), mode="r:") as archive:
+        written: dict[str, Path] = {}
         for number, member in enumerate(archive):
             if number == _MOST_MEMBERS:
                 raise _too_large(path, room)
@@ -101,7 +105,7 @@ def _unpack_tar(file: IO[bytes], path: Path, folder: Path, room: int) -> None:
             if member.isdir():
                 target.mkdir(parents=True, exist_ok=True)
             elif member.isreg() and not member.issparse():
-                _write(archive.extractfile(member) or io.BytesIO(), target, folder)
+                _write(archive.extractfile(member) or io.BytesIO(), target, folder, written)
             else:
                 kind = "a link" if member.islnk() or member.issym() else "no regular file"
                 raise _refused(path, f"{shortened(member.name)} is {kind}", "link")
@@ -149,9 +153,17 @@ def _target(name: str, path: Path, folder: Path) -> Path:
     return target
 
 
-def _write(source: IO[bytes], target: Path, folder: Path) -> None:
+def _write(source: IO[bytes], target: Path, folder: Path, written: dict[str, Path]) -> None:
+    """Writes a member; `written` holds those before, by what a disk may take for one name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     check_links(target, folder)
+    other = written.setdefault("/".join(map(file_key, target.relative_to(folder).parts)), target)
+    if other != target and target.exists() and target.samefile(other):
+        raise DataFault(
+            f"{target} and {other.name} are one file on this disk, whose names differ by more than upper and lower "
+            "case; unpack the archive on another one",
+            kind="name",
+        )
     with target.open("wb") as file:
         shutil.copyfileobj(source, file, _CHUNK)
 

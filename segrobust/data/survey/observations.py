@@ -126,6 +126,8 @@ def _count(dataset: SegmentationDataset, labels: Labels) -> tuple[npt.NDArray[np
         return np.zeros(space.num_classes + 1, dtype=np.int64), f"labels must be uint8 or uint16, got {labels.dtype}"
     values = np.bincount(labels.ravel(), minlength=max(space.num_classes, space.ignore_index) + 1)
     counts = np.append(values[: space.num_classes], values[space.ignore_index])
+    if space.void_class is not None:
+        counts[space.ignore_index] = 0
     others = [v for v in np.flatnonzero(values).tolist() if v >= space.num_classes and v != space.ignore_index]
     return counts, f"labels {', '.join(map(str, others[:8]))} are neither a class nor void" if others else ""
 

@@ -227,13 +227,12 @@ def _warnings(
     space = dataset.label_space
     if not present[:-1].any():
         return
-    absent = [name for name, number in zip(space.names, present, strict=False) if not number]
+    absent = [n for n, number in zip(space.names, present, strict=False) if not number and n != space.void_class]
     if absent:
         text = f"{len(absent)} of {space.num_classes} classes occur in no image that was read: {_some(absent)}"
         binary = space.num_classes == 2 and present[-1] and space.ignore_index == 255
-        yield warning(
-            "absent class", text + (". In masks of 0 and 255, 255 is void: write 1 instead" if binary else "")
-        )
+        hint = ". In masks of 0 and 255, 255 is void: write `values: [0, 255]` in classes.yaml" if binary else ""
+        yield warning("absent class", text + hint)
 
 
 def _unused_range(dataset: SegmentationDataset, extents: Sequence[tuple[float, float]]) -> str:

@@ -24,13 +24,16 @@ class StoredChecks(NamedTuple):
     weights: str
 
 
-def write_checks(path: str | os.PathLike[str], checks: Iterable[Check], *, weights: str) -> None:
+def write_checks(
+    path: str | os.PathLike[str], checks: Iterable[Check], *, weights: str, root: Path | None = None
+) -> None:
     """Writes checks as strict JSON. The file is replaced in one step.
 
     Args:
         path: the file.
         checks: in the order of the file.
         weights: digest of the network's weights.
+        root: the run directory, from which on no link is followed; None for the folder of the file.
 
     Raises:
         OSError: the folder cannot be written.
@@ -42,11 +45,15 @@ def write_checks(path: str | os.PathLike[str], checks: Iterable[Check], *, weigh
         "status": worst_status(found),
         "checks": [asdict(check) for check in found],
     }
-    write_json(Path(path), content)
+    write_json(Path(path), content, root=root)
 
 
-def read_checks(path: str | os.PathLike[str]) -> StoredChecks:
+def read_checks(path: str | os.PathLike[str], *, root: Path | None = None) -> StoredChecks:
     """The inverse of `write_checks`.
+
+    Args:
+        path: the file.
+        root: see `write_checks`.
 
     Raises:
         ValueError: a file that is damaged or of another schema, with its name.
@@ -54,7 +61,7 @@ def read_checks(path: str | os.PathLike[str]) -> StoredChecks:
     """
     file = Path(path)
     try:
-        return _parse(read_document(file, "a file of checks"))
+        return _parse(read_document(file, "a file of checks", root=root))
     except ValueError as error:
         raise DataFault(f"{file} holds no checks ({error}); delete it and make the checks again") from error
 

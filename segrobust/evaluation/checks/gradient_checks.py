@@ -161,6 +161,10 @@ def check_unbounded(probes: Sequence[Probe]) -> Check:
         found = ProbeFinding(
             "fail", f"the attack raised an error: {error}", "repair what the check gradient names first"
         )
+    only = _only_class(intact)
+    if found.status == "fail" and only is not None:
+        fix = "train it longer, or evaluate a later checkpoint: before, the numbers say nothing about gradients"
+        found = ProbeFinding("warn", f"{found.detail}; the network predicts class {only} everywhere", fix)
     return make_check(
         name,
         found.status,
@@ -170,6 +174,13 @@ def check_unbounded(probes: Sequence[Probe]) -> Check:
         "constant, which is robust but useless",
         fix=found.fix,
     )
+
+
+def _only_class(probes: Sequence[Probe]) -> int | None:
+    """The class that the network predicts at all pixels of images with several classes; None if there are others."""
+    predicted = {label for probe in probes for label in probe.clean.argmax(1).flatten().tolist()}
+    present = {label for probe in probes for label in probe.problem.labels[probe.problem.valid_mask].flatten().tolist()}
+    return predicted.pop() if len(predicted) == 1 and len(present) > 1 else None
 
 
 def _judge_outcomes(outcomes: list[_Outcome]) -> ProbeFinding:

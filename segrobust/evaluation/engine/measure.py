@@ -16,7 +16,7 @@ from segrobust.evaluation.engine.stored_images import read_stored
 from segrobust.evaluation.forward import batch_problem
 from segrobust.evaluation.plan import AttackCall, Job, Plan, Radius
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
-from segrobust.evaluation.run.records import CLEAN, NO_THREAT, NO_VALID_PIXEL, Kind, Record
+from segrobust.evaluation.run.records import CLEAN, NO_THREAT, NO_VALID_PIXEL, Kind, Record, contradictions
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 from segrobust.functional.projections import project
@@ -214,5 +214,7 @@ class Measurer:
                 seed=self.seed,
                 flags=(*(() if num_valid else (NO_VALID_PIXEL,)), *(() if flags is None else flags[row])),
             )
+            for reason in contradictions(record):
+                raise ValueError(f"{record.attack} gave a result that cannot be: {reason}")
             records.append(record)
         return records

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segrobust.evaluation.dataset import LoadedSample
 from segrobust.evaluation.plan import AttackCall
-from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredImageError
+from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import ABOVE_EPS, OUTSIDE_BOX
 from segrobust.functional.norms import norm
 
@@ -40,7 +40,7 @@ def read_stored(store: AdversarialStore, call: AttackCall, samples: Sequence[Loa
         StoredImageError: a file is damaged, or holds an image of another size than the sample.
         FileNotFoundError: an image was not stored.
     """
-    stored = [_read(store, call, sample) for sample in samples]
+    stored = [store.load(call.job.digest, call.eps, each.sample_id, each.image.shape) for each in samples]
     norms = [
         norm((adv.double() - sample.image.double())[None], call.job.attack.norm)
         for adv, sample in zip(stored, samples, strict=True)
@@ -55,17 +55,6 @@ def read_stored(store: AdversarialStore, call: AttackCall, samples: Sequence[Loa
 def norm_slack(length: float) -> float:
     """Largest difference of a second measurement of a norm."""
     return NORM_TOLERANCE * max(1.0, length)
-
-
-def _read(store: AdversarialStore, call: AttackCall, sample: LoadedSample) -> Tensor:
-    adv = store.load(call.job.digest, call.eps, sample.sample_id)
-    if adv.shape != sample.image.shape:
-        path = store.path(call.job.digest, call.eps, sample.sample_id)
-        raise StoredImageError(
-            f"{path} is of size {tuple(adv.shape)}, image {sample.sample_id} of {tuple(sample.image.shape)}; give the "
-            "transforms that the run's data set had"
-        )
-    return adv
 
 
 def _flags(adv: Tensor, length: float, call: AttackCall) -> tuple[str, ...]:

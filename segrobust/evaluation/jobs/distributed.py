@@ -55,10 +55,11 @@ class Distributed:
         lost_after: seconds without a heartbeat after which another process counts as lost.
         stalled_after: seconds without a forward or backward pass after which a process counts as hanging: it ends, and
             process 0 does its work. None for 40 times the longest pause between two passes of any process, and at
-            least 20 minutes. A quarter of it is reported. Needs a store.
+            least 20 minutes. A quarter of it is reported. Without a store, where no other process does the work, it
+            ends with status 1 after this time, and None only reports it.
 
     Raises:
-        ValueError: a rank outside 0..world_size - 1, times that are not positive, or `stalled_after` without a store.
+        ValueError: a rank outside 0..world_size - 1, or times that are not positive.
     """
 
     rank: int = 0
@@ -72,14 +73,8 @@ class Distributed:
         StridedWork((), self.rank, self.world_size)  # raises if the rank does not fit
         if not self.lost_after > 0:
             raise ValueError(f"lost_after must be positive, in seconds, got {self.lost_after}")
-        if self.stalled_after is not None:
-            if not self.stalled_after > 0:
-                raise ValueError(f"stalled_after must be positive, in seconds, or None, got {self.stalled_after}")
-            if self.store is None:
-                raise ValueError(
-                    f"stalled_after={self.stalled_after} has an effect only where several processes have a store "
-                    "through which one does the work of another; leave it out"
-                )
+        if self.stalled_after is not None and not self.stalled_after > 0:
+            raise ValueError(f"stalled_after must be positive, in seconds, or None, got {self.stalled_after}")
 
     @classmethod
     def from_environment(cls, *, stalled_after: float | None = None) -> Self:
@@ -92,7 +87,7 @@ class Distributed:
             stalled_after: see `Distributed`.
 
         Raises:
-            ValueError: variables that are no numbers, or `stalled_after` without a store.
+            ValueError: variables that are no numbers.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         if "RANK" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:

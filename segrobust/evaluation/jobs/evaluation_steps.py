@@ -65,7 +65,7 @@ class Evaluation:
         self._announce(None)
         session = self.session
         found = () if self.checks == "off" else self._check_network()
-        with session.watch(session.samples) as progress:
+        with session.watch(session.samples) as progress, session.lone_watch(progress):
             made = session.measure(session.share, Outputs(watch=progress))
         records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
         return Report(
@@ -129,8 +129,7 @@ class Evaluation:
                 ignore_index=session.ignore_index,
                 seed=session.seed,
             )
-            path.parent.mkdir(exist_ok=True)
-            write_checks(path, found, weights=session.manifest.weights)
+            write_checks(path, found, weights=session.manifest.weights, root=directory.path)
         if drawn:
             shown = sorted({*drawn, *notable_samples(records).values()} & {*session.samples})
             store = AdversarialStore(directory.path, shown)
@@ -152,8 +151,8 @@ class Evaluation:
         if self.checks == "off" or directory.network_checks.exists():
             return
         found = self._check_network()
-        directory.network_checks.parent.mkdir(exist_ok=True)
-        write_checks(directory.network_checks, found, weights=session.manifest.weights)
+        weights = session.manifest.weights
+        write_checks(directory.network_checks, found, weights=weights, root=directory.path)
 
     def _check_network(self) -> tuple[Check, ...]:
         """Checks the network on the data, and prints what is not ok."""
@@ -218,8 +217,9 @@ class Evaluation:
         )
         if found.foreign:
             raise ValueError(found.foreign)
-        if found.doubt and session.distributed.is_main:
-            warnings.warn(found.doubt, UserWarning, stacklevel=6)
+        for doubt in filter(None, (found.doubt, found.counted_void)):
+            if session.distributed.is_main:
+                warnings.warn(doubt, UserWarning, stacklevel=6)
         return found
 
     def _announce(self, directory: RunDirectory | None) -> None:

@@ -2,30 +2,26 @@
 
 import contextlib
 import json
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
 from segrobust.evaluation.jobs.progress import Counts, Progress
+from segrobust.evaluation.jobs.silence import (
+    PERIOD,
+    REPORTED_AT,
+    SHORTEST_STALL,
+    Silence,
+    end_main_process,
+    end_process,
+    report_silence,
+    stall_limit,
+)
 from segrobust.evaluation.reporting.report import duration
-from segrobust.untrusted.printable import for_terminal
-
-_PERIOD: Final = 5.0
-
-_SHORTEST_STALL: Final = 1200.0
-"""Seconds without a pass before which no process counts as hanging, if no limit is given."""
-
-_LONGEST_PAUSES: Final = 40
-"""So many times the longest pause between two passes of any process is a hang, if no limit is given."""
-
-_REPORTED_AT: Final = 0.25
-"""Share of the limit after which a process without a pass is reported."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +84,22 @@ class Heartbeat:
         answer: Callable[[], None],
         leave: Callable[[], None],
     ) -> None:
-        self.progress: Progress | None = None
         self._rank, self._others = rank, range(1, world_size)
         self._store, self._name = store, name
         self._lost_after, self._stalled_after = lost_after, stalled_after
         self._answer, self._leave = answer, leave
-        self._period = min(_PERIOD, lost_after / 5, (stalled_after or _SHORTEST_STALL) / 8)
+        self._period = min(PERIOD, lost_after / 5, (stalled_after or SHORTEST_STALL) / 8)
+        self._silence = Silence(self._period)
         self._left = threading.Event()
         # A daemon, so that the heartbeats never keep a process alive whose main thread has ended.
         self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._last_signs, self._silent, self._longest = -1, 0.0, 0.0
         self._signs: dict[int, Sign] = {}
         self._reported: set[int] = set()
         self._heard = {rank: (-1, time.monotonic()) for rank in self._others}  # last count, and when it was new
+
+    def follow(self, progress: Progress) -> None:
+        """Listens to this work from now on."""
+        self._silence.progress = progress
 
     def start(self) -> None:
         """Sends heartbeats from now on."""
@@ -137,28 +136,20 @@ class Heartbeat:
                 if self._rank:
                     self._store.set(f"sign/{self._rank}", sign.to_text())
                     if self._store.check([f"hangs/{self._name}"]):
-                        self._end_hanging(sign)
+                        self._end_hanging()
                 else:
                     self._answer()
                     self._judge(sign)
         while not self._left.wait(self._period):
             sign = self._listen()
             if sign.silent >= self._limit([sign]):
-                self._exit(sign, 1, "the store is gone; the same command continues")
+                self._exit(1, "the store is gone; the same command continues")
 
     def _listen(self) -> Sign:
-        """The sign of this process. Time is counted in beats, so that a process that was stopped is not silent."""
-        progress = self.progress
-        if progress is None or not progress.is_working:
-            self._silent = 0.0
-        elif progress.signs != self._last_signs:
-            self._longest = max(self._longest, self._silent)
-            self._silent, self._last_signs = 0.0, progress.signs
-        else:
-            self._silent += self._period
-        where = "" if progress is None else progress.where
-        counts = Counts() if progress is None else progress.counts
-        return Sign(self._name, self._silent, self._longest, where, counts)
+        """The sign of this process."""
+        silence = self._silence
+        silence.listen()
+        return Sign(self._name, silence.seconds, silence.longest, silence.where, silence.counts)
 
     def _judge(self, own: Sign) -> None:
         """Reports processes that show no sign of work, and gives those up that are silent for too long."""
@@ -168,42 +159,26 @@ class Heartbeat:
         signs = {0: own, **self._signs}
         limit = self._limit(signs.values())
         for rank, sign in signs.items():
-            if sign.silent < _REPORTED_AT * limit:
+            if sign.silent < REPORTED_AT * limit:
                 self._reported.discard(rank)
             elif rank not in self._reported:
                 self._reported.add(rank)
-                _say(
-                    f"process {rank} has made no pass for {duration(sign.silent)}, in {sign.where}; after "
-                    f"{duration(limit)} it counts as hanging"
-                )
+                report_silence(rank, sign.silent, sign.where, f"after {duration(limit)} it counts as hanging")
             if sign.silent >= limit and rank:
                 self._store.set(f"hangs/{sign.name}", "1")
             elif sign.silent >= limit and not self.awaited():
-                self._end_hanging(own)
+                end_main_process(self._rank, self._silence)
 
     def _limit(self, signs: Iterable[Sign]) -> float:
         """Seconds without a pass after which a process counts as hanging."""
-        return self._stalled_after or max(_SHORTEST_STALL, _LONGEST_PAUSES * max(sign.longest for sign in signs))
+        return stall_limit(self._stalled_after, max(sign.longest for sign in signs))
 
-    def _end_hanging(self, sign: Sign) -> None:
-        """Ends this process, whose main thread hangs; the status of process 0 is that of the job."""
-        if self._rank:
-            try:
-                self._leave()
-            finally:
-                self._exit(sign, 0, "process 0 does its work")
-        assert self.progress is not None
-        self.progress.write("stalled")
-        missing = self.progress.num_images - self.progress.images_done
-        self._exit(sign, 1, f"records of {missing} images are missing, and the report; the same command continues")
+    def _end_hanging(self) -> NoReturn:
+        """Ends this process, which is not process 0, and whose main thread hangs."""
+        try:
+            self._leave()
+        finally:
+            self._exit(0, "process 0 does its work")
 
-    def _exit(self, sign: Sign, status: int, rest: str) -> NoReturn:
-        _say(
-            f"process {self._rank} hangs, without a pass for {duration(sign.silent)}, in {sign.where}: it ends. {rest}"
-        )
-        os._exit(status)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{for_terminal(text)}\n")
-    sys.stderr.flush()
+    def _exit(self, status: int, rest: str) -> NoReturn:
+        end_process(self._rank, self._silence.seconds, self._silence.where, status=status, rest=rest)

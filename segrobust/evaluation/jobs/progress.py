@@ -272,7 +272,7 @@ class Progress(Watch):
         """Replaces the file. A file that cannot be written does not end a job whose records can."""
         if self._file is not None:
             with contextlib.suppress(OSError):
-                write_json(self._file, self.numbers(state))
+                write_json(self._file, self.numbers(state), flush=False)
 
     def _every(self) -> list[Counts]:
         return [self.counts, *self.others()]

@@ -20,6 +20,7 @@ from segrobust.evaluation.jobs.distributed import Distributed, JobEndedError, St
 from segrobust.evaluation.jobs.progress import PROGRESS_FILE, Progress, ProgressLines
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
 from segrobust.evaluation.jobs.signals import Interruption
+from segrobust.evaluation.jobs.silence import LoneWatch
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import (
@@ -30,6 +31,7 @@ from segrobust.evaluation.run.changed_samples import (
     require_unchanged,
 )
 from segrobust.evaluation.run.claim import Claim
+from segrobust.evaluation.run.consistency import read_run_records
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
@@ -100,7 +102,7 @@ class Session:
         """
         mine, calls = {*self.shared_samples}, self.plan.attack_calls
         wanted = {(CLEAN, None), *((call.job.digest, eps) for call in calls for eps in call.recorded)}
-        records = read_records(path)
+        records = read_run_records(path)
         found = tuple(each for each in records if each.sample_id in mine and (each.digest, each.eps) in wanted)
         self._compare(found, skip_unreadable=False, stop=never_stops)
         return found
@@ -127,7 +129,7 @@ class Session:
             ValueError: a sample cannot be read.
         """
         wanted = {*self.samples}
-        records = tuple(record for record in read_records(path) if record.sample_id in wanted)
+        records = tuple(record for record in read_run_records(path) if record.sample_id in wanted)
         changed = self._compare(records, skip_unreadable=skip_unreadable, stop=stop, allow=redo_changed)
         if changed:
             discard_samples(path, changed)
@@ -196,6 +198,10 @@ class Session:
             return ProgressLines(self.plan, sample_ids, done, say=say, file=file, processes=processes)
         return Progress(self.plan, sample_ids, done, file=file, processes=processes)
 
+    def lone_watch(self, progress: Progress) -> LoneWatch:
+        """Reports a hang of this process, where it has no team that does."""
+        return LoneWatch(self.distributed.rank, progress, self.distributed.stalled_after)
+
     def complete(
         self,
         claim: Claim,
@@ -246,14 +252,15 @@ class Session:
     def _work_alone(self, path: Path, outputs: Outputs) -> None:
         """Does the fixed share of this process."""
         done = read_records(path)
-        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress:
+        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress, self.lone_watch(progress):
             self.measure(self.share, replace(outputs, watch=progress), done=done)
 
     def _work_together(self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter) -> None:
         """Takes batches until there are none; the main process then writes the others' records, and does lost work."""
         done = team.exchange(read_records(path))
         with self.watch(self.samples, done, path / PROGRESS_FILE) as progress:
-            progress.others, team.heartbeat.progress = team.heartbeat.counts, progress
+            progress.others = team.heartbeat.counts
+            team.heartbeat.follow(progress)
             outputs = replace(outputs, watch=progress)
             self.measure(team.work(self.samples, self.batch_size), outputs, done=done)
             if outputs.stop():

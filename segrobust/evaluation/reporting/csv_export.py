@@ -13,8 +13,8 @@ from segrobust.evaluation.numbers.summary import Scores, Summary
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import score_lines
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import replace_file
 from segrobust.untrusted.printable import for_csv
+from segrobust.untrusted.regular_files import replace_file
 
 Row = Sequence[object]
 
@@ -46,15 +46,13 @@ def write_csv(directory: RunDirectory) -> tuple[Path, ...]:
         OSError: the directory cannot be written.
     """
     run = read_run(directory)
-    folder = directory.path / "tables"
-    folder.mkdir(exist_ok=True)
     tables = {
         "scores": _score_rows(run.summary),
         "norms": _norm_rows(run),
         "classes": _class_rows(run),
         "columns": _column_rows(),
     }
-    return tuple(_write(folder / f"{name}.csv", rows) for name, rows in tables.items())
+    return tuple(_write(directory, name, rows) for name, rows in tables.items())
 
 
 def _score_rows(summary: Summary) -> Iterable[Row]:
@@ -109,8 +107,9 @@ def _all_scores(summary: Summary) -> Iterable[tuple[str, str, str, Scores]]:
             yield line.scope, line.attack, line.norm_name, scores
 
 
-def _write(path: Path, rows: Iterable[Row]) -> Path:
+def _write(directory: RunDirectory, name: str, rows: Iterable[Row]) -> Path:
+    path = directory.path / "tables" / f"{name}.csv"
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([for_csv(cell) for cell in row] for row in rows)
-    replace_file(path, text.getvalue().encode())
+    replace_file(path, text.getvalue().encode(), root=directory.path)
     return path

@@ -18,8 +18,8 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_grids
 from segrobust.evaluation.reporting.sensor_units import sensor_lines
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import replace_file
 from segrobust.untrusted.printable import for_markdown, markdown_code
+from segrobust.untrusted.regular_files import replace_file
 
 
 def write_markdown(directory: RunDirectory) -> Path:

@@ -28,6 +28,7 @@ from segrobust.evaluation.run.records import Record
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.functional.norms import NormName
+from segrobust.untrusted.printable import visible
 from segrobust.value_range import ValueRange
 
 _WIDTH = 160
@@ -104,7 +105,9 @@ class Report:
         if self.faults:
             parts.append(_fault_lines(self.faults))
         if self.directory is not None:
-            parts.append(Text("\n" + "\n".join(f"{name:9}{path}" for name, path in self._files(self.directory))))
+            parts.append(
+                Text("\n" + "\n".join(f"{name:9}{visible(str(path))}" for name, path in self._files(self.directory)))
+            )
         return Group(*parts)
 
 
@@ -158,10 +161,11 @@ def write_report(directory: RunDirectory) -> Report:
 
 
 def _draw_curves(report: Report, directory: RunDirectory, norm_name: NormName) -> None:
-    directory.pictures.mkdir(exist_ok=True)
-    save_figure(norm_curves(report.records, report.summary, norm_name), directory.pictures / f"asr_{norm_name}.png")
+    curves = {"asr": norm_curves(report.records, report.summary, norm_name)}
     if any(isinstance(record.eps, float) and record.norm_name == norm_name for record in report.records):
-        save_figure(score_curves(report.summary, norm_name), directory.pictures / f"scores_{norm_name}.png")
+        curves["scores"] = score_curves(report.summary, norm_name)
+    for name, figure in curves.items():
+        save_figure(figure, directory.pictures / f"{name}_{norm_name}.png", root=directory.path)
 
 
 def _fault_lines(faults: Sequence[Fault]) -> Text:
@@ -176,7 +180,7 @@ def _fault_lines(faults: Sequence[Fault]) -> Text:
 
 def heading(manifest: Manifest) -> str:
     """What is evaluated, in one line."""
-    return (
+    return visible(
         f"{manifest.data_description} | {len(manifest.samples)} evaluated | "
         f"{manifest.network_description}, weights {manifest.weights[:8]} | "
         f"{manifest.precision} | {manifest.criterion} | seed {manifest.seed}"

@@ -8,6 +8,7 @@ from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.figures.panels import plain_label_space
 from segrobust.evaluation.reporting.selection import Selection, find_selection
+from segrobust.evaluation.run.consistency import require_consistent
 from segrobust.evaluation.run.failures import Fault, read_faults
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import Record, read_records
@@ -57,8 +58,9 @@ def read_run(directory: RunDirectory) -> RunFiles:
         ValueError: the directory holds no run, or damaged files.
     """
     manifest = read_manifest(directory)
-    wanted = set(manifest.samples)
-    records = tuple(record for record in read_records(directory.path) if record.sample_id in wanted)
+    wanted, every = set(manifest.samples), read_records(directory.path)
+    require_consistent(manifest, every, directory.path)
+    records = tuple(record for record in every if record.sample_id in wanted)
     faults = read_faults(directory.path, {record.key for record in records})
     return RunFiles(
         directory=directory,
@@ -92,7 +94,7 @@ def status_of(checks: tuple[Check, ...], *digests: str) -> Status:
 def _checks(directory: RunDirectory, manifest: Manifest, records: tuple[Record, ...]) -> tuple[Check, ...]:
     """The checks on disk and those of the records; none if checks were switched off."""
     files = [path for path in (directory.network_checks, directory.attack_checks(manifest.planned)) if path.is_file()]
-    stored = tuple(check for path in files for check in read_checks(path).checks)
+    stored = tuple(check for path in files for check in read_checks(path, root=directory.path).checks)
     if not stored:
         return ()
     return (*stored, *check_records(records, {entry.digest: entry.attack for entry in manifest.attacks}))

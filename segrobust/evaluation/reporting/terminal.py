@@ -26,6 +26,7 @@ from segrobust.evaluation.reporting.format import (
     value_text,
 )
 from segrobust.evaluation.reporting.score_lines import Line, Scope, norm_lines, score_grids, strongest
+from segrobust.untrusted.printable import visible
 
 _FLAGGED_SHOWN = 8
 _NORMS: Final = in_place(NORM_METRICS, "terminal")
@@ -135,14 +136,14 @@ def _check_lines(checks: Sequence[Check]) -> Text:
     text = Text("checks", style="bold").append(f"   {len(checks) - len(bad)} of {len(checks)} ok", style="not bold")
     for check in bad:
         style = "not bold red" if check.status == "fail" else "not bold yellow"
-        text.append(f"\n  {check.status} {check.name}: {check.text}", style=style)
+        text.append(f"\n  {visible(f'{check.status} {check.name}: {check.text}')}", style=style)
     return text
 
 
 def _flagged_line(flagged: Sequence[FlaggedImage]) -> Text:
     shown = ", ".join(f"{f.sample_id} {f.sample_name} ({', '.join(f.flags)})" for f in flagged[:_FLAGGED_SHOWN])
     more = f" and {len(flagged) - _FLAGGED_SHOWN} more" if len(flagged) > _FLAGGED_SHOWN else ""
-    return Text(f"left out of all numbers: {len(flagged)} images: {shown}{more}", style="yellow")
+    return Text(visible(f"left out of all numbers: {len(flagged)} images: {shown}{more}"), style="yellow")
 
 
 def _table(title: str, columns: Iterable[str]) -> Table:

@@ -1,26 +1,32 @@
 """Adversarial images on disk, for panels and for the evaluation of other networks."""
 
+import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from segrobust.evaluation.plan import AttackCall, Radius
 from segrobust.evaluation.run.records import read_radius
-from segrobust.evaluation.run.strict_json import replace_file
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import token
 from segrobust.untrusted.printable import visible
-from segrobust.untrusted.regular_files import open_regular
+from segrobust.untrusted.regular_files import read_limited, replace_file
 
 _LARGEST: Final = 2**30
 """Bytes; an image of 89 million pixels, the largest that is read, is about as large."""
+
+_HEADER: Final = 2**12
+"""Bytes of a file beside the values; one entry takes about 80."""
+
+_DAMAGED: Final = (SafetensorError, DataFault, LookupError, TypeError, RuntimeError)
+"""What reading gives on files that are cut or changed; a type of numbers that the reader lacks is a `LookupError`."""
 
 _SHOWN: Final = 200
 
@@ -65,17 +71,31 @@ class AdversarialStore:
         """
         if self.lacks(call, sample_id):
             path = self.path(call.job.digest, call.eps, sample_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, save({"adv": adv.detach().to("cpu", torch.float32).contiguous()}))
+            content = save({"adv": adv.detach().to("cpu", torch.float32).contiguous()})
+            replace_file(path, content, root=Path(self.directory))
 
-    def load(self, digest: str, eps: Radius, sample_id: int) -> Tensor:
+    def load(self, digest: str, eps: Radius, sample_id: int, shape: Sequence[int] | None = None) -> Tensor:
         """An image `(C, H, W)` float32.
+
+        Args:
+            digest: of the attack.
+            eps: radius, or "min".
+            sample_id: position in the data set.
+            shape: of the clean image, which the file must have; one that is larger is refused before it is read. None
+                for any shape.
 
         Raises:
             FileNotFoundError: it was not stored.
             StoredImageError: the file is damaged or has another format.
         """
-        return load_adversarial(self.path(digest, eps, sample_id))
+        path = self.path(digest, eps, sample_id)
+        adv = load_adversarial(path, Path(self.directory), shape)
+        if shape is not None and adv.shape != torch.Size(shape):
+            raise StoredImageError(
+                f"{path} is of size {tuple(adv.shape)}, image {sample_id} of {tuple(shape)}; give the transforms that "
+                "the run's data set had"
+            )
+        return adv
 
     def stored(self) -> "tuple[StoredAdversarial, ...]":
         """All stored images, by sample.
@@ -117,22 +137,24 @@ class StoredAdversarial(NamedTuple):
         return found
 
 
-def load_adversarial(path: Path) -> Tensor:
+def load_adversarial(path: Path, root: Path, shape: Sequence[int] | None = None) -> Tensor:
     """An image `(C, H, W)` float32, finite, from the file that `AdversarialStore.keep` wrote.
+
+    Args:
+        path: of the file.
+        root: the run directory, from which on no link is followed.
+        shape: see `AdversarialStore.load`.
 
     Raises:
         FileNotFoundError: there is no such file.
         StoredImageError: the file is damaged or has another format; the message names it.
     """
     fix = "delete it and run the evaluation again, which writes it again"
+    largest = _LARGEST if shape is None else _HEADER + 4 * math.prod(shape)
     try:
-        with open_regular(path, follow_links=False) as file:
-            size = os.fstat(file.fileno()).st_size
-        if size > _LARGEST:
-            raise StoredImageError(f"{path} has {size} bytes, an image at most {_LARGEST}; {fix}")
-        entries = load_file(path)
-    except (SafetensorError, DataFault) as error:
-        raise StoredImageError(f"{path} is damaged ({error}); {fix}") from error
+        entries = load(read_limited(path, largest, "an image of this size", root=root))
+    except _DAMAGED as error:
+        raise StoredImageError(f"{path} is damaged ({visible(str(error))}); {fix}") from error
     adv = entries.get("adv")
     if len(entries) != 1 or adv is None or adv.dtype != torch.float32 or adv.ndim != 3:
         found = ", ".join(f"{name} {value.dtype} {tuple(value.shape)}" for name, value in entries.items()) or "nothing"

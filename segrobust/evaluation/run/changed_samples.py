@@ -1,7 +1,6 @@
 """Samples whose image or mask is not the one that records are of: found, refused, or measured anew."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from segrobust.evaluation.dataset import SampleSource, load_sample, name_of, sequence_of
 from segrobust.evaluation.run.records import Record, name_samples, supersede
+from segrobust.untrusted.regular_files import remove
 
 _QUIET_SECONDS: Final = 3.0
 """Reading that takes longer shows its progress."""
@@ -125,7 +125,8 @@ def read_digests(
             break
         if progress and time.monotonic() - shown > _QUIET_SECONDS:
             shown = time.monotonic()
-            Console(stderr=True).print(f"comparing recorded samples with the data: {number} of {len(wanted)}")
+            line = f"comparing recorded samples with the data: {number} of {len(wanted)}"
+            Console(stderr=True, highlight=False).print(line, markup=False)
         try:
             digests[sample_id] = load_sample(dataset, sample_id).digest
         except (OSError, ValueError) as error:
@@ -150,12 +151,11 @@ def discard_samples(directory: str | os.PathLike[str], digests: Mapping[int, str
     Raises:
         OSError: the directory cannot be written.
     """
+    root = Path(directory)
     supersede(directory, digests)
-    shutil.rmtree(Path(directory) / "checks", ignore_errors=True)
+    remove(root / "checks", root=root)
     for sample_id in digests:
-        for path in Path(directory).glob(f"adversarials/*/*/{sample_id:06d}.safetensors"):
-            path.unlink(missing_ok=True)
-        for path in Path(directory).glob(f"panels/{sample_id:06d}-*.png"):
-            path.unlink(missing_ok=True)
-        for folder in Path(directory).glob(f"panels/tiles/{sample_id:06d}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        number = f"{sample_id:06d}"
+        for files in (f"adversarials/*/*/{number}.safetensors", f"panels/{number}-*.png", f"panels/tiles/{number}-*"):
+            for path in root.glob(files):
+                remove(path, root=root)

@@ -10,7 +10,8 @@ from filelock import BaseFileLock
 from segrobust.evaluation.run.locks import LOCKS, RunInUseError, acquire, lock_path, require_lock
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import TEMPORARY, read_document, write_json
+from segrobust.evaluation.run.strict_json import read_document, write_json
+from segrobust.untrusted.regular_files import TEMPORARY, remove
 
 SHARED: Final = ".shared-"
 """First letters of the files by which processes find out whether they see one directory."""
@@ -58,7 +59,8 @@ class Claim:
                     self._require_same_purpose(other)
                 if not others:
                     _sweep(self.directory)
-                write_json(self._purpose_path(self.rank), {"purpose": self._manifest.purpose})
+                purpose = {"purpose": self._manifest.purpose}
+                write_json(self._purpose_path(self.rank), purpose, root=self.directory)
             except BaseException:
                 self._lock.release()
                 raise
@@ -135,7 +137,7 @@ class Claim:
 
     def _require_same_purpose(self, other: int) -> None:
         try:
-            theirs = read_document(self._purpose_path(other), "the purpose of a process")
+            theirs = read_document(self._purpose_path(other), "the purpose of a process", root=self.directory)
         except FileNotFoundError:
             theirs = None
         if theirs != {"purpose": self._manifest.purpose}:
@@ -150,7 +152,5 @@ class Claim:
 
 def _sweep(directory: Path) -> None:
     """Removes what killed processes left: temporary files, and files by which processes find one another."""
-    for path in directory.glob(f"{SHARED}*"):
-        path.unlink(missing_ok=True)
-    for path in RunDirectory(directory).own_files(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+    for path in (*directory.glob(f"{SHARED}*"), *RunDirectory(directory).own_files(f".*{TEMPORARY}")):
+        remove(path, root=directory)

@@ -12,6 +12,7 @@ from segrobust.evaluation.run.records import CLEAN, read_radius
 from segrobust.evaluation.run.strict_json import append_line, read_lines
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import LONGEST_TEXT, Reader, one_of, read_fields, text, token, whole
+from segrobust.untrusted.printable import visible
 
 FAULT_SCHEMA: Final = 1
 
@@ -87,7 +88,7 @@ class Fault:
         """One line of text."""
         what = f"{self.attack} at {self.eps}" if self.stage == "attack" else self.stage
         first, _, _ = self.error.partition("\n")
-        return f"image {self.sample_id} ({self.sample_name}), {what}: {first}"
+        return visible(f"image {self.sample_id} ({self.sample_name}), {what}: {first}")
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ class FaultLog:
             OSError: the directory cannot be written.
         """
         path = self.directory / "faults" / f"rank{self.rank:03d}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        append_line(path, asdict(fault))
+        append_line(path, asdict(fault), root=self.directory)
 
 
 def read_faults(directory: str | os.PathLike[str], recorded: Collection[object]) -> tuple[Fault, ...]:
@@ -128,8 +128,9 @@ def read_faults(directory: str | os.PathLike[str], recorded: Collection[object])
         DataFault: a damaged line, with file and number.
     """
     found: dict[object, Fault] = {}
-    for path in sorted((Path(directory) / "faults").glob("rank*.jsonl")):
-        for where, value in read_lines(path, "a fault"):
+    root = Path(directory)
+    for path in sorted((root / "faults").glob("rank*.jsonl")):
+        for where, value in read_lines(path, "a fault", root=root):
             try:
                 fault = Fault(**read_fields(value, _READERS))
             except ValueError as error:

@@ -23,9 +23,29 @@ from segrobust.functional.norms import NormName
 from segrobust.label_space import LabelSpace
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, weights_digest
 from segrobust.untrusted.data_fault import DataFault
-from segrobust.untrusted.fields import boolean, list_of, number, one_of, optional, read_fields, text, token, whole
+from segrobust.untrusted.fields import (
+    MOST_COUNTED,
+    boolean,
+    list_of,
+    number,
+    one_of,
+    optional,
+    read_fields,
+    text,
+    token,
+    whole,
+)
+from segrobust.untrusted.file_names import file_key
 from segrobust.untrusted.printable import shortened
 from segrobust.value_range import ValueRange
+
+LEAST_RADIUS: Final = 1e-12
+"""Of a ball that is written to a file; a step of float32 at 1 is 1.2e-7."""
+
+MOST_SAMPLES: Final = 2**18
+"""Of a run; what is missing is counted sample by sample, several times."""
+
+_LONGEST_DESCRIPTION: Final = 2**12
 
 MANIFEST_SCHEMA: Final = 2
 """Version of the format."""
@@ -124,7 +144,12 @@ class Manifest:
             ignore_index: label of void pixels.
             seed: of random starts.
             weights: digest of the weights, if it is known already.
+
+        Raises:
+            ValueError: more samples than a run may have.
         """
+        if len(samples) > MOST_SAMPLES:
+            raise ValueError(f"a run has at most {MOST_SAMPLES} samples, got {len(samples)}; choose some by max_images")
         entries = attack_entries(plan)
         return cls(
             weights=weights or weights_digest(network),
@@ -140,8 +165,8 @@ class Manifest:
             attacks=entries,
             planned=entries,
             asr_only=plan.asr_only,
-            data_description=describe_data(dataset),
-            network_description=describe_network(network),
+            data_description=describe_data(dataset)[:_LONGEST_DESCRIPTION],
+            network_description=describe_network(network)[:_LONGEST_DESCRIPTION],
             value_range=value_range_of(dataset),
         )
 
@@ -210,7 +235,7 @@ def _read_label_space(value: object) -> LabelSpace:
 
 
 def _read_samples(value: object) -> tuple[int, ...]:
-    found: tuple[int, ...] = list_of(whole())(value)
+    found: tuple[int, ...] = list_of(whole(), most=MOST_SAMPLES)(value)
     if len({*found}) != len(found):
         raise ValueError("must name each sample once")
     return found
@@ -224,6 +249,8 @@ def _read_size(value: object) -> str:
 
 def _read_entries(value: object) -> tuple[AttackEntry, ...]:
     found = tuple(AttackEntry(**read_fields(entry, _ENTRY)) for entry in list_of(lambda each: each)(value))
+    if any(eps > 1 for entry in found if entry.norm_name == "linf" for eps in entry.eps):
+        raise ValueError("must have radii of at most 1 in linf")
     for name in ("digest", "name"):
         if len({getattr(entry, name) for entry in found}) != len(found):
             raise ValueError(f"must give each {name} once")
@@ -236,11 +263,12 @@ _ENTRY: Final = {
     "attack": text(),
     "kind": one_of("minimal-norm", "fixed-budget"),
     "norm_name": one_of("linf", "l2", "l1"),
-    "eps": list_of(number(0)),
+    "eps": list_of(number(LEAST_RADIUS, MOST_COUNTED)),
 }
 _READERS: Final = {
-    **dict.fromkeys(("weights", "data", "preprocessing"), text()),
-    **dict.fromkeys(("criterion", "precision", "data_description", "network_description"), text()),
+    **dict.fromkeys(("weights", "precision"), token),
+    **dict.fromkeys(("data", "preprocessing", "criterion"), text()),
+    **dict.fromkeys(("data_description", "network_description"), text(_LONGEST_DESCRIPTION)),
     "image_size": _read_size,
     "label_space": optional(_read_label_space),
     "value_range": optional(ValueRange.parse),
@@ -279,12 +307,13 @@ def _merge_attacks(
     older: tuple[AttackEntry, ...], newer: tuple[AttackEntry, ...], directory: Path
 ) -> tuple[AttackEntry, ...]:
     merged = {entry.digest: entry for entry in older}
-    names = {entry.name: entry.digest for entry in older}
+    names = {file_key(entry.name): entry for entry in older}
     for entry in newer:
-        if names.get(entry.name, entry.digest) != entry.digest:
+        there = names.get(file_key(entry.name), entry)
+        if there.digest != entry.digest:
             raise ValueError(
-                f"{directory} has another attack with the name {entry.name!r}:\n"
-                f"  there: {merged[names[entry.name]].attack}\n  now:   {entry.attack}\ngive one of them another name"
+                f"{directory} has another attack with the name {there.name!r}:\n"
+                f"  there: {there.attack}\n  now:   {entry.attack}\ngive one of them another name"
             )
         known = merged.get(entry.digest, entry)
         merged[entry.digest] = replace(known, eps=tuple(sorted({*known.eps, *entry.eps})))

@@ -1,10 +1,12 @@
 """Results on disk: one JSON line per measurement, appended as soon as it exists."""
 
 import contextlib
+import errno
 import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Final, Literal, Self
 from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.locks import require_lock
+from segrobust.evaluation.run.manifest import LEAST_RADIUS
 from segrobust.evaluation.run.strict_json import (
     cut_incomplete,
     parse_line,
@@ -26,6 +29,7 @@ from segrobust.metrics import Tally
 from segrobust.metrics.norm_statistics import ROUNDING
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import (
+    MOST_COUNTED,
     Reader,
     boolean,
     list_of,
@@ -38,8 +42,8 @@ from segrobust.untrusted.fields import (
     token,
     whole,
 )
-from segrobust.untrusted.printable import shortened
-from segrobust.untrusted.regular_files import open_to_append
+from segrobust.untrusted.printable import shortened, visible
+from segrobust.untrusted.regular_files import flush_to_disk, open_to_append
 
 SCHEMA: Final = 3
 """Version of the records' format."""
@@ -54,12 +58,21 @@ ABOVE_EPS: Final = "above-eps"
 CLEAN: Final = "clean"
 NO_THREAT: Final = "none"
 _SHOWN: Final = 5
+_FULL: Final = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Errors of a disk that keeps what is on it."""
+
+_BETWEEN_FLUSHES: Final = 1.0
+"""Seconds; what was written since then is lost if the power fails."""
 
 NORM_OF_SAME_WORK: Final = 1e-5
 """Largest relative difference of the norms of two records of one measurement.
 
 A batch of a lost process may be measured twice, in batches of other sizes, whose kernels differ in a last bit: on a toy
 network in float32 by at most 1.7e-7."""
+
+_RELATIVE_SLACK: Final = 1e-4
+_SLACK: Final = {"linf": 1e-6, "l2": 1e-3, "l1": 1.0}
+"""By which norms may exceed their bounds: adding to an image in float32 rounds each value by up to 6e-8."""
 
 SHARE_OF_SAME_WORK: Final = 1e-3
 """Largest difference of their shares of pixels: minimal perturbations leave many pixels close to a tie."""
@@ -180,7 +193,7 @@ class Record:
             )
         try:
             record = cls(**read_fields(value, _READERS))
-            for problem in _contradictions(record):
+            for problem in contradictions(record):
                 raise ValueError(problem)
         except ValueError as error:
             raise DataFault(f"{where} is no record: {error}") from error
@@ -188,7 +201,7 @@ class Record:
 
 
 def read_radius(value: object) -> Radius | None:
-    """A radius above 0, "min" or None.
+    """A radius, "min" or None.
 
     Raises:
         ValueError: another value.
@@ -197,9 +210,7 @@ def read_radius(value: object) -> Radius | None:
         return None
     if value == "min":
         return "min"
-    found: float = number(0)(value)
-    if not found:
-        raise ValueError("must be above 0")
+    found: float = number(LEAST_RADIUS, MOST_COUNTED)(value)
     return found
 
 
@@ -210,7 +221,7 @@ _READERS: Final[dict[str, Reader]] = {
     "sample_name": text(),
     "sample_digest": text(256),
     "sequence": text(),
-    "attack": text(),
+    "attack": token,
     "digest": token,
     "kind": one_of("clean", "minimal-norm", "by-product", "fixed-budget"),
     "norm_name": one_of("linf", "l2", "l1", None),
@@ -238,8 +249,8 @@ _READERS: Final[dict[str, Reader]] = {
 }
 
 
-def _contradictions(record: Record) -> Iterator[str]:
-    """What no measurement of one image gives."""
+def contradictions(record: Record) -> Iterator[str]:
+    """What no measurement of one image gives, one sentence each."""
     is_clean = record.kind == "clean"
     radii = {"clean": (None,), "minimal-norm": ("min",)}
     fits = record.eps in radii[record.kind] if record.kind in radii else isinstance(record.eps, float)
@@ -268,6 +279,9 @@ def _contradictions(record: Record) -> Iterator[str]:
         yield f"success is true with norm {record.norm} and {record.num_valid} valid pixels"
     if record.kind == "clean" and record.norm:
         yield f"the norm of a clean image is {record.norm}"
+    largest = _largest_norm(record)
+    if math.isfinite(record.norm) and record.norm > largest:
+        yield f"norm {record.norm:.8g} in {record.norm_name} is above {largest:g}"
     if record.boundary is not None and not record.boundary[1] <= record.boundary[0] <= record.num_valid:
         yield f"boundary={record.boundary} are not pixels and right ones among {record.num_valid}"
     for objects, found, pixels, correct in record.objects or ():
@@ -275,12 +289,21 @@ def _contradictions(record: Record) -> Iterator[str]:
             yield f"objects {(objects, found, pixels, correct)} are not those of {record.num_valid} pixels"
 
 
+def _largest_norm(record: Record) -> float:
+    """Of a perturbation that stays in the box and in the ball of its attack; flags say that it does not."""
+    if record.norm_name is None:
+        return 0.0
+    box = math.inf if OUTSIDE_BOX in record.flags else 1.0 if record.norm_name == "linf" else MOST_COUNTED
+    radius = record.eps if isinstance(record.eps, float) and ABOVE_EPS not in record.flags else math.inf
+    return min(box, radius) * (1 + _RELATIVE_SLACK) + _SLACK[record.norm_name]
+
+
 class RecordWriteError(OSError):
     """Records could not be written to their file; the message gives the place where they are instead."""
 
 
 class RecordWriter:
-    """Appends records to `records/rank000.jsonl` of a run directory, and flushes each.
+    """Appends records to `records/rank000.jsonl` of a run directory. They are on the disk at most a second later.
 
     Opening truncates the file at its last newline, because an incomplete line is from a job that was killed. A lock is
     held until it is closed, so that two jobs never write to one file.
@@ -298,23 +321,25 @@ class RecordWriter:
     """
 
     def __init__(self, directory: str | os.PathLike[str], rank: int = 0, *, claim: Claim | None = None) -> None:
-        self.path = Path(directory) / "records" / f"rank{rank:03d}.jsonl"
+        root = Path(directory)
+        self.path = root / "records" / f"rank{rank:03d}.jsonl"
         self._claim = claim
-        self._lock = require_lock(Path(directory), rank) if claim is None else None
+        self._lock = require_lock(root, rank) if claim is None else None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open_to_append(self.path)
+            self._file = open_to_append(self.path, root=root)
             self._size = cut_incomplete(self._file)
+            self._flushed, self._failed = time.monotonic(), False
         except BaseException:
             self._release()
             raise
 
     def write(self, records: Sequence[Record]) -> None:
-        """Appends one line each, together, and flushes them: a killed process does not lose them.
+        """Appends one line each, together: a killed process does not lose them.
 
         Raises:
-            RecordWriteError: the disk is full or gone, or the file was deleted; the lines are then in a file in the
-                system's folder of temporary files or, if that cannot be written either, on stderr.
+            RecordWriteError: the disk is full or gone, or the file was deleted; the lines, with all earlier ones unless
+                the disk is full, are then in a file in the system's folder of temporary files or, if that cannot be
+                written either, on stderr.
             ManifestChangedError: another command took over the directory; the lines are written.
         """
         content = b"".join(record.to_line().encode() + b"\n" for record in records)
@@ -322,12 +347,16 @@ class RecordWriter:
             written = 0
             while written < len(content):
                 written += self._file.write(content[written:])
+            self._flush(_BETWEEN_FLUSHES)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._size)
+            self._failed = True
+            kept = b"" if error.errno in _FULL else self._lines_before()
             raise RecordWriteError(
-                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(content)}"
+                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(kept + content)}"
             ) from error
+        self._failed = False
         self._size += len(content)
         self._require_in_place()
         if self._claim is not None:
@@ -343,8 +372,30 @@ class RecordWriter:
             return
         try:
             self._require_in_place()
+            if not self._file.closed and not self._failed:
+                self._flush(0.0)
+        except RecordWriteError:
+            raise
+        except OSError as error:
+            raise RecordWriteError(
+                f"{self.path} cannot be written ({error.strerror or error}); {_rescue(self._lines_before())}"
+            ) from error
         finally:
             self._close()
+
+    def _flush(self, seconds: float) -> None:
+        """Brings the lines to the disk, unless that was done less than so many seconds ago."""
+        if time.monotonic() - self._flushed >= seconds:
+            flush_to_disk(self._file)
+            self._flushed = time.monotonic()
+
+    def _lines_before(self) -> bytes:
+        """The lines of earlier writes, which a disk that fails may have lost; those that can still be read."""
+        try:
+            self._file.seek(0)
+            return self._file.read(self._size)
+        except OSError:
+            return b""
 
     def _close(self) -> None:
         self._file.close()
@@ -370,7 +421,8 @@ class RecordWriter:
             content = self._file.read()
         except OSError as error:
             raise RecordWriteError(f"{self.path} {reason}, and its lines cannot be read any more ({error})") from error
-        self._close()
+        finally:
+            self._close()
         if content:
             raise RecordWriteError(f"{self.path} {reason}; {_rescue(content)}")
 
@@ -408,8 +460,9 @@ def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:
             `merge_records`.
     """
     now = _read_current(directory)
-    shards = sorted((Path(directory) / "records").glob("rank*.jsonl"))
-    every = (record for shard in shards for record in _read_shard(shard))
+    root = Path(directory)
+    shards = sorted((root / "records").glob("rank*.jsonl"))
+    every = (record for shard in shards for record in _read_shard(shard, root))
     try:
         return merge_records(r for r in every if now.get(r.sample_id, r.sample_digest) == r.sample_digest)
     except ContradictionError as error:
@@ -429,7 +482,8 @@ def supersede(directory: str | os.PathLike[str], digests: Mapping[int, str]) -> 
         OSError: the directory cannot be written.
     """
     current = {**_read_current(directory), **digests}
-    write_json(_current(directory), {str(sample_id): digest for sample_id, digest in sorted(current.items())})
+    content = {str(sample_id): digest for sample_id, digest in sorted(current.items())}
+    write_json(_current(directory), content, root=Path(directory))
 
 
 def _current(directory: str | os.PathLike[str]) -> Path:
@@ -439,7 +493,7 @@ def _current(directory: str | os.PathLike[str]) -> Path:
 def _read_current(directory: str | os.PathLike[str]) -> dict[int, str]:
     path = _current(directory)
     try:
-        found = mapping_of(token)(read_document(path, "a file of digests"))
+        found = mapping_of(token)(read_document(path, "a file of digests", root=Path(directory)))
         wrong = next((key for key in found if not (key.isascii() and key.isdecimal() and str(int(key)) == key)), None)
         if wrong is not None:
             raise ValueError(f"a key must be the number of a sample, got {shortened(wrong)}")
@@ -452,8 +506,8 @@ def _read_current(directory: str | os.PathLike[str]) -> dict[int, str]:
     return {int(sample_id): digest for sample_id, digest in found.items()}
 
 
-def _read_shard(path: Path) -> Iterator[Record]:
-    for where, value in read_lines(path, "a record"):
+def _read_shard(path: Path, root: Path) -> Iterator[Record]:
+    for where, value in read_lines(path, "a record", root=root):
         yield Record.of(value, where)
 
 
@@ -526,6 +580,6 @@ def digests_of(records: Iterable[Record]) -> dict[int, str]:
 
 def name_samples(names: Mapping[int, str]) -> str:
     """How many samples, and which: the first few by position and name."""
-    shown = ", ".join(f"{sample_id} ({name})" for sample_id, name in sorted(names.items())[:_SHOWN])
+    shown = ", ".join(f"{sample_id} ({visible(name)})" for sample_id, name in sorted(names.items())[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{len(names)} sample{'' if len(names) == 1 else 's'}, {shown}{more},"

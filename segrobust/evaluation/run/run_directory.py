@@ -23,7 +23,7 @@ from segrobust.untrusted.regular_files import require_plain
 
 _FOLDERS: Final = ("adversarials", "checks", "faults", LOCKS, "panels", "pictures", "records", "tables")
 _FILES: Final = (
-    *("manifest.json", "network.json", "provenance.jsonl"),
+    *("manifest.json", "network.json", "provenance.jsonl", "progress.json"),
     *("report.html", "summary.json", "summary.md", "judgement.json", "images.json"),
 )
 _PACKAGES = ("segrobust", "torch", "torchvision", "numpy", "timm", "segmentation-models-pytorch", "lightning")
@@ -140,7 +140,7 @@ class RunDirectory:
         Raises:
             DataFault: a link, FIFO, socket or device; the message names it.
         """
-        require_plain(self.path, (*_FOLDERS, *_FILES))
+        require_plain(self.path, _FOLDERS, _FILES)
 
     def own_files(self, pattern: str) -> Iterator[Path]:
         """Files in this directory and in the folders of a run, by a pattern of their names."""
@@ -150,7 +150,7 @@ class RunDirectory:
 
     def append_provenance(self, provenance: "Provenance") -> None:
         """Appends one line about the command that is starting."""
-        append_line(self.provenance, asdict(provenance))
+        append_line(self.provenance, asdict(provenance), root=self.path)
 
     def read_provenance(self) -> "tuple[Provenance, ...]":
         """One entry per command; a last line that is incomplete is left out.
@@ -160,7 +160,9 @@ class RunDirectory:
         """
         if not self.provenance.exists():
             return ()
-        return tuple(Provenance.of(value, where) for where, value in read_lines(self.provenance, "a line"))
+        return tuple(
+            Provenance.of(value, where) for where, value in read_lines(self.provenance, "a line", root=self.path)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

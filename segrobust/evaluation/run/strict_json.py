@@ -4,25 +4,21 @@ No file is reached by a link, and what is read has limits: a run directory may c
 """
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.documents import parse_json, read_json
-from segrobust.untrusted.regular_files import open_regular, open_to_append
+from segrobust.untrusted.regular_files import open_regular, open_to_append, replace_file
 
 LARGEST_FILE: Final = 2**24
-"""Bytes of a document, such as a manifest with 1 million samples."""
+"""Bytes of a document, such as a manifest with 262,144 samples."""
 
 LARGEST_LINE: Final = 2**22
 """Bytes of a line, such as a record of 65,534 classes."""
 
 _BLOCK: Final = 2**16
-
-TEMPORARY: Final = ".tmp"
-"""Ending of temporary files, whose names begin with a full stop."""
 
 
 def portable(value: object) -> object:
@@ -45,52 +41,53 @@ def to_line(value: object) -> str:
     return json.dumps(portable(value), allow_nan=False, separators=(",", ":"))
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes indented strict JSON to a temporary file that then replaces `path`: readers see the old or the new one.
+def write_json(path: Path, value: object, *, root: Path | None = None, flush: bool = True) -> None:
+    """Writes indented strict JSON to a file in one step; see `replace_file`.
+
+    Args:
+        path: the file.
+        value: nested mappings, lists, tuples, strings, numbers and None.
+        root: see `replace_file`.
+        flush: see `replace_file`.
 
     Raises:
+        DataFault: a folder below `root` is a link.
         OSError: the folder cannot be written.
     """
-    replace_file(path, (json.dumps(portable(value), allow_nan=False, indent=1) + "\n").encode())
+    content = json.dumps(portable(value), allow_nan=False, indent=1) + "\n"
+    replace_file(path, content.encode(), root=root, flush=flush)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes `content` to a temporary file that then replaces `path`.
-
-    The temporary name is random: processes of two containers on one disk may have the same number.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_document(path: Path, what: str) -> object:
+def read_document(path: Path, what: str, *, root: Path | None = None) -> object:
     """The value of a file that `write_json` wrote.
+
+    Args:
+        path: of the file.
+        what: which kind of file it is, for messages.
+        root: a folder from which on no link is followed; None for the folder of the file.
 
     Raises:
         DataFault: no strict JSON, too large, or no regular file.
         FileNotFoundError: it is missing.
     """
-    return read_json(path, what, largest=LARGEST_FILE, follow_links=False)
+    return read_json(path, what, largest=LARGEST_FILE, root=path.parent if root is None else root)
 
 
-def read_lines(path: Path, what: str) -> Iterator[tuple[str, object]]:
+def read_lines(path: Path, what: str, *, root: Path) -> Iterator[tuple[str, object]]:
     """The values of a file of lines, each with its place for messages: file and number of the line.
 
     A last line without newline is left out: it is incomplete, or still being written.
+
+    Args:
+        path: of the file.
+        what: which kind of line it is, for messages.
+        root: a folder from which on no link is followed.
 
     Raises:
         DataFault: a line that is no strict JSON or too long, or no regular file.
         OSError: the file cannot be opened.
     """
-    with open_regular(path, follow_links=False) as file:
+    with open_regular(path, root=root) as file:
         number = 0
         while line := file.readline(LARGEST_LINE + 1):
             number += 1
@@ -114,14 +111,19 @@ def parse_line(line: bytes, where: str) -> object:
     return parse_json(text, where)
 
 
-def append_line(path: Path, value: object) -> None:
+def append_line(path: Path, value: object, *, root: Path) -> None:
     """Appends one line; an incomplete last line, which a killed process left, is removed before.
+
+    Args:
+        path: of the file; it and its folder are made.
+        value: of the line.
+        root: a folder from which on no link is followed.
 
     Raises:
         OSError: the file cannot be written.
         DataFault: it is a link, or has further names.
     """
-    with open_to_append(path) as file:
+    with open_to_append(path, root=root) as file:
         cut_incomplete(file)
         file.write(to_line(value).encode() + b"\n")
 

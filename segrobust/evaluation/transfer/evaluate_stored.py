@@ -1,13 +1,11 @@
 """Stored adversarial images of a run, evaluated on a network: another one for transfer, its own one as verification."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import nn
@@ -25,6 +23,7 @@ from segrobust.evaluation.run.adversarial_images import AdversarialStore, Stored
 from segrobust.evaluation.run.changed_samples import find_changed, read_digests
 from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.completeness import count_unexplained
+from segrobust.evaluation.run.consistency import read_criterion, read_run_records
 from segrobust.evaluation.run.failures import FaultLog, read_faults
 from segrobust.evaluation.run.manifest import Manifest, describe_network, preprocessing_of
 from segrobust.evaluation.run.network_identity import examine_network
@@ -32,8 +31,7 @@ from segrobust.evaluation.run.records import CLEAN, Key, Record, name_samples, r
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
 from segrobust.networks import weights_digest
-
-_UNTARGETED: Final = re.compile(r"Untargeted\(apsr=([0-9.e-]+)\)")
+from segrobust.untrusted.printable import visible
 
 
 def evaluate_stored(
@@ -57,9 +55,9 @@ def evaluate_stored(
     killed, with any number of processes. If the network raises an error for one image, the error is recorded there and
     the evaluation continues; Ctrl-C and SIGTERM stop it between two batches.
 
-    For any network, an image outside [0, 1], a norm above the radius of the attack, and a norm that differs from the
-    recorded one are discrepancies. If the network is the one that the run attacked, successes and shares of broken
-    pixels are compared too.
+    For any network, an image outside [0, 1], a norm above the radius of the attack, and a norm or a number of valid
+    pixels that differs from the recorded one are discrepancies. If the network is the one that the run attacked,
+    successes, shares of broken pixels and counts of classes are compared too.
 
     Args:
         run_dir: the run.
@@ -85,7 +83,7 @@ def evaluate_stored(
     network = network if device is None else network.to(device)
     target = _target_of(network, name)
     folder = target.folder(Path(output), directory.path)
-    sources = {record.key: record for record in read_records(directory.path)}
+    sources = {record.key: record for record in read_run_records(directory.path)}
     images = _stored_images(directory.path, sources)
     session = Session(
         network=network,
@@ -220,12 +218,12 @@ def _is_own(manifest: Manifest, target: TargetNetwork) -> bool:
 
 def _criterion_of(manifest: Manifest) -> Criterion:
     """The criterion of a run from its repr, without executing code from a file."""
-    match = _UNTARGETED.fullmatch(manifest.criterion)
-    if match is None:
+    criterion = read_criterion(manifest.criterion)
+    if not isinstance(criterion, Untargeted):
         raise ValueError(
-            f"stored images are evaluated by Untargeted(apsr=...), the run's criterion is {manifest.criterion}"
+            f"stored images are evaluated by Untargeted(apsr=...), the run's criterion is {visible(manifest.criterion)}"
         )
-    return Untargeted(apsr=float(match[1]))
+    return criterion
 
 
 def _stored_images(directory: Path, sources: Mapping[Key, Record]) -> tuple[StoredAdversarial, ...]:

@@ -18,6 +18,7 @@ from segrobust.evaluation.reporting.format import percent, plain_text, radius_te
 from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import find_changed
+from segrobust.evaluation.run.consistency import read_run_records
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, Key, Record, digests_of, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
@@ -169,7 +170,7 @@ class _Source:
         files = sorted(judgements_of(output, path).glob("*/judgement.json"))
         judges = [(TargetNetwork.read(file), file.parent) for file in files]
         records = {judge.weights: {r.key: r for r in read_records(folder)} for judge, folder in judges}
-        own = {manifest.weights: {r.key: r for r in read_records(path)}}
+        own = {manifest.weights: {r.key: r for r in read_run_records(path)}}
         return cls(path=path, manifest=manifest, judges=tuple(judge for judge, _ in judges), records={**records, **own})
 
     @cached_property

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from segrobust.evaluation.reporting.figures.curves import save_figure
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.evaluation.transfer.matrix import Row, TransferMatrix
+from segrobust.untrusted.printable import visible
 
 _COLORS: Final = "cividis"
 """Nuñez, Anderton and Renslow, 2018: a colour map for all kinds of colour vision."""
@@ -42,7 +43,7 @@ def transfer_picture(matrix: TransferMatrix) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     _heat_map(axes[0], matrix, "miou", "mIoU^D, %")
     _heat_map(axes[1], matrix, "asr", "images broken (ASR), %")
-    axes[0].set_yticks(range(rows), [_label(row) for row in matrix.rows], fontsize=9)
+    axes[0].set_yticks(range(rows), [_label(row) for row in matrix.rows], fontsize=9, parse_math=False)
     axes[0].set_ylabel("made against | attack | images", color=_GREY, fontsize=9)
     return figure
 
@@ -58,7 +59,7 @@ def _heat_map(axes: Axes, matrix: TransferMatrix, name: str, title: str) -> None
             if cell is not None and cell.is_source:
                 corner = (x - 0.46, y - 0.44)
                 axes.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, edgecolor=_ink(value), linewidth=1.5))
-    axes.set_xticks(range(len(matrix.judges)), matrix.judges, rotation=30, ha="right", fontsize=9)
+    axes.set_xticks(range(len(matrix.judges)), matrix.judges, rotation=30, ha="right", fontsize=9, parse_math=False)
     axes.set_xlabel("judged by", color=_GREY, fontsize=9)
     axes.set_title(title, loc="left", fontsize=11)
     axes.tick_params(length=0)
@@ -75,4 +76,4 @@ def _ink(value: float) -> str:
 
 
 def _label(row: Row) -> str:
-    return f"{row.source} | {row.label} | {row.num_images}"
+    return visible(f"{row.source} | {row.label} | {row.num_images}")

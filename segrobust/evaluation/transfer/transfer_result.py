@@ -15,12 +15,13 @@ from segrobust.evaluation.run.records import ABOVE_EPS, OUTSIDE_BOX, Key, Record
 from segrobust.evaluation.run.strict_json import read_document, write_json
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import read_fields, text
+from segrobust.untrusted.printable import shortened, visible
 
 JUDGEMENT_SCHEMA: Final = 1
 """Version of the format of `judgement.json`."""
 
 APSR_TOLERANCE: Final = 1e-3
-"""Largest difference of the share of broken pixels between two evaluations of one image on one network.
+"""Largest difference of shares of pixels, broken or right, between two evaluations of one image on one network.
 
 Floating-point noise depends on device and batch size, and minimal perturbations leave many pixels close to a tie."""
 
@@ -125,7 +126,7 @@ class Discrepancy:
 
     def __str__(self) -> str:
         radius = "" if self.eps is None else f" at {self.eps if self.eps == 'min' else f'{self.eps:.6g}'}"
-        return f"image {self.sample_id} ({self.sample_name}), {self.attack}{radius}: {self.detail}"
+        return visible(f"image {self.sample_id} ({self.sample_name}), {self.attack}{radius}: {self.detail}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,9 +246,16 @@ def _differences(record: Record, source: Record | None, is_own: bool) -> Iterato
         return
     if math.isfinite(source.norm) and abs(record.norm - source.norm) > norm_slack(source.norm):
         yield f"norm {record.norm:.8g}, recorded {source.norm:.8g}"
+    if record.num_valid != source.num_valid:
+        yield f"{record.num_valid} valid pixels, recorded {source.num_valid}"
     if not is_own:
         return
     if record.success != source.success:
         yield f"success {record.success}, recorded {source.success}"
     if record.success != source.success or abs(record.apsr - source.apsr) > APSR_TOLERANCE:
         yield f"{record.apsr:.6f} of the pixels broken, recorded {source.apsr:.6f}"
+    for name in ("tp", "fp", "fn"):
+        counts, recorded = getattr(record, name), getattr(source, name)
+        most = max(1.0, APSR_TOLERANCE * record.num_valid)
+        if any(abs(now - there) > most for now, there in zip(counts, recorded, strict=True)):
+            yield f"{name} {shortened(list(counts))}, recorded {shortened(list(recorded))}"

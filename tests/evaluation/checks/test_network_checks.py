@@ -247,6 +247,19 @@ def test_an_image_that_is_broken_already_is_no_evidence():
     assert (found.status, found.detail[:12]) == ("warn", "not measured")
 
 
+def test_a_network_that_predicts_one_class_everywhere_is_named_and_not_called_masked():
+    """As after a few steps of training; most pixels of the image are of this class."""
+    image, network = EightBit(1)[0]["image"], Constant(toy_network())
+    labels = torch.zeros(image.shape[1:], dtype=torch.int64)
+    labels[0, 0] = 1
+    found = found_in(check_network(network, [(image, labels)], (0,), criterion=Untargeted(apsr=0.5)))[
+        "unbounded attack"
+    ]
+    assert found.status == "warn"
+    assert "the network predicts class 0 everywhere" in found.detail
+    assert "train it longer" in found.fix
+
+
 def test_nearly_all_pixels_are_enough_for_a_strict_criterion():
     """A network whose class 0 cannot lose at one pixel of many is not called masked."""
     kept = torch.zeros(1, 4, 8, 9, dtype=torch.float64)

@@ -86,8 +86,7 @@ def test_a_fault_in_drawing_is_a_warning_that_names_the_sample(tmp_path):
 
 
 def test_a_curve_that_cannot_be_drawn_does_not_end_the_report(tmp_path, monkeypatch):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "pictures").write_text("in the way")
+    (tmp_path / "run" / "pictures" / "asr_linf.png").mkdir(parents=True)  # in the way
     with pytest.warns(PictureWarning, match="no curves in linf"):
         assert evaluate(1, tmp_path / "run").summary.num_images == 2
     assert (tmp_path / "run" / "summary.md").exists()

@@ -16,7 +16,7 @@ from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, digests_of, name_samples
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import replace_file
+from segrobust.untrusted.regular_files import replace_file
 
 _SAME: Final[dict[str, Callable[[Manifest], object]]] = {
     "images": lambda manifest: _images(manifest.samples),

@@ -16,8 +16,8 @@ from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Su
 from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
 from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.evaluation.run.records import Record
-from segrobust.evaluation.run.strict_json import replace_file
 from segrobust.functional.norms import NormName
+from segrobust.untrusted.regular_files import replace_file
 
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 _GREY: Final = "#555555"
@@ -107,15 +107,20 @@ def score_curves(summary: Summary, norm_name: NormName) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, *, root: Path | None = None) -> None:
     """Writes a PNG in one step.
+
+    Args:
+        figure: the picture.
+        path: of the file.
+        root: a folder from which on no link is followed, and below which folders are made; None for that of the file.
 
     Raises:
         OSError: the folder cannot be written.
     """
     content = BytesIO()
     FigureCanvasAgg(figure).print_png(content)
-    replace_file(path, content.getvalue())
+    replace_file(path, content.getvalue(), root=root)
 
 
 def _steps(norms: Sequence[float], low: float, high: float) -> tuple[list[float], list[float]]:

@@ -25,17 +25,18 @@ from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.plan import Job, Plan, Radius
 from segrobust.evaluation.reporting.figures.panels import compose, panel_title, plain_label_space
 from segrobust.evaluation.reporting.figures.picture_faults import warned
-from segrobust.evaluation.reporting.figures.tiles import Tile, Tiles, make_tiles
+from segrobust.evaluation.reporting.figures.tiles import Tiles, make_tiles
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import Key, Record, read_radius, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import read_document, replace_file, write_json
+from segrobust.evaluation.run.strict_json import read_document, write_json
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
 from segrobust.label_space import Color
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import boolean, list_of, number, one_of, read_fields, text, token, whole
 from segrobust.untrusted.printable import shortened
+from segrobust.untrusted.regular_files import replace_file
 
 PANEL_SCHEMA: Final = 1
 TILES: Final = "tiles"
@@ -83,15 +84,19 @@ class PanelInfo:
     schema: int = PANEL_SCHEMA
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, root: Path) -> Self:
         """The content of a file.
+
+        Args:
+            path: of the file.
+            root: the run directory, from which on no link is followed.
 
         Raises:
             DataFault: it is damaged, or of another schema.
             OSError: it cannot be read.
         """
         try:
-            return cls(**read_fields(read_document(path, "a description of tiles"), _READERS))
+            return cls(**read_fields(read_document(path, "a description of tiles", root=root), _READERS))
         except DataFault:
             raise
         except ValueError as error:
@@ -169,13 +174,12 @@ class _Artist:
 
     def draw(self, sample_id: int, found: Mapping[Job, Record]) -> Iterator[Path]:
         """Writes the panels of an image, and gives each as soon as it exists."""
-        self.directory.panels.mkdir(exist_ok=True)
         network, dataset = self.network, self.dataset
         sample = load_sample(dataset, sample_id)
         before = _prediction(network, sample.image)
         maps = _target_maps(network, dataset, self.plan, sample, self.ignore_index)
         for job, record in found.items():
-            adv = self.store.load(job.digest, _shown_radius(job), sample_id)
+            adv = self.store.load(job.digest, _shown_radius(job), sample_id, sample.image.shape)
             tiles = make_tiles(
                 sample.image,
                 adv,
@@ -187,10 +191,11 @@ class _Artist:
                 bands=bands_of(dataset),
                 stretched=value_range_of(dataset) is not None,
             )
-            path = self.directory.panels / f"{sample_id:06d}-{job.name}.png"
-            replace_file(path, _encoded(compose(tiles, panel_title(record, value_range_of(dataset))), "PNG"))
+            path, root = self.directory.panels / f"{sample_id:06d}-{job.name}.png", self.directory.path
+            content = _encoded(compose(tiles, panel_title(record, value_range_of(dataset))), "PNG")
+            replace_file(path, content, root=root)
             if self.tiles_too:
-                _write_tiles(tiles, record, self.directory.panels / TILES / path.stem)
+                _write_tiles(tiles, record, self.directory.panels / TILES / path.stem, root)
             yield path
 
 
@@ -216,14 +221,15 @@ def _kept(store: AdversarialStore, job: Job, sample_id: int) -> Key | None:
     return (sample_id, job.digest, eps) if store.path(job.digest, eps, sample_id).exists() else None
 
 
-def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
+def _write_tiles(tiles: Tiles, record: Record, folder: Path, root: Path) -> None:
     """Writes tiles small enough for a page; the colours of class maps are stored exactly."""
-    folder.mkdir(parents=True, exist_ok=True)
     height, width = tiles.tiles[0].pixels.shape[:2]
     scale = min(1.0, _WIDEST / width)
     size = (round(width * scale), max(1, round(height * scale)))
     for tile in tiles.tiles:
-        _save(tile, size, folder / f"{tile.name}.webp")
+        options = {"quality": _QUALITY} if tile.name in _LOSSY else {"lossless": True}
+        content = _encoded(tile.resized(size), "WEBP", method=4, **options)
+        replace_file(folder / f"{tile.name}.webp", content, root=root)
     info = PanelInfo(
         sample_id=record.sample_id,
         sample_name=record.sample_name,
@@ -239,12 +245,7 @@ def _write_tiles(tiles: Tiles, record: Record, folder: Path) -> None:
         size=size,
         legend=tiles.legend,
     )
-    write_json(folder / "panel.json", asdict(info))
-
-
-def _save(tile: Tile, size: tuple[int, int], path: Path) -> None:
-    options = {"quality": _QUALITY} if tile.name in _LOSSY else {"lossless": True}
-    replace_file(path, _encoded(tile.resized(size), "WEBP", method=4, **options))
+    write_json(folder / "panel.json", asdict(info), root=root)
 
 
 def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -13,7 +13,6 @@ from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.reporting.sensor_units import with_units
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.regular_files import read_limited
-from segrobust.value_range import ValueRange
 
 _VIEWS: Final = {
     "clean": ("image", "clean image"),
@@ -25,6 +24,7 @@ _VIEWS: Final = {
     "target": ("target", "target"),
     "truth": ("truth", "ground truth"),
 }
+_URI: Final = "data:image/webp;base64,"
 _LARGEST_TILE: Final = 2**24
 _SMOOTH: Final = {"clean", "adversarial"}
 
@@ -47,10 +47,11 @@ def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]
     found = _ordered(run, why)
     chosen, used = [], 0
     for place, folder, info in found:
-        panel = _panel(folder, info, why[info.sample_id], run.manifest.value_range)
-        size = sum(len(view.uri) for view in panel.views)
-        if used + size <= room:
-            chosen.append((place, panel))
+        files = {name: folder / f"{file}.webp" for name, (file, _) in _VIEWS.items()}
+        files = {name: file for name, file in files.items() if file.exists()}
+        size = sum(len(_URI) + 4 * -(-file.stat().st_size // 3) for file in files.values())
+        if used + size <= room:  # else no picture is read
+            chosen.append((place, _panel(run, folder.name, files, info, why[info.sample_id])))
             used += size
     chosen.sort(key=lambda pair: (pair[0][1:], pair[0][0]))
     return tuple(panel for _, panel in chosen), len(found) - len(chosen)
@@ -62,19 +63,19 @@ def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int
     ranks = ("worst image", "median image", "random image")
     found = []
     for path in sorted((run.directory.panels / TILES).glob("*/panel.json")):
-        info = PanelInfo.read(path)
+        info = PanelInfo.read(path, run.directory.path)
         if info.digest in attacks and info.sample_id in why:
             place = attacks.index(info.digest), ranks.index(why[info.sample_id]), info.sample_id
             found.append((place, path.parent, info))
     return sorted(found, key=lambda entry: entry[0])
 
 
-def _panel(folder: Path, info: PanelInfo, why: str, value_range: ValueRange | None) -> PagePanel:
+def _panel(run: RunFiles, key: str, files: Mapping[str, Path], info: PanelInfo, why: str) -> PagePanel:
     budget = "" if info.eps == "min" else f" at eps {radius_text(info.eps, info.norm_name)}"
-    norm = with_units(norm_text(info.norm, info.norm_name), info.norm, info.norm_name, value_range)
+    norm = with_units(norm_text(info.norm, info.norm_name), info.norm, info.norm_name, run.manifest.value_range)
     shares = f"broken pixels {percent(info.apsr)} % (clean {percent(info.clean_apsr)} %)"
     return PagePanel(
-        key=folder.name,
+        key=key,
         why=why,
         image=f"{info.sample_id}: {info.sample_name}",
         job=f"{info.job}{budget}",
@@ -83,24 +84,23 @@ def _panel(folder: Path, info: PanelInfo, why: str, value_range: ValueRange | No
         views=tuple(
             View(
                 name=name,
-                label=f"{label} x {info.factor}" if name == "perturbation" else label,
-                uri=f"data:image/webp;base64,{b64encode(_tile(folder / f'{file}.webp')).decode()}",
+                label=f"{_VIEWS[name][1]} x {info.factor}" if name == "perturbation" else _VIEWS[name][1],
+                uri=f"{_URI}{b64encode(_tile(file, run.directory.path)).decode()}",
                 smooth=name in _SMOOTH,
             )
-            for name, (file, label) in _VIEWS.items()
-            if (folder / f"{file}.webp").exists()
+            for name, file in files.items()
         ),
         legend=info.legend,
     )
 
 
-def _tile(path: Path) -> bytes:
+def _tile(path: Path, root: Path) -> bytes:
     """The content of a picture in WEBP.
 
     Raises:
         DataFault: another format, too large, or no regular file.
     """
-    content = read_limited(path, _LARGEST_TILE, "a tile", follow_links=False)
+    content = read_limited(path, _LARGEST_TILE, "a tile", root=root)
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
         raise DataFault(f"{path} is no picture in WEBP; delete {path.parent} and run the evaluation again")
     return content

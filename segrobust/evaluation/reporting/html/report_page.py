@@ -28,9 +28,10 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
 from segrobust.evaluation.reporting.sensor_units import in_units
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import portable, replace_file
+from segrobust.evaluation.run.strict_json import portable
 from segrobust.functional.norms import NormName
 from segrobust.untrusted.printable import for_html
+from segrobust.untrusted.regular_files import replace_file
 
 SIZE_CAP: Final = 8_000_000
 """Largest size of a report in bytes; panels beyond it are left out, and the page gives their number."""

@@ -1,6 +1,6 @@
 """A job that is killed at random moments, again and again, must end with the records of one that was not.
 
-    python -m benchmarks.chaos --rounds 20
+    python -m benchmarks.chaos.kills --rounds 20
 
 Each round runs 24 generated scenes under two attacks in 1 to 3 processes of the engine, kills all of them at
 a random moment, also while the report is made, and goes on with another number of processes until the run is complete.
@@ -83,7 +83,7 @@ def play(expected: dict[object, Record], seed: int) -> Round:
     """One round: two kills at random moments of the work, in every other round one of the report, then to the end."""
     chance = random.Random(seed)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segrobust.evaluation", "segrobust.data", "benchmarks.chaos"])
+    context.set_forkserver_preload(["segrobust.evaluation", "segrobust.data", "benchmarks.chaos.kills"])
     run_dir = Path(tempfile.mkdtemp())
     targets = sorted(chance.randrange(len(expected)) for _ in range(2))
     moments: list[int | None] = [*targets, *([len(expected)] if seed % 2 else []), None]

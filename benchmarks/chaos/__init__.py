@@ -1,0 +1,1 @@
+"""Evaluations that are disturbed in many ways must end with the records of one that was not."""

@@ -1,9 +1,12 @@
 """The table of commands. Nothing heavy is imported here, so that `segrobust --help` is fast."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from segrobust.cli.interfaces import INTERFACES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,19 @@ COMMANDS: Final[dict[str, Command]] = {
     "judge": Command(module="judge_command", summary="evaluate stored adversarial images on another network"),
     "data": Command(module="data_command", summary="check a data set, or download one"),
     "configs": Command(module="configs_command", summary="list or copy shipped configurations"),
+    "completion": Command(module="completion_command", summary="print a script that completes commands in a shell"),
 }
 """All commands by name."""
 
 
 def program() -> str:
-    """The program name in usage and errors: `segrobust train`, `evaluate.py report`, `evaluate.py`."""
+    """The program name in usage and errors: `segrobust train`, `evaluate.py data check`, `evaluate.py`."""
     path, *words = sys.argv
     name = "python -m segrobust" if Path(path).name == "__main__.py" else Path(path).name
-    return f"{name} {words[0]}" if words and words[0] in COMMANDS else name
+    known = [words[:length] for length in (2, 1) if is_command(words[:length])]
+    return " ".join((name, *(known[0] if known else ())))
+
+
+def is_command(words: Sequence[str]) -> bool:
+    """Whether words are a command, or one of `data` or `configs`."""
+    return len(words) > 0 and (words[0] in COMMANDS if len(words) == 1 else " ".join(words) in INTERFACES)

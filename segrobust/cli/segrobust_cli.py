@@ -2,20 +2,25 @@
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import segrobust
+from segrobust.cli.command_line import read_command_line
 from segrobust.cli.commands import program
-from segrobust.cli.console import without_traceback
+from segrobust.cli.console import stop, without_traceback
+from segrobust.cli.demo import demo_words, is_demo
 from segrobust.cli.factories import declare_factory
-from segrobust.shipped import shipped_path
+from segrobust.cli.help_screen import wanted_help
+from segrobust.cli.interfaces import INTERFACES
+from segrobust.cli.parser_messages import is_of_parser, one_line
+from segrobust.cli.parsers import add_options, option_names, print_group
 
-DEMO_CONFIG: Final = str(shipped_path("demo.yaml"))
-DEMO_WEIGHTS: Final = str(shipped_path("demo/scenes.safetensors"))
 WEIGHTS: Final = "weights.safetensors"
 
 
@@ -27,15 +32,19 @@ class SegRobustCLI(LightningCLI):
             not changed, because Lightning starts further processes with it.
     """
 
-    demo: tuple[str, ...] = ()
-    """Arguments of a command without arguments."""
+    command: str = ""
+    """Its name."""
+
+    types: Mapping[str, Any] = MappingProxyType({})
+    """Types of the options that need torch."""
 
     callbacks: tuple[type[Callback], ...] = ()
     """Settings of every trainer of the command, besides those of the configuration."""
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else arguments
-        self._arguments = list(given or self.demo)
+        self._help = wanted_help(given)
+        self._arguments = [] if self._help is not None else self._read(given)
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -45,28 +54,52 @@ class SegRobustCLI(LightningCLI):
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"callbacks": [make() for make in self.callbacks]},
-            parser_kwargs={"prog": program(), "version": segrobust.__version__, "description": type(self).__doc__},
+            parser_kwargs={"prog": program(), "version": segrobust.__version__, "allow_abbrev": False},
         )
 
+    def _read(self, given: Sequence[str]) -> list[str]:
+        """The arguments in an order in which options win over files, behind those of the demo if it is meant."""
+        with without_traceback(ValueError):
+            line = read_command_line(given, INTERFACES[self.command])
+        return [*(demo_words(self.command, line) if is_demo(self.command, line) else ()), *line.words()]
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the folder of the run."""
-        help_text = "folder of this run: settings, checkpoints, logs, weights, evaluations"
-        parser.add_argument("--run_dir", "--run-dir", type=str, default="runs/run", help=help_text)
+        """Adds the arguments and options of the command."""
+        add_options(parser, self.command, self.types)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments of the command instead of those of the process."""
+        """Parses the arguments of the command instead of those of the process; what is wrong is told in one line."""
+        if self._help is not None:
+            print_group(parser, self._help, self.hidden_groups)
         parser.exit_on_error = False
         try:
             self.config = parser.parse_args(self._arguments)
         except ArgumentError as error:
-            parser.exit_on_error = True
             if not declare_factory(str(error)):
-                parser.error(str(error), error)
+                stop(one_line(str(error), option_names(parser)))
             self.parse_arguments(parser, args)
-        else:
-            parser.exit_on_error = True
+        with without_traceback(ValueError):
+            self._check_numbers()
+
+    @property
+    def hidden_groups(self) -> Sequence[str]:
+        """Groups of options that the help leaves out."""
+        return INTERFACES[self.command].hidden
+
+    def _check_numbers(self) -> None:
+        """Checks the numbers that files give, as those of the command line are.
+
+        Raises:
+            ValueError: one is too small.
+        """
+        for option in INTERFACES[self.command]:
+            value = None if option.foreign else self.config[option.name]
+            if option.least is not None and value is not None:
+                option.require(value)
 
     def instantiate_classes(self) -> None:
         """Creates the objects of the configuration; errors in the settings are printed without a traceback."""
-        with without_traceback(ValueError, OSError):
+        try:
             super().instantiate_classes()
+        except (ValueError, OSError, MisconfigurationException) as error:
+            stop(one_line(str(error)) if is_of_parser(str(error)) else error)

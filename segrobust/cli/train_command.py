@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.console import say, without_traceback
-from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
+from segrobust.cli.console import say, stop, without_traceback
+from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import (
@@ -23,21 +23,16 @@ from segrobust.tasks.checkpoint_files import ResumeChoice, newest_complete
 
 
 class TrainCLI(SegRobustCLI):
-    """Train a segmentation network on clean or attacked images. Without arguments, train the demo network."""
+    """Trains a network on clean or attacked images."""
 
-    demo = (
-        *("--config", DEMO_CONFIG),
-        *("--model.init_args.initial_weights", DEMO_WEIGHTS),
-    )
-
+    command = "train"
     callbacks = (TimeLeft,)
     start: ResumeChoice | None = None
     """Where a resumed training starts."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds --resume, and the checkpoints that it needs."""
+        """Adds the checkpoints that --resume needs."""
         super().add_arguments_to_parser(parser)
-        parser.add_argument("--resume", type=bool, default=False, help="continue the run in run_dir where it stopped")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
@@ -50,9 +45,9 @@ class TrainCLI(SegRobustCLI):
         run_dir, folder = Path(self.config.run_dir), Path(_checkpoint_folder(self.config.run_dir))
         files = sorted(path for path in folder.glob("*.ckpt") if path.is_file() or path.is_dir())
         if files and not self.config.resume:
-            self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
+            stop(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
         if self.config.resume and not files:
-            self.parser.error(f"nothing to resume: {folder} holds no checkpoint; leave out --resume to start the run")
+            stop(f"nothing to resume: {folder} holds no checkpoint; leave out --resume to start the run")
         if self.config.resume:
             with without_traceback(DamagedCheckpointError):
                 self.start = newest_complete(files)

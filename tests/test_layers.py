@@ -28,6 +28,7 @@ EVALUATION = (
     "plan",
     "dataset",
     "labels",
+    "devices",
     "forward",
     "run",
     "engine",

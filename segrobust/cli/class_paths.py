@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from segrobust.cli.nearest import nearest
 
@@ -30,16 +30,15 @@ def nearest_class(path: str, base: str = "") -> str | None:
 
     Args:
         path: such as `segrobust.attacks.PDG`, or only the name of a class.
-        base: name of the base class, if it is known; classes that do not inherit from it are left out.
+        base: class path of the base class, if it is known; the subclasses that are imported come first.
     """
-    if "." in path:
-        return _corrected(path) or _ours(path.rsplit(".", 1)[-1], base)
-    return _ours(path, base)
+    corrected = _corrected(path) if "." in path else None
+    return corrected or _by_name(path.rsplit(".", 1)[-1], base)
 
 
 def argument_names(path: str) -> list[str]:
     """The names of the arguments of a class or function, with those that it hands to its base classes."""
-    target = _find(path)
+    target: Any = _find(path)
     bases = target.__mro__[:-1] if inspect.isclass(target) else (target,)
     names: list[str] = []
     for base in bases:
@@ -61,16 +60,30 @@ def _find(path: str) -> object:
         return None
 
 
-def _ours(name: str, base: str) -> str | None:
-    """The class of the package with the nearest name."""
-    classes = {}
-    for package in map(importlib.import_module, _PACKAGES):
-        for public in getattr(package, "__all__", ()):
-            found = getattr(package, public, None)
-            if inspect.isclass(found) and (not base or base in (cls.__name__ for cls in found.__mro__)):
-                classes.setdefault(public, f"{package.__name__}.{public}")
-    near = nearest(name, classes)
-    return classes[near[0]] if near else None
+def _by_name(name: str, base: str) -> str | None:
+    """The class with the nearest name: a subclass of the base class, or any public class of the package."""
+    public = {
+        name: f"{package.__name__}.{name}"
+        for package in map(importlib.import_module, reversed(_PACKAGES))
+        for name in getattr(package, "__all__", ())
+    }
+    parent = _find(base)
+    subclasses = _subclasses(parent) if inspect.isclass(parent) else {}
+    for paths in ({name: public.get(name, path) for name, path in subclasses.items()}, public):
+        near = nearest(name, paths)
+        if near:
+            return paths[near[0]]
+    return None
+
+
+def _subclasses(parent: Any) -> dict[str, str]:
+    """Class paths of all public classes that inherit from one, by name."""
+    found: dict[str, str] = {}
+    for child in type.__subclasses__(parent):
+        if not child.__name__.startswith("_"):
+            found.setdefault(child.__name__, f"{child.__module__}.{child.__name__}")
+        found = _subclasses(child) | found
+    return found
 
 
 def _corrected(path: str) -> str | None:
@@ -82,10 +95,10 @@ def _corrected(path: str) -> str | None:
         module = _import(near[0]) if near else None
     reached: object = module
     names = [module.__name__] if module is not None else []
-    for part in parts if module is not None else ():
+    for place, part in enumerate(parts if module is not None else ()):
         found = _member(reached, part)
         if found is None:
-            near = nearest(part, _public(reached))
+            near = nearest(part, _public(reached, classes=place == len(parts) - 1))
             part = near[0] if near else part
             found = _member(reached, part)
         if found is None:
@@ -102,10 +115,13 @@ def _member(owner: object, name: str) -> object:
     return found if found is not None or not isinstance(owner, ModuleType) else _import(f"{owner.__name__}.{name}")
 
 
-def _public(owner: object) -> Iterator[str]:
-    if isinstance(owner, ModuleType) and hasattr(owner, "__path__"):
+def _public(owner: object, *, classes: bool) -> Iterator[str]:
+    """The public names of a module: its classes and functions, or its modules."""
+    if isinstance(owner, ModuleType) and hasattr(owner, "__path__") and not classes:
         yield from (module.name for module in pkgutil.iter_modules(owner.__path__) if not module.name.startswith("_"))
-    yield from (name for name in dir(owner) if not name.startswith("_"))
+    for name in dir(owner):
+        if not name.startswith("_") and callable(getattr(owner, name, None)) == classes:
+            yield name
 
 
 def _import(name: str) -> ModuleType | None:

@@ -1,14 +1,12 @@
 """Reads a command line against the options of its command, before anything heavy is imported."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from segrobust.cli.nearest import did_you_mean, nearest
 from segrobust.cli.options import FALSE, TRUE, Interface, Option
-from segrobust.shipped import PREFIX, shipped_files
 
 _SHORT: Final = {"-c": "config", "-h": "help"}
 _ALONE: Final = ("print_config", "version")
@@ -52,10 +50,11 @@ def read_command_line(words: Sequence[str], interface: Interface) -> CommandLine
         interface: of the command.
 
     Raises:
-        ValueError: an option that does not exist, a value that is missing or not allowed, a file that does not exist,
-            or too many or too few other arguments. The message is one line with the nearest name.
+        ValueError: an option that does not exist, a value that is missing or not allowed, or too many or too few other
+            arguments. The message is one line with the nearest name.
     """
-    options, positionals = [], []
+    options: list[tuple[str, str | None]] = []
+    positionals: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -146,47 +145,25 @@ def _value_of(name: str, value: str | None, rest: list[str], interface: Interfac
     if name.endswith(".help") or name == "help":
         return rest.pop(0) if value is None and rest and not _is_option(rest[0]) else value
     if option is not None and option.is_flag:
-        if value is None and rest and rest[0].casefold() in TRUE + FALSE:
+        if value is None and rest and (rest[0].casefold() in TRUE + FALSE or _cannot_stand_alone(rest[0], interface)):
             value = rest.pop(0)
         return option.read("true" if value is None else value)
     if value is None:
         if not rest or _is_option(rest[0]):
             raise ValueError(f"--{name} needs a value{_example(option)}; see --help")
         value = rest.pop(0)
-    if name == "config":
-        _check_file(value)
     return option.read(value) if option is not None and not option.foreign and option.kind is not None else value
+
+
+def _cannot_stand_alone(word: str, interface: Interface) -> bool:
+    """Whether a word after a flag can only be its value, because the command takes no other arguments."""
+    return not _is_option(word) and not interface.positionals
 
 
 def _example(option: Option | None) -> str:
     if option is None:
         return ""
     return f": {', '.join(option.choices)}" if option.choices else f" {option.metavar}".rstrip()
-
-
-def _check_file(value: str) -> None:
-    """Checks that a configuration is there, unless the settings themselves are given.
-
-    Raises:
-        ValueError: it is not; the message names files like it.
-    """
-    path = Path(value)
-    if value.lstrip().startswith("{") or "\n" in value or path.is_file():
-        return
-    if path.is_dir():
-        raise ValueError(f"--config: {value} is a folder; name a file in it")
-    raise ValueError(f"--config: there is no file {value}{''.join(_files_like(path))}; `segrobust configs` lists ours")
-
-
-def _files_like(path: Path) -> Iterator[str]:
-    beside = [str(other) for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-    shipped = {name.rsplit("/", 1)[-1]: name for name in shipped_files() if name.endswith(".yaml")}
-    near = nearest(str(path), beside)
-    ours = nearest(path.name, shipped)
-    if near:
-        yield f": did you mean {near[0]}?"
-    elif ours:
-        yield f": did you mean {PREFIX}{shipped[ours[0]]}?"
 
 
 def _check_positionals(given: Sequence[str], interface: Interface) -> None:

@@ -16,24 +16,20 @@ class Command:
     Args:
         module: of the command, below `segrobust.cli`; its function is `<name>_command`, called with the arguments.
         summary: one line for `segrobust --help`.
-        demo: what the command does without arguments, if it does anything.
     """
 
     module: str
     summary: str
-    demo: str | None = None
 
 
 COMMANDS: Final[dict[str, Command]] = {
     "evaluate": Command(
         module="evaluate_command",
         summary="attack a trained network and measure its robustness",
-        demo="attacks the demo network on generated street scenes",
     ),
     "train": Command(
         module="train_command",
         summary="train a network on clean or attacked images",
-        demo="trains the demo network for a few minutes on attacked street scenes",
     ),
     "report": Command(module="report_command", summary="rewrite the report of an evaluation"),
     "compare": Command(module="report_command", summary="compare several evaluations"),

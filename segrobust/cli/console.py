@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeGuard
 
 from segrobust.cli.commands import program
 from segrobust.untrusted.printable import for_terminal
@@ -21,8 +21,14 @@ def say(line: str) -> None:
 
 def stop(error: Exception | str) -> NoReturn:
     """Ends the process with the message of an error."""
-    sys.stderr.write(for_terminal(f"{program()}: error: {error}") + "\n")
+    text = f"there is no file {error.filename}" if _is_missing_file(error) else error
+    sys.stderr.write(for_terminal(f"{program()}: error: {text}") + "\n")
     sys.exit(REFUSED)
+
+
+def _is_missing_file(error: object) -> TypeGuard[FileNotFoundError]:
+    """Whether the system says that a file is missing, in its own words."""
+    return isinstance(error, FileNotFoundError) and error.filename is not None
 
 
 @contextmanager

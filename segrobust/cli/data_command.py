@@ -4,10 +4,8 @@ import json
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
@@ -18,6 +16,7 @@ from segrobust.cli.data_output import draw, print_findings, print_survey
 from segrobust.cli.interfaces import INTERFACES
 from segrobust.cli.parser_messages import one_line
 from segrobust.cli.parsers import add_options, option_names, parse
+from segrobust.cli.settings_files import read_settings
 from segrobust.data import SegmentationDataModule, SegmentationDataset
 from segrobust.data.files.archives import ARCHIVES, fetch
 from segrobust.data.files.faults import gathered_faults
@@ -66,7 +65,7 @@ def _check_options(arguments: Sequence[str]) -> Namespace:
     """The options; those that are wrong end the process with one line."""
     parser = ArgumentParser(exit_on_error=False)
     add_options(parser, "data check", {"data": SegmentationDataset | SegmentationDataModule | None})
-    with without_traceback(ValueError, OSError):
+    with without_traceback(ValueError):
         words = [*_with_configs(read_command_line(arguments, INTERFACES["data check"]).words())]
     try:
         return parser.parse_args(words)
@@ -78,19 +77,15 @@ def _with_configs(arguments: Sequence[str]) -> Iterator[str]:
     """The arguments, with each configuration file replaced by its data; other keys are left out.
 
     Raises:
-        ValueError: A file that is no YAML mapping with `data`.
-        OSError: It cannot be read.
+        ValueError: A file that cannot be read, is not YAML or has no `data`.
     """
     for argument in arguments:
         name, _, path = argument.partition("=")
         if name != "--config":
             yield argument
             continue
-        try:
-            content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(content, Mapping) or "data" not in content:
+        content = read_settings(path)
+        if "data" not in content:
             raise ValueError(f"{path} has no `data`")
         yield f"--data={json.dumps(content['data'])}"
 

@@ -1,14 +1,19 @@
 """The demo: what `evaluate` and `train` do where no network and no data are named."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
 
-import yaml
-
+from segrobust import __version__
 from segrobust.cli.command_line import CommandLine
+from segrobust.cli.settings_files import read_settings
 from segrobust.shipped import shipped_path
 
+_TEXTS: Final = {
+    "evaluate": "attacks the demo network on generated street scenes",
+    "train": "trains the demo network for a few minutes on attacked street scenes",
+}
 _PARTS: Final = ("model", "data")
 """Settings that say what is attacked or trained."""
 
@@ -19,10 +24,14 @@ def is_demo(command: str, line: CommandLine) -> bool:
     Args:
         command: its name.
         line: its arguments.
+
+    Raises:
+        ValueError: a file that cannot be read.
     """
     if command not in _DEMOS or any(line.values(part) for part in _PARTS):
         return False
-    return not any(_names_parts(file) for file in line.values("config"))
+    names = (str(key).split(".")[0] for file in line.values("config") for key in read_settings(file))
+    return not any(name in _PARTS for name in names)
 
 
 def demo_words(command: str, line: CommandLine) -> list[str]:
@@ -36,14 +45,16 @@ def demo_words(command: str, line: CommandLine) -> list[str]:
     return [*_DEMOS[command], *without_attacks]
 
 
-def _names_parts(file: str) -> bool:
-    """Whether a configuration has settings of a network or data. The parser reports a file that cannot be read."""
-    try:
-        text = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else file
-        content: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError):
-        return True
-    return not isinstance(content, Mapping) or any(str(key).split(".")[0] in _PARTS for key in content)
+def announce_demo(command: str) -> None:
+    """Says on stderr, once per job, that the demo is run.
+
+    Args:
+        command: its name.
+    """
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "SLURM_PROCID", "LOCAL_RANK")):
+        options = f"`segrobust {command} --help` lists the options for your own network"
+        sys.stderr.write(f"segrobust {__version__} {_TEXTS[command]}; {options}\n")
+        sys.stderr.flush()
 
 
 def _demos() -> dict[str, Sequence[str]]:

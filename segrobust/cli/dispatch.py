@@ -1,6 +1,5 @@
 """Entry points: each finds the command, and imports only what that command needs."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -10,10 +9,11 @@ from segrobust import __version__
 from segrobust.cli.command_line import read_command_line
 from segrobust.cli.commands import COMMANDS, is_command, program
 from segrobust.cli.console import stop, without_traceback
-from segrobust.cli.demo import is_demo
+from segrobust.cli.demo import announce_demo, is_demo
 from segrobust.cli.help_screen import help_screen, nested_help, nested_names, wanted_help
-from segrobust.cli.interfaces import INTERFACES
+from segrobust.cli.interfaces import INTERFACES, setting_names
 from segrobust.cli.nearest import did_you_mean
+from segrobust.cli.settings_files import check_names, read_settings
 from segrobust.shipped import resolve_arguments
 
 _OWN_SCRIPTS: Final = ("train", "evaluate")
@@ -73,7 +73,7 @@ def _run(name: str, arguments: Sequence[str]) -> None:
 
 
 def _answer(name: str, arguments: Sequence[str]) -> bool:
-    """Prints help or the version if they are asked for. If not, the arguments are checked, and a demo is announced.
+    """Prints help or the version if they are asked for; if not, checks the arguments, and announces a bare demo.
 
     Args:
         name: of the command, such as `data check`.
@@ -95,20 +95,17 @@ def _answer(name: str, arguments: Sequence[str]) -> bool:
         _print_version()
         return True
     line = read_command_line(arguments, INTERFACES[name])
-    if is_demo(name, line) and _is_first_process():
-        options = f"`segrobust {name} --help` lists the options for your own network"
-        sys.stderr.write(f"segrobust {__version__} {COMMANDS[name].demo}; {options}\n")
-        sys.stderr.flush()
+    for file in line.values("config"):
+        settings = read_settings(file)
+        if INTERFACES[name].find("model"):
+            check_names(settings, file, setting_names(name))
+    if not arguments and is_demo(name, line):
+        announce_demo(name)  # before the import, which takes seconds; with options, which may be wrong, after it
     return False
 
 
 def _print_version() -> None:
     sys.stdout.write(f"segrobust {__version__}\n")
-
-
-def _is_first_process() -> bool:
-    """Whether this is the only process, or the one of rank 0 under torchrun, srun or Lightning."""
-    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def _help() -> str:

@@ -320,3 +320,17 @@ INTERFACES: Final[dict[str, Interface]] = {
     "completion": _COMPLETION,
 }
 """What each command takes; the second word of a name is that of a command of `data` or `configs`."""
+
+
+def setting_names(command: str) -> dict[str, str]:
+    """The names at the top of files, each with the other command that knows it; empty for those of the command.
+
+    Args:
+        command: which reads the file, such as `train`.
+    """
+    known: dict[str, str] = {}
+    for name, interface in INTERFACES.items():
+        if interface.find("model"):
+            known |= {option.name.split(".")[0]: name for option in interface}
+    own = INTERFACES[command]
+    return known | dict.fromkeys((*(option.name.split(".")[0] for option in own), *own.hidden), "")

@@ -8,7 +8,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from segrobust.cli.console import say, stop, without_traceback
+from segrobust.cli.console import say, stop
 from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.data.segmentation_dataset import SegmentationDataset
@@ -21,11 +21,21 @@ from segrobust.tasks import SegmentationTask
 class NetworkCLI(SegRobustCLI):
     """Reads the experiment file that trained a network, and ignores its trainer."""
 
-    def before_instantiate_classes(self) -> None:
-        """Drops the settings of the trainer, and looks for the device before anything is created."""
+    def check_settings(self) -> None:
+        """Looks for the device and the weights too.
+
+        Raises:
+            ValueError: there is no such device, or a number is too small.
+            OSError: the weights are missing.
+        """
+        super().check_settings()
         if self.config.device is not None:
-            with without_traceback(ValueError):
-                require_device(self.config.device)
+            require_device(self.config.device)
+        if self.config.checkpoint is not None:
+            Path(self.config.checkpoint).stat()
+
+    def before_instantiate_classes(self) -> None:
+        """Drops the settings of the trainer."""
         self.config.trainer = Namespace()  # type: ignore[no-untyped-call]
 
     def instantiate_trainer(self, **kwargs: object) -> None:  # type: ignore[override]

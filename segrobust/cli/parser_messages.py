@@ -9,7 +9,7 @@ from segrobust.cli.nearest import did_you_mean
 from segrobust.untrusted.printable import shortened
 
 _VALUES: Final = re.compile(r"^\s*Given value( type)?:.*$", re.MULTILINE)
-_LONGEST: Final = 600
+_LONGEST: Final = 400
 _TYPES: Final = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a number",
@@ -56,9 +56,10 @@ class _Place:
 
     def __init__(self, tree: str, match: re.Match[str], message: str, options: tuple[str, ...]) -> None:
         self.match, self.message, self.options = match, message, options
-        paths = re.findall(r"Problem with given class_path '([^']+)'", tree[: match.start()])
+        before = tree[: match.end()]
+        paths = re.findall(r"Problem with given class_path '([^']+)'", before)
         self.path: str = paths[-1] if paths else ""
-        bases = re.findall(r"Subtypes: \[(?:dict\[str, )?(?:<class ')?[\w.]*?(\w+)(?:'>)?[\],]", tree[: match.start()])
+        bases = re.findall(r"Subtypes: \[(?:dict\[str, )?(?:<class ')?([\w.]+)", before[before.rfind("Parser key") :])
         self.base: str = bases[-1] if bases else ""
 
 
@@ -70,7 +71,7 @@ def _where(tree: str, match: re.Match[str]) -> str:
 
 def _missing_class(place: _Place) -> str:
     path = place.match[1]
-    near = nearest_class(path, place.base) or nearest_class(path)
+    near = nearest_class(path, place.base)
     meant = f"did you mean {near}?" if near else "write its import path, such as torch.nn.Conv2d"
     return f"there is no {path}: {meant}"
 
@@ -84,7 +85,9 @@ def _wrong_argument(place: _Place) -> str:
 
 def _wrong_option(place: _Place) -> str:
     name = place.match[1].split("=")[0]
-    return f"there is no option --{name}: {did_you_mean(name, place.options, prefix='--')}"
+    group = f"{name.split('.')[0]}."
+    options = [option for option in place.options if option.startswith(group)] or place.options
+    return f"there is no option --{name}: {did_you_mean(name, options, prefix='--')}"
 
 
 def _wrong_of_group(place: _Place) -> str:
@@ -94,7 +97,7 @@ def _wrong_of_group(place: _Place) -> str:
 
 
 def _not_a_subclass(place: _Place) -> str:
-    near = nearest_class(place.match[1].rsplit(".", 1)[-1], place.match[2])
+    near = nearest_class(place.match[1].rsplit(".", 1)[-1], place.base)
     return f"{place.match[1]} is no {place.match[2]}{f': did you mean {near}?' if near else ''}"
 
 

@@ -25,7 +25,7 @@ def add_options(parser: ArgumentParser, name: str, types: Mapping[str, Any]) -> 
     many = {"1": None, "?": "?", "+": "+"}
     for positional in interface.positionals:
         count = many[positional.count]
-        settings = {} if count is None else {"nargs": count}
+        settings: dict[str, Any] = {} if count is None else {"nargs": count}
         if positional.count == "?":
             settings["default"] = positional.default
         parser.add_argument(positional.name, type=positional.kind, **settings)
@@ -63,20 +63,15 @@ def print_group(parser: ArgumentParser, group: str, hidden: Sequence[str]) -> No
         group: the first part of their names, or `all`.
         hidden: groups that are left out.
     """
-    shown: dict[str, list[Action]] = {}
+    groups = dict.fromkeys(_top(action) for action in parser._actions if action.help != SUPPRESS)
+    listed = [name for name in groups if name not in hidden]
+    if group not in ("all", *listed):
+        stop(f"--help: there is no group {group!r}: {did_you_mean(group, ('all', *listed))}")
     for action in parser._actions:
-        top = _top(action)
-        if action.help != SUPPRESS and top not in hidden:
-            shown.setdefault(top, []).append(action)
-    if group != "all" and group not in shown:
-        groups = [name for name, actions in shown.items() if len(actions) > 1]
-        stop(f"--help: there is no group {group!r}: {did_you_mean(group, ('all', *groups, *shown))}")
-    formatter = parser._get_formatter()
-    for name in shown if group == "all" else (group,):
-        formatter.start_section(name)
-        formatter.add_arguments(shown[name])
-        formatter.end_section()
-    sys.stdout.write(formatter.format_help())
+        if _top(action) not in (listed if group == "all" else (group,)):
+            action.help = SUPPRESS
+    parser.usage = "%(prog)s [OPTIONS]"
+    sys.stdout.write(parser.format_help())
     sys.exit(0)
 
 

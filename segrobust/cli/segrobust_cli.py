@@ -1,20 +1,22 @@
 """Base of `train`, `evaluate` and `judge`: task, data and seed by LightningCLI, and the folder of the run."""
 
+import logging
 import sys
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import segrobust
 from segrobust.cli.command_line import read_command_line
 from segrobust.cli.commands import program
 from segrobust.cli.console import stop, without_traceback
-from segrobust.cli.demo import demo_words, is_demo
+from segrobust.cli.demo import announce_demo, demo_words, is_demo
 from segrobust.cli.factories import declare_factory
 from segrobust.cli.help_screen import wanted_help
 from segrobust.cli.interfaces import INTERFACES
@@ -44,24 +46,34 @@ class SegRobustCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else arguments
         self._help = wanted_help(given)
+        self._is_demo = False
         self._arguments = [] if self._help is not None else self._read(given)
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            run=False,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [make() for make in self.callbacks]},
-            parser_kwargs={"prog": program(), "version": segrobust.__version__, "allow_abbrev": False},
-        )
+        with _without_seed_line():
+            super().__init__(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                run=False,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                trainer_defaults={"callbacks": [make() for make in self.callbacks]},
+                parser_kwargs={
+                    "prog": program(),
+                    "version": segrobust.__version__,
+                    "allow_abbrev": False,
+                    "description": INTERFACES[self.command].description,
+                },
+            )
+        if self._is_demo and given:
+            announce_demo(self.command)
 
     def _read(self, given: Sequence[str]) -> list[str]:
         """The arguments in an order in which options win over files, behind those of the demo if it is meant."""
         with without_traceback(ValueError):
             line = read_command_line(given, INTERFACES[self.command])
-        return [*(demo_words(self.command, line) if is_demo(self.command, line) else ()), *line.words()]
+            self._is_demo = is_demo(self.command, line)
+        return [*(demo_words(self.command, line) if self._is_demo else ()), *line.words()]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the arguments and options of the command."""
@@ -78,19 +90,20 @@ class SegRobustCLI(LightningCLI):
             if not declare_factory(str(error)):
                 stop(one_line(str(error), option_names(parser)))
             self.parse_arguments(parser, args)
-        with without_traceback(ValueError):
-            self._check_numbers()
+        with without_traceback(ValueError, OSError):
+            self.check_settings()
 
     @property
     def hidden_groups(self) -> Sequence[str]:
         """Groups of options that the help leaves out."""
         return INTERFACES[self.command].hidden
 
-    def _check_numbers(self) -> None:
-        """Checks the numbers that files give, as those of the command line are.
+    def check_settings(self) -> None:
+        """Checks settings before anything is created: here the numbers of files, as those of the command line are.
 
         Raises:
-            ValueError: one is too small.
+            ValueError: a setting is not allowed.
+            OSError: a file is missing.
         """
         for option in INTERFACES[self.command]:
             value = None if option.foreign else self.config[option.name]
@@ -103,3 +116,15 @@ class SegRobustCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, OSError, MisconfigurationException) as error:
             stop(one_line(str(error)) if is_of_parser(str(error)) else error)
+
+
+@contextmanager
+def _without_seed_line() -> Iterator[None]:
+    """Within it, Lightning does not print `Seed set to 0`, which would stand before each error."""
+    log = logging.getLogger("lightning.fabric.utilities.seed")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

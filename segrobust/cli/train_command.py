@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
 from segrobust.cli.console import say, stop, without_traceback
+from segrobust.cli.monitors import KnownMonitors, UnknownMonitorError
 from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
+from segrobust.evaluation.devices import require_device
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import (
     CheckpointWriteError,
@@ -21,12 +25,21 @@ from segrobust.tasks import (
 )
 from segrobust.tasks.checkpoint_files import ResumeChoice, newest_complete
 
+_FAULTS: Final = (
+    *(ScheduleMismatchError, FloatingPointError, CheckpointWriteError, DamagedCheckpointError),
+    *(UnknownMonitorError, MisconfigurationException),
+)
+"""Errors of a training that the user can fix."""
+
+_DEVICES: Final = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}
+"""Devices of torch that accelerators of Lightning need."""
+
 
 class TrainCLI(SegRobustCLI):
     """Trains a network on clean or attacked images."""
 
     command = "train"
-    callbacks = (TimeLeft,)
+    callbacks = (TimeLeft, KnownMonitors)
     start: ResumeChoice | None = None
     """Where a resumed training starts."""
 
@@ -36,6 +49,20 @@ class TrainCLI(SegRobustCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+    def check_settings(self) -> None:
+        """Looks for the accelerator too.
+
+        Raises:
+            ValueError: this machine has none of this name, or a number is too small.
+        """
+        super().check_settings()
+        wanted = self.config.trainer.accelerator
+        if isinstance(wanted, str) and wanted in _DEVICES:
+            try:
+                require_device(_DEVICES[wanted])
+            except ValueError as error:
+                raise ValueError(f"--trainer.accelerator {wanted}: {error}; or use auto") from None
 
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint to resume from, and refuses to mix two runs.
@@ -71,7 +98,7 @@ def train_command(arguments: Sequence[str]) -> None:
     if cli.start is not None and cli.trainer.is_global_zero:
         _say_start(cli.start)
     start = None if cli.start is None else str(cli.start.path)
-    with without_traceback(ScheduleMismatchError, FloatingPointError, CheckpointWriteError, DamagedCheckpointError):
+    with without_traceback(*_FAULTS):
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
     logs = cli.trainer.log_dir  # all processes ask for it together
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):

@@ -119,7 +119,7 @@ def _help() -> str:
         *(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()),
         "",
         "`segrobust COMMAND --help` lists the options of a command; `segrobust --version` prints the version.",
-        "Without arguments, `segrobust evaluate` attacks a small demo network, and `segrobust train` trains it.",
+        "Without a network, `segrobust evaluate` attacks a small demo network; `segrobust train` trains it.",
         "`--config segrobust:NAME` uses one of the configurations that `segrobust configs` lists.",
     )
     return "\n".join(lines) + "\n"

@@ -152,8 +152,8 @@ _JUDGE: Final = Interface(
     description="""\
 Evaluate the adversarial images that runs stored on a network, and compare networks. For the network
 that a run attacked, the numbers of the run are verified. Images must lie in [0, 1] and within the
-radius of their attack; the exit status is 1 if there are discrepancies. Nothing in a run is changed,
-and the same command resumes one that was killed.""",
+radius of their attack; the exit status is 1 if there are discrepancies. Nothing in a run is
+changed, and the same command resumes one that was killed.""",
     positionals=(
         Positional(
             name="runs", metavar="RUN", count="+", help="folder `evaluation-...`, made with --keep_adversarials",
@@ -216,7 +216,7 @@ _RUN: Final = "folder of a run: `evaluation-...` in the run_dir of an evaluation
 _ONLY_HELP: Final = (Option(name="help", help="this page", foreign=True),)
 
 _REPORT: Final = Interface(
-    description="Compute summaries, curves, tables and the page of a run from its records again, and print the tables.",
+    description="Compute summaries, curves, tables and the page of a run again from its records; print the tables.",
     positionals=(Positional(name="run", metavar="RUN", help=_RUN, kind=Path),),
     groups={"options": _ONLY_HELP},
 )

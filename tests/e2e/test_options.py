@@ -23,7 +23,7 @@ from segrobust.evaluation.jobs.evaluation_steps import CheckLevel
 from segrobust.evaluation.plan import PresetName
 from segrobust.shipped import shipped_path
 
-SCREEN = 56
+SCREEN = 50
 """Lines of a help page."""
 
 
@@ -141,11 +141,11 @@ def test_help_is_one_screen(name, monkeypatch, capsys):
 @pytest.mark.parametrize(("made", "name"), [(EvaluateCLI, "evaluate"), (TrainCLI, "train")])
 def test_the_table_names_every_option_of_the_parser(made, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parsed = {option.split(".")[0] for option in option_names(made([]).parser)}
+    names = set(option_names(made([]).parser)) - {"print_shtab"}  # of jsonargparse, where shtab is installed
+    parsed = {option.split(".")[0] for option in names}
     listed = {option.name.split(".")[0] for option in INTERFACES[name]}
     assert parsed == listed | set(INTERFACES[name].hidden)
-    known = set(option_names(made([]).parser)) | {"help"}
-    assert {option.name.rstrip("+") for option in INTERFACES[name]} <= known
+    assert {option.name.rstrip("+") for option in INTERFACES[name]} <= names
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,11 @@ def nearest_class(path: str, base: str = "") -> str | None:
         path: such as `segrobust.attacks.PDG`, or only the name of a class.
         base: class path of the base class, if it is known; the subclasses that are imported come first.
     """
-    corrected = _corrected(path) if "." in path else None
-    return corrected or _by_name(path.rsplit(".", 1)[-1], base)
+    first, *parts = path.split(".")
+    corrected = _corrected(path) if parts else None
+    if corrected or (parts and not nearest(first, ("segrobust",))):
+        return corrected
+    return _by_name(path.rsplit(".", 1)[-1], base)
 
 
 def argument_names(path: str) -> list[str]:

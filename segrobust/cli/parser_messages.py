@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 from segrobust.cli.class_paths import argument_names, nearest_class
@@ -71,7 +72,14 @@ def _where(tree: str, match: re.Match[str]) -> str:
 
 def _missing_class(place: _Place) -> str:
     path = place.match[1]
+    absent = re.search(r"No module named '([^']+)'", place.match[0])
+    if absent and not f"{path}.".startswith(f"{absent[1]}."):
+        return f"{path} cannot be imported: there is no module {absent[1]}"
+    if absent and (Path(absent[1]).is_dir() or Path(f"{absent[1]}.py").is_file()):
+        return f"{path} cannot be imported: {absent[1]} lies in this folder, so set PYTHONPATH=."
     near = nearest_class(path, place.base)
+    if absent and not near:
+        return f"there is no module {absent[1]}; if {path} is yours, name the folder of its module in PYTHONPATH"
     meant = f"did you mean {near}?" if near else "write its import path, such as torch.nn.Conv2d"
     return f"there is no {path}: {meant}"
 
@@ -99,6 +107,14 @@ def _wrong_of_group(place: _Place) -> str:
 def _not_a_subclass(place: _Place) -> str:
     near = nearest_class(place.match[1].rsplit(".", 1)[-1], place.base)
     return f"{place.match[1]} is no {place.match[2]}{f': did you mean {near}?' if near else ''}"
+
+
+def _of_another_type(place: _Place) -> str:
+    return f"{_given(place)} is no {place.match[1]}"
+
+
+def _ambiguous(place: _Place) -> str:
+    return f"there are several classes {place.match[1]}: write the import path, such as {place.match[2]}"
 
 
 def _abstract(place: _Place) -> str:
@@ -149,9 +165,12 @@ def _not_yaml(place: _Place) -> str:
 
 _RULES: Final[tuple[tuple[str, Callable[[_Place], str]], ...]] = (
     (r"Problems parsing config: ([\s\S]+)", _not_yaml),
-    (r"Problem with given class_path '([^']+)':\s+(?:module '\S+' has no attribute|No module named)", _missing_class),
+    (
+        r"Problem with given class_path '([^']+)':\s+(?:module '\S+' has no attribute|No module named '[^']+')",
+        _missing_class,
+    ),
     (r"has no attribute '\w+'. Got value: (\S+)", _missing_class),
-    (r"No module named '\S+'. Got value: (\S+)", _missing_class),
+    (r"No module named '[^']+'. Got value: (\S+)", _missing_class),
     (r"Expected a dot import path string: (\S+)", _missing_class),
     (r"Group '([\w.]+)' does not accept option '([\w.]+)'", _wrong_of_group),
     (r"Option '([\w.]+)' is not accepted", _wrong_argument),
@@ -162,6 +181,8 @@ _RULES: Final[tuple[tuple[str, Callable[[_Place], str]], ...]] = (
     (r"Not of type \w+: (.+)", _own_words),
     (r"Expected an? typing.Literal", _wrong_literal),
     (r"Import path (\S+) does not correspond to a subclass of (\w+)", _not_a_subclass),
+    (r"Import path does not correspond to a subclass of (\w+)", _of_another_type),
+    (r"Multiple subclasses with name (\w+)\.[^:]*: ([\w.]+)", _ambiguous),
     (r"Expected an instantiatable class, but (\S+) is abstract", _abstract),
     (r"Expected an? <class '(?:int|float|bool|str|list|dict)'>", _wrong_type),
     (r"Errors:\s+- (?!Expected)([\s\S]+?)(?=\n\s*- |\Z)", _first_error),

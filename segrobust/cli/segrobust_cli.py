@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,7 +116,17 @@ class SegRobustCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, OSError, MisconfigurationException) as error:
-            stop(one_line(str(error)) if is_of_parser(str(error)) else error)
+            stop(f"{one_line(str(error))}{_place(error)}" if is_of_parser(str(error)) else error)
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised that does not look like one of a setting, such as a KeyError in code of the user."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, ValueError | OSError | MisconfigurationException):
+        return ""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({type(error).__name__} in {last.filename}, line {last.lineno})"
 
 
 @contextmanager

@@ -8,6 +8,15 @@ from segrobust import cli
 
 DEMO = "--config segrobust:demo.yaml"
 PGD = f"{DEMO} --attacks.pgd PGD"
+NETWORK = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.size = {}["size"]
+"""
 CALLBACK = """'[{"class_path": "segrobust.callbacks.RobustChekpoint"}]'"""
 
 OPTIONS = [
@@ -110,6 +119,17 @@ CLASSES = [
     (f"train {DEMO} --trainer.strategy ddpp", "ddpp", "ddp"),
     (f"train {DEMO} --trainer.accelerator gup", "gup", "cuda"),
     (f"train {DEMO} --checkpoint.mode mxa --checkpoint.monitor val/clean/miou", "mxa", "max"),
+    (f"evaluate {DEMO} --model.network strangers_nets.Nett", "strangers_nets.Nett", "strangers_nets.Net"),
+    (f"evaluate {DEMO} --model.network strangers_nets.Net", "'size'", "(KeyError in "),
+    (
+        f"evaluate {DEMO} --model.network strangers_flash.Net",
+        "strangers_flash.Net",
+        "there is no module flash_attention",
+    ),
+    (f"evaluate {DEMO} --model.network nets_of_folder.Net", "nets_of_folder.Net", "PYTHONPATH=."),
+    (f"evaluate {DEMO} --model.network nowhere_nets.Net", "nowhere_nets.Net", "PYTHONPATH"),
+    (f"evaluate {DEMO} --model.network Conv2d", "Conv2d", "import path"),
+    (f"evaluate {DEMO} --model torch.nn.Conv2d", "torch.nn.Conv2d", "LightningModule"),
     ("data check --data PascalVoc", "PascalVoc", "PascalVOC"),
     ("data check --data PascalVOC --data.roott x", "roott", "root"),
     ("data check --data Folder", "Folder", "root"),
@@ -129,6 +149,11 @@ def refused(tmp_path, monkeypatch, capsys):
         "small": "max_images: 0",
     }.items():
         (tmp_path / f"{name}.yaml").write_text(text + "\n")
+    (tmp_path / "nets_of_folder.py").write_text("from torch.nn import Conv2d as Net\n")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "strangers_nets.py").write_text(NETWORK)
+    (tmp_path / "path" / "strangers_flash.py").write_text("import flash_attention\n")
+    monkeypatch.syspath_prepend(tmp_path / "path")
 
     def call(line):
         monkeypatch.setattr("sys.argv", ["segrobust", *shlex.split(line)])

@@ -81,7 +81,7 @@ class SegRobustCLI(LightningCLI):
         add_options(parser, self.command, self.types)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments of the command instead of those of the process; what is wrong is told in one line."""
+        """Parses the arguments of the command instead of those of the process; one line reports what is wrong."""
         if self._help is not None:
             print_group(parser, self._help, self.hidden_groups)
         parser.exit_on_error = False

@@ -29,6 +29,7 @@ EVALUATION = (
     "dataset",
     "class_as_void",
     "labels",
+    "devices",
     "forward",
     "run",
     "engine",

@@ -12,6 +12,7 @@ from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.evaluation.class_as_void import ClassAsVoid
 from segrobust.evaluation.dataset import SampleSource, check_names, label_space_of
+from segrobust.evaluation.devices import require_device
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
@@ -96,11 +97,13 @@ def evaluate(
             of; the old records no longer count. Otherwise such samples are refused.
 
     Raises:
-        ValueError: arguments that contradict each other, a run directory that cannot be written or holds results of
-            something else, or data and a network that do not fit; both sides are shown.
+        ValueError: arguments that contradict each other, a device that this machine lacks, a run directory that cannot
+            be written or holds results of something else, or data and a network that do not fit; both sides are shown.
         TypeError: samples or a network output of the wrong type.
         FloatingPointError: the network returned NaN.
     """
+    if device is not None:
+        require_device(str(device))
     chosen = _choose_plan(preset, plan, attacks, eps, targets)
     space = label_space_of(dataset)
     if space is not None and ignore_index is not None and ignore_index != space.ignore_index:

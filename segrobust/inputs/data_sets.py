@@ -39,7 +39,7 @@ def _fix(dataset: Any) -> str | None:
         return "pass images and masks as list(zip(images, masks))"
     if isinstance(dataset, Mapping):
         return _fix_mapping(dataset)
-    if isinstance(dataset, tuple | list) and 0 < len(dataset) <= 3 and all(map(_is_batch, dataset[:2])):
+    if isinstance(dataset, tuple | list) and 2 <= len(dataset) <= 3 and all(map(_is_batch, dataset[:2])):
         return "this is one batch: pass its samples as list(zip(images, masks))"
     if isinstance(dataset, IterableDataset) or (hasattr(dataset, "__iter__") and not hasattr(dataset, "__getitem__")):
         return "it has no positions: pass list(dataset), or list(itertools.islice(dataset, 500)) of a long one"

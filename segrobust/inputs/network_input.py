@@ -54,7 +54,7 @@ def require_network(network: object, *, by_gradients: bool = True) -> None:
     if quantised is not None:
         raise ValueError(
             f"the network holds quantised layers ({quantised}), through which no gradient passes: give the network "
-            "as it was before its quantisation; an attack without gradients (segrobust.attacks.Square) can be called on it"
+            "as it was before its quantisation; an attack without gradients (segrobust.attacks.Square) takes it"
         )
 
 

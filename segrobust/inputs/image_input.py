@@ -17,7 +17,7 @@ def as_image(value: Any, size: tuple[int, ...], name: str = "the image") -> Tens
     Args:
         value: a tensor, an array of NumPy or a picture of PIL: floating point in [0, 1], or uint8; `(C, H, W)`,
             `(H, W, C)` or `(H, W)`.
-        size: height and width of the mask, which tell where the channels are.
+        size: height and width of the mask, which show where the channels are.
         name: what it is called in messages.
 
     Raises:

@@ -85,7 +85,7 @@ def _is_complete(batch: Mapping[Any, Any]) -> bool:
     )
 
 
-def _images(images: Any) -> Tensor:
+def _images(images: object) -> Tensor:
     if not isinstance(images, Tensor):
         raise TypeError(
             f"the images of a batch must be a tensor (B, C, H, W) in [0, 1], got {type(images).__name__}: let the data "

@@ -4,7 +4,10 @@ import functools
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import segrobust
 from segrobust.attacks import PGD, Square
@@ -144,6 +147,17 @@ def test_an_attack_without_gradients_takes_a_network_without():
     network = Through(lambda logits: logits.detach())
     assert len(apsr_of(network, Square(num_queries=4), checks="off")) == 4
     Square(num_queries=4, eps=2 / 255)(refused()[2][0], IMAGES, MASKS)
+
+
+def test_sharded_weights_are_refused(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        network = plain()
+        fully_shard(network, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(ValueError, match=r"0.weight.*sharded: save the full state dict"):
+            PGD(num_steps=2, eps=2 / 255)(network, IMAGES, MASKS)
+    finally:
+        dist.destroy_process_group()
 
 
 class Halving(nn.Module):

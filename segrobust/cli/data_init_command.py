@@ -37,9 +37,8 @@ def init_command(arguments: Sequence[str]) -> None:
         say(f"         {guess}")
     likeliest = [split for split in ("val", "valid", "validation", "test") if split in layout.splits]
     split = [*likeliest, *layout.splits, ALL][0]
-    say(
-        f"next     {program().removesuffix(' init')} check --data Folder --data.root {root} --data.split {split} --picture look.png"
-    )
+    check = f"{program().removesuffix(' init')} check"
+    say(f"next     {check} --data Folder --data.root {root} --data.split {split} --picture look.png")
     experiment = f"{{class_path: segrobust.data.Folder, init_args: {{root: {root}, split: {split}}}}}"
     say(f"then     `val: {experiment}` in the data of an experiment file, for train.py and evaluate.py")
 

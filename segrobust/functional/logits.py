@@ -1,5 +1,6 @@
 """What a network must return."""
 
+import numpy as np
 from torch import Tensor
 
 
@@ -29,11 +30,31 @@ def require_logits(output: object, images: Tensor) -> Tensor:
     fix = "wrap it in segrobust.networks.FullResolution"
     if not isinstance(output, Tensor) or not output.is_floating_point():
         got = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        if isinstance(output, Tensor | np.ndarray):
+            fix = "return the logits themselves, without argmax, rounding and NumPy"
         raise TypeError(f"the network must return a floating-point tensor of logits (B, K, H, W), got {got}; {fix}")
     batch, _, height, width = images.shape
+    if output.shape[:3] == (batch, height, width) and output.ndim == 4:
+        fix = "the classes seem to be last: permute the logits by (0, 3, 1, 2)"
     if output.ndim != 4 or (len(output), *output.shape[2:]) != (batch, height, width):
         raise ValueError(
             f"the network must return logits of the shape ({batch}, K, {height}, {width}) for images of the shape "
             f"{tuple(images.shape)}, got {tuple(output.shape)}; {fix}"
         )
     return output
+
+
+def require_class_logits(output: object, images: Tensor) -> Tensor:
+    """As `require_logits`, of at least two classes.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there, or one channel.
+    """
+    logits = require_logits(output, images)
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"the network must predict at least 2 classes, got {logits.shape[1]} channel of logits; one logit of a "
+            "sigmoid becomes two classes by segrobust.networks.SigmoidClasses(network)"
+        )
+    return logits

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.adapters import FullResolution
-from segrobust.networks.channels import ClassOrder, ColorOrder
+from segrobust.networks.channels import ClassOrder, ColorOrder, SigmoidClasses
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
 from segrobust.networks.gradient_check import check_differentiable
 from segrobust.networks.network_record import WeightsRecord, find_conflicts, make_record, read_record
@@ -36,6 +36,7 @@ __all__ = [
     "Normalized",
     "Preprocessing",
     "SMPNetwork",
+    "SigmoidClasses",
     "SlidingWindow",
     "TimmNetwork",
     "TorchvisionNetwork",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segrobust.networks.channels import with_background
 from segrobust.networks.network_wrapper import NetworkWrapper
 
 _USUAL_NAMES = ("out", "logits")
@@ -25,7 +26,8 @@ class FullResolution(NetworkWrapper):
 
     Images are padded at the bottom and at the right by their last row and column to multiples of `stride`; the output
     is unwrapped, cast to float32 (float64 is kept), upsampled bilinearly (`align_corners=False`) to the padded size,
-    and cut to the size of the images. Everything is differentiable.
+    and cut to the size of the images. One logit z for a sigmoid becomes the logits `(0, z)` of two classes, which have
+    the same probabilities (`SigmoidClasses`). Everything is differentiable.
 
     Unwrapping: a tensor is taken as it is; of a mapping, a named tuple or an object the entry `out`, else `logits`; of
     another tuple or list the first entry, if no other entry can be a map of class scores. Several candidates, such as
@@ -54,7 +56,7 @@ class FullResolution(NetworkWrapper):
         self.output = output
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gives logits at the resolution of the images: `(B, C, H, W) -> (B, K, H, W)`.
+        """Gives logits at the resolution of the images: `(B, C, H, W) -> (B, K, H, W)`, K >= 2.
 
         Raises:
             TypeError: the network's output holds no floating-point tensor where logits are expected.
@@ -68,6 +70,8 @@ class FullResolution(NetworkWrapper):
         padded = _pad_to_multiple(images, self.stride)
         logits = self._select_logits(self.network(padded), padded)
         _check_logits(logits, padded)
+        if logits.shape[1] == 1:
+            logits = with_background(logits)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
@@ -143,7 +147,8 @@ def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) 
         ValueError: no convention says which one; the message lists the entries.
     """
     usual = [name for name in _USUAL_NAMES if name in entries]
-    maps = dict(_score_maps(entries, images))
+    found = dict(_score_maps(entries, images))
+    maps = {name: value for name, value in found.items() if value.shape[1] > 1} or found
     if len(usual) == 1 or (usual and usual[1] not in maps):
         return usual[0]
     if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *_field_names(result)[:1]}:
@@ -170,14 +175,14 @@ def _example(result: object, names: Sequence[str]) -> str:
 
 
 def _score_maps(entries: Mapping[str, object], images: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The entries, and those inside them, that can be logits: `(B, K, h, w)` of the images, K >= 2."""
+    """The entries, and those inside them, that can be logits: `(B, K, h, w)` of the images."""
     for name, value in entries.items():
         if isinstance(value, Mapping | list | tuple):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
             yield from _score_maps({f"{name}[{key!r}]": part for key, part in parts}, images)
         elif isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4:
             size, full = (value.shape[2], value.shape[3]), (images.shape[2], images.shape[3])
-            if len(value) == len(images) and value.shape[1] > 1 and _is_scaled(size, full):
+            if len(value) == len(images) and _is_scaled(size, full):
                 yield name, value
 
 
@@ -240,8 +245,8 @@ def _check_logits(logits: Tensor, images: Tensor) -> None:
             f"{expected} with (h, w) = ({height}, {width}) divided by one factor between 1 and {_MAX_REDUCTION}: "
             f"let the network resize its logits to the image itself"
         )
-    if got[1] < 2:
-        raise ValueError(f"{expected} with K >= 2: turn one sigmoid logit z into two classes by cat((0 * z, z), dim=1)")
+    if got[1] < 1:
+        raise ValueError(f"{expected} with K >= 1")
 
 
 def _is_scaled(size: tuple[int, ...], full: tuple[int, int]) -> bool:

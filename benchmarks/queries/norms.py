@@ -7,6 +7,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,11 +49,8 @@ def make_ways(scale: float) -> dict[str, nn.Module]:
     ways: dict[str, nn.Module] = {}
     for name in ("logs", "scores", "clamped logarithm"):
         network = HuggingFaceNetwork(str(FOLDER)).eval().requires_grad_(False)
-        place = next(
-            module for module in network.modules() if isinstance(getattr(module, "network", None), QueryNetwork)
-        )
-        queries: QueryNetwork = place.network
-        inner = Scaled(queries.network, scale)
+        place: Any = next(module for module in network.modules() if _holds_queries(module))
+        inner = Scaled(place.network.network, scale)
         place.network = QueryNetwork(inner) if name == "logs" else Scores(inner, clamped=name != "scores")
         ways[name] = network
     return ways

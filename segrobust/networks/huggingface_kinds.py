@@ -21,7 +21,7 @@ Prompts: TypeAlias = Sequence[str] | Mapping[str, str]
 """Texts of the classes in their order, or the text of each class by its name."""
 
 _TASK: Final = "the task is semantic"
-"""What OneFormer is told, in the words of its training."""
+"""The text that OneFormer gets for its task, in the words of its training."""
 
 _STRIDES: Final = {"maskformer": 32, "mask2former": 32, "oneformer": 32}
 """Multiples to which the original code pads images, in pixels."""
@@ -101,7 +101,7 @@ def give_logits(
 
 
 def _prompted(network: Any, folder: Path, source: str, prompts: Prompts | None, side: int) -> nn.Module:
-    """CLIPSeg with fixed texts; a single one is told from the rest of the image."""
+    """CLIPSeg with fixed texts; a single one makes two classes, the rest of the image first."""
     texts = [] if prompts is None else list(prompts.values() if isinstance(prompts, Mapping) else prompts)
     if isinstance(prompts, str) or not texts or len({*texts}) < len(texts) or not all(text.strip() for text in texts):
         raise ValueError(

@@ -26,7 +26,7 @@ class HuggingFaceNetwork(AdaptedNetwork):
     "semantic", EoMT, EoMT-DINOv3, the panoptic head of DETR) and give logits by `QueryNetwork`; and CLIPSeg with fixed
     texts.
 
-    Settings and weights alone are read: no code of a repository is fetched or run. Weights are safetensors where there
+    Settings, tokenizers and weights alone are read: no code of a repository is fetched or run. Weights are safetensors where there
     are any, else a pickle that needs no code. A layer that the weights lack is an error, where `transformers` would
     leave it random.
 

@@ -230,7 +230,7 @@ def test_images_of_any_size_are_resized_to_the_square_and_back(clipseg):
     torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_one_text_is_told_from_the_rest(clipseg):
+def test_one_text_makes_two_classes(clipseg):
     images = blobs(SIDE, SIDE)
     alone = HuggingFaceNetwork(clipseg[2], prompts=["a road"]).eval()(images)
     among = HuggingFaceNetwork(clipseg[2], prompts=TEXTS).eval()(images)

@@ -156,7 +156,7 @@ def test_what_one_check_catches_others_do_not_see(kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_saturated_scores_are_told_from_their_logarithm(dtype):
+def test_saturated_scores_fail_and_their_logarithm_passes(dtype):
     scores = found_in(check(QueryScores(toy_network(dtype))))["saturation"]
     assert (scores.status, "segrobust.networks.QueryNetwork" in scores.fix) == ("fail", True)
     logs = found_in(check(QueryNetwork(Queries(toy_network(dtype)))))["saturation"]

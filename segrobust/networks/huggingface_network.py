@@ -26,9 +26,9 @@ class HuggingFaceNetwork(AdaptedNetwork):
     "semantic", EoMT, EoMT-DINOv3, the panoptic head of DETR) and give logits by `QueryNetwork`; and CLIPSeg with fixed
     texts.
 
-    Settings, tokenizers and weights alone are read: no code of a repository is fetched or run. Weights are safetensors where there
-    are any, else a pickle that needs no code. A layer that the weights lack is an error, where `transformers` would
-    leave it random.
+    Settings, tokenizers and weights alone are read: no code of a repository is fetched or run. Weights are safetensors
+    where there are any, else a pickle that needs no code. A layer that the weights lack is an error, where
+    `transformers` would leave it random.
 
     Images are not resized as the image processor would: the network sees them at the resolution of the data set. Its
     rescaling, normalisation and order of channels are taken over.

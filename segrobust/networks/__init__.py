@@ -12,6 +12,7 @@ from segrobust.networks.network_record import WeightsRecord, find_conflicts, mak
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.preprocessing import NormalizationWarning, Preprocessing
 from segrobust.networks.program_network import program_network
+from segrobust.networks.query_network import QueryNetwork
 from segrobust.networks.sliding_window import SlidingWindow
 from segrobust.networks.weight_files import read_metadata
 from segrobust.networks.weight_match import LoadedWeights
@@ -35,6 +36,7 @@ __all__ = [
     "NormalizationWarning",
     "Normalized",
     "Preprocessing",
+    "QueryNetwork",
     "SMPNetwork",
     "SigmoidClasses",
     "SlidingWindow",

@@ -1,6 +1,5 @@
 """From the outputs that segmentation libraries return to logits at the resolution of the image."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from segrobust.networks.channels import with_background
 from segrobust.networks.network_wrapper import NetworkWrapper
+from segrobust.networks.outputs import entries_of, field_names, listed, query_names, require_name, shown_output
 
 _USUAL_NAMES = ("out", "logits")
 """torchvision's dictionary and the output objects of transformers."""
@@ -79,13 +79,13 @@ class FullResolution(NetworkWrapper):
 
     def extra_repr(self) -> str:
         """Shows the settings beside the network in `repr`."""
-        return f"stride={self.stride}, output={_shown_output(self.output)}"
+        return f"stride={self.stride}, output={shown_output(self.output)}"
 
     def _select_logits(self, result: object, images: Tensor) -> Tensor:
         """Unwraps the logits from what the network returned."""
         if callable(self.output):
             return _require_logits(
-                self.output(result), f"what output={_shown_output(self.output)} takes from the output"
+                self.output(result), f"what output={shown_output(self.output)} takes from the output"
             )
         if isinstance(result, Tensor):
             if self.output is not None and self.network.training:  # in evaluation mode many return the main head alone
@@ -93,14 +93,20 @@ class FullResolution(NetworkWrapper):
                     f"output={self.output!r} has no effect: the network returns a tensor; leave `output` out"
                 )
             return _require_logits(result, "the output")
-        entries = _entries(result)
+        entries = entries_of(result)
+        if self.output is None and (queries := query_names(entries)):
+            raise ValueError(
+                f"the network classifies masks of queries: it returns a {type(result).__name__} with "
+                f"{' and '.join(queries)}; put QueryNetwork inside: FullResolution(QueryNetwork(network), "
+                f"stride={self.stride})"
+            )
         if self.output is None:
             name = _usual_entry(result, entries, images)
         else:
             name = _position(self.output, result) if isinstance(self.output, int) else self.output
         if name not in entries:
             raise ValueError(
-                f"output={self.output!r} is not in the network's {type(result).__name__}: it has {_listed(entries)}"
+                f"output={self.output!r} is not in the network's {type(result).__name__}: it has {listed(entries)}"
             )
         return _require_logits(entries[name], f"entry {name!r} of the output")
 
@@ -127,17 +133,7 @@ def _check_output(output: object) -> None:
         return
     if not callable(output):
         raise TypeError(f"output must be a key, a position or a function of the network's output, got {output!r}")
-    shown = _shown_output(output)
-    if "<lambda>" in shown or " at 0x" in shown:
-        raise ValueError(
-            f"output={shown} has no name that would identify it in a run: define a function by `def` and give that"
-        )
-
-
-def _shown_output(output: object) -> str:
-    """The choice as `repr` shows it: a function by its module and name, which are the same in every process."""
-    name = getattr(output, "__qualname__", None)
-    return repr(output) if name is None else f"{getattr(output, '__module__', None)}.{name}"
+    require_name(output)
 
 
 def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) -> str:
@@ -151,7 +147,7 @@ def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) 
     maps = {name: value for name, value in found.items() if value.shape[1] > 1} or found
     if len(usual) == 1 or (usual and usual[1] not in maps):
         return usual[0]
-    if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *_field_names(result)[:1]}:
+    if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *field_names(result)[:1]}:
         return "0"
     kind = type(result).__name__
     if len(usual) == 2:
@@ -161,7 +157,7 @@ def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) 
     else:
         reason = f"without {' or '.join(_USUAL_NAMES)}"
     raise ValueError(
-        f"the network returns a {kind} {reason}; it has {_listed(entries)}: name the logits by `output`, such as "
+        f"the network returns a {kind} {reason}; it has {listed(entries)}: name the logits by `output`, such as "
         f"FullResolution(network, output={_example(result, list(maps) or list(entries))})"
     )
 
@@ -189,37 +185,6 @@ def _score_maps(entries: Mapping[str, object], images: Tensor) -> Iterator[tuple
 def _position(output: int, result: object) -> str:
     """The name of a position among the entries; negative ones count from the end."""
     return str(output + len(result) if output < 0 and isinstance(result, Sequence) else output)
-
-
-def _field_names(result: object) -> tuple[str, ...]:
-    """Names of the items of a named tuple."""
-    return tuple(getattr(result, "_fields", ()))
-
-
-def _entries(result: object) -> dict[str, object]:
-    """The entries of a mapping, the items of a sequence by position (and by name), or the attributes of an object."""
-    if isinstance(result, Mapping):
-        return {str(name): value for name, value in result.items()}
-    if isinstance(result, Sequence) and not isinstance(result, str):
-        named = dict(zip(_field_names(result), result, strict=False))
-        return {str(position): value for position, value in enumerate(result)} | named
-    if dataclasses.is_dataclass(result):  # those with slots have no __dict__
-        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {name: value for name, value in getattr(result, "__dict__", {}).items() if not name.startswith("_")}
-
-
-def _listed(entries: Mapping[str, object]) -> str:
-    """Names with shapes or types, for messages."""
-    return ", ".join(f"{name!r} {_described(value)}" for name, value in entries.items()) or "nothing in it"
-
-
-def _described(value: object) -> str:
-    """`(2, 21, 64, 64)`, `[(2, 21, 64, 64), (2, 21, 32, 32)]` or the name of a type."""
-    if isinstance(value, Tensor):
-        return str(tuple(value.shape))
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_described(part) for part in value)}]"
-    return type(value).__name__
 
 
 def _require_logits(value: object, where: str) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from networks.mask_classifiers import mask2former
 from networks.saved import save_smp
 
 from segrobust import cli
@@ -46,6 +47,20 @@ def test_a_network_that_came_with_its_weights_needs_no_checkpoint(command, tmp_p
     command()
     assert "mIoU^D" in capsys.readouterr().out
     assert list((tmp_path / "run").glob("evaluation-*"))
+
+
+def test_a_network_that_classifies_masks_is_evaluated(command, tmp_path, capsys):
+    theirs, processor = mask2former(SyntheticScenes(**SCENES).label_space.num_classes)
+    theirs.save_pretrained(tmp_path / "masks")
+    processor.save_pretrained(tmp_path / "masks")
+    settings = yaml.safe_load(Path("experiment.yaml").read_text())
+    settings["model"]["init_args"]["network"] = {
+        "class_path": "segrobust.networks.HuggingFaceNetwork",
+        "init_args": {"source": str(tmp_path / "masks"), "product_size": "masks"},
+    }
+    Path("experiment.yaml").write_text(yaml.safe_dump(settings))
+    command()
+    assert "mIoU^D" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_is_named_must_exist(command, capsys):

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 import transformers
+from networks import mask_classifiers
 from networks.saved import save_smp
 from torch import nn
 from torchvision import models
@@ -99,6 +100,30 @@ def save_hf(num_labels):
     network.save_pretrained("runs/hf")
     SegformerImageProcessor(image_mean=[0.0] * 3, image_std=[1.0] * 3).save_pretrained("runs/hf")
     return network
+
+
+def save_other_hf(saved):
+    for part in saved:
+        part.save_pretrained("runs/hf")
+
+
+class Queries(nn.Module):
+    """Six queries over three classes and none, as the original code of Mask2Former returns them; or their logits."""
+
+    def __init__(self, joined=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.masks, self.classes, self.joined = nn.Conv2d(3, 6, 1), nn.Parameter(torch.randn(6, 4)), joined
+
+    def forward(self, images):
+        masks, classes = self.masks(images), self.classes.expand(len(images), -1, -1)
+        if not self.joined:
+            return {"pred_logits": classes, "pred_masks": masks}
+        return torch.einsum("bqk,bqhw->bkhw", classes.softmax(-1)[..., :-1], masks.sigmoid()).log()
+
+
+def linear_head(backbone, width, num_classes):
+    return nn.Sequential(backbone, nn.Conv2d(width, num_classes, 1))
 
 
 def full(logits):
@@ -192,6 +217,14 @@ RUNNERS = {
     ),
     "a network of `transformers` with one label": lambda: given(
         None, Around(network=save_hf(1), after=lambda o: full(torch.cat((0 * o.logits, o.logits), 1)))
+    ),
+    "Mask2Former, MaskFormer, OneFormer, EoMT, or DETR's panoptic head of `transformers`": lambda: given(
+        save_other_hf(mask_classifiers.mask2former()), NotImplemented
+    ),
+    "a network of another author that classifies masks of queries": lambda: given(Queries(), Queries(joined=True)),
+    "CLIPSeg and the texts of your classes": lambda: given(save_other_hf(mask_classifiers.clipseg()), NotImplemented),
+    "a backbone such as DINOv2, and a linear head": lambda: given(
+        None, NotImplemented, backbone=nn.Conv2d(3, 8, 8, stride=8), LinearHead=linear_head
     ),
     "weights of a network of torchvision": lambda: given(None, save_torchvision()),
     "a backbone of timm, for training": lambda: given(None, NotImplemented),

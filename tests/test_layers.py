@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent / "segrobust"
 FLOORS = {
     "untrusted": 0,
     "functional": 1,
+    "inputs": 1,
     "label_space": 1,
     "shipped": 1,
     "value_range": 1,
@@ -31,6 +32,7 @@ EVALUATION = (
     "image_values",
     "class_as_void",
     "labels",
+    "devices",
     "forward",
     "run",
     "engine",

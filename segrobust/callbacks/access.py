@@ -4,18 +4,18 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
-from torch import Tensor, nn
+from torch import nn
+
+from segrobust.inputs import Entry as Entry
+from segrobust.inputs import entry_of as entry_of
+from segrobust.inputs import require_network
 
 NetworkPlace = str | Callable[[LightningModule], nn.Module]
 """Dotted path of an attribute of the LightningModule, or a function of it."""
-
-Entry = str | int | Callable[[Any], Tensor]
-"""Key of a sample that is a mapping, position in one that is a tuple, or a function of the sample."""
 
 
 def describe_place(place: NetworkPlace) -> str:
@@ -68,34 +68,8 @@ def find_network(module: LightningModule, place: NetworkPlace) -> nn.Module:
             f"network={place!r} has weights in {low}, in which a perturbation of 1/255 is lost: train with "
             "precision='bf16-mixed' or '16-mixed', which keeps them in float32"
         )
+    require_network(network, by_gradients=False)
     return network
-
-
-def entry_of(sample: object, where: Entry, argument: str) -> object:
-    """An entry of a sample.
-
-    Raises:
-        TypeError: a key for a tuple, or a position in a mapping.
-        ValueError: an entry that the sample does not have.
-    """
-    if callable(where):
-        return where(sample)
-    if isinstance(sample, Mapping):
-        if where in sample:
-            return sample[where]
-        raise ValueError(f"{argument}={where!r}: samples have the keys {list(sample)}; name one of them")
-    if not isinstance(sample, tuple | list):
-        raise TypeError(
-            f"{argument}={where!r}: samples are of the type {type(sample).__name__}, neither mapping nor tuple; give a "
-            f"function of the sample as {argument}"
-        )
-    if not isinstance(where, int):
-        raise TypeError(
-            f"{argument}={where!r}: samples are tuples of {len(sample)}; give the position, e.g. image=0, mask=1"
-        )
-    if not -len(sample) <= where < len(sample):
-        raise ValueError(f"{argument}={where}: samples are tuples of {len(sample)}")
-    return sample[where]
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:

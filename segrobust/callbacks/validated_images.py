@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from segrobust.callbacks.access import Entry, entry_of, evaluation_loop
@@ -99,7 +100,14 @@ class ValidatedImages:
     def __getitem__(self, position: int, /) -> tuple[object, object]:
         part, inside = self.locate(position)
         sample = part.read(inside)
-        return entry_of(sample, self.image, "image"), entry_of(sample, self.mask, "mask")
+        image, mask = entry_of(sample, self.image, "image"), entry_of(sample, self.mask, "mask")
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            got = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise TypeError(
+                f"image={self.image!r} of a sample must be a floating-point tensor (C, H, W) in [0, 1], as the network "
+                f"gets it, got {got}: convert it in the data set, not in the collate function or the step"
+            )
+        return image, mask
 
     def locate(self, position: int) -> tuple[LoaderImages, int]:
         """The loader of a sample, and the position among its keys."""

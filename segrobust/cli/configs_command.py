@@ -2,13 +2,13 @@
 
 import shutil
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from segrobust.cli.commands import program
-from segrobust.cli.console import without_traceback
+from segrobust.cli.console import stop, without_traceback
+from segrobust.cli.nearest import did_you_mean
+from segrobust.cli.parsers import parse
 from segrobust.shipped import PREFIX, shipped_files, shipped_path
 
 _KINDS: Final = {".png": "label map, for `LabelMap`", ".safetensors": "weights, for --checkpoint"}
@@ -30,19 +30,15 @@ def configs_command(arguments: Sequence[str]) -> None:
 def _list(arguments: Sequence[str]) -> None:
     files = shipped_files()
     groups = sorted({_group(name) for name in files})
-    parser = ArgumentParser(
-        prog=program(),
-        usage=f"{program()} [-h] [GROUP]\n       {program()} copy NAME [TARGET]",
-        description="List the configurations that come with segrobust, each with its first line, or copy one.",
-    )
-    parser.add_argument("group", metavar="GROUP", nargs="?", choices=groups, help=f"one of {', '.join(groups)}")
-    wanted = parser.parse_args(list(arguments)).group
+    wanted = parse("configs", arguments).group
+    if wanted is not None and wanted not in groups:
+        stop(f"there is no group {wanted!r}: {did_you_mean(wanted, groups)}")
     for group in groups if wanted is None else (wanted,):
         names = [name for name in files if _group(name) == group]
         width = max(map(len, names))
         lines = (f"  {name:{width}}  {_first_comment(files[name])}".rstrip() for name in names)
         sys.stdout.write("\n".join((group, *lines)) + "\n\n")
-    sys.stdout.write(f"Use one with `--config {PREFIX}NAME`; copy one with `{program()} copy NAME`.\n")
+    sys.stdout.write(f"Use one with `--config {PREFIX}NAME`; copy one with `segrobust configs copy NAME`.\n")
 
 
 def _group(name: str) -> str:
@@ -58,11 +54,7 @@ def _first_comment(path: Path) -> str:
 
 
 def _copy(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(prog=f"{program()} copy", description="Copy a shipped configuration in order to edit it.")
-    parser.add_argument("name", metavar="NAME", help="as it is listed, such as attack/pgd.yaml")
-    target_help = "file or folder to write; by default the same file name in this folder"
-    parser.add_argument("target", metavar="TARGET", nargs="?", type=Path, default=Path(), help=target_help)
-    options = parser.parse_args(list(arguments))
+    options = parse("configs copy", arguments)
     with without_traceback(ValueError, OSError):
         source = shipped_path(options.name)
         target = options.target / source.name if options.target.is_dir() else options.target

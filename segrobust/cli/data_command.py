@@ -2,19 +2,22 @@
 
 import json
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 
-from segrobust.cli.commands import program
+from segrobust.cli.command_line import read_command_line
 from segrobust.cli.console import say, stop, without_traceback
 from segrobust.cli.data_init_command import init_command
 from segrobust.cli.data_output import draw, print_findings, print_survey
+from segrobust.cli.interfaces import INTERFACES
+from segrobust.cli.parser_messages import one_line
+from segrobust.cli.parsers import add_options, option_names, parse
+from segrobust.cli.settings_files import read_settings
 from segrobust.data import SegmentationDataModule, SegmentationDataset
 from segrobust.data.files.archives import ARCHIVES, fetch
 from segrobust.data.files.faults import gathered_faults
@@ -32,13 +35,9 @@ def data_command(arguments: Sequence[str]) -> None:
     """Entry point of `segrobust data`: a command on data sets.
 
     Args:
-        arguments: what follows `data` on the command line.
+        arguments: what follows `data` on the command line, a name of a command first.
     """
-    command = _COMMANDS.get(arguments[0]) if arguments else None
-    if command is None:
-        got = f", got {arguments[0]!r}" if arguments else ""
-        stop(ValueError(f"data: expected a command, {', '.join(_COMMANDS)}{got}; each has --help"))
-    command(arguments[1:])
+    _COMMANDS[arguments[0]](arguments[1:])
 
 
 def check_command(arguments: Sequence[str]) -> None:
@@ -47,20 +46,15 @@ def check_command(arguments: Sequence[str]) -> None:
     The exit status is 1 if a file cannot be read or paired, contains undefined labels or has a different size, or if an
     image is in two splits; with --strict also for empty masks, nearly black or duplicate images, and absent classes.
     """
-    parser = _check_parser()
-    with without_traceback(ValueError, OSError):
-        options = parser.parse_args([*_with_configs(arguments)])
+    options = _check_options(arguments)
     if options.data is None:
-        parser.error("no data: pass --config FILE, or --data CLASS with --data.root and the like")
-    for name in ("max_images", "samples"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+        stop("no data: pass --config FILE, or --data CLASS with --data.root and the like")
     for name in ("picture", "json"):  # reported before hours of reading
         if getattr(options, name) is not None and not getattr(options, name).parent.is_dir():
-            parser.error(f"--{name}: there is no folder {getattr(options, name).parent}")
+            stop(f"--{name}: there is no folder {getattr(options, name).parent}")
     specified = _datasets(options.data, options.split)
     if not specified:
-        parser.error(f"the data module has no {options.split} data; choose another --split")
+        stop(f"the data module has no {options.split} data; choose another --split")
     with without_traceback(OSError):
         surveys, findings = _survey_all(specified, options)
     found = [*findings, *(finding for each in surveys for finding in each.findings)]
@@ -68,46 +62,33 @@ def check_command(arguments: Sequence[str]) -> None:
     sys.exit(SPOILED if wrong else 0)
 
 
-def _check_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog=f"{program()} check", description=check_command.__doc__)
-    add = parser.add_argument
-    add("--config", type=str, help="experiment file, or one of configs/data; later options override its data settings")
-    data_help = "a data set or data module by class path, such as PascalVOC, with --data.root and the like"
-    add("--data", type=SegmentationDataset | SegmentationDataModule | None, default=None, help=data_help)
-    add("--split", type=Literal["train", "val", "test", "all"], default="all", help="of a data module")
-    images_help = "number of images to read from each split, spread evenly"
-    add("--max_images", "--max-images", type=int | None, default=None, help=images_help)
-    add("--num_workers", "--num-workers", type=int, default=0, help="loading processes")
-    add("--picture", type=Path | None, default=None, help="draw samples with their masks into this PNG")
-    add("--samples", type=int, default=3, help="samples per split in the picture")
-    add("--json", type=Path | None, default=None, help="write all findings into this file")
-    add("--strict", action="store_true", help=f"exit with status {SPOILED} on warnings too")
-    return parser
+def _check_options(arguments: Sequence[str]) -> Namespace:
+    """The options; those that are wrong end the process with one line."""
+    parser = ArgumentParser(exit_on_error=False)
+    add_options(parser, "data check", {"data": SegmentationDataset | SegmentationDataModule | None})
+    with without_traceback(ValueError):
+        words = [*_with_configs(read_command_line(arguments, INTERFACES["data check"]).words())]
+    try:
+        return parser.parse_args(words)
+    except ArgumentError as error:
+        stop(one_line(str(error), option_names(parser)))
 
 
 def _with_configs(arguments: Sequence[str]) -> Iterator[str]:
     """The arguments, with each configuration file replaced by its data; other keys are left out.
 
     Raises:
-        ValueError: A file that is no YAML mapping with `data`, or `--config` without a file.
-        OSError: It cannot be read.
+        ValueError: A file that cannot be read, is not YAML or has no `data`.
     """
-    rest = iter(arguments)
-    for argument in rest:
-        name, _, value = argument.partition("=")
+    for argument in arguments:
+        name, _, path = argument.partition("=")
         if name != "--config":
             yield argument
             continue
-        path = value or next(rest, "")
-        if not path:
-            raise ValueError("--config needs a file")
-        try:
-            content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
-        if not isinstance(content, Mapping) or "data" not in content:
+        content = read_settings(path)
+        if "data" not in content:
             raise ValueError(f"{path} has no `data`")
-        yield from ("--data", json.dumps(content["data"]))
+        yield f"--data={json.dumps(content['data'])}"
 
 
 def _datasets(data: Namespace, split: str) -> dict[str, dict[str, Any]]:
@@ -188,10 +169,9 @@ def download_command(arguments: Sequence[str]) -> None:
     Cityscapes and CamVid are not available: Cityscapes needs an account at cityscapes-dataset.com, and CamVid is
     published without a digest.
     """
-    parser = ArgumentParser(prog=f"{program()} download", description=download_command.__doc__)
-    parser.add_argument("name", choices=sorted(ARCHIVES), help="name of the data set")
-    parser.add_argument("--root", type=Path, required=True, help="folder for the archive and its contents")
-    options = parser.parse_args(list(arguments))
+    options = parse("data download", arguments)
+    if options.root is None:
+        stop("expected --root FOLDER, for the archive and its contents")
     archive = ARCHIVES[options.name]
     say(f"{archive.url}\nterms    {archive.terms}")
     with without_traceback(ValueError, OSError):

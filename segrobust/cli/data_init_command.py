@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from segrobust.cli.commands import program
 from segrobust.cli.console import say, without_traceback
+from segrobust.cli.parsers import parse
 from segrobust.data.datasets.folder import ALL
 from segrobust.data.datasets.folder_file import FILE_NAME
 from segrobust.data.first_look.layouts import Layout, find_layout
@@ -17,17 +16,12 @@ from segrobust.untrusted.data_fault import DataFault
 
 
 def init_command(arguments: Sequence[str]) -> None:
-    """Looks at a folder of images and masks, and writes its `classes.yaml`: values, void, places of files, ranges.
+    """Looks at a folder of images and masks, and writes and prints its `classes.yaml`, with what it guessed.
 
-    What is guessed is printed, and stands in the file as comments. Names of classes are yours to write.
+    Args:
+        arguments: what follows `data init` on the command line.
     """
-    parser = ArgumentParser(prog=f"{program()} init", description=init_command.__doc__)
-    parser.add_argument("root", type=Path, help="folder that holds images and masks")
-    parser.add_argument("--masks", type=int, default=64, help="number of masks to read, spread evenly")
-    parser.add_argument("--overwrite", action="store_true", help=f"replace a {FILE_NAME} that is there")
-    options = parser.parse_args(list(arguments))
-    if options.masks < 1:
-        parser.error(f"--masks must be at least 1, got {options.masks}")
+    options = parse("data init", arguments)
     root, path = options.root, options.root / FILE_NAME
     with without_traceback(ValueError, OSError, ImportError):
         if not root.is_dir():
@@ -45,7 +39,8 @@ def init_command(arguments: Sequence[str]) -> None:
         say(f"         {guess}")
     likeliest = [split for split in ("val", "valid", "validation", "test") if split in layout.splits]
     split = [*likeliest, *layout.splits, ALL][0]
-    say(f"next     {program()} check --data Folder --data.root {root} --data.split {split} --picture look.png")
+    check = f"{program().removesuffix(' init')} check"
+    say(f"next     {check} --data Folder --data.root {root} --data.split {split} --picture look.png")
     experiment = f"{{class_path: segrobust.data.Folder, init_args: {{root: {root}, split: {split}}}}}"
     say(f"then     `val: {experiment}` in the data of an experiment file, for train.py and evaluate.py")
 

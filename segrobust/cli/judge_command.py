@@ -1,11 +1,11 @@
 """`segrobust judge`: evaluates the adversarial images that runs stored on a network."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
-from lightning.pytorch.cli import LightningArgumentParser
 from torch.distributed import DistError
 
 from segrobust.cli.console import say, without_traceback
@@ -19,29 +19,14 @@ NOT_OK: Final = 1
 
 
 class JudgeCLI(NetworkCLI):
-    """Evaluate the adversarial images that runs stored on a network, and compare networks.
+    """Evaluates the adversarial images that runs stored on a network; its experiment file names task and data.
 
-    Task and data come from the experiment file of the network. For the network that a run attacked, the numbers of the
-    run are verified; for any network, all images must lie in [0, 1] and within the radius of their attack. The exit
-    status is 1 if there are discrepancies, or images could not be evaluated.
-
-    Records go to `--output`, a folder of yours that holds judgements of any runs, with a table of all networks on which
-    these runs were evaluated as `transfer.json` and `transfer.png`. Nothing in a run is changed. The same command
-    resumes one that was killed; under torchrun or srun, all processes share the work.
+    Records go to `--output`, a folder of the user that holds judgements of any runs, with a table of all networks on
+    which these runs were evaluated. Nothing in a run is changed.
     """
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the runs, the radii, and the name of the network."""
-        super().add_arguments_to_parser(parser)
-        add = parser.add_argument
-        runs_help = "directories of runs, `evaluation-...`, made with --keep_adversarials true"
-        add("runs", metavar="RUN", nargs="+", type=str, help=runs_help)
-        name_help = "name of the network in tables; by default the folder of its weights"
-        add("--name", type=str | None, default=None, help=name_help)
-        eps_help = "radii in [0, 1] into whose balls minimal-norm perturbations are projected and evaluated too"
-        add("--eps", type=list[Length] | None, default=None, help=eps_help)
-        output_help = "folder of yours for judgements of any runs and the transfer table; never in a run"
-        add("--output", type=str, default="judgements", help=output_help)
+    command = "judge"
+    types: Mapping[str, Any] = MappingProxyType({"eps": list[Length] | None})
 
 
 def judge_command(arguments: Sequence[str]) -> None:

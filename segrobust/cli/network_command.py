@@ -1,20 +1,19 @@
 """Base of commands on a trained network: its task, its data and its weights, without a trainer."""
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import seed_everything
-from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from segrobust.cli.console import say
+from segrobust.cli.console import say, stop
 from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.data.segmentation_dataset import SegmentationDataset
 from segrobust.evaluation import Distributed
+from segrobust.evaluation.devices import require_device
 from segrobust.networks import NetworkRecord, find_conflicts, load_weights, read_record
 from segrobust.tasks import SegmentationTask
 
@@ -22,25 +21,18 @@ from segrobust.tasks import SegmentationTask
 class NetworkCLI(SegRobustCLI):
     """Reads the experiment file that trained a network, and ignores its trainer."""
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds weights, data, batch size and device."""
-        super().add_arguments_to_parser(parser)
-        add = parser.add_argument
-        weights_help = (
-            f"weights, a file or folder of any training; by default {WEIGHTS} in run_dir, else those it came with"
-        )
-        add("--checkpoint", type=str | None, default=None, help=weights_help)
-        part_help = "copy to take from the weights, if the file holds several, such as state_dict_ema"
-        add("--checkpoint_part", "--checkpoint-part", type=str | None, default=None, help=part_help)
-        accept_help = "continue if classes or normalisation differ from the record of the weights; both are printed"
-        add("--accept_mismatch", "--accept-mismatch", type=bool, default=False, help=accept_help)
-        add("--split", type=Literal["val", "test"], default="val", help="data set of the data module")
-        add("--batch_size", "--batch-size", type=int, default=1, help="images per batch; halved if memory runs out")
-        stalled_help = (
-            "a process that makes no pass for so many seconds ends; of several processes, process 0 does its work"
-        )
-        add("--stalled_after", "--stalled-after", type=float | None, default=None, help=stalled_help)
-        add("--device", type=str | None, default=None, help="by default cuda if available, else cpu")
+    def check_settings(self) -> None:
+        """Looks for the device and the weights too.
+
+        Raises:
+            ValueError: there is no such device, or a number is too small.
+            OSError: the weights are missing.
+        """
+        super().check_settings()
+        if self.config.device is not None:
+            require_device(self.config.device)
+        if self.config.checkpoint is not None:
+            Path(self.config.checkpoint).stat()
 
     def before_instantiate_classes(self) -> None:
         """Drops the settings of the trainer."""
@@ -71,7 +63,7 @@ class NetworkCLI(SegRobustCLI):
             OSError: the file cannot be read.
         """
         if not isinstance(self.model, SegmentationTask):
-            self.parser.error(f"the task must be a segrobust.tasks.SegmentationTask, got {type(self.model).__name__}")
+            stop(f"the task must be a segrobust.tasks.SegmentationTask, got {type(self.model).__name__}")
         network, file, space = self.model.network, self.checkpoint, self.load_data().label_space
         part = self.config_init.checkpoint_part
         if file.exists() or self.config_init.checkpoint is not None:
@@ -117,7 +109,7 @@ class NetworkCLI(SegRobustCLI):
         """
         if not isinstance(self.datamodule, SegmentationDataModule):
             got = type(self.datamodule).__name__
-            self.parser.error(f"the data must be a segrobust.data.SegmentationDataModule, got {got}")
+            stop(f"the data must be a segrobust.data.SegmentationDataModule, got {got}")
         split = self.config_init.split
         dataset: SegmentationDataset | None = getattr(self.datamodule, split)
         if dataset is None:

@@ -1,21 +1,29 @@
 """Base of `train`, `evaluate` and `judge`: task, data and seed by LightningCLI, and the folder of the run."""
 
+import logging
 import sys
+import traceback
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import segrobust
+from segrobust.cli.command_line import read_command_line
 from segrobust.cli.commands import program
-from segrobust.cli.console import without_traceback
+from segrobust.cli.console import stop, without_traceback
+from segrobust.cli.demo import announce_demo, demo_words, is_demo
 from segrobust.cli.factories import declare_factory
-from segrobust.shipped import shipped_path
+from segrobust.cli.help_screen import wanted_help
+from segrobust.cli.interfaces import INTERFACES
+from segrobust.cli.parser_messages import is_of_parser, one_line
+from segrobust.cli.parsers import add_options, option_names, print_group
 
-DEMO_CONFIG: Final = str(shipped_path("demo.yaml"))
-DEMO_WEIGHTS: Final = str(shipped_path("demo/scenes.safetensors"))
 WEIGHTS: Final = "weights.safetensors"
 
 
@@ -27,46 +35,107 @@ class SegRobustCLI(LightningCLI):
             not changed, because Lightning starts further processes with it.
     """
 
-    demo: tuple[str, ...] = ()
-    """Arguments of a command without arguments."""
+    command: str = ""
+    """Its name."""
+
+    types: Mapping[str, Any] = MappingProxyType({})
+    """Types of the options that need torch."""
 
     callbacks: tuple[type[Callback], ...] = ()
     """Settings of every trainer of the command, besides those of the configuration."""
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else arguments
-        self._arguments = list(given or self.demo)
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            run=False,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [make() for make in self.callbacks]},
-            parser_kwargs={"prog": program(), "version": segrobust.__version__, "description": type(self).__doc__},
-        )
+        self._help = wanted_help(given)
+        self._is_demo = False
+        self._arguments = [] if self._help is not None else self._read(given)
+        with _without_seed_line():
+            super().__init__(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                run=False,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                trainer_defaults={"callbacks": [make() for make in self.callbacks]},
+                parser_kwargs={
+                    "prog": program(),
+                    "version": segrobust.__version__,
+                    "allow_abbrev": False,
+                    "description": INTERFACES[self.command].description,
+                },
+            )
+        if self._is_demo and given:
+            announce_demo(self.command)
+
+    def _read(self, given: Sequence[str]) -> list[str]:
+        """The arguments in an order in which options win over files, behind those of the demo if it is meant."""
+        with without_traceback(ValueError):
+            line = read_command_line(given, INTERFACES[self.command])
+            self._is_demo = is_demo(self.command, line)
+        return [*(demo_words(self.command, line) if self._is_demo else ()), *line.words()]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the folder of the run."""
-        help_text = "folder of this run: settings, checkpoints, logs, weights, evaluations"
-        parser.add_argument("--run_dir", "--run-dir", type=str, default="runs/run", help=help_text)
+        """Adds the arguments and options of the command."""
+        add_options(parser, self.command, self.types)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments of the command instead of those of the process."""
+        """Parses the arguments of the command instead of those of the process; one line reports what is wrong."""
+        if self._help is not None:
+            print_group(parser, self._help, self.hidden_groups)
         parser.exit_on_error = False
         try:
             self.config = parser.parse_args(self._arguments)
         except ArgumentError as error:
-            parser.exit_on_error = True
             if not declare_factory(str(error)):
-                parser.error(str(error), error)
+                stop(one_line(str(error), option_names(parser)))
             self.parse_arguments(parser, args)
-        else:
-            parser.exit_on_error = True
+        with without_traceback(ValueError, OSError):
+            self.check_settings()
+
+    @property
+    def hidden_groups(self) -> Sequence[str]:
+        """Groups of options that the help leaves out."""
+        return INTERFACES[self.command].hidden
+
+    def check_settings(self) -> None:
+        """Checks settings before anything is created: here the numbers of files, as those of the command line are.
+
+        Raises:
+            ValueError: a setting is not allowed.
+            OSError: a file is missing.
+        """
+        for option in INTERFACES[self.command]:
+            value = None if option.foreign else self.config[option.name]
+            if option.least is not None and value is not None:
+                option.require(value)
 
     def instantiate_classes(self) -> None:
         """Creates the objects of the configuration; errors in the settings are printed without a traceback."""
-        with without_traceback(ValueError, OSError):
+        try:
             super().instantiate_classes()
+        except (ValueError, OSError, MisconfigurationException) as error:
+            stop(f"{one_line(str(error))}{_place(error)}" if is_of_parser(str(error)) else error)
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised that does not look like one of a setting, such as a KeyError in code of the user."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, ValueError | OSError | MisconfigurationException):
+        return ""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({type(error).__name__} in {last.filename}, line {last.lineno})"
+
+
+@contextmanager
+def _without_seed_line() -> Iterator[None]:
+    """Within it, Lightning does not print `Seed set to 0`, which would stand before each error."""
+    log = logging.getLogger("lightning.fabric.utilities.seed")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
-from segrobust.cli.console import say, without_traceback
-from segrobust.cli.segrobust_cli import DEMO_CONFIG, DEMO_WEIGHTS, WEIGHTS, SegRobustCLI
+from segrobust.cli.console import say, stop, without_traceback
+from segrobust.cli.monitors import KnownMonitors, UnknownMonitorError
+from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
+from segrobust.evaluation.devices import require_device
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import (
     CheckpointWriteError,
@@ -21,26 +25,44 @@ from segrobust.tasks import (
 )
 from segrobust.tasks.checkpoint_files import ResumeChoice, newest_complete
 
+_FAULTS: Final = (
+    *(ScheduleMismatchError, FloatingPointError, CheckpointWriteError, DamagedCheckpointError),
+    *(UnknownMonitorError, MisconfigurationException),
+)
+"""Errors of a training that the user can fix."""
+
+_DEVICES: Final = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}
+"""Devices of torch that accelerators of Lightning need."""
+
 
 class TrainCLI(SegRobustCLI):
-    """Train a segmentation network on clean or attacked images. Without arguments, train the demo network."""
+    """Trains a network on clean or attacked images."""
 
-    demo = (
-        *("--config", DEMO_CONFIG),
-        *("--model.init_args.initial_weights", DEMO_WEIGHTS),
-    )
-
-    callbacks = (TimeLeft,)
+    command = "train"
+    callbacks = (TimeLeft, KnownMonitors)
     start: ResumeChoice | None = None
     """Where a resumed training starts."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds --resume, and the checkpoints that it needs."""
+        """Adds the checkpoints that --resume needs."""
         super().add_arguments_to_parser(parser)
-        parser.add_argument("--resume", type=bool, default=False, help="continue the run in run_dir where it stopped")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+    def check_settings(self) -> None:
+        """Looks for the accelerator too.
+
+        Raises:
+            ValueError: this machine has none of this name, or a number is too small.
+        """
+        super().check_settings()
+        wanted = self.config.trainer.accelerator
+        if isinstance(wanted, str) and wanted in _DEVICES:
+            try:
+                require_device(_DEVICES[wanted])
+            except ValueError as error:
+                raise ValueError(f"--trainer.accelerator {wanted}: {error}; or use auto") from None
 
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint to resume from, and refuses to mix two runs.
@@ -50,9 +72,9 @@ class TrainCLI(SegRobustCLI):
         run_dir, folder = Path(self.config.run_dir), Path(_checkpoint_folder(self.config.run_dir))
         files = sorted(path for path in folder.glob("*.ckpt") if path.is_file() or path.is_dir())
         if files and not self.config.resume:
-            self.parser.error(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
+            stop(f"{run_dir} holds a run: continue it with --resume true, or choose another --run_dir")
         if self.config.resume and not files:
-            self.parser.error(f"nothing to resume: {folder} holds no checkpoint; leave out --resume to start the run")
+            stop(f"nothing to resume: {folder} holds no checkpoint; leave out --resume to start the run")
         if self.config.resume:
             with without_traceback(DamagedCheckpointError):
                 self.start = newest_complete(files)
@@ -76,7 +98,7 @@ def train_command(arguments: Sequence[str]) -> None:
     if cli.start is not None and cli.trainer.is_global_zero:
         _say_start(cli.start)
     start = None if cli.start is None else str(cli.start.path)
-    with without_traceback(ScheduleMismatchError, FloatingPointError, CheckpointWriteError, DamagedCheckpointError):
+    with without_traceback(*_FAULTS):
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
     logs = cli.trainer.log_dir  # all processes ask for it together
     if cli.trainer.is_global_zero and isinstance(cli.model, SegmentationTask):

@@ -12,6 +12,7 @@ from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.evaluation.class_as_void import ClassAsVoid
 from segrobust.evaluation.dataset import SampleSource, check_names, label_space_of
+from segrobust.evaluation.devices import require_device
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
@@ -20,6 +21,7 @@ from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
 from segrobust.evaluation.plan import preset as preset_plan
 from segrobust.evaluation.reporting.report import Report
 from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.inputs import ChosenEntries, Entry, require_dataset, require_network
 from segrobust.networks import find_conflicts
 
 
@@ -46,6 +48,8 @@ def evaluate(
     skip_unreadable: bool = False,
     dry_run: bool = False,
     targets: Targets | None = None,
+    image: Entry | None = None,
+    mask: Entry | None = None,
     accept_mismatch: bool = False,
     redo_changed: bool = False,
 ) -> Report:
@@ -66,7 +70,8 @@ def evaluate(
 
     Args:
         network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
-        dataset: items with `image` `(3, H, W)` in [0, 1] and `mask` `(H, W)`, or tuples of the two.
+        dataset: items with `image` `(C, H, W)` in [0, 1] and `mask` `(H, W)`, or tuples of the two; other forms as
+            listed in `segrobust.inputs`.
         preset: "validation", "quick", "standard" (where neither `plan` nor `attacks` is given) or "thorough"; see
             `preset`.
         plan: attacks with radii, instead of a preset.
@@ -91,17 +96,26 @@ def evaluate(
         skip_unreadable: whether to skip images that cannot be read, and list them; else they raise.
         dry_run: only measure one pass and estimate the time; nothing is written.
         targets: target classes of the pixels, for `attacks` with a targeted or a localised criterion.
+        image: where the image is in a sample: a key, a position in a tuple, or a function of the sample; None for the
+            usual names and the first position.
+        mask: likewise for the mask, at the second position.
         accept_mismatch: evaluate even if the classes recorded with the network differ from those of the data.
         redo_changed: measure samples again whose image or mask differs from the one that the run directory has records
             of; the old records no longer count. Otherwise such samples are refused.
 
     Raises:
-        ValueError: arguments that contradict each other, a run directory that cannot be written or holds results of
-            something else, or data and a network that do not fit; both sides are shown.
+        ValueError: arguments that contradict each other, a device that this machine lacks, a run directory that cannot
+            be written or holds results of something else, or data and a network that do not fit; both sides are shown.
         TypeError: samples or a network output of the wrong type.
         FloatingPointError: the network returned NaN.
     """
+    if device is not None:
+        require_device(str(device))
     chosen = _choose_plan(preset, plan, attacks, eps, targets)
+    require_network(network)
+    require_dataset(dataset)
+    if image is not None or mask is not None:
+        dataset = ChosenEntries(dataset, image, mask)
     space = label_space_of(dataset)
     if space is not None and ignore_index is not None and ignore_index != space.ignore_index:
         dataset = ClassAsVoid(dataset, ignore_index) if 0 <= ignore_index < space.num_classes else dataset

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps, Targets
+from segrobust.inputs import as_class_indices, as_image, split_sample
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.printable import check_printable
 from segrobust.value_range import ValueRange
@@ -20,6 +21,7 @@ class SampleSource(Protocol):
     """A map-style data set.
 
     Items are mappings with `image`, `(C, H, W)` in [0, 1], and `mask`, `(H, W)` integers; or tuples of the two.
+    `segrobust.inputs` lists the other forms that are taken.
 
     `label_space`, `names`, `sequences`, `value_range`, `bands`, `fingerprint()` and `describe()` are used if the data
     set has them, as in `segrobust.data`.
@@ -57,30 +59,15 @@ class LoadedSample:
 
 
 def load_sample(dataset: SampleSource, index: int) -> LoadedSample:
-    """Reads one sample and checks its form.
+    """Reads one sample; `segrobust.inputs` lists the forms that are taken.
 
     Raises:
-        TypeError: an item that is neither a mapping nor a pair, or entries that are no tensors of the right type.
-        ValueError: image and mask do not have the shapes (C, H, W) and (H, W).
+        TypeError: an item of another form.
+        ValueError: image and mask do not have the shapes (C, H, W) and (H, W), or do not fit each other.
     """
-    item = dataset[index]
-    if isinstance(item, Mapping) and {"image", "mask"} <= set(item):
-        image, mask = item["image"], item["mask"]
-    elif isinstance(item, tuple | list) and len(item) == 2:
-        image, mask = item
-    else:
-        got = sorted(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
-        raise TypeError(f"sample {index}: expected a mapping with 'image' and 'mask', or (image, mask); got {got}")
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        raise TypeError(f"sample {index}: the image must be a floating-point tensor in [0, 1], got {_kind(image)}")
-    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.dtype == torch.bool:
-        raise TypeError(f"sample {index}: the mask must be a tensor of integer classes, got {_kind(mask)}")
-    if image.ndim != 3 or mask.shape != image.shape[1:]:
-        raise ValueError(
-            f"sample {index}: expected an image (C, H, W) and a mask (H, W), got {tuple(image.shape)} and "
-            f"{tuple(mask.shape)}"
-        )
-    return LoadedSample(index, image, mask.long())
+    image, mask = split_sample(dataset[index], f"sample {index}: samples")
+    labels = as_class_indices(mask, f"sample {index}: the mask", 2)
+    return LoadedSample(index, as_image(image, tuple(labels.shape), f"sample {index}: the image"), labels)
 
 
 def first_readable(dataset: SampleSource, ids: Iterable[int]) -> LoadedSample:
@@ -198,7 +185,3 @@ def fingerprint_of(dataset: SampleSource) -> str:
         return str(fingerprint())
     content = [type(dataset).__qualname__, len(dataset), first_readable(dataset, range(len(dataset))).digest]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

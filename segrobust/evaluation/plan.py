@@ -184,6 +184,11 @@ class Plan:
         return _towards(self.criterion, self.targets)
 
     @property
+    def follows_gradients(self) -> bool:
+        """Whether an attack makes backward passes."""
+        return any(job.attack.follows_gradients for job in self.jobs)
+
+    @property
     def attack_calls(self) -> tuple[AttackCall, ...]:
         """All calls of attacks for one image."""
         return tuple(AttackCall(job, eps) for job in self.jobs for eps in job.calls)

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.adapters import FullResolution
-from segrobust.networks.channels import ClassOrder, ColorOrder
+from segrobust.networks.channels import ClassOrder, ColorOrder, SigmoidClasses
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
 from segrobust.networks.gradient_check import check_differentiable
 from segrobust.networks.network_record import WeightsRecord, find_conflicts, make_record, read_record
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.preprocessing import NormalizationWarning, Preprocessing
 from segrobust.networks.program_network import program_network
+from segrobust.networks.query_network import QueryNetwork
 from segrobust.networks.sliding_window import SlidingWindow
 from segrobust.networks.weight_files import read_metadata
 from segrobust.networks.weight_match import LoadedWeights
@@ -35,7 +36,9 @@ __all__ = [
     "NormalizationWarning",
     "Normalized",
     "Preprocessing",
+    "QueryNetwork",
     "SMPNetwork",
+    "SigmoidClasses",
     "SlidingWindow",
     "TimmNetwork",
     "TorchvisionNetwork",

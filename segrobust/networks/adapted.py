@@ -1,14 +1,12 @@
 """What networks of libraries have in common once they are adapted: one interface, one check, and what they record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from segrobust.networks.adapters import FullResolution
 from segrobust.networks.gradient_check import check_differentiable
-from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.preprocessing import Preprocessing
 
 
@@ -37,7 +35,7 @@ class AdaptedNetwork(nn.Module):
     Args:
         network: the library's network; its output may be wrapped and of lower resolution (`FullResolution`).
         preprocessing: what it does to images in [0, 1], one value per channel that it takes.
-        record: what its source says about it.
+        record: what its source says about it; one class becomes two, background first, as one logit becomes two.
         stride: the sizes that it takes are multiples of it, in pixels.
         check_size: height and width of the random image, in pixels.
 
@@ -56,7 +54,7 @@ class AdaptedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network = preprocessing.around(FullResolution(network, stride))
-        self.record = record
+        self.record = record = record if record.num_classes != 1 else _as_two_classes(record)
         try:
             found = check_differentiable(self, size=check_size, channels=len(preprocessing.mean))
         except (ValueError, TypeError) as error:
@@ -74,14 +72,7 @@ class AdaptedNetwork(nn.Module):
         return repr(self.record)
 
 
-class TwoClasses(NetworkWrapper):
-    """One sigmoid logit z of a pixel as the logits `(0, z)` of two classes, which have the same probabilities.
-
-    Args:
-        network: maps images to logits `(B, 1, H, W)`.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Gives two logits for one: `(B, C, H, W) -> (B, 2, H, W)`."""
-        logit: Tensor = self.network(images)
-        return torch.cat((torch.zeros_like(logit), logit), dim=1)
+def _as_two_classes(record: NetworkRecord) -> NetworkRecord:
+    """The record of a network of one class, whose logit `FullResolution` turns into two."""
+    names = None if record.class_names is None else ("background", *record.class_names)
+    return replace(record, num_classes=2, class_names=names)

@@ -1,6 +1,5 @@
 """From the outputs that segmentation libraries return to logits at the resolution of the image."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -8,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segrobust.networks.channels import with_background
 from segrobust.networks.network_wrapper import NetworkWrapper
+from segrobust.networks.outputs import entries_of, field_names, listed, query_names, require_name, shown_output
 
 _USUAL_NAMES = ("out", "logits")
 """torchvision's dictionary and the output objects of transformers."""
@@ -25,7 +26,8 @@ class FullResolution(NetworkWrapper):
 
     Images are padded at the bottom and at the right by their last row and column to multiples of `stride`; the output
     is unwrapped, cast to float32 (float64 is kept), upsampled bilinearly (`align_corners=False`) to the padded size,
-    and cut to the size of the images. Everything is differentiable.
+    and cut to the size of the images. One logit z for a sigmoid becomes the logits `(0, z)` of two classes, which have
+    the same probabilities (`SigmoidClasses`). Everything is differentiable.
 
     Unwrapping: a tensor is taken as it is; of a mapping, a named tuple or an object the entry `out`, else `logits`; of
     another tuple or list the first entry, if no other entry can be a map of class scores. Several candidates, such as
@@ -54,7 +56,7 @@ class FullResolution(NetworkWrapper):
         self.output = output
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gives logits at the resolution of the images: `(B, C, H, W) -> (B, K, H, W)`.
+        """Gives logits at the resolution of the images: `(B, C, H, W) -> (B, K, H, W)`, K >= 2.
 
         Raises:
             TypeError: the network's output holds no floating-point tensor where logits are expected.
@@ -68,6 +70,8 @@ class FullResolution(NetworkWrapper):
         padded = _pad_to_multiple(images, self.stride)
         logits = self._select_logits(self.network(padded), padded)
         _check_logits(logits, padded)
+        if logits.shape[1] == 1:
+            logits = with_background(logits)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
@@ -75,13 +79,13 @@ class FullResolution(NetworkWrapper):
 
     def extra_repr(self) -> str:
         """Shows the settings beside the network in `repr`."""
-        return f"stride={self.stride}, output={_shown_output(self.output)}"
+        return f"stride={self.stride}, output={shown_output(self.output)}"
 
     def _select_logits(self, result: object, images: Tensor) -> Tensor:
         """Unwraps the logits from what the network returned."""
         if callable(self.output):
             return _require_logits(
-                self.output(result), f"what output={_shown_output(self.output)} takes from the output"
+                self.output(result), f"what output={shown_output(self.output)} takes from the output"
             )
         if isinstance(result, Tensor):
             if self.output is not None and self.network.training:  # in evaluation mode many return the main head alone
@@ -89,14 +93,20 @@ class FullResolution(NetworkWrapper):
                     f"output={self.output!r} has no effect: the network returns a tensor; leave `output` out"
                 )
             return _require_logits(result, "the output")
-        entries = _entries(result)
+        entries = entries_of(result)
+        if self.output is None and (queries := query_names(entries)):
+            raise ValueError(
+                f"the network classifies masks of queries: it returns a {type(result).__name__} with "
+                f"{' and '.join(queries)}; put QueryNetwork inside: FullResolution(QueryNetwork(network), "
+                f"stride={self.stride})"
+            )
         if self.output is None:
             name = _usual_entry(result, entries, images)
         else:
             name = _position(self.output, result) if isinstance(self.output, int) else self.output
         if name not in entries:
             raise ValueError(
-                f"output={self.output!r} is not in the network's {type(result).__name__}: it has {_listed(entries)}"
+                f"output={self.output!r} is not in the network's {type(result).__name__}: it has {listed(entries)}"
             )
         return _require_logits(entries[name], f"entry {name!r} of the output")
 
@@ -123,17 +133,7 @@ def _check_output(output: object) -> None:
         return
     if not callable(output):
         raise TypeError(f"output must be a key, a position or a function of the network's output, got {output!r}")
-    shown = _shown_output(output)
-    if "<lambda>" in shown or " at 0x" in shown:
-        raise ValueError(
-            f"output={shown} has no name that would identify it in a run: define a function by `def` and give that"
-        )
-
-
-def _shown_output(output: object) -> str:
-    """The choice as `repr` shows it: a function by its module and name, which are the same in every process."""
-    name = getattr(output, "__qualname__", None)
-    return repr(output) if name is None else f"{getattr(output, '__module__', None)}.{name}"
+    require_name(output)
 
 
 def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) -> str:
@@ -143,10 +143,11 @@ def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) 
         ValueError: no convention says which one; the message lists the entries.
     """
     usual = [name for name in _USUAL_NAMES if name in entries]
-    maps = dict(_score_maps(entries, images))
+    found = dict(_score_maps(entries, images))
+    maps = {name: value for name, value in found.items() if value.shape[1] > 1} or found
     if len(usual) == 1 or (usual and usual[1] not in maps):
         return usual[0]
-    if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *_field_names(result)[:1]}:
+    if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *field_names(result)[:1]}:
         return "0"
     kind = type(result).__name__
     if len(usual) == 2:
@@ -156,7 +157,7 @@ def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) 
     else:
         reason = f"without {' or '.join(_USUAL_NAMES)}"
     raise ValueError(
-        f"the network returns a {kind} {reason}; it has {_listed(entries)}: name the logits by `output`, such as "
+        f"the network returns a {kind} {reason}; it has {listed(entries)}: name the logits by `output`, such as "
         f"FullResolution(network, output={_example(result, list(maps) or list(entries))})"
     )
 
@@ -170,51 +171,20 @@ def _example(result: object, names: Sequence[str]) -> str:
 
 
 def _score_maps(entries: Mapping[str, object], images: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The entries, and those inside them, that can be logits: `(B, K, h, w)` of the images, K >= 2."""
+    """The entries, and those inside them, that can be logits: `(B, K, h, w)` of the images."""
     for name, value in entries.items():
         if isinstance(value, Mapping | list | tuple):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
             yield from _score_maps({f"{name}[{key!r}]": part for key, part in parts}, images)
         elif isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4:
             size, full = (value.shape[2], value.shape[3]), (images.shape[2], images.shape[3])
-            if len(value) == len(images) and value.shape[1] > 1 and _is_scaled(size, full):
+            if len(value) == len(images) and _is_scaled(size, full):
                 yield name, value
 
 
 def _position(output: int, result: object) -> str:
     """The name of a position among the entries; negative ones count from the end."""
     return str(output + len(result) if output < 0 and isinstance(result, Sequence) else output)
-
-
-def _field_names(result: object) -> tuple[str, ...]:
-    """Names of the items of a named tuple."""
-    return tuple(getattr(result, "_fields", ()))
-
-
-def _entries(result: object) -> dict[str, object]:
-    """The entries of a mapping, the items of a sequence by position (and by name), or the attributes of an object."""
-    if isinstance(result, Mapping):
-        return {str(name): value for name, value in result.items()}
-    if isinstance(result, Sequence) and not isinstance(result, str):
-        named = dict(zip(_field_names(result), result, strict=False))
-        return {str(position): value for position, value in enumerate(result)} | named
-    if dataclasses.is_dataclass(result):  # those with slots have no __dict__
-        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {name: value for name, value in getattr(result, "__dict__", {}).items() if not name.startswith("_")}
-
-
-def _listed(entries: Mapping[str, object]) -> str:
-    """Names with shapes or types, for messages."""
-    return ", ".join(f"{name!r} {_described(value)}" for name, value in entries.items()) or "nothing in it"
-
-
-def _described(value: object) -> str:
-    """`(2, 21, 64, 64)`, `[(2, 21, 64, 64), (2, 21, 32, 32)]` or the name of a type."""
-    if isinstance(value, Tensor):
-        return str(tuple(value.shape))
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_described(part) for part in value)}]"
-    return type(value).__name__
 
 
 def _require_logits(value: object, where: str) -> Tensor:
@@ -240,8 +210,8 @@ def _check_logits(logits: Tensor, images: Tensor) -> None:
             f"{expected} with (h, w) = ({height}, {width}) divided by one factor between 1 and {_MAX_REDUCTION}: "
             f"let the network resize its logits to the image itself"
         )
-    if got[1] < 2:
-        raise ValueError(f"{expected} with K >= 2: turn one sigmoid logit z into two classes by cat((0 * z, z), dim=1)")
+    if got[1] < 1:
+        raise ValueError(f"{expected} with K >= 1")
 
 
 def _is_scaled(size: tuple[int, ...], full: tuple[int, int]) -> bool:

@@ -1,7 +1,8 @@
-"""Another order of the colours that a network gets, and of the classes that it gives."""
+"""Another order of the colours that a network gets, and other classes than its channels are."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from segrobust.networks.network_wrapper import NetworkWrapper
@@ -85,12 +86,7 @@ class ClassOrder(NetworkWrapper):
             TypeError: the network returns no tensor.
             ValueError: the network has fewer channels than `channels` names.
         """
-        logits = self.network(images)
-        if not isinstance(logits, Tensor):
-            raise TypeError(
-                f"the network must return a tensor of logits, got {type(logits).__name__}; put FullResolution inside: "
-                "ClassOrder(FullResolution(network), ...)"
-            )
+        logits = _tensor_of(self.network(images), "ClassOrder(FullResolution(network), ...)")
         if logits.shape[1] <= max(self.channels):
             raise ValueError(
                 f"channels={self.channels} need at least {max(self.channels) + 1} channels of logits, the network has "
@@ -101,3 +97,46 @@ class ClassOrder(NetworkWrapper):
     def extra_repr(self) -> str:
         """Shows the channels beside the network in `repr`."""
         return f"channels={self.channels}"
+
+
+class SigmoidClasses(NetworkWrapper):
+    """A network that gives each class but the background a logit for a sigmoid: logits `(0, z_1, ..., z_K)`.
+
+    With one logit z, the softmax of `(0, z)` is the sigmoid of z, so that the two classes have the same probabilities.
+    With several, for classes that exclude each other, a pixel is background if all sigmoids are below 1/2, else of the
+    class with the largest. `FullResolution` does this for one logit itself. If the background has a logit of its own,
+    this is not needed: the largest sigmoid is the largest logit.
+
+    Args:
+        network: maps images `(B, C, H, W)` to logits `(B, K, h, w)`, before the sigmoid.
+
+    Raises:
+        TypeError: `network` is not an `nn.Module`.
+
+    Examples:
+        >>> import torch
+        >>> SigmoidClasses(nn.Identity())(torch.tensor([1.5]).view(1, 1, 1, 1)).flatten()
+        tensor([0.0000, 1.5000])
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Gives one logit more, 0 for the background: `(B, C, H, W) -> (B, K + 1, h, w)`.
+
+        Raises:
+            TypeError: the network returns no tensor.
+        """
+        logits = _tensor_of(self.network(images), "SigmoidClasses(FullResolution(network))")
+        return with_background(logits)
+
+
+def with_background(logits: Tensor) -> Tensor:
+    """Logits of sigmoids with a logit 0 before them: `(B, K, h, w) -> (B, K + 1, h, w)`."""
+    return torch.cat((torch.zeros_like(logits[:, :1]), logits), dim=1)
+
+
+def _tensor_of(logits: object, fix: str) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"the network must return a tensor of logits, got {type(logits).__name__}; put FullResolution inside: {fix}"
+        )
+    return logits

@@ -33,8 +33,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], *, part: str 
 
     Names are matched by their longest common endings, so that weights move between bare, wrapped, compiled and parallel
     networks and tasks that hold them as an attribute of any name. Every parameter and persistent buffer must be there
-    in the network's shape; only the counters of batch normalisation may be missing, and are then 0. Floating-point
-    values are cast to the network's dtype.
+    in the network's shape; only the counters of batch normalisation may be missing, and are then 0, and all but one of
+    the names of a tied parameter. Floating-point values are cast to the network's dtype.
 
     Several copies that differ, such as raw and averaged weights, are an error that lists them; `part` chooses one.
 
@@ -57,7 +57,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], *, part: str 
     parameters = [name for name, value in network.named_parameters(remove_duplicate=False) if name in own]
     content = read_content(Path(path))
     try:
-        weights, loaded = match_weights(own, parameters, content, part)
+        weights, loaded = match_weights(own, parameters, content, part, _tied(network, own))
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
     network.load_state_dict(state | weights | {name: torch.zeros_like(own[name]) for name in loaded.reset})
@@ -110,6 +110,15 @@ def weights_digest(network: nn.Module) -> str:
         digest.update(json.dumps([name, str(weight.dtype), list(weight.shape)]).encode() + b"\n")
         digest.update(weight.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _tied(network: nn.Module, own: Mapping[str, Tensor]) -> list[list[str]]:
+    """Groups of names of one parameter."""
+    names: dict[int, list[str]] = {}
+    for name, weight in network.named_parameters(remove_duplicate=False):
+        if name in own:
+            names.setdefault(id(weight), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _strip(weights: Mapping[str, T]) -> dict[str, T]:

@@ -7,11 +7,8 @@ from torch import nn
 
 from segrobust.functional.logits import require_logits
 from segrobust.functional.modes import attackable
+from segrobust.inputs import NO_GRADIENT, explain_refusals, require_network
 
-_NO_GRAPH = (
-    "take `torch.no_grad`, `torch.inference_mode`, `detach`, `argmax` and NumPy out of its forward pass, and give it "
-    "the module that was trained rather than an exported, quantised or compiled-for-inference copy"
-)
 _ZERO = (
     "its input is rounded, or its logits went through a softmax, sigmoid or sign that is saturated: give the logits "
     "themselves; attacks that ask for no gradient (segrobust.attacks.Square) take the network as it is"
@@ -41,20 +38,22 @@ def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), 
         ValueError: the logits do not have the shape `(1, K, H, W)`, or are NaN or infinite; or the gradient is missing,
             not finite, or zero everywhere. The message says what to do.
     """
+    require_network(network)
     height, width = size
     generator = torch.Generator().manual_seed(0)
     weight = next((weight for weight in network.parameters() if weight.is_floating_point()), torch.empty(0))
     with attackable(network):
         images = torch.rand(1, channels, height, width, generator=generator).to(weight).requires_grad_()
-        logits = require_logits(network(images), images)
+        with explain_refusals(network, images):
+            logits = require_logits(network(images.clone()), images)  # no leaf: a network may write to its input
         if not logits.isfinite().all():
             raise ValueError(f"the logits of an image of noise are not finite: {_NOT_FINITE}")
         if not logits.requires_grad:
-            raise ValueError(f"the logits do not depend on the image differentiably: {_NO_GRAPH}")
+            raise ValueError(NO_GRADIENT)
         direction = torch.randn(logits.shape, generator=generator).to(logits)
         (gradient,) = torch.autograd.grad(logits, images, direction, allow_unused=True)
     if gradient is None:
-        raise ValueError(f"the logits do not depend on the image differentiably: {_NO_GRAPH}")
+        raise ValueError(NO_GRADIENT)
     if not gradient.isfinite().all():
         raise ValueError(f"the gradient of the logits with respect to the image is not finite: {_NOT_FINITE}")
     if not gradient.any():

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
+from segrobust.networks.huggingface_kinds import TOKENIZER_FILES, Prompts, auto_class, give_logits, stride_of
 from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
+from segrobust.networks.query_network import ProductSize
 from segrobust.networks.sources import find_source, read_json
 from segrobust.networks.weight_files import read_content, read_metadata
 
@@ -17,11 +19,16 @@ _SHOWN = 5
 
 
 class HuggingFaceNetwork(AdaptedNetwork):
-    """A network of `transformers` that its `AutoModelForSemanticSegmentation` knows: SegFormer, UPerNet and others.
+    """A segmentation network of `transformers`.
 
-    Settings and weights alone are read: no code of a repository is fetched or run. Weights are safetensors where there
-    are any, else a pickle that needs no code. A layer that the weights lack is an error, where `transformers` would
-    leave it random.
+    These are the networks of its `AutoModelForSemanticSegmentation` (SegFormer, UPerNet, BEiT, DPT and others); those
+    of its `AutoModelForUniversalSegmentation`, which classify masks (Mask2Former, MaskFormer, OneFormer for the task
+    "semantic", EoMT, EoMT-DINOv3, the panoptic head of DETR) and give logits by `QueryNetwork`; and CLIPSeg with fixed
+    texts.
+
+    Settings, tokenizers and weights alone are read: no code of a repository is fetched or run. Weights are safetensors
+    where there are any, else a pickle that needs no code. A layer that the weights lack is an error, where
+    `transformers` would leave it random.
 
     Images are not resized as the image processor would: the network sees them at the resolution of the data set. Its
     rescaling, normalisation and order of channels are taken over.
@@ -32,12 +39,17 @@ class HuggingFaceNetwork(AdaptedNetwork):
         mean: one value per channel in [0, 1], where the source records no normalisation for as many channels.
         std: likewise.
         override_normalization: take `mean` and `std` although the source records others; a warning shows both.
+        product_size: of networks that classify masks, see `QueryNetwork`; "image" by default.
+        prompts: of CLIPSeg, the texts of the classes in their order, or by the names of the classes. Images are then
+            resized to the square of the image processor, 352x352 as published. A single text makes two classes, the
+            rest of the image first.
 
     Raises:
         ImportError: `transformers` is not installed.
         OSError: a file is missing, or the hub cannot be reached.
         ValueError: no network for semantic segmentation; weights that lack a layer; a hub id that is not pinned; a
-            normalisation that is unknown or contradicts the record; or a network without gradient.
+            normalisation that is unknown or contradicts the record; a setting without effect; prompts that are
+            missing; or a network without gradient.
     """
 
     def __init__(
@@ -47,27 +59,31 @@ class HuggingFaceNetwork(AdaptedNetwork):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         override_normalization: bool = False,
+        product_size: ProductSize | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
-        folder = find_source(source, revision, (*_SETTINGS, *_SAFE))
+        beside = (*_SETTINGS, *TOKENIZER_FILES)
+        folder = find_source(source, revision, (*beside, *_SAFE))
         if not _found(folder, (*_SAFE, *_PICKLED)):
-            folder = find_source(source, revision, (*_SETTINGS, *_PICKLED))
+            folder = find_source(source, revision, (*beside, *_PICKLED))
         network = _load(folder, source)
         config = network.config
+        processor = _read_processor(folder)
         channels = _num_channels(config)
-        recorded = _recorded_normalization(folder, channels)
-        names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-        unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
+        recorded = _recorded_normalization(processor, channels)
+        names = _class_names(config) if prompts is None else tuple(prompts)
         super().__init__(
-            network,
+            give_logits(network, folder, source, processor=processor, product_size=product_size, prompts=prompts),
             preprocessing=choose_preprocessing(
                 recorded, mean, std, override=override_normalization, source=source, channels=channels
             ),
             record=NetworkRecord(
                 source=source,
-                num_classes=config.num_labels,
-                class_names=None if unnamed else names,
+                num_classes=config.num_labels if prompts is None else len(prompts),
+                class_names=names,
                 pretrained=True,
             ),
+            stride=stride_of(config.model_type),
             check_size=_own_size(config),
         )
 
@@ -78,12 +94,13 @@ def _found(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 def _load(folder: Path, source: str) -> Any:
     """Reads settings and weights from a folder; nothing is downloaded, and no code of the folder is run."""
-    transformers = _transformers()
+    _transformers()
     if not (folder / _SETTINGS[0]).exists():
         raise FileNotFoundError(f"{source} has no {_SETTINGS[0]}: expected what save_pretrained of transformers wrote")
     _check_files(folder)
-    _check_settings(read_json(folder / _SETTINGS[0]), source)
-    network, found = transformers.AutoModelForSemanticSegmentation.from_pretrained(
+    settings = read_json(folder / _SETTINGS[0])
+    _check_settings(settings, source)
+    network, found = auto_class(str(settings.get("model_type"))).from_pretrained(
         folder,
         local_files_only=True,
         trust_remote_code=False,
@@ -122,6 +139,12 @@ def _check_settings(settings: Mapping[str, Any], source: str) -> None:
         )
 
 
+def _class_names(config: Any) -> tuple[str, ...] | None:
+    """The names that a network records; None for those that the library made up."""
+    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
+
+
 def _transformers() -> Any:
     try:
         import transformers
@@ -130,14 +153,25 @@ def _transformers() -> Any:
     return transformers
 
 
-def _recorded_normalization(folder: Path, channels: int) -> Preprocessing | None:
-    """What the image processor does to an image besides resizing; None where the folder has no processor."""
-    if not any((folder / name).exists() for name in _SETTINGS[1:]):
-        return None
+def _read_processor(folder: Path) -> Mapping[str, Any]:
+    """Settings of the image processor, with the library's defaults; empty where the folder has none."""
+    held = [read_json(folder / name) for name in _SETTINGS[1:] if (folder / name).exists()]
+    if not held:
+        return {}
+    parts = [*held, *(part for entry in held if isinstance(part := entry.get("image_processor"), Mapping))]
+    # OneFormer's processor would fetch this file from another repository of the hub, at no fixed commit.
+    nothing_elsewhere = {"class_info_file": None} if any("class_info_file" in part for part in parts) else {}
     processor = _transformers().AutoImageProcessor.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
+        folder, local_files_only=True, trust_remote_code=False, **nothing_elsewhere
     )
     settings: Mapping[str, Any] = processor.to_dict()
+    return settings
+
+
+def _recorded_normalization(settings: Mapping[str, Any], channels: int) -> Preprocessing | None:
+    """What an image processor does to an image besides resizing; None without a processor."""
+    if not settings:
+        return None
     scale = 255 * settings["rescale_factor"] if settings.get("do_rescale") else 255
     normalises = settings.get("do_normalize")
     mean, std = (settings["image_mean"], settings["image_std"]) if normalises else (0.0, 1.0)

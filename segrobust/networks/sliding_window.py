@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segrobust.functional.logits import require_logits
+from segrobust.inputs import NO_GRADIENT
 from segrobust.networks.network_wrapper import NetworkWrapper
 
 Place: TypeAlias = tuple[int, slice, slice]
@@ -239,9 +240,9 @@ def _add(total: Tensor, places: list[Place], values: Tensor) -> None:
 def _pullback(windows: _Windows, crops: Tensor, parameters: list[Tensor], due: Tensor) -> list[Tensor | None]:
     """Runs some windows again, and gives the vector-Jacobian products to them and to parameters; None for zero."""
     with torch.enable_grad():
-        logits = windows.logits_of(crops)
+        logits = windows.logits_of(crops.clone())  # no leaf: a network may write to its input
     if not logits.requires_grad:
-        raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")
+        raise ValueError(NO_GRADIENT)
     inputs = [crops, *parameters] if crops.requires_grad else parameters
     found = torch.autograd.grad(logits, inputs, due, allow_unused=True)
     return [*found] if crops.requires_grad else [None, *found]

@@ -9,7 +9,7 @@ import timm
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from segmentation_models_pytorch.encoders import encoders
 
-from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord, TwoClasses
+from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.checkpoints import load_weights
 from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
@@ -62,11 +62,11 @@ class SMPNetwork(AdaptedNetwork):
         num_classes = int(config.get("classes", 1))  # the defaults of the library
         channels = int(config.get("in_channels", 3))
         super().__init__(
-            TwoClasses(_FirstOutput(network)) if num_classes == 1 else network,
+            _FirstOutput(network) if num_classes == 1 else network,
             preprocessing=choose_preprocessing(
                 recorded, mean, std, override=override_normalization, source=source, channels=channels
             ),
-            record=NetworkRecord(source=source, num_classes=max(num_classes, 2), pretrained=True),
+            record=NetworkRecord(source=source, num_classes=num_classes, pretrained=True),
             stride=network.encoder.output_stride if network.requires_divisible_input_shape else 1,
             check_size=_own_size(network),
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torchvision import models
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
@@ -27,12 +28,13 @@ class TorchvisionNetwork(AdaptedNetwork):
         name: one of `torchvision.models.list_models(module=torchvision.models.segmentation)`, such as
             "deeplabv3_resnet50".
         num_classes: number of classes; by default that of the weights, which it must not contradict.
-        file: weights in torchvision's format, a state dict or a checkpoint of its reference training.
+        file: weights in torchvision's format, a state dict or a checkpoint of a training.
         weights: name of weights that torchvision offers, such as "COCO_WITH_VOC_LABELS_V1": these are downloaded and
             checked against torchvision's hash.
         mean: red, green and blue in [0, 1], instead of torchvision's.
         std: likewise.
         override_normalization: take `mean` and `std` although torchvision states others; a warning shows both.
+        part: the copy to take from the file, where it holds several (`load_weights`).
 
     Raises:
         OSError: the file cannot be read, or the download fails.
@@ -49,17 +51,20 @@ class TorchvisionNetwork(AdaptedNetwork):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         override_normalization: bool = False,
+        part: str | None = None,
     ) -> None:
         if file is not None and weights is not None:
             raise ValueError(f"weights come from one place, got file={file!r} and weights={weights!r}")
         offered = _offered_weights(name)
         chosen = None if weights is None else _choose_weights(offered, weights)
-        state = _read_file(file) if file is not None else None if chosen is None else _download(chosen)
+        if part is not None and file is None:
+            raise ValueError(f"part={part!r} has no effect without file")
+        state = _read_file(file, part) if file is not None else None if chosen is None else _download(chosen)
         source = f"{name} of torchvision" if file is None else file
         num_classes = _agree_on_classes(num_classes, state, source)
         network = _build(name, num_classes, auxiliary=state is not None and any(_AUXILIARY in key for key in state))
         if file is not None:
-            load_weights(network, file)
+            load_weights(network, file, part=part)
         elif state is not None:
             network.load_state_dict(state)
         _drop_auxiliary(network)
@@ -92,12 +97,23 @@ def _choose_weights(offered: Any, weights: str) -> Any:
     return offered[name]
 
 
-def _read_file(file: str) -> dict[str, Any]:
-    content = read_content(Path(file))
-    held = content.get("model", content)
-    if not isinstance(held, Mapping):
-        raise ValueError(f"{file} holds a {type(held).__name__} as 'model', expected weights by name")
-    return {str(name).removeprefix("module."): value for name, value in held.items()}
+def _read_file(file: str, part: str | None) -> dict[str, Any]:
+    """The tensors of a file by their last layer's names; of `part` alone, where one is chosen."""
+    tensors = _tensors(read_content(Path(file)))
+    if part is not None and part != ".":
+        tensors = {name: value for name, value in tensors.items() if f".{part.strip('.')}." in f".{name}"}
+    return tensors
+
+
+def _tensors(content: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """All tensors of nested entries, by the names of the entries and their own."""
+    found = {}
+    for name, value in content.items():
+        if isinstance(value, Tensor):
+            found[f"{at}{name}"] = value
+        elif isinstance(value, Mapping):
+            found.update(_tensors({str(key): item for key, item in value.items()}, f"{at}{name}."))
+    return found
 
 
 def _download(chosen: Any) -> dict[str, Any]:
@@ -111,10 +127,13 @@ def _agree_on_classes(given: int | None, state: Mapping[str, Any] | None, source
         if given is None:
             raise ValueError(f"{source} has no weights: give num_classes, or weights by file or by name")
         return given
-    found = next((state[layer] for layer in _LAST_LAYERS if layer in state), None)
-    if found is None:
+    last = [weight for name, weight in state.items() if f".{name}".endswith(tuple(f".{each}" for each in _LAST_LAYERS))]
+    if not last:
         raise ValueError(f"{source} holds no segmentation network of torchvision: it has none of {list(_LAST_LAYERS)}")
-    held = int(found.shape[0])
+    numbers = sorted({int(weight.shape[0]) for weight in last})
+    if len(numbers) > 1:
+        raise ValueError(f"{source} holds networks of {numbers} classes; choose one by part")
+    held = numbers[0]
     if given is not None and given != held:
         raise ValueError(f"{source} has {held} classes, got num_classes={given}; leave it out to take the former")
     return held

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import struct
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,14 @@ class _Unread:
         del state
 
 
+class _UnreadMapping(_Unread):
+    """A dictionary in the place of an object of a subclass of `dict`, whose items are read."""
+
+    def __new__(cls, *args: object, **settings: object) -> Any:
+        del args, settings
+        return OrderedDict()
+
+
 def _unpickle(path: Path, beside_objects: bool) -> object:
     """Reads a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
     try:
@@ -119,7 +128,8 @@ def _read_beside_objects(path: Path) -> Mapping[object, object] | None:
     """Reads a pickle of torch, each class and function that it names replaced by an empty class.
 
     The unpickler stays torch's own, which imports nothing, and which refuses modules that reach the system (`os`,
-    `sys`) whatever is allowed. One name is reported at a time, because old files cannot be searched for all.
+    `sys`) whatever is allowed. One name is reported at a time, because old files cannot be searched for all. A class
+    whose objects get items is a subclass of `dict`, and becomes a plain one.
 
     Returns:
         The entries, or None where the file cannot be read in this way.
@@ -131,6 +141,10 @@ def _read_beside_objects(path: Path) -> Mapping[object, object] | None:
             with torch.serialization.safe_globals(replaced):
                 content = torch.load(path, map_location="cpu", weights_only=True)
         except (*UNREADABLE, TypeError, AttributeError) as error:  # the last two: uses of an empty object
+            mapping = next((name for name, made in allowed.items() if f"but got {made}" in str(error)), None)
+            if mapping is not None:
+                allowed[mapping] = type(mapping, (_UnreadMapping,), {})
+                continue
             found = re.search(r"GLOBAL (\S+)", str(error))
             if found is None:
                 return None

@@ -103,7 +103,11 @@ class _Copy:
 
 
 def match_weights(
-    own: Mapping[str, Tensor], parameters: Sequence[str], content: Mapping[str, object], part: str | None
+    own: Mapping[str, Tensor],
+    parameters: Sequence[str],
+    content: Mapping[str, object],
+    part: str | None,
+    tied: Sequence[Sequence[str]] = (),
 ) -> tuple[dict[str, Tensor], LoadedWeights]:
     """Finds the weights of a network in the entries of a file.
 
@@ -112,6 +116,7 @@ def match_weights(
         parameters: names of the parameters among them.
         content: entries of the file, nested as they are.
         part: which copy to take where there are several, as the error lists them; None for the only one.
+        tied: groups of names of one parameter, of which a file may hold a single one.
 
     Returns:
         Tensors of the file by the network's names, and where they were.
@@ -129,7 +134,9 @@ def match_weights(
         )
     shared = _shared_prefix([_unmarked(name) for name in own])
     bare = {_unmarked(name).removeprefix(shared): name for name in own}
-    found = [copy for entry, weights in entries for copy in _copies(entry, weights, own, parameters, bare, shared)]
+    found = [
+        copy for entry, weights in entries for copy in _copies(entry, weights, own, parameters, bare, shared, tied)
+    ]
     usable = found if part is None else _named(found, part)
     whole: list[_Copy] = []
     for copy in usable:
@@ -145,7 +152,7 @@ def match_weights(
         entry, weights = max(entries, key=lambda entry: len(entry[1]))
         nearest = _Copy(entry=entry, prefix="", removed="", names={}, weights=weights, fits=0, whole=False)
     copy = whole[0] if whole else nearest
-    _require_fit(copy, {short: own[name] for short, name in bare.items()})
+    _require_fit(copy, own, bare)
     if part is None:
         _require_obvious(copy, found, entries, len(parameters))
     reset = tuple(name for name in own if name not in copy.names)
@@ -202,6 +209,7 @@ def _copies(
     parameters: Sequence[str],
     bare: Mapping[str, str],
     shared: str,
+    tied: Sequence[Sequence[str]],
 ) -> Iterator[_Copy]:
     """Gives one copy for each prefix under which an entry has a name of the network."""
     found: dict[str, dict[str, str]] = {}
@@ -211,6 +219,7 @@ def _copies(
             if plain[start:] in bare:
                 found.setdefault(plain[:start], {})[bare[plain[start:]]] = name
     for prefix, names in found.items():
+        _add_tied(names, tied, weights)
         fitting = {own_name for own_name, name in names.items() if _fit(own[own_name], weights[name])}
         yield _Copy(
             entry=entry,
@@ -221,6 +230,15 @@ def _copies(
             fits=len(fitting),
             whole=fitting.issuperset(parameters or own),
         )
+
+
+def _add_tied(names: dict[str, str], tied: Sequence[Sequence[str]], weights: Mapping[str, Tensor]) -> None:
+    """Gives all names of one parameter the same tensor of the file."""
+    for group in tied:
+        held = [names[name] for name in group if name in names]
+        if held and any(not torch.equal(weights[held[0]], weights[other]) for other in held[1:]):
+            raise ValueError(f"holds different values for {_listed(group)}, which are one parameter of the network")
+        names.update((name, held[0]) for name in group if held and name not in names)
 
 
 def _named(found: Sequence[_Copy], part: str) -> list[_Copy]:
@@ -234,10 +252,12 @@ def _named(found: Sequence[_Copy], part: str) -> list[_Copy]:
     return chosen
 
 
-def _require_fit(copy: _Copy, own: Mapping[str, Tensor]) -> None:
+def _require_fit(copy: _Copy, weights: Mapping[str, Tensor], bare: Mapping[str, str]) -> None:
     """Refuses a copy that lacks weights, or holds others under its prefix."""
+    own = {short: weights[name] for short, name in bare.items()}
     stored = copy.stored()
-    differences = describe_differences(own, stored, COUNTERS)
+    tied = {short: copy.weights[copy.names[name]] for short, name in bare.items() if name in copy.names}
+    differences = describe_differences(own, tied | stored, COUNTERS)
     if differences:
         raise ValueError(
             f"holds the weights of another architecture ({len(stored)} tensors, the network has {len(own)}; the "

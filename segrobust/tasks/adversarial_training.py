@@ -86,9 +86,9 @@ class AdversarialTask(SegmentationTask):
         super().on_train_start()
         self._num_steps = int(self.trainer.estimated_stepping_batches)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of the batch, its last images perturbed."""
-        del batch_idx
+        batch = self.batch(batch, batch_idx, "training")
         num_clean = int(self.clean_fraction * len(batch["image"]))
         chosen = {name: values[num_clean:] for name, values in batch.items()}
         images = torch.cat((batch["image"][:num_clean], self.perturb(chosen)))

@@ -1,5 +1,6 @@
 """Training of a segmentation network on clean batches, with exact validation scores."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.scheduler.scheduler import Scheduler as TimmScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
+from segrobust.functional.logits import require_class_logits
+from segrobust.inputs import explain_refusals, require_network
 from segrobust.label_space import LabelSpace
 from segrobust.metrics import SegmentationConfusion
 from segrobust.networks import load_backbone, load_weights
 from segrobust.networks.network_record import RECORD, make_record
+from segrobust.tasks.batches import as_batch, check_first, check_labels
 from segrobust.tasks.finite_loss import require_finite
 from segrobust.tasks.learning_rates import check_scales, parameter_groups
 from segrobust.tasks.log_directory import log_directory
@@ -40,7 +44,9 @@ def polynomial(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 class SegmentationTask(ResumableTask):
     """Trains a network by cross-entropy over valid pixels and validates it by mIoU^D and pixel accuracy.
 
-    Batches are those of `segrobust.data`: `image` `(B, 3, H, W)` in [0, 1], `mask` `(B, H, W)`, `sample_id` `(B,)`.
+    Batches are those of `segrobust.data`, `image` `(B, 3, H, W)` in [0, 1], `mask` `(B, H, W)`, `sample_id` `(B,)`, or
+    of any loader of `(image, mask)` or mappings, in the forms that `segrobust.inputs` lists. Without `sample_id`,
+    samples are numbered by batch and position. The first batch of each stage is checked.
     Logs `train/loss`, `val/clean/loss`, `val/clean/miou` and `val/clean/acc` (`test/...` in tests), the scores in
     percent. A sample that a distributed sampler repeats counts once.
 
@@ -81,6 +87,7 @@ class SegmentationTask(ResumableTask):
         initial_backbone: str | None = None,
     ) -> None:
         super().__init__()
+        require_network(network, by_gradients=False)
         self.network = network
         self._lr_scale = {} if lr_scale is None else check_scales(network, lr_scale)
         if initial_weights is not None and initial_backbone is not None:
@@ -97,11 +104,38 @@ class SegmentationTask(ResumableTask):
         self._make_schedule = schedule
         self._folder = Path()
         self._confusion: SegmentationConfusion | None = None
+        self._is_checked: set[str] = set()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`."""
-        logits: Tensor = self.network(images)
-        return logits
+        """Logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`.
+
+        Raises:
+            TypeError: the network returns something else than a tensor of logits.
+            ValueError: logits of another size than the images, or of one class.
+        """
+        with explain_refusals(self.network, images):
+            return require_class_logits(self.network(images), images)
+
+    def batch(self, given: Any, batch_idx: int, stage: str) -> dict[str, Tensor]:
+        """A batch of any loader as `image`, `mask` and `sample_id`; the first one of a stage is checked.
+
+        Args:
+            given: from the loader.
+            batch_idx: its number.
+            stage: "training", "validation" or "test".
+        """
+        number = batch_idx * self.trainer.world_size + self.trainer.global_rank
+        batch = as_batch(given, number)
+        if stage not in self._is_checked:
+            check_first(batch, stage)
+            self._is_checked.add(stage)
+            has_ids = isinstance(given, Mapping) and "sample_id" in given
+            if stage != "training" and self.trainer.world_size > 1 and not has_ids:
+                rank_zero_warn(
+                    f"batches of the {stage} have no sample_id: samples that the sampler repeats, so that all "
+                    "processes have as many, count twice; add the position in the data set as sample_id"
+                )
+        return batch
 
     def setup(self, stage: str) -> None:
         """Compares the label of void with that of the data.
@@ -124,9 +158,9 @@ class SegmentationTask(ResumableTask):
         super().on_train_start()
         self._folder = log_directory(self.trainer) or Path(self.trainer.default_root_dir)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
-        del batch_idx
+        batch = self.batch(batch, batch_idx, "training")
         loss = self.loss(self(batch["image"]), batch["mask"])
         require_finite(loss, batch, self.trainer, self._folder)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
@@ -134,7 +168,11 @@ class SegmentationTask(ResumableTask):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over valid pixels; 0 if there is none: `(B, K, H, W), (B, H, W) -> ()`."""
-        total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
+        try:
+            total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
+        except IndexError:  # of a label, on the CPU
+            check_labels(labels, logits.shape[1], self.ignore_index)
+            raise
         num_valid = (labels != self.ignore_index).sum().clamp_min(1)
         return torch.div(total, num_valid)
 
@@ -148,9 +186,9 @@ class SegmentationTask(ResumableTask):
         """Resets the counts, also those of an interrupted validation."""
         self._confusion = None
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Counts the pixels of a batch."""
-        del batch_idx
+        batch = self.batch(batch, batch_idx, "validation")
         loss = self.loss(self._count(batch), batch["mask"])
         self.log("val/clean/loss", loss, sync_dist=True, batch_size=len(batch["mask"]))
 
@@ -162,10 +200,9 @@ class SegmentationTask(ResumableTask):
         """Resets the counts, also those of an interrupted test."""
         self._confusion = None
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         """Counts the pixels of a batch."""
-        del batch_idx
-        self._count(batch)
+        self._count(self.batch(batch, batch_idx, "test"))
 
     def on_test_epoch_end(self) -> None:
         """Scores of the whole test set, the same on every rank."""
@@ -183,6 +220,11 @@ class SegmentationTask(ResumableTask):
         if self._confusion is None:
             return
         scores = self._confusion.compute()
+        if math.isnan(scores.miou):
+            rank_zero_warn(
+                f"{prefix}: no pixel of the masks is valid, all are void (ignore_index={self.ignore_index}), so that "
+                "there are no scores; set ignore_index of the task to the label of void pixels in your masks"
+            )
         values = {f"{prefix}/miou": 100 * scores.miou, f"{prefix}/acc": 100 * scores.accuracy}
         # float32: some accelerators have no float64
         self.log_dict({key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}, prog_bar=True)

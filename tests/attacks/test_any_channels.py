@@ -37,7 +37,9 @@ def test_attacks_find_perturbations_in_any_number_of_channels(contestant, channe
 @pytest.mark.parametrize("channels", [1, 4])
 def test_the_channels_of_network_and_images_must_agree(channels):
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    with pytest.raises(ValueError, match=f"the network takes images of 3 channels, but the images have {channels}"):
+    with pytest.raises(
+        ValueError, match=f"the images have {channels} channels, the network's first convolution takes 3"
+    ):
         PGD(num_steps=1, eps=EPS)(network, torch.rand(1, channels, 6, 6), torch.zeros(1, 6, 6).long())
 
 

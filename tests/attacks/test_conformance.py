@@ -467,7 +467,7 @@ def good(**changes):
         (PGD(eps=EPS), good(images=torch.rand(3, 6, 6)), ValueError, r"batch \(B, C, H, W\)"),
         (PGD(eps=EPS), good(images=torch.rand(0, 3, 6, 6)), ValueError, "empty"),
         (PGD(eps=EPS), good(labels=torch.zeros(2, 6, 5, dtype=torch.int64)), ValueError, "labels must have shape"),
-        (PGD(eps=EPS), good(labels=torch.zeros(2, 6, 6)), TypeError, "int64"),
+        (PGD(eps=EPS), good(labels=torch.full((2, 6, 6), 0.5)), TypeError, "fractions"),
         (PGD(eps=EPS), good(labels=torch.full((2, 6, 6), -1)), ValueError, r"labels contain \[-1\]"),
         (PGD(eps=EPS), good(valid_mask=torch.ones(2, 6, 6)), ValueError, "valid_mask must be bool"),
         (

@@ -20,6 +20,7 @@ import segrobust
 from segrobust.attacks import FGSM
 from segrobust.attacks.targets import LabelMap
 from segrobust.attacks.targets.target_maps import Scene
+from segrobust.cli.console import REFUSED
 from segrobust.cli.data_command import data_command
 from segrobust.data import Cityscapes, Folder, PascalVOC, SegmentationDataModule
 from segrobust.data.files.unpacking import unpack
@@ -40,7 +41,7 @@ def check(name: str, root: Path, *more: str) -> None:
             data_command(arguments)
         except SystemExit as exit_:
             status = exit_.code
-    text = f"{printed.getvalue()}{status if isinstance(status, str) else ''}"
+    text = f"{printed.getvalue()}{complaints.getvalue() if status == REFUSED else ''}"
     if "Traceback" in text + complaints.getvalue() or any(not (c.isprintable() or c == "\n") for c in text):
         raise AssertionError(f"printed {text!r}")
     if status != 0:

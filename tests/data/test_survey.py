@@ -247,8 +247,8 @@ def test_another_layout_is_told_for_every_split(tmp_path, monkeypatch, capsys):
             ("--data", "SyntheticScenes", "--data.num_scenes", "2", "--json", "no/x.json"),
             "--json: there is no folder no",
         ),
-        (("--config",), "--config needs a file"),
-        (("--config", "missing.yaml"), "No such file"),
+        (("--config",), "--config needs a value FILE"),
+        (("--config", "missing.yaml"), "there is no file missing.yaml"),
         (("--data", "NotThere"), "NotThere"),
     ],
 )
@@ -259,11 +259,13 @@ def test_what_cannot_be_checked_is_told(arguments, message, monkeypatch, capsys,
     assert message in f"{status} {capsys.readouterr().err}"
 
 
-def test_files_without_data_are_told(tmp_path, monkeypatch, root):
+def test_files_without_data_are_told(tmp_path, monkeypatch, root, capsys):
     (tmp_path / "a.yaml").write_text("attacks: {}\n")
-    assert "has no `data`" in check(monkeypatch, "--config", tmp_path / "a.yaml")
+    assert check(monkeypatch, "--config", tmp_path / "a.yaml") == 2
+    assert "has no `data`" in capsys.readouterr().err
     (tmp_path / "b.yaml").write_text("a: [\n")
-    assert "is not YAML" in check(monkeypatch, f"--config={tmp_path / 'b.yaml'}")
+    assert check(monkeypatch, f"--config={tmp_path / 'b.yaml'}") == 2
+    assert "not YAML" in capsys.readouterr().err
     path = config(root, tmp_path / "c.yaml")
     assert check(monkeypatch, "--config", path, "--split", "test") == 2
 

@@ -92,8 +92,8 @@ def refused(call, *arguments, capsys, **keywords):
     """What a command prints when it refuses its arguments."""
     with pytest.raises(SystemExit) as stopped:
         call(*arguments, **keywords)
-    assert stopped.value.code not in (0, None)
-    return f"{stopped.value.code}{capsys.readouterr().err}"
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
 
 
 ATTACK = (
@@ -160,7 +160,7 @@ def test_resume_takes_the_newest_complete_checkpoint(command, tmp_path, capsys):
         os.truncate(path, 900)
     message = refused(command, cli.train, "--resume", "true", *settings, capsys=capsys)
     assert "last.ckpt cannot be read: it is cut off" in message
-    assert "\n" not in message.strip()
+    assert message.count("\n") == 1
 
 
 def test_a_full_disk_ends_a_training_with_one_line(command, tmp_path, capsys):
@@ -291,15 +291,31 @@ class TestBadInput:
         command(cli.train)
         assert "no test data" in refused(command, cli.evaluate, *ATTACK, "--split", "test", capsys=capsys)
 
-    def test_what_is_no_run(self, tmp_path, monkeypatch):
+    def test_what_is_no_run(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["evaluate.py", "report", str(tmp_path)])
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit):
             cli.evaluate()
-        assert "holds no run: there is no manifest.json" in str(stopped.value.code)
+        assert "holds no run: there is no manifest.json" in capsys.readouterr().err
         monkeypatch.setattr("sys.argv", ["evaluate.py", "compare", str(tmp_path), str(tmp_path)])
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit):
             cli.evaluate()
-        assert "at least two different runs" in str(stopped.value.code)
+        assert "at least two different runs" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("key", "meant"), [("val/clean/mio", "val/clean/miou"), ("val/miou", "val/clean/miou")])
+    def test_a_monitor_that_is_not_logged_is_refused_at_the_start(self, command, tmp_path, capsys, key, meant):
+        message = refused(command, cli.train, "--checkpoint.monitor", key, capsys=capsys)
+        assert f"ModelCheckpoint: nothing is logged as '{key}': did you mean {meant}?" in message
+        assert not list(tmp_path.rglob("*.ckpt"))
+
+    def test_a_monitor_of_robustness_that_is_not_measured(self, command, capsys):
+        measured = {"attacks": json.loads(ATTACK[1]), "max_images": 1}
+        callbacks = [
+            {"class_path": "segrobust.callbacks.RobustnessEvaluation", "init_args": measured},
+            {"class_path": "segrobust.callbacks.RobustStopping", "init_args": {"monitor": "val/pdg/miou_at_4"}},
+        ]
+        message = refused(command, cli.train, "--trainer.callbacks", json.dumps(callbacks), capsys=capsys)
+        assert "did you mean 'val/pgd/miou_at_4'?" in message
+        assert message.count("\n") == 1
 
     def test_html_page(self, command, tmp_path, capsys):
         (tmp_path / "page.ckpt").write_text("<!DOCTYPE html><html>sign in</html>")

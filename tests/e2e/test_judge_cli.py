@@ -87,7 +87,7 @@ def refused(capsys, *arguments):
         judge_command(arguments)
     assert stopped.value.code not in (0, None)
     assert sys.argv == ["evaluate.py", "judge"]
-    return f"{stopped.value.code}{capsys.readouterr().err}"
+    return capsys.readouterr().err
 
 
 ANOTHER = ("--config", "experiment.yaml", "--checkpoint", "b/weights.safetensors")

@@ -110,10 +110,12 @@ def test_help_names_every_command_and_imports_nothing_heavy(segrobust, site, tmp
     done = segrobust("--help")
     assert done.returncode == 0, done.stderr
     assert segrobust().stdout == done.stdout
-    for command in ("evaluate", "train", "report", "compare", "judge", "data", "configs"):
+    for command in ("evaluate", "train", "report", "compare", "judge", "data", "configs", "completion"):
         assert f"\n  {command} " in done.stdout
     code = (
-        "import sys, segrobust.cli as cli; sys.argv[1:] = ['--help']; cli.main();"
+        "import sys, segrobust.cli as cli, segrobust.cli.interfaces as known\n"
+        "for name in ('', 'data', *known.INTERFACES):\n"
+        "    sys.argv[1:] = [*name.split(), '--help']; cli.main()\n"
         "print({'torch', 'lightning', 'numpy', 'rich', 'jsonargparse'} & {*sys.modules}, file=sys.stderr)"
     )
     done = run(sys.executable, "-c", code, folder=tmp_path, PYTHONPATH=str(site))
@@ -122,7 +124,7 @@ def test_help_names_every_command_and_imports_nothing_heavy(segrobust, site, tmp
 
 def test_an_unknown_command_is_told(segrobust):
     done = segrobust("evalute")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "segrobust: error: there is no command 'evalute': did you mean evaluate?\n"
 
 
@@ -142,7 +144,7 @@ def test_a_configuration_is_copied_and_never_overwrites(segrobust, tmp_path):
     assert (tmp_path / "pgd.yaml").read_bytes() == shipped_files()["attack/pgd.yaml"].read_bytes()
     (tmp_path / "pgd.yaml").write_text("mine")
     again = segrobust("configs", "copy", "attack/pgd.yaml")
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert "pgd.yaml exists already" in again.stderr
     assert (tmp_path / "pgd.yaml").read_text() == "mine"
     assert segrobust("configs", "copy", "attack/pgd.yaml", "other.yaml").returncode == 0
@@ -154,8 +156,8 @@ def test_a_configuration_is_copied_and_never_overwrites(segrobust, tmp_path):
 @pytest.mark.parametrize("command", [("train",), ("evaluate",), ("data", "check")])
 def test_a_name_that_is_not_shipped_is_told_with_the_nearest(segrobust, command):
     done = segrobust(*command, "--config", "segrobust:experiment/camvid_pgd.yaml")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"segrobust {command[0]}: error: no file 'experiment/camvid_pgd.yaml'")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"segrobust {' '.join(command)}: error: no file 'experiment/camvid_pgd.yaml'")
     assert "did you mean experiment/camvid_pgd_at.yaml" in done.stderr
 
 

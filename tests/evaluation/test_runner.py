@@ -282,9 +282,9 @@ class Broken(ToyScenes):
     [
         ({"image": torch.zeros(3, 4, 4)}, TypeError, "'image' and 'mask'"),
         (torch.zeros(3, 4, 4), TypeError, "Tensor"),
-        ((torch.zeros(3, 4, 4).byte(), torch.zeros(4, 4).long()), TypeError, "uint8"),
-        ((torch.zeros(3, 4, 4), torch.zeros(4, 4)), TypeError, "float32"),
-        ((torch.zeros(3, 4, 4), torch.zeros(1, 4, 4).long()), ValueError, "mask"),
+        ((torch.zeros(3, 4, 4).short(), torch.zeros(4, 4).long()), TypeError, "int16"),
+        ((torch.zeros(3, 4, 4), torch.zeros(4, 4) + 0.5), TypeError, "float32"),
+        ((torch.zeros(3, 4, 4), torch.zeros(2, 4, 4).long()), ValueError, "mask"),
         ((torch.zeros(3, 4, 4) + 2, torch.zeros(4, 4).long()), ValueError, r"\[0, 1\]"),
         ((torch.zeros(3, 4, 4), torch.zeros(4, 4).long() + 77), ValueError, "77"),
     ],

@@ -192,7 +192,7 @@ def test_the_choice_is_part_of_the_repr() -> None:
         (lambda logits: logits.transpose(2, 3), r"\(h, w\) = \(40, 60\)"),
         (lambda logits: logits[..., :20], "one factor"),
         (lambda logits: logits.repeat(1, 1, 2, 2), "one factor"),
-        (lambda logits: logits[:, :1], "K >= 2.*sigmoid"),
+        (lambda logits: logits[:, :0], "K >= 1"),
     ],
 )
 def test_absurd_shapes_are_explained(wrap: Callable[[Tensor], object], message: str) -> None:

@@ -63,7 +63,10 @@ def test_what_cannot_be_attacked_is_refused_with_a_reason(change, message):
         check_differentiable(Through(**change))
 
 
-@pytest.mark.parametrize("after", [lambda logits: {"out": logits}, lambda logits: logits.argmax(1)])
-def test_what_is_no_tensor_of_logits_is_a_type_error(after):
-    with pytest.raises(TypeError, match="FullResolution"):
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [(lambda logits: {"out": logits}, "FullResolution"), (lambda logits: logits.argmax(1), "without argmax")],
+)
+def test_what_is_no_tensor_of_logits_is_a_type_error(after, message):
+    with pytest.raises(TypeError, match=message):
         check_differentiable(Through(after=after))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,47 @@ def test_objects_beside_the_weights_are_not_made(tmp_path: Path) -> None:
     thing.value = 1  # type: ignore[attr-defined]
     load_weights(make_network(9), save({"state_dict": RIGHT, "config": thing}, tmp_path / "a.pth"))
     assert not made
+
+
+class Entries(OrderedDict[str, Any]):
+    """A dictionary as packages of configurations write it."""
+
+
+class Plain(dict[str, Any]):
+    """Another."""
+
+
+@pytest.mark.parametrize("kind", [Entries, Plain])
+def test_subclasses_of_dict_are_read_as_dictionaries(tmp_path: Path, kind: type) -> None:
+    network, other = make_network(0), make_network(1)
+    weights = network.state_dict()
+    for content in (kind(weights), {"model": kind(weights), "args": kind(lr=1)}, kind(state_dict=dict(weights))):
+        torch.save(content, tmp_path / "weights.pth")
+        assert load_weights(other, tmp_path / "weights.pth").num_tensors == len(weights)
+        assert weights_digest(network) == weights_digest(other)
+        other = make_network(1)
+
+
+class Tied(nn.Module):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.second.weight = self.first.weight
+
+
+@pytest.mark.parametrize("name", ["first.weight", "second.weight"])
+def test_a_tied_weight_may_be_stored_once(tmp_path: Path, name: str) -> None:
+    network, other = Tied(0), Tied(1)
+    weights = {key: value.clone() for key, value in network.state_dict().items() if key != name}
+    save_file(weights, tmp_path / "model.safetensors")
+    load_weights(other, tmp_path / "model.safetensors")
+    assert weights_digest(network) == weights_digest(other)
+    assert other.first.weight is other.second.weight
+
+
+def test_tied_weights_with_two_values_are_refused(tmp_path: Path) -> None:
+    weights = {key: value.clone() for key, value in Tied(0).state_dict().items()}
+    save_file(weights | {"second.weight": weights["second.weight"] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"different values for first.weight, second.weight.*one parameter"):
+        load_weights(Tied(1), tmp_path / "model.safetensors")

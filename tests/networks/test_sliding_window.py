@@ -307,7 +307,7 @@ def test_an_output_without_gradient_is_an_error():
             return (images > 0.5).float()
 
     logits = SlidingWindow(Classes(), (6, 8)).eval()(images_of((13, 17)).requires_grad_())
-    with pytest.raises(ValueError, match="does not depend on its input differentiably"):
+    with pytest.raises(ValueError, match="do not depend on the image differentiably"):
         logits.sum().backward()
 
 

@@ -94,3 +94,18 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch, arguments, message):
     torch.save(network.backbone.state_dict(), "backbone.pth")
     with pytest.raises(ValueError, match=message):
         TorchvisionNetwork(**arguments)
+
+
+def test_one_of_several_copies_of_a_file_is_chosen(tmp_path):
+    raw, averages = made(LRASPP, 5), models.get_model(LRASPP, weights=None, weights_backbone=None, num_classes=5)
+    file = tmp_path / "last.pth"
+    torch.save({"state_dict": raw.state_dict(), "state_dict_ema": averages.state_dict()}, file)
+    with pytest.raises(ValueError, match=r"several copies.*'state_dict_ema'"):
+        TorchvisionNetwork(LRASPP, file=str(file))
+    network = TorchvisionNetwork(LRASPP, file=str(file), part="state_dict_ema")
+    assert network.record.num_classes == 5
+    (inner,) = (module for module in network.modules() if isinstance(module, type(raw)))
+    weight = "classifier.low_classifier.weight"
+    assert inner.state_dict()[weight].equal(averages.state_dict()[weight])
+    with pytest.raises(ValueError, match="no effect without file"):
+        TorchvisionNetwork(LRASPP, num_classes=5, part="state_dict_ema")

@@ -14,6 +14,7 @@ from segrobust.attacks.core.problem import BatchInputs, Problem, check_classes, 
 from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
+from segrobust.inputs import require_network
 
 NAN_MESSAGE = (
     "the network returned NaN or infinite logits: its robustness cannot be measured; check its weights, "
@@ -147,6 +148,9 @@ class Attack(abc.ABC):
                 fix it.
             FloatingPointError: the network returned NaN.
         """
+        self._require(network, by_gradients=surrogate is None)
+        if surrogate is not None:
+            self._require(surrogate)
         with attackable(network), attackable(network if surrogate is None else surrogate):
             problem = self._problem(images, labels, inputs)
             oracle = NetworkOracle(network, problem.images)
@@ -177,6 +181,7 @@ class Attack(abc.ABC):
         Returns:
             `(B, C, H, W)` in [0, 1], detached.
         """
+        self._require(network)
         with attackable(network):
             problem = self._problem(images, labels, inputs)
             return problem.images + self.last_iterate(NetworkOracle(network, problem.images), problem)
@@ -184,6 +189,15 @@ class Attack(abc.ABC):
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
         """Perturbation of the last iterate without judging; attacks without iterates return the best perturbation."""
         return self.run(oracle, problem, None).best.delta
+
+    @property
+    def follows_gradients(self) -> bool:
+        """Whether the attack makes backward passes."""
+        return self.max_passes[1] != 0
+
+    def _require(self, network: nn.Module, by_gradients: bool = True) -> None:
+        """Refuses a network that cannot be attacked."""
+        require_network(network, by_gradients=by_gradients and self.follows_gradients)
 
     def _problem(self, images: Tensor, labels: Tensor, inputs: BatchInputs) -> Problem:
         """The checked batch, with the radius of the attack if the call passes none."""

@@ -9,7 +9,8 @@ from typing import Final, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from segrobust.functional.logits import channels_named, require_logits
+from segrobust.functional.logits import require_class_logits
+from segrobust.inputs import NO_GRADIENT, explain_refusals
 
 _listener: Final[ContextVar[Callable[[int], object] | None]] = ContextVar("pass_listener", default=None)
 
@@ -108,18 +109,18 @@ class NetworkOracle:
 
     def logits(self, delta: Tensor, *, differentiable: bool = True) -> Tensor:
         """See `GradientOracle`."""
-        adv = self._images + delta
         self._pass = None  # frees the last graph before the next forward
-        with torch.set_grad_enabled(differentiable), channels_named(adv):
-            output = self._network(adv.requires_grad_(differentiable))
-        require_logits(output, self._images)
-        if output.shape[1] < 2:
-            raise ValueError(f"the network must predict at least 2 classes, got {output.shape[1]} channel of logits")
+        leaf = delta.detach().requires_grad_(differentiable)
+        with torch.set_grad_enabled(differentiable):
+            adv = self._images + leaf  # no leaf: a network may write to its input
+            with explain_refusals(self._network, self._images):
+                output = self._network(adv)
+        output = require_class_logits(output, self._images)
         if differentiable:
-            self._pass = _Pass(adv, output, None)
+            self._pass = _Pass(leaf, output, None)
         self.counter.forwards[self._rows] += 1
         self._report()
-        logits: Tensor = output.detach().to(self._images.dtype)
+        logits = output.detach().to(self._images.dtype)
         if not self._knows_floor:
             self.floor, self._knows_floor = _floor_of(logits), True
         return logits if self.floor is None else logits.clamp_min(self.floor)
@@ -130,7 +131,7 @@ class NetworkOracle:
             raise RuntimeError("call logits(differentiable=True) once before each pullback()")
         recorded, self._pass = self._pass, None
         if not recorded.output.requires_grad:
-            raise ValueError("the network's output does not depend on its input differentiably: no gradient to follow")
+            raise ValueError(NO_GRADIENT)
         self.counter.backwards[self._rows] += 1
         gradient = recorded.pullback(cotangent.to(recorded.output.dtype))
         self._report()
@@ -154,19 +155,21 @@ class NetworkOracle:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A recorded forward pass; `rows` are the remaining images of it, None for all."""
+    """A recorded forward pass from a perturbation; `rows` are the remaining images of it, None for all."""
 
-    adv: Tensor
+    delta: Tensor
     output: Tensor
     rows: Tensor | None
 
     def select(self, rows: Tensor) -> "_Pass":
-        return _Pass(self.adv, self.output, rows if self.rows is None else self.rows[rows])
+        return _Pass(self.delta, self.output, rows if self.rows is None else self.rows[rows])
 
     def pullback(self, cotangent: Tensor) -> Tensor:
         if self.rows is not None:
             cotangent = torch.zeros_like(self.output).index_copy_(0, self.rows, cotangent)
-        (gradient,) = torch.autograd.grad(self.output, self.adv, cotangent)
+        (gradient,) = torch.autograd.grad(self.output, self.delta, cotangent, allow_unused=True)
+        if gradient is None:
+            raise ValueError(NO_GRADIENT)
         return gradient if self.rows is None else gradient[self.rows]
 
 

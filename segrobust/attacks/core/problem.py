@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segrobust.functional.norms import NormName
+from segrobust.inputs import as_class_indices
 from segrobust.label_space import check_ignore_index
 
 
@@ -137,6 +138,8 @@ def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Un
     perturbable_mask, keep_mask = inputs.get("perturbable_mask"), inputs.get("keep_mask")
     start, eps, sample_ids = inputs.get("start"), inputs.get("eps"), inputs.get("sample_ids")
     check_images(images)
+    labels = _class_map("labels", labels, images)
+    targets = None if targets is None else _class_map("targets", targets, images)
     _check_devices(
         images,
         labels=labels,
@@ -146,13 +149,11 @@ def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Un
         keep_mask=keep_mask,
     )
     expected = (images.shape[0], *images.shape[2:])
-    _check_class_map("labels", labels, expected)
     valid = (labels != ignore_index).clone()
     if valid_mask is not None:
         _check_pixels("valid_mask", valid_mask, expected)
         valid &= valid_mask
     if targets is not None:
-        _check_class_map("targets", targets, expected)
         valid &= targets != ignore_index
     if keep_mask is not None:
         _check_pixels("keep_mask", keep_mask, expected)
@@ -188,13 +189,19 @@ def make_problem(images: Tensor, labels: Tensor, *, norm: NormName, **inputs: Un
 
 def check_images(images: Tensor) -> None:
     """Raises unless `images` is a float32 or float64 batch `(B, C, H, W)` in [0, 1]."""
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"images must be a tensor (B, C, H, W) in [0, 1], got {type(images).__name__}: write "
+            "torch.as_tensor(images), with .permute(0, 3, 1, 2) where the channels are last, and 8 bits divided by 255"
+        )
     if images.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"images must be float32 (or float64) in [0, 1], got {images.dtype}; "
-            "convert, and divide 8-bit images by 255"
+            "convert by images.float(), and divide 8-bit images by 255"
         )
     if images.dim() != 4:
-        raise ValueError(f"images must be a batch (B, C, H, W), got shape {tuple(images.shape)}")
+        fix = ": write images[None] and labels[None] for a single image" if images.dim() == 3 else ""
+        raise ValueError(f"images must be a batch (B, C, H, W), got shape {tuple(images.shape)}{fix}")
     if images.numel() == 0:
         raise ValueError(f"images must not be empty, got shape {tuple(images.shape)}")
     low, high = images.amin().item(), images.amax().item()
@@ -251,11 +258,23 @@ def _check_devices(images: Tensor, **given: Tensor | None) -> None:
             )
 
 
-def _check_class_map(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
-    if value.dtype != torch.int64:
-        raise TypeError(f"{name} must be int64 class indices, got {value.dtype}; use {name}.long()")
-    if value.shape != expected:
+def _class_map(name: str, value: Tensor, images: Tensor) -> Tensor:
+    """Class indices `(B, H, W)` int64 in any of the forms that `as_class_indices` takes."""
+    if not isinstance(value, Tensor):
+        fix = f"torch.as_tensor({name}).to(images.device)"
+        raise TypeError(f"{name} must be a tensor of class indices (B, H, W), got {type(value).__name__}: write {fix}")
+    expected = (images.shape[0], *images.shape[2:])
+    if value.shape == expected[1:]:
+        raise ValueError(f"{name} must have the shape {expected}, got {tuple(value.shape)}: write {name}[None]")
+    indices = as_class_indices(value, name, 3)
+    if indices.shape == images.shape[:3]:
+        raise ValueError(
+            f"images must be (B, C, H, W), got {tuple(images.shape)} with labels {tuple(value.shape)}: the channels "
+            "seem to be last; write images.permute(0, 3, 1, 2)"
+        )
+    if indices.shape != expected:
         raise ValueError(f"{name} must have shape {expected} to match the images, got {tuple(value.shape)}")
+    return indices
 
 
 def _check_pixels(name: str, value: Tensor, expected: tuple[int, ...]) -> None:

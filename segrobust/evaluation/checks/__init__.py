@@ -4,6 +4,7 @@
 |---|---|---|
 | `deterministic` | network | outputs that change from call to call |
 | `logits` | network | probabilities in the place of logits |
+| `saturation` | network | outputs that saturate or tie, as the scores of networks that classify masks do |
 | `gradient` | network | gradients that are zero or not finite |
 | `no optimisation inside` | network | a network that computes gradients while it predicts |
 | `unquantised input` | network | inputs that are rounded |

@@ -1,6 +1,6 @@
 """`check_network`: the checks of a network that every evaluation makes, in their order; they are cheap.
 
-The checks themselves are functions of `output_checks` and `gradient_checks`.
+The checks themselves are functions of `output_checks`, `saturation_checks` and `gradient_checks`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from segrobust.evaluation.checks.output_checks import (
     check_zero_radius,
 )
 from segrobust.evaluation.checks.probes import make_probes
+from segrobust.evaluation.checks.saturation_checks import check_saturation
 from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.forward import device_of
 from segrobust.functional.modes import attackable
@@ -25,6 +26,7 @@ from segrobust.functional.modes import attackable
 _CHECKS = (
     check_deterministic,
     check_logits,
+    check_saturation,
     check_gradient,
     check_no_optimisation,
     check_unquantised,
@@ -44,7 +46,7 @@ def check_network(
 ) -> tuple[Check, ...]:
     """Looks for properties that make a network seem more robust than it is.
 
-    Costs 12 passes for each image (11 forwards, 1 backward), and about 20 to 35 more for the unbounded attack, 83 at
+    Costs 13 passes for each image (12 forwards, 1 backward), and about 20 to 35 more for the unbounded attack, 83 at
     most. The network is evaluated as attacks evaluate it; its state, and that of the global random generators, is
     restored.
 

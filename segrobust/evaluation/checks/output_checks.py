@@ -65,7 +65,9 @@ def check_logits(probes: Sequence[Probe]) -> Check:
     unit = low >= 0 and high <= 1 + _SIMPLEX_TOLERANCE
     detail = f"outputs lie in [{low:.4g}, {high:.4g}]"
     status: Status = "warn" if unit else "ok"
-    if unit and all(_is_one(z.sum(1)) for z in logits):
+    if unit and all(z.shape[1] == 2 and not z[:, 0].any() for z in logits):
+        status, detail = "fail", f"{detail} and are 0 for the first class: a sigmoid was taken for a logit"
+    elif unit and all(_is_one(z.sum(1)) for z in logits):
         status, detail = "fail", f"{detail} and sum to 1 over the classes: they are probabilities"
     elif unit:
         detail = f"{detail}, as the outputs of one sigmoid per class do"
@@ -77,7 +79,7 @@ def check_logits(probes: Sequence[Probe]) -> Check:
         detail,
         meaning="a softmax or sigmoid in the network saturates: for confident predictions its gradient vanishes, and "
         "so does the gradient of every attack's loss",
-        fix="return logits: remove the last softmax of the network"
+        fix="return logits: remove the last softmax or sigmoid of the network"
         if status == "fail"
         else "if the network ends in a sigmoid or another function that saturates, return what comes before it; if "
         "these are logits that happen to lie in [0, 1], nothing is wrong",

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from segrobust.attacks.core.attack import NAN_MESSAGE
 from segrobust.evaluation.checks.check import Check, Status, make_check, unmeasured
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.forward import device_of, precision_of
@@ -230,13 +231,15 @@ class _Trial:
     def _of(self, changed: _Input) -> Iterator[_Wiring]:
         """Wirings with one input. None if the network refuses it."""
         try:
-            logits = [self._network(changed(image))[0] for image in self._images]
+            logits = [self._network(changed(image.clone()))[0] for image in self._images]
         except (ValueError, RuntimeError, AssertionError):
             if changed.name or changed.bgr:
                 return
             raise
         if not all(each.isfinite().any() for each in logits):
-            return
+            if changed.name or changed.bgr:
+                return
+            raise FloatingPointError(NAN_MESSAGE)
         num_classes = logits[0].shape[0]
         thinned = [truth.thin(each.permute(1, 2, 0)) for truth, each in zip(self._truths, logits, strict=True)]
         top = [each.argmax(-1).cpu() for each in thinned]

@@ -29,7 +29,9 @@ class Estimate:
     backward_seconds: float
 
 
-def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int) -> tuple[float, float]:
+def measure_passes(
+    network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int, *, backward: bool = True
+) -> tuple[float, float]:
     """Seconds of a forward and of a backward pass per image. One pass to warm up should precede it.
 
     Args:
@@ -37,14 +39,16 @@ def measure_passes(network: nn.Module, images: Tensor, masks: Tensor, ignore_ind
         images: `(B, C, H, W)`.
         masks: `(B, H, W)`.
         ignore_index: label of void pixels.
+        backward: whether there is a backward pass; 0 seconds without.
     """
     with attackable(network):
         problem = batch_problem(images, masks, ignore_index)
         oracle, delta = NetworkOracle(network, problem.images), torch.zeros_like(problem.images)
         started = _now(images.device)
-        logits = oracle.logits(delta)
+        logits = oracle.logits(delta, differentiable=backward)
         between = _now(images.device)
-        oracle.pullback(torch.ones_like(logits))
+        if backward:
+            oracle.pullback(torch.ones_like(logits))
         ended = _now(images.device)
     return (between - started) / len(images), (ended - between) / len(images)
 

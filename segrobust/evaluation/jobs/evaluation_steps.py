@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from segrobust.evaluation.checks import Check, check_attacks, check_records, write_checks
+from segrobust.evaluation.checks.channel_advice import advise_channels
 from segrobust.evaluation.dataset import first_readable, label_space_of, target_maps
 from segrobust.evaluation.engine.runner import Outputs
 from segrobust.evaluation.engine.runtime_estimate import estimate, measure_passes
@@ -194,7 +195,8 @@ class Evaluation:
                 masks,
                 session.ignore_index,
             )
-        return measure_passes(session.network, images, masks, session.ignore_index)
+        backward = session.plan.follows_gradients
+        return measure_passes(session.network, images, masks, session.ignore_index, backward=backward)
 
     @cached_property
     def _labels(self) -> LabelSurvey:
@@ -208,9 +210,16 @@ class Evaluation:
         check_ignore_index(session.ignore_index, num_classes)
         space = label_space_of(session.dataset)
         if space is not None and space.num_classes != num_classes:
+            advice = advise_channels(
+                session.network,
+                session.dataset,
+                session.samples,
+                num_classes=space.num_classes,
+                ignore_index=session.ignore_index,
+            )
             raise ValueError(
                 f"the network predicts {num_classes} classes, the data set has {space.num_classes} "
-                f"({', '.join(space.names[:4])}, ...): use data and weights that belong together"
+                f"({', '.join(space.names[:4])}, ...): {advice or 'use data and weights that belong together'}"
             )
         found = survey_labels(
             session.dataset, session.samples, num_classes=num_classes, ignore_index=session.ignore_index

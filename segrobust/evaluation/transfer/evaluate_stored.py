@@ -13,6 +13,7 @@ from torch import nn
 from segrobust.attacks import Criterion, Untargeted
 from segrobust.attacks.stored import Stored
 from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample
+from segrobust.evaluation.devices import require_device
 from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
@@ -30,6 +31,7 @@ from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import CLEAN, Key, Record, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
+from segrobust.inputs import require_dataset, require_network
 from segrobust.networks import weights_digest
 from segrobust.untrusted.printable import visible
 
@@ -73,14 +75,18 @@ def evaluate_stored(
 
     Raises:
         ValueError: the run is of other data, classes or sizes, or stored no adversarial images; a file of it is
-            damaged or a link; `output` lies in a run.
+            damaged or a link; `output` lies in a run; this machine lacks the device.
         OSError: the directory cannot be written.
     """
     directory = RunDirectory(Path(run_dir))
     manifest = read_manifest(directory)
     if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
         manifest.label_space.require_equal(space, str(directory.path), "now")
-    network = network if device is None else network.to(device)
+    require_network(network, by_gradients=False)
+    require_dataset(dataset)
+    if device is not None:
+        require_device(str(device))
+        network = network.to(device)
     target = _target_of(network, name)
     folder = target.folder(Path(output), directory.path)
     sources = {record.key: record for record in read_run_records(directory.path)}

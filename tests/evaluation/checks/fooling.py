@@ -39,6 +39,31 @@ class Sigmoid(Around):
         return logits.sigmoid()
 
 
+class Queries(Around):
+    """A confident network that classifies masks: one query per class, which knows its class, and where it is."""
+
+    def after(self, logits):
+        border = logits.topk(2, dim=1).values.mean(1, keepdim=True)
+        known = torch.cat((100 * torch.eye(logits.shape[1]), torch.zeros(logits.shape[1], 1)), dim=1)
+        return {"pred_logits": known.to(logits).expand(len(logits), -1, -1), "pred_masks": 30 * (logits - border)}
+
+
+class QueryScores(Queries):
+    """What such a network publishes: products of probabilities, summed over queries; the sum over classes is not 1."""
+
+    def after(self, logits):
+        found = super().after(logits)
+        classes = found["pred_logits"].softmax(-1)[..., :-1]
+        return torch.einsum("bqk,bqhw->bkhw", classes, found["pred_masks"].sigmoid())
+
+
+class ClampedLogarithm(Around):
+    """The logarithm of probabilities, kept finite by a clamp: below it no class moves."""
+
+    def after(self, logits):
+        return (30 * logits).softmax(1).clamp_min(1e-6).log()
+
+
 class LogSoftmax(Around):
     """Odd, but as good as logits."""
 

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -6,6 +7,7 @@ from evaluation.checks.fooling import (
     Around,
     BatchStatistics,
     Binarised,
+    ClampedLogarithm,
     Constant,
     Counting,
     Detached,
@@ -20,6 +22,8 @@ from evaluation.checks.fooling import (
     Purifying,
     PurifyingBackward,
     PurifyingFunctional,
+    Queries,
+    QueryScores,
     RootAtZero,
     Rounded,
     Sigmoid,
@@ -32,12 +36,13 @@ from torch import nn
 from segrobust.attacks import Untargeted
 from segrobust.data import SyntheticScenes
 from segrobust.evaluation.checks import check_network, worst_status
-from segrobust.networks import load_weights, read_metadata
+from segrobust.networks import QueryNetwork, load_weights, read_metadata
 from segrobust.shipped import shipped_path
 
 NAMES = [
     "deterministic",
     "logits",
+    "saturation",
     "gradient",
     "no optimisation inside",
     "unquantised input",
@@ -100,6 +105,8 @@ def test_the_reference_network_passes_everything(scenes_network, batch_size):
 FOOLING = {
     Noisy: "deterministic",
     Softmax: "logits",
+    QueryScores: "saturation",
+    ClampedLogarithm: "saturation",
     Binarised: "gradient",
     Overconfident: "gradient",
     Detached: "gradient",
@@ -133,7 +140,12 @@ def test_so_is_one_around_the_reference_network(scenes_network, kind):
     assert found_in(checks)[FOOLING[kind]].status == "fail"
 
 
-ONLY = {Softmax: {"logits"}, Rounded: {"unquantised input"}, Misleading: {"unbounded attack"}}
+ONLY = {
+    Softmax: {"logits"},
+    QueryScores: {"saturation"},
+    Rounded: {"unquantised input"},
+    Misleading: {"unbounded attack"},
+}
 
 
 @pytest.mark.parametrize("kind", ONLY)
@@ -141,6 +153,55 @@ def test_what_one_check_catches_others_do_not_see(kind):
     """Each of these checks is needed: without it the network would pass."""
     checks = check(kind(toy_network()), EightBit(5))
     assert {found.name for found in checks if found.status == "fail"} == ONLY[kind]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_saturated_scores_fail_and_their_logarithm_passes(dtype):
+    scores = found_in(check(QueryScores(toy_network(dtype))))["saturation"]
+    assert (scores.status, "segrobust.networks.QueryNetwork" in scores.fix) == ("fail", True)
+    logs = found_in(check(QueryNetwork(Queries(toy_network(dtype)))))["saturation"]
+    assert logs.status == "ok", logs
+
+
+def test_ties_are_found_in_one_image_among_others():
+    class Tied(Around):
+        def after(self, logits):
+            tied = logits.amax(1, keepdim=True).expand_as(logits)
+            return torch.cat((logits[:-1], tied[-1:]))
+
+    found = found_in(check(Tied(toy_network()), batch_size=2))["saturation"]
+    assert (found.status, "tie at 100.00% of the pixels" in found.detail) == ("fail", True), found
+
+
+class ReLULogits(Around):
+    def after(self, logits):
+        return logits.relu()
+
+
+class HalfPrecision(Around):
+    def before(self, images):
+        return images.bfloat16()
+
+    def after(self, logits):
+        return logits.float()
+
+
+@pytest.mark.parametrize("kind", [Overconfident, LogSoftmax, ReLULogits, HalfPrecision])
+def test_honest_outputs_do_not_seem_saturated(scenes_network, kind):
+    network = copy.deepcopy(scenes_network).bfloat16() if kind is HalfPrecision else scenes_network
+    scenes = SyntheticScenes(1, split="val", size=(64, 64))
+    checks = check_network(kind(network), scenes, (0,), criterion=Untargeted())
+    assert found_in(checks)["saturation"].status == "ok"
+
+
+def test_outputs_of_two_classes_and_excluded_classes_do_not_seem_saturated():
+    class TwoLeft(Around):
+        def after(self, logits):
+            return torch.cat((logits[:, :2], torch.full_like(logits[:, 2:], -torch.inf)), 1)
+
+    data = [(ToyScenes(1)[0]["image"], torch.zeros(8, 9, dtype=torch.int64))]
+    for kind in (TwoLeft, lambda network: nn.Sequential(network, nn.Conv2d(4, 2, 1, dtype=torch.float64))):
+        assert found_in(check(kind(toy_network()), data, (0,)))["saturation"].status == "ok"
 
 
 @pytest.mark.parametrize("kind", [Rounded, Floored, HardRounded])
@@ -295,7 +356,7 @@ def test_the_cost_is_as_documented():
     images = as_predicted(constant)
     seen.clear()
     check(constant, images, batch_size=2)
-    assert sum(seen) == 2 * (11 + 20 + 1 + 21 + 1)
+    assert sum(seen) == 2 * (12 + 20 + 1 + 21 + 1)
 
 
 def test_wrong_arguments_are_named():

@@ -95,7 +95,7 @@ def test_a_curve_that_cannot_be_drawn_does_not_end_the_report(tmp_path, monkeypa
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_networks_and_images_of_other_channels_are_refused_before_the_work(tmp_path, wrapped):
     network = Normalized(network_of(4), [0.5] * 4, [0.5] * 4) if wrapped else network_of(4)
-    with pytest.raises(ValueError, match=r"takes images of 4 channels, but the images have 3|expected \(B, 4, H, W\)"):
+    with pytest.raises(ValueError, match=r"the network's first convolution takes 4|expected \(B, 4, H, W\)"):
         evaluate(3, tmp_path / "run", network=network)
     assert not list((tmp_path / "run").rglob("*.jsonl"))
 

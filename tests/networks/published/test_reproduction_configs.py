@@ -126,7 +126,8 @@ def test_trainings_are_made_and_survive_a_round_trip(path, command, tmp_path):
 
 
 def test_a_download_that_is_missing_is_told(command, capsys):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit):
         command(EvaluateCLI, "--config", ROOT / "configs/reproduction/t06_pgd20_voc_deeplabv3plus.yaml")
-    assert "No such file" in str(stopped.value)
-    assert "deeplabv3plus_r50-d8_512x512_40k_voc12aug_20200613_161759-e1b43aa9.pth" in str(stopped.value)
+    message = capsys.readouterr().err
+    assert "there is no file" in message
+    assert "deeplabv3plus_r50-d8_512x512_40k_voc12aug_20200613_161759-e1b43aa9.pth" in message

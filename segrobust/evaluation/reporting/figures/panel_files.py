@@ -257,5 +257,5 @@ def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 def _prediction(network: nn.Module, image: Tensor) -> Tensor:
     """Classes `(H, W)` that are predicted for one image."""
     with attackable(network), torch.no_grad():
-        logits: Tensor = network(image[None].to(device_of(network), precision_of(network)))
+        logits: Tensor = network(image[None].to(device_of(network), precision_of(network), copy=True))
     return logits.argmax(1)[0]

@@ -1,0 +1,1 @@
+"""A mask-classification network, trained on drawn scenes, and attacks through its logs and through its scores."""

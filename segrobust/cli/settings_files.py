@@ -1,0 +1,80 @@
+"""Configuration files, checked before anything heavy is imported."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from segrobust.cli.nearest import did_you_mean, nearest
+from segrobust.shipped import PREFIX, shipped_files
+
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_settings(value: str) -> Mapping[str, Any]:
+    """The settings of a file, or of a text that is given in its place.
+
+    Args:
+        value: of `--config`: a path, or YAML that begins with `{` or has several lines.
+
+    Raises:
+        ValueError: there is no such file, or it is not YAML with names at its top; the message names files like it.
+    """
+    if value.lstrip().startswith("{") or "\n" in value:
+        return _mapping(value, "--config")
+    path = Path(value)
+    if path.is_dir():
+        raise ValueError(f"--config: {value} is a folder; name a file in it")
+    if not path.is_file():
+        raise ValueError(
+            f"--config: there is no file {value}: {''.join(_files_like(path))}`segrobust configs` lists ours"
+        )
+    try:
+        return _mapping(path.read_text(encoding="utf-8"), f"--config {value}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config: {value} cannot be read: {error}") from None
+
+
+def check_names(settings: Mapping[str, Any], value: str, allowed: Mapping[str, str]) -> None:
+    """Compares the names at the top of a file with the options of a command.
+
+    Args:
+        settings: of the file.
+        value: of `--config`.
+        allowed: for each name that some command knows, the command; empty for the command itself.
+
+    Raises:
+        ValueError: the command does not have one.
+    """
+    for key in settings:
+        name = str(key).split(".")[0]
+        owner = allowed.get(name)
+        if owner:
+            raise ValueError(f"--config {value}: `{name}` is a setting of `{owner}`, and has no effect here; remove it")
+        if owner is None:
+            own = [known for known, other in allowed.items() if not other]
+            raise ValueError(f"--config {value}: there is no setting {name!r}: {did_you_mean(name, own)}")
+
+
+def _mapping(text: str, place: str) -> Mapping[str, Any]:
+    try:
+        content: Any = yaml.load(text, Loader=_LOADER)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{place}: not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{place}: expected settings by name, such as `model:`, got {type(content).__name__}")
+    return content
+
+
+def _files_like(path: Path) -> Iterator[str]:
+    """The nearest file of the same folder, else the nearest one that is shipped."""
+    beside = {other.stem: str(other) for other in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+    ours = {Path(name).stem: f"{PREFIX}{name}" for name in shipped_files() if name.endswith(".yaml")}
+    for files in (beside, ours):
+        near = nearest(path.stem, files)
+        if near:
+            yield f"did you mean {files[near[0]]}? "
+            return

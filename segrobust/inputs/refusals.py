@@ -1,0 +1,80 @@
+"""Why a network refuses images: what differs between the two, in place of torch's words."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+_STRIDES = (2, 4, 8, 16, 32, 64)
+
+
+@contextlib.contextmanager
+def explain_refusals(network: nn.Module, images: Tensor) -> Iterator[None]:
+    """Within it, an error of the network is explained by what differs between it and the images.
+
+    An error for which nothing is found is raised as it is, and so is a lack of memory.
+
+    Args:
+        network: what is called.
+        images: `(B, C, H, W)`, what it is given.
+
+    Raises:
+        ValueError: device, precision, number of channels or size do not fit; the message has the line to write.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        reason = _difference(network, images) or _exported(error, images) or _size(network, images)
+        if reason is None:
+            raise
+        raise ValueError(reason) from error
+
+
+def _difference(network: nn.Module, images: Tensor) -> str | None:
+    """What differs between weights and images."""
+    weight = next((weight for weight in network.parameters() if weight.is_floating_point()), None)
+    if weight is not None and weight.device != images.device:
+        return (
+            f"the images are on {images.device}, the network is on {weight.device}: pass images and labels on the "
+            f'device of the network, images.to("{weight.device}"), or move it, network.to("{images.device}")'
+        )
+    if weight is not None and weight.dtype != images.dtype:
+        fix = {torch.float64: "images.double()", torch.float32: "images.float()"}.get(weight.dtype, "network.float()")
+        return f"the images are {images.dtype}, the network is {weight.dtype}: pass {fix}"
+    convolution = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    expected = images.shape[1] if convolution is None else convolution.in_channels
+    if images.shape[1] != expected:
+        return (
+            f"the images have {images.shape[1]} channels, the network's first convolution takes {expected}: give it "
+            f"images of its channels, in the order of its training, or a network that was made for {images.shape[1]}"
+        )
+    return None
+
+
+def _exported(error: Exception, images: Tensor) -> str | None:
+    """What to do about an exported program that takes other shapes alone."""
+    if not isinstance(error, AssertionError) or "Guard failed" not in str(error):
+        return None
+    return (
+        f"the exported network does not take images of the shape {tuple(images.shape)} ({error}): export it with "
+        "dynamic_shapes for batch, height and width, as finished images leave the batch"
+    )
+
+
+def _size(network: nn.Module, images: Tensor) -> str | None:
+    """The multiple to which sizes must be padded, if the network then takes an image."""
+    height, width = images.shape[-2:]
+    for stride in _STRIDES:
+        padded = (height + -height % stride, width + -width % stride)
+        if padded == (height, width):
+            continue
+        with torch.no_grad(), contextlib.suppress(RuntimeError, AssertionError, ValueError):
+            network(images.new_zeros(1, images.shape[1], *padded))
+            return (
+                f"the network does not take images of {height} x {width} pixels, but of multiples of {stride}: wrap it "
+                f"in segrobust.networks.FullResolution(network, stride={stride}), which pads them"
+            )
+    return None

@@ -1,0 +1,221 @@
+"""Networks as people have them: attacked like the plain module, or refused with the line to write."""
+
+import functools
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+import segrobust
+from segrobust.attacks import PGD, Square
+from segrobust.networks import FullResolution, SlidingWindow, check_differentiable
+
+IMAGES = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+MASKS = torch.randint(0, 3, (2, 6, 8), generator=torch.Generator().manual_seed(0))
+PAIRS = [*zip(IMAGES, MASKS, strict=True)]
+ATTACK = PGD(num_steps=2)
+
+
+def plain(num_classes=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, num_classes, 1))
+
+
+def apsr_of(network, attack=ATTACK, **settings):
+    report = segrobust.evaluate(network, PAIRS, attacks={"a": attack}, eps=[2 / 255], progress=False, **settings)
+    return [record.apsr for record in report.records]
+
+
+def exported():
+    sizes = {0: torch.export.Dim("b"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")}
+    return torch.export.export(plain().eval(), (IMAGES,), dynamic_shapes=(sizes,))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: plain().train(),
+        lambda: torch.jit.script(plain()),
+        lambda: torch.jit.trace(plain().eval(), IMAGES),
+        lambda: torch.fx.symbolic_trace(plain()),
+        lambda: torch.compile(plain(), backend="eager"),
+        lambda: exported().module(),
+        lambda: nn.DataParallel(plain()),
+        lambda: plain().to(memory_format=torch.channels_last),
+    ],
+)
+def test_the_same_network_in_another_form_gives_the_same_numbers(make):
+    assert apsr_of(make(), checks="off") == apsr_of(plain().eval(), checks="off")
+
+
+def test_the_mode_of_every_part_is_given_back():
+    network = plain().train()
+    network[1].eval()
+    apsr_of(network, checks="off")
+    assert [module.training for module in network] == [True, False, True, True]
+
+
+class Writing(nn.Module):
+    """Writes to its input."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.network, self.in_place = plain(), in_place
+
+    def forward(self, images):
+        if not self.in_place:
+            return self.network((images - 0.5) / 0.25)
+        return self.network(images.sub_(0.5).div_(0.25))
+
+
+@pytest.mark.parametrize("around", [nn.Identity(), "window"])
+def test_a_network_may_write_to_its_input(tmp_path, around):
+    before = IMAGES.clone()
+    networks = [Writing(in_place) for in_place in (True, False)]
+    if around == "window":
+        networks = [SlidingWindow(network, window=(4, 4), stride=(2, 4)) for network in networks]
+    found = [apsr_of(network, run_dir=tmp_path / str(index)) for index, network in enumerate(networks)]
+    assert found[0] == found[1]
+    assert IMAGES.equal(before)
+    assert check_differentiable(networks[0]) == 3
+    results = [PGD(num_steps=2, eps=2 / 255)(network, IMAGES, MASKS).adv for network in networks]
+    assert results[0].equal(results[1])
+    assert IMAGES.equal(before)
+
+
+class Through(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.network, self.change = plain(), change
+
+    def forward(self, images):
+        return self.change(self.network(images))
+
+
+def refused():
+    with torch.device("meta"):
+        empty = plain()
+    quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Linear(8, 8)), {nn.Linear})
+    return [
+        (plain().half(), ValueError, r"0.weight.*float16.*network.float\(\)"),
+        (plain().bfloat16(), ValueError, r"bfloat16.*network.float\(\)"),
+        (quantised, ValueError, "quantised layers .*before its quantisation"),
+        (empty, ValueError, "meta and have no values"),
+        (nn.Sequential(nn.LazyConv2d(3, 1)), ValueError, "call the network once"),
+        (torch.jit.freeze(torch.jit.script(plain().eval())), ValueError, "frozen for inference"),
+        (exported(), TypeError, r"pass network.module\(\)"),
+        (lambda images: images, TypeError, "the function <lambda>: write a class"),
+        (torch.relu, TypeError, "the function relu"),
+        (functools.partial(plain), TypeError, "a partial of plain"),
+        (functools.partial(nn.Conv2d, 3), TypeError, "call it, and pass what it makes"),
+        (nn.Conv2d, TypeError, "the class Conv2d: call it"),
+        (plain().forward, TypeError, "the method forward of Sequential: pass the module itself"),
+        (plain().state_dict(), TypeError, "weights alone.*load_weights"),
+        ("weights.pth", TypeError, "'weights.pth'.*load_weights"),
+        ([plain()], TypeError, "one network at a time"),
+        (Through(lambda logits: {"out": logits}), TypeError, "got dict.*FullResolution"),
+        (Through(lambda logits: (logits, logits)), TypeError, "got tuple.*FullResolution"),
+        (Through(lambda logits: logits.argmax(1)), TypeError, "without argmax"),
+        (Through(lambda logits: logits.detach().numpy()), TypeError, "without argmax, rounding and NumPy"),
+        (Through(lambda logits: logits.permute(0, 2, 3, 1)), ValueError, "classes seem to be last"),
+        (Through(lambda logits: logits[..., ::2, ::2]), ValueError, "FullResolution"),
+        (Through(lambda logits: logits.detach()), ValueError, "differentiably.*detach.*Square"),
+        (Through(lambda logits: logits[:, :1]), ValueError, "SigmoidClasses"),
+        (Through(lambda logits: logits * float("nan")), FloatingPointError, "NaN"),
+        (nn.Conv2d(4, 3, 1), ValueError, "3 channels, the network's first convolution takes 4"),
+    ]
+
+
+@pytest.mark.parametrize(("network", "error", "message"), refused())
+def test_what_cannot_be_attacked_is_refused_with_the_line_to_write(network, error, message):
+    with pytest.raises(error, match=message):
+        apsr_of(network)
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "message"), [case for case in refused() if case[1] is not FloatingPointError]
+)
+def test_an_attack_refuses_the_same_in_the_same_words(network, error, message):
+    with pytest.raises(error, match=message):
+        PGD(num_steps=2, eps=2 / 255)(network, IMAGES, MASKS)
+
+
+def test_an_attack_without_gradients_takes_a_network_without():
+    network = Through(lambda logits: logits.detach())
+    assert len(apsr_of(network, Square(num_queries=4), checks="off")) == 4
+    Square(num_queries=4, eps=2 / 255)(refused()[2][0], IMAGES, MASKS)
+
+
+def test_sharded_weights_are_refused(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        network = plain()
+        fully_shard(network, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(ValueError, match=r"0.weight.*sharded: save the full state dict"):
+            PGD(num_steps=2, eps=2 / 255)(network, IMAGES, MASKS)
+    finally:
+        dist.destroy_process_group()
+
+
+class Halving(nn.Module):
+    """Takes even sizes alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up, self.skip = nn.Conv2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2), nn.Conv2d(3, 3, 1)
+
+    def forward(self, images):
+        return self.up(self.down(images)) + self.skip(images)
+
+
+def test_sizes_that_a_network_does_not_take_are_named_with_the_stride():
+    attack, images, labels = PGD(num_steps=2, eps=2 / 255), IMAGES[..., :7], MASKS[..., :7]
+    with pytest.raises(ValueError, match=r"6 x 7 pixels.*FullResolution\(network, stride=2\)"):
+        attack(Halving(), images, labels)
+    assert attack(FullResolution(Halving(), stride=2), images, labels).adv.shape == images.shape
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "message"),
+    [
+        (IMAGES.numpy(), MASKS, TypeError, "got ndarray: write torch.as_tensor"),
+        (IMAGES, MASKS.numpy(), TypeError, r"got ndarray: write torch.as_tensor\(labels\)"),
+        (IMAGES[0], MASKS[0], ValueError, r"images\[None\] and labels\[None\]"),
+        (IMAGES.permute(0, 2, 3, 1), MASKS, ValueError, r"images.permute\(0, 3, 1, 2\)"),
+        ((IMAGES * 255).byte(), MASKS, TypeError, "uint8.*255"),
+        (IMAGES * 255, MASKS, ValueError, r"\[0, 1\], got.*255"),
+        (IMAGES.half(), MASKS, TypeError, r"images.float\(\)"),
+        (IMAGES.double(), MASKS, ValueError, r"float64, the network is torch.float32: pass images.float\(\)"),
+        (IMAGES, MASKS[0], ValueError, r"labels\[None\]"),
+        (IMAGES, MASKS + 2, ValueError, r"\[3, 4\], outside the network's 3 classes"),
+        (IMAGES, MASKS / 2, TypeError, "fractions"),
+    ],
+)
+def test_batches_that_an_attack_does_not_take_are_named(images, labels, error, message):
+    with pytest.raises(error, match=message):
+        PGD(num_steps=2, eps=2 / 255)(plain(), images, labels)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.Tensor.byte,
+        torch.Tensor.int,
+        torch.Tensor.float,
+        lambda m: m[:, None],
+        lambda m: torch.eye(3)[m],
+        lambda m: m.to(torch.uint16),
+    ],
+)
+def test_labels_of_every_form_give_the_same_result(change):
+    attack = PGD(num_steps=2, eps=2 / 255)
+    assert attack(plain(), IMAGES, change(MASKS)).adv.equal(attack(plain(), IMAGES, MASKS).adv)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+def test_another_device_is_named():
+    with pytest.raises(ValueError, match=r'images.to\("cuda:0"\)'):
+        PGD(num_steps=2, eps=2 / 255)(plain().cuda(), IMAGES, MASKS)

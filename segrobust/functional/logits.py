@@ -50,6 +50,11 @@ def require_class_logits(output: object, images: Tensor) -> Tensor:
     Raises:
         TypeError: as there.
         ValueError: as there, or one channel.
+
+    Examples:
+        >>> import torch
+        >>> require_class_logits(torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4)).shape
+        torch.Size([1, 2, 4, 4])
     """
     logits = require_logits(output, images)
     if logits.shape[1] < 2:

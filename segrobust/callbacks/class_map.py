@@ -38,7 +38,7 @@ def class_map(flow: MaskFlow, mask: Tensor, logits: Tensor, ignore_index: int) -
         An entry for each class of the mask that was seen in a comparison.
     """
     mask, predicted = mask.cpu().flatten(), logits.argmax(1).cpu().flatten()
-    # Values that are no class are told of elsewhere.
+    # Values that are no class are reported elsewhere.
     valid = ((mask != ignore_index) & (mask >= 0) & (mask < logits.shape[1])).nonzero()[:, 0]
     found = [each for each in flow.comparisons if each.reduced or not each.narrowed]
     kind = [each for each in found if each.hard] or found

@@ -1,6 +1,7 @@
 """`survey`, and `evaluate.py data check` on folders with one fault of each kind."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -289,11 +290,15 @@ def test_long_findings_are_cut_and_kept_in_the_file(root, tmp_path, monkeypatch,
     assert "without_mask_089" in (tmp_path / "found.json").read_text()
 
 
-def test_commands_of_data_are_named(monkeypatch):
-    for arguments in ((), ("chekc",)):
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", "data", *arguments])
-        with pytest.raises(SystemExit, match="expected a command, init, check, download"):
-            evaluate()
+def test_commands_of_data_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "data"])
+    evaluate()
+    assert re.findall(r"^  (\w+)  ", capsys.readouterr().out, flags=re.MULTILINE) == ["init", "check", "download"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "data", "chekc"])
+    with pytest.raises(SystemExit) as done:
+        evaluate()
+    assert done.value.code == 2
+    assert re.search("chekc.*check", capsys.readouterr().err)
 
 
 def test_a_picture_is_drawn_of_each_split(root, tmp_path, monkeypatch):

@@ -271,8 +271,8 @@ or paired, contains undefined labels or has a different size, or if an image is 
 )  # fmt: skip
 _DATA_INIT: Final = Interface(
     description="""\
-Look at a folder of images and masks, and write its `classes.yaml`: values, void, range, places of files.
-What is guessed is printed, and stands in the file as comments. Names of classes are yours to write.""",
+Look at a folder of images and masks, and write its `classes.yaml`: values, void, range, and places
+of files. What is guessed is printed, and stands in the file as comments. Name the classes.""",
     positionals=(Positional(name="root", metavar="FOLDER", kind=Path, help="folder that holds images and masks"),),
     groups={
         "options": (

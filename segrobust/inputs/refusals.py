@@ -67,14 +67,23 @@ def _exported(error: Exception, images: Tensor) -> str | None:
 def _size(network: nn.Module, images: Tensor) -> str | None:
     """The multiple to which sizes must be padded, if the network then takes an image."""
     height, width = images.shape[-2:]
+    if _takes(network, images, (height, width)):
+        return None
     for stride in _STRIDES:
         padded = (height + -height % stride, width + -width % stride)
         if padded == (height, width):
             continue
-        with torch.no_grad(), contextlib.suppress(RuntimeError, AssertionError, ValueError):
-            network(images.new_zeros(1, images.shape[1], *padded))
+        if _takes(network, images, padded):
             return (
                 f"the network does not take images of {height} x {width} pixels, but of multiples of {stride}: wrap it "
                 f"in segrobust.networks.FullResolution(network, stride={stride}), which pads them"
             )
     return None
+
+
+def _takes(network: nn.Module, images: Tensor, size: tuple[int, int]) -> bool:
+    """Whether the network takes a black image of a size."""
+    with torch.no_grad(), contextlib.suppress(RuntimeError, AssertionError, ValueError):
+        network(images.new_zeros(1, images.shape[1], *size))
+        return True
+    return False

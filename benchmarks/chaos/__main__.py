@@ -61,7 +61,7 @@ def play(kind: str, seed: int, expected: dict[str, str], answer: Path) -> None:
         KINDS[kind](ground)
         equal, nothing_lost = (True, True) if kind == "killed_checkpoint" else ground.finish(expected)
         said = ground.said() if ground.output.exists() else ""
-    except Exception:
+    except Exception:  # the table shows a run that ends so as one that failed, with its traceback
         equal = nothing_lost = False
         said = traceback.format_exc()
     said = said.replace(str(folder), "")

@@ -39,7 +39,7 @@ def _works(name: str) -> bool:
     """Whether a tensor can be made there and read."""
     try:
         torch.ones(1, device=name).tolist()
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):  # the ways in which torch lacks a device
         return False
     return name.split(":")[0] != "meta"
 

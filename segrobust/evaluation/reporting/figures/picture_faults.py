@@ -20,6 +20,6 @@ def warned(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it is, numbers are worth more than a picture; the warning names it
         text = " ".join(f"no {what}: {type(error).__name__}: {error}".split())
         warnings.warn(for_terminal(text), PictureWarning, stacklevel=3)

@@ -159,6 +159,10 @@ def _first_error(place: _Place) -> str:
     return _flat(place.match[1].strip().strip('"'))
 
 
+def _missing_file(place: _Place) -> str:
+    return f"there is no file {place.match[1]}"
+
+
 def _not_yaml(place: _Place) -> str:
     return f"the file is not YAML: {_flat(place.match[1])}"
 
@@ -185,6 +189,7 @@ _RULES: Final[tuple[tuple[str, Callable[[_Place], str]], ...]] = (
     (r"Multiple subclasses with name (\w+)\.[^:]*: ([\w.]+)", _ambiguous),
     (r"Expected an instantiatable class, but (\S+) is abstract", _abstract),
     (r"Expected an? <class '(?:int|float|bool|str|list|dict)'>", _wrong_type),
+    (r"\[Errno 2\] No such file or directory: '([^']+)'", _missing_file),
     (r"Errors:\s+- (?!Expected)([\s\S]+?)(?=\n\s*- |\Z)", _first_error),
 )
 """Patterns from the most to the least specific; of several matches the last one lies deepest."""

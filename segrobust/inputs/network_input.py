@@ -24,12 +24,13 @@ _MODULE = (
 )
 
 
-def require_network(network: object, *, by_gradients: bool = True) -> None:
+def require_network(network: object, *, by_gradients: bool = True, without_values: bool = False) -> None:
     """Refuses what is no network that can be attacked in float32 or float64.
 
     Args:
         network: what was given as a network.
         by_gradients: whether an attack will follow the gradient.
+        without_values: whether weights may have no values yet (device meta), as a LightningModule's before training.
 
     Raises:
         TypeError: no module; the message says what to write in its place.
@@ -43,7 +44,7 @@ def require_network(network: object, *, by_gradients: bool = True) -> None:
             "device; give the scripted module as it was before"
         )
     for name, weight in network.named_parameters():
-        fault = _fault_of(weight)
+        fault = None if without_values and weight.device.type == "meta" else _fault_of(weight)
         if fault is not None:
             raise ValueError(f"weights of the network ({name}) {fault}")
     for module in network.modules():

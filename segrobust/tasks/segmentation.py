@@ -87,7 +87,7 @@ class SegmentationTask(ResumableTask):
         initial_backbone: str | None = None,
     ) -> None:
         super().__init__()
-        require_network(network, by_gradients=False)
+        require_network(network, by_gradients=False, without_values=True)
         self.network = network
         self._lr_scale = {} if lr_scale is None else check_scales(network, lr_scale)
         if initial_weights is not None and initial_backbone is not None:

@@ -131,6 +131,19 @@ def many_voids(root):
 
 
 @row
+def several_values(root):
+    ids = np.random.default_rng(0).choice(np.array([0, 7, 8, 11, 12, 13], np.uint8), SIZE)
+    return simple(root, np.select([ids == 0, ids <= 8], [0, 1], 2).astype(np.uint8), ids)
+
+
+@row
+def several_colours(root):
+    labels = classes(4)
+    values = written(labels, [[0, 0, 200], [90, 90, 90], [200, 0, 0], [99, 99, 99]])
+    return simple(root, np.where(labels == 3, 1, labels), values)
+
+
+@row
 def last_is_void_of_the_network(root):
     labels = classes(void=True)
     usual(root, written(labels, [0, 1, 2], 3))

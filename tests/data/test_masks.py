@@ -155,7 +155,14 @@ def test_an_unknown_value_says_what_to_write(tmp_path, keys, raw, says):
         ("values: [0]", "1 entries for 2 classes"),
         ("values: 0", "must be a list"),
         ("values: [0, 0]", "0 stands for class 0 and for class 1"),
-        ("values: [0, [1, 2, 3]]", "integers or colours, and not both"),
+        ("values: [0, '#010203']", "integers or colours, and not both"),
+        ("values: [0, [7, 8, 0]]", "0 stands for class 0 and for class 1"),
+        ("values: [1..3, [3, 4]]", "3 stands for class 0 and for class 1"),
+        ("values: [0, []]", "a class has an empty list"),
+        ("values: {water: 0}", "one entry for each of the names, and 'quay' has no value"),
+        ("values: {water: 0, quay: 1, boat: 2}", "'boat' is no class"),
+        ("values: [0, [7, 8]]\nignore: [8, 9]", "8 is in ignore and among the values of class 1"),
+        ("ignore: [9, 7..9]", "9 is there twice"),
         ("values: [0, 1.5]", "an integer that masks can hold"),
         ("values: [0, yes]", "an integer that masks can hold"),
         ("values: [[0, 0, 0], [0, 0, 256]]", r"\[r, g, b\] of 0\.\.255"),
@@ -178,6 +185,36 @@ def test_an_unknown_value_says_what_to_write(tmp_path, keys, raw, says):
 def test_a_key_of_another_form_is_named(tmp_path, keys, says):
     with pytest.raises(DataFault, match=rf"classes\.yaml: .*{says}"):
         one_sample(tmp_path, np.zeros((1, 2), dtype=np.uint8), f"names: [water, quay]\n{keys}\n")
+
+
+RED, GREY, BLUE = [200, 0, 0], [90, 90, 90], [0, 0, 200]
+
+
+@pytest.mark.parametrize(
+    ("keys", "raw", "labels"),
+    [
+        ("values: [0, [7, 8, 9]]", [[0, 7, 8, 9]], [[0, 1, 1, 1]]),
+        ("values: [0..127, 128..255]", [[0, 127, 128, 255]], [[0, 0, 1, 1]]),
+        ("values: [[4, 5], 6]\nignore: [0, 250..255]", [[4, 5, 6, 0, 251]], [[0, 0, 1, 255, 255]]),
+        ("values: {quay: [7, 8], water: 3}", [[3, 7, 8]], [[0, 1, 1]]),
+        ("values: [[4, 5], 6]\nignore: [4, 5]", [[4, 5, 6]], [[255, 255, 1]]),
+        (f"values: [{RED}, [{GREY}, '#0000c8']]", [[RED, GREY, BLUE]], [[0, 1, 1]]),
+        (f"values: [[{RED}, {GREY}], {BLUE}]\nignore: [[0, 0, 0], [1, 1, 1]]", [[GREY, BLUE, [1, 1, 1]]], [[0, 1, 255]]),
+    ],
+)
+def test_a_class_may_have_several_values(tmp_path, keys, raw, labels):
+    data = one_sample(tmp_path, np.array(raw, dtype=np.uint8), f"names: [water, quay]\n{keys}\n")
+    assert data[0]["mask"].tolist() == labels
+    assert data.label_space.num_classes == 2
+
+
+def test_three_integers_are_a_colour_and_grey_masks_say_so(tmp_path):
+    data = one_sample(tmp_path, np.array([[1, 4]], dtype=np.uint8), "names: [a, b]\nvalues: [[1, 2, 3], [4, 5, 6]]\n")
+    with pytest.raises(DataFault, match=r"The masks are grey, .* write `7\.\.9`"):
+        data[0]
+    data = one_sample(tmp_path, np.array([[1, 4]], dtype=np.uint8), "names: [a, b]\nvalues: [1..3, 4..6]\n")
+    assert data[0]["mask"].tolist() == [[0, 1]]
+    assert data.describe().endswith("(values [1..3], [4..6])")
 
 
 @pytest.mark.parametrize(("mode", "says"), [("P", "has a palette, and its indices are read"), ("1", "is of 1 bit")])

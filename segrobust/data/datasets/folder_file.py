@@ -9,7 +9,7 @@ from typing import Any, Final
 from segrobust.data.files.class_colors import default_palette
 from segrobust.data.files.image_files import IMAGE_SUFFIXES
 from segrobust.data.files.image_settings import IMAGE_KEYS, ImageSettings
-from segrobust.data.files.mask_values import Value, parse_ignore, parse_values, summary, value_table, void_label
+from segrobust.data.files.mask_values import parse_ignore, parse_values, summary, summary_of_classes, value_table, void_label
 from segrobust.data.files.masks import MASK_SUFFIXES
 from segrobust.data.files.patterns import SPLIT, Pattern
 from segrobust.data.files.value_table import ValueTable, pack
@@ -110,19 +110,18 @@ def _explicit(names: tuple[str, ...], data: Mapping[str, Any]) -> dict[str, Any]
     for key in _INDICES_ONLY:
         if key in data:
             raise ValueError(f"{key} cannot be combined with values and ignore; write its value into ignore")
-    values: tuple[Value, ...] = parse_values(data.get("values", list(range(len(names)))), len(names))
-    are_colors = bool(values) and isinstance(values[0], tuple)
-    ignore = parse_ignore(data["ignore"], len(names), colors=are_colors) if "ignore" in data else ()
-    given = tuple(each for each in values if isinstance(each, tuple)) if are_colors else default_palette(len(names))
-    palette = parse_palette(data["palette"]) if "palette" in data else given
+    values = parse_values(data.get("values", list(range(len(names)))), names)
+    ignore = parse_ignore(data["ignore"], values) if "ignore" in data else ()
+    colors = tuple(entry[0] for entry in values if isinstance(entry[0], tuple))
+    palette = parse_palette(data["palette"]) if "palette" in data else colors or default_palette(len(names))
     space = LabelSpace(names=names, palette=palette, ignore_index=void_label(len(names)))
     table = value_table(space, values, ignore)
     return {
         "label_space": space,
-        "integers": None if are_colors else table,
-        "colors": table if are_colors else None,
-        "reading": f"values {summary(values)}" + (f", void {summary(ignore)}" if ignore else ""),
-        "rules": {"values": values, "ignore": ignore},
+        "integers": None if colors else table,
+        "colors": table if colors else None,
+        "reading": f"values {summary_of_classes(values)}" + (f", void {summary(ignore)}" if ignore else ""),
+        "rules": {"values": [entry[0] if len(entry) == 1 else entry for entry in values], "ignore": ignore},
     }
 
 
@@ -136,7 +135,7 @@ def _by_index(names: tuple[str, ...], data: Mapping[str, Any]) -> dict[str, Any]
     space = LabelSpace(names=names, palette=palette, ignore_index=ignore_index)
     return {
         "label_space": space,
-        "integers": value_table(space, range(len(names)), (ignore_index,)),
+        "integers": value_table(space, [(label,) for label in range(len(names))], (ignore_index,)),
         "colors": _palette_table(data, space),
         "reading": "" if space.void_class is None else f"class {ignore_index} {space.void_class!r} is void",
         "rules": {},

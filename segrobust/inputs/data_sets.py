@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from segrobust.inputs.sample_entries import Entry, entry_of, split_sample
+from segrobust.inputs.sample_entries import Entry, entry_of, usual_entry
 
 
 def require_dataset(dataset: object) -> None:
@@ -94,12 +94,9 @@ class ChosenEntries:
 
     def __getitem__(self, index: int, /) -> tuple[Any, Any]:
         sample = self._dataset[index]
-        usual = (None, None)
-        if self._image is None or self._mask is None:
-            usual = split_sample(sample)
         return (
-            usual[0] if self._image is None else entry_of(sample, self._image, "image"),
-            usual[1] if self._mask is None else entry_of(sample, self._mask, "mask"),
+            usual_entry(sample, 0) if self._image is None else entry_of(sample, self._image, "image"),
+            usual_entry(sample, 1) if self._mask is None else entry_of(sample, self._mask, "mask"),
         )
 
     def __getattr__(self, name: str) -> Any:

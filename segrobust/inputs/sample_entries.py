@@ -53,6 +53,23 @@ def split_sample(sample: object, name: str = "samples") -> tuple[Any, Any]:
     )
 
 
+def usual_entry(sample: object, place: int) -> Any:
+    """Image or mask of a sample of which the other one is named.
+
+    Args:
+        sample: a mapping, a tuple or a list.
+        place: 0 for the image, 1 for the mask.
+
+    Raises:
+        TypeError: as `split_sample`.
+    """
+    if isinstance(sample, Mapping):
+        keys = [key for key in (IMAGE_KEYS, MASK_KEYS)[place] if key in sample]
+        if len(keys) == 1 or ("image", "mask")[place] in keys:
+            return sample[keys[0]]
+    return split_sample(sample)[place]
+
+
 def _of_mapping(sample: Mapping[Any, Any], name: str) -> tuple[Any, Any]:
     if "image" in sample and "mask" in sample:
         return sample["image"], sample["mask"]

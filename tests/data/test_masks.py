@@ -199,7 +199,7 @@ RED, GREY, BLUE = [200, 0, 0], [90, 90, 90], [0, 0, 200]
         ("values: {quay: [7, 8], water: 3}", [[3, 7, 8]], [[0, 1, 1]]),
         ("values: [[4, 5], 6]\nignore: [4, 5]", [[4, 5, 6]], [[255, 255, 1]]),
         (f"values: [{RED}, [{GREY}, '#0000c8']]", [[RED, GREY, BLUE]], [[0, 1, 1]]),
-        (f"values: [[{RED}, {GREY}], {BLUE}]\nignore: [[0, 0, 0], [1, 1, 1]]", [[GREY, BLUE, [1, 1, 1]]], [[0, 1, 255]]),
+        (f"values: [[{RED}, {GREY}], {BLUE}]\nignore: [[0, 0, 0], [1, 1, 1]]", [[GREY, [1, 1, 1]]], [[0, 255]]),
     ],
 )
 def test_a_class_may_have_several_values(tmp_path, keys, raw, labels):

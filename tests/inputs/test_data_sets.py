@@ -91,10 +91,12 @@ def test_samples_of_every_form_give_the_same_numbers(dataset):
             [{"image": a, "truth": {"mask": b}} for a, b in PAIRS],
             {"image": "image", "mask": lambda s: s["truth"]["mask"]},
         ),
+        ([{"pixel_values": a, "truth": b} for a, b in PAIRS], {"mask": "truth"}),
+        ([{"rgb": a, "label": 3, "mask": b} for a, b in PAIRS], {"image": "rgb"}),
     ],
 )
 def test_entries_can_be_named(samples, entries):
-    if "image" not in entries:
+    if "image" not in entries and isinstance(samples[0], tuple):
         with pytest.raises(TypeError, match=r"1, 2 can be the mask.*image=0, mask=1"):
             apsr_of(samples)
         entries = entries | {"image": 0}

@@ -9,7 +9,14 @@ from typing import Any, Final
 from segrobust.data.files.class_colors import default_palette
 from segrobust.data.files.image_files import IMAGE_SUFFIXES
 from segrobust.data.files.image_settings import IMAGE_KEYS, ImageSettings
-from segrobust.data.files.mask_values import parse_ignore, parse_values, summary, summary_of_classes, value_table, void_label
+from segrobust.data.files.mask_values import (
+    parse_ignore,
+    parse_values,
+    summary,
+    summary_of_classes,
+    value_table,
+    void_label,
+)
 from segrobust.data.files.masks import MASK_SUFFIXES
 from segrobust.data.files.patterns import SPLIT, Pattern
 from segrobust.data.files.value_table import ValueTable, pack

@@ -32,7 +32,7 @@ def parse_values(value: object, names: Sequence[str]) -> tuple[tuple[Value, ...]
         ValueError: another form, another number, integers beside colours, or a value that is there twice.
     """
     if isinstance(value, str) and _RANGE.fullmatch(value):
-        found = tuple((each,) for each in _range(value, len(names)))
+        found: tuple[tuple[Value, ...], ...] = tuple((each,) for each in _range(value, len(names)))
     else:
         entries = _entries(value, names)
         colors = bool(entries) and all(map(_may_be_color, entries))

@@ -12,6 +12,7 @@ from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Scores, Summary
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import score_lines
+from segrobust.evaluation.reporting.sensor_units import in_units
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.untrusted.printable import for_csv
 from segrobust.untrusted.regular_files import replace_file
@@ -24,11 +25,12 @@ _NORMS: Final = (
     *("apsr", "clean_apsr", "first_success", "num_forwards", "num_backwards", "seconds"),
 )
 _RECORD_COLUMNS: Final = {
-    "norm": ("norm", "norm of the perturbation, image units; inf where the attack failed"),
+    "norm": ("norm", "norm of the perturbation, image units, shares of the range; inf where the attack failed"),
     "apsr": ("%", "share of valid pixels that are broken"),
     "clean_apsr": ("%", "the same share without attack"),
 }
 """Unit and explanation of each number per image."""
+_IN_UNITS: Final = "in the units of the sensor, `157 of 10000`, for l_inf; empty where the data state no range"
 
 
 def write_csv(directory: RunDirectory) -> tuple[Path, ...]:
@@ -47,7 +49,7 @@ def write_csv(directory: RunDirectory) -> tuple[Path, ...]:
     """
     run = read_run(directory)
     tables = {
-        "scores": _score_rows(run.summary),
+        "scores": _score_rows(run),
         "norms": _norm_rows(run),
         "classes": _class_rows(run),
         "columns": _column_rows(),
@@ -55,48 +57,60 @@ def write_csv(directory: RunDirectory) -> tuple[Path, ...]:
     return tuple(_write(directory, name, rows) for name, rows in tables.items())
 
 
-def _score_rows(summary: Summary) -> Iterable[Row]:
+def _score_rows(run: RunFiles) -> Iterable[Row]:
     bands = (f"{key}_{end}" for key in _INTERVALS for end in ("low", "high"))
-    yield "scope", "attack", "norm_name", "eps", "num_images", *(metric.key for metric in METRICS), *bands, "bound"
-    for scope, attack, norm_name, scores in _all_scores(summary):
+    names = (*(metric.key for metric in METRICS), *bands)
+    yield "scope", "attack", "norm_name", "eps", "eps_in_units", "num_images", *names, "bound"
+    for scope, attack, norm_name, scores in _all_scores(run.summary):
         values = [written(metric.unit, scores[metric.key]) for metric in METRICS]
         ends = (end for key in _INTERVALS for end in (scores.intervals[key].low, scores.intervals[key].high))
         shares = (written("%", end) for end in ends)
-        yield scope, attack, norm_name, scores.eps, scores.num_images, *values, *shares, scores.bound
-    for entry in summary.any_attack:
+        units = _in_units(run, scores.eps, norm_name)
+        yield scope, attack, norm_name, scores.eps, units, scores.num_images, *values, *shares, scores.bound
+    for entry in run.summary.any_attack:
         for eps, asr in zip(entry.eps, entry.asr, strict=True):
             rates = [written(metric.unit, asr) if metric.key == "asr" else "" for metric in METRICS]
             empty = [""] * 2 * len(_INTERVALS)
-            yield "any attack", "", entry.norm_name, eps, entry.num_images, *rates, *empty, entry.bound
+            units = _in_units(run, eps, entry.norm_name)
+            yield "any attack", "", entry.norm_name, eps, units, entry.num_images, *rates, *empty, entry.bound
+
+
+def _in_units(run: RunFiles, length: float, norm_name: str | None) -> str:
+    return in_units(length, "linf", run.manifest.value_range) if norm_name == "linf" else ""
 
 
 def _column_rows() -> Iterable[Row]:
     yield "table", "column", "unit", "meaning"
+    for table in ("scores", "classes"):
+        yield table, "eps", "norm", "radius, image units, shares of the range"
+        yield table, "eps_in_units", "", f"radius {_IN_UNITS}"
     for metric in METRICS:
         yield "scores", metric.key, metric.unit, metric.explanation
         for end in ("low", "high") if metric.interval is not None else ():
             yield "scores", f"{metric.key}_{end}", metric.unit, f"{end} end of the 95 % bootstrap interval"
     for column, (unit, meaning) in _RECORD_COLUMNS.items():
         yield "norms", column, unit, meaning
+    yield "norms", "norm_in_units", "", f"norm {_IN_UNITS}"
     yield "classes", "iou", "%", "IoU of the class; nan where it is absent from the ground truth"
 
 
 def _norm_rows(run: RunFiles) -> Iterable[Row]:
-    yield (*_NORMS, "flags")
+    yield (*_NORMS, "flags", "norm_in_units")
     records = [record for record in run.records if record.kind == "minimal-norm"]
     for entry in run.summary.smallest_norm:
         records += [replace(record, attack=entry.label) for record in smallest_norms(run.records, entry.digests)]
     for record in records:
         values = {name: getattr(record, name) for name in _NORMS}
         values |= {name: written(unit, values[name]) for name, (unit, _) in _RECORD_COLUMNS.items()}
-        yield (*values.values(), " ".join(record.flags))
+        yield (*values.values(), " ".join(record.flags), _in_units(run, record.norm, record.norm_name))
 
 
 def _class_rows(run: RunFiles) -> Iterable[Row]:
-    yield "scope", "attack", "norm_name", "eps", "class", "name", "iou", "bound"
+    yield "scope", "attack", "norm_name", "eps", "eps_in_units", "class", "name", "iou", "bound"
     for scope, attack, norm_name, scores in _all_scores(run.summary):
         for index, (name, iou) in enumerate(zip(run.label_space.names, scores.iou, strict=True)):
-            yield scope, attack, norm_name, scores.eps, index, name, written("%", iou), scores.bound
+            units = _in_units(run, scores.eps, norm_name)
+            yield scope, attack, norm_name, scores.eps, units, index, name, written("%", iou), scores.bound
 
 
 def _all_scores(summary: Summary) -> Iterable[tuple[str, str, str, Scores]]:

@@ -2,8 +2,10 @@
 
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -12,18 +14,54 @@ from segrobust.evaluation.numbers.metrics import Metric, written
 from segrobust.evaluation.numbers.summary import Cost, NormLine, NormSummary, Scores, SmallestNormSummary
 from segrobust.functional.norms import NormName
 from segrobust.untrusted.printable import for_terminal
+from segrobust.value_range import ValueRange
+
+_SENSOR: Final[ContextVar[ValueRange | None]] = ContextVar("_SENSOR", default=None)
+"""What lengths of l_inf are written in besides 1/255, so that no table of a report lacks it."""
+
+
+@contextmanager
+def in_units_of(value_range: ValueRange | None) -> Iterator[None]:
+    """Within it, lengths of l_inf as text have the sensor's units too: `8/255 = 314`.
+
+    Args:
+        value_range: of the images; None for pictures of 8 bits, whose lengths are in 1/255 alone.
+    """
+    token = _SENSOR.set(value_range)
+    try:
+        yield
+    finally:
+        _SENSOR.reset(token)
 
 
 def radius_text(eps: float, norm_name: NormName) -> str:
     """A radius as text: `8/255` in l_inf, a plain number in other norms."""
-    return f"{eps * 255:.4g}/255" if norm_name == "linf" else f"{eps:.4g}"
+    return f"{eps * 255:.4g}/255{_in_units(eps)}" if norm_name == "linf" else f"{eps:.4g}"
 
 
 def norm_text(value: float, norm_name: NormName) -> str:
     """A norm as text: `1.18/255` in l_inf; "not reached" for inf."""
     if math.isinf(value):
         return "not reached"
-    return f"{value * 255:.2f}/255" if norm_name == "linf" else f"{value:.3g}"
+    return f"{value * 255:.2f}/255{_in_units(value)}" if norm_name == "linf" else f"{value:.3g}"
+
+
+def eps_axis(norm_name: NormName, label: str) -> str:
+    """The title of an axis of radii.
+
+    Args:
+        norm_name: the norm.
+        label: its name in the picture.
+    """
+    if norm_name != "linf":
+        return f"eps ({label}, image units)"
+    unit = _in_units(1 / 255)
+    return f"eps in units of 1/255{unit and f' of the range (1/255{unit})'} (l_inf)"
+
+
+def _in_units(length: float) -> str:
+    value_range = _SENSOR.get()
+    return "" if value_range is None else f" = {value_range.lengths(length)}"
 
 
 def percent(share: float) -> str:
@@ -50,13 +88,14 @@ def heading(metric: Metric[Any], scores: Scores | None = None) -> str:
 
 
 def median_and_quartiles(entry: NormSummary) -> str:
-    """`1.18 (0.92-1.51)/255`; quartiles that were not reached are `?`."""
+    """`1.18 (0.92-1.51)/255`, and the median in the sensor's units; quartiles that were not reached are `?`."""
     unit, scale = ("/255", 255) if entry.norm_name == "linf" else ("", 1)
     values = (entry["median"], entry["lower_quartile"], entry["upper_quartile"])
     if math.isinf(values[1]):
         return "not reached"
     median, lower, upper = ("?" if math.isinf(value) else f"{value * scale:.2f}" for value in values)
-    return f"{median} ({lower}-{upper}){unit}"
+    sensor = _in_units(values[0]) if unit and math.isfinite(values[0]) else ""
+    return f"{median} ({lower}-{upper}){unit}{sensor}"
 
 
 def norm_cells(entry: NormLine) -> list[str]:

@@ -63,7 +63,7 @@ def _median_norm(entry: NormLine, value_range: ValueRange | None) -> Sentence:
         text = f"{percent(1 - entry['asr'])} % of {entry.num_images} images resist {_all_of(entry)}"
         return Sentence(text=text, bound="an upper bound: a stronger attack can only break more")
     low, high = (norm_text(v, entry.norm_name) for v in (entry["lower_quartile"], entry["upper_quartile"]))
-    median = with_units(norm_text(entry["median"], entry.norm_name), entry["median"], entry.norm_name, value_range)
+    median = with_units(norm_text, entry["median"], entry.norm_name, value_range)
     return Sentence(
         text=f"Half of the {entry.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
         f"{median} or less (IQR {low} to {high}, {norm_source(entry)})",
@@ -79,9 +79,8 @@ def _all_of(entry: NormLine) -> str:
 
 
 def _ball(eps: float, norm_name: NormName, value_range: ValueRange | None) -> str:
-    text = radius_text(eps, norm_name)
     return (
-        with_units(text, eps, norm_name, value_range)
+        with_units(radius_text, eps, norm_name, value_range)
         if norm_name == "linf"
         else f"{NORM_LABELS[norm_name]} norm {eps:.4g}"
     )

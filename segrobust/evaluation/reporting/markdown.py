@@ -7,6 +7,7 @@ from segrobust.evaluation.numbers.metrics import METRICS, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
 from segrobust.evaluation.reporting.format import (
     cost_texts,
+    in_units_of,
     norm_cells,
     norms_note,
     percent,
@@ -30,14 +31,15 @@ def write_markdown(directory: RunDirectory) -> Path:
         OSError: the directory cannot be written.
     """
     run = read_run(directory)
-    parts = [
-        _opening(run),
-        _clean(run.summary),
-        *_norms(run.summary),
-        *_scores(run.summary),
-        *_any(run.summary),
-        *_units(run),
-    ]
+    with in_units_of(run.manifest.value_range):
+        parts = [
+            _opening(run),
+            _clean(run.summary),
+            *_norms(run.summary),
+            *_scores(run.summary),
+            *_any(run.summary),
+            *_units(run),
+        ]
     path = directory.path / "summary.md"
     replace_file(path, "\n\n".join((*parts, *_checks(run), _source(run))).encode() + b"\n")
     return path

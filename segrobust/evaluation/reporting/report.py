@@ -15,7 +15,7 @@ from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
 from segrobust.evaluation.reporting.figures.picture_faults import warned
-from segrobust.evaluation.reporting.format import Escaped, plain_text
+from segrobust.evaluation.reporting.format import Escaped, in_units_of, plain_text
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
@@ -28,6 +28,7 @@ from segrobust.evaluation.run.records import Record
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.functional.norms import NormName
+from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.printable import visible
 from segrobust.value_range import ValueRange
 
@@ -88,7 +89,9 @@ class Report:
         """The tables, for a console of `rich`."""
         if self.estimate is not None:
             return estimate_text(self.estimate)
-        parts: list[RenderableType] = [Text(self.heading), Text(), summary_tables(self.summary, self.checks)]
+        with in_units_of(self.value_range):
+            tables = summary_tables(self.summary, self.checks)
+        parts: list[RenderableType] = [Text(self.heading), Text(), tables]
         units = "\n".join(sensor_lines(self.summary, self.value_range))
         if units:
             parts.append(Text(f"\n{units}"))
@@ -151,12 +154,13 @@ def write_report(directory: RunDirectory) -> Report:
     faults = [fault.describe() for fault in report.faults]
     write_json(directory.summary, {**report.summary.to_dict(), "checks": checks, "faults": faults})
     for norm_name in sorted(_norms(report.records)):
-        with warned(f"curves in {norm_name}"):
+        with warned(f"curves in {norm_name}"), in_units_of(report.value_range):
             _draw_curves(report, directory, norm_name)
     write_markdown(directory)
     write_csv(directory)
     if can_write_html():
-        write_html(directory)
+        with warned("page report.html", DataFault):  # of files that others put into the run
+            write_html(directory)
     return report
 
 

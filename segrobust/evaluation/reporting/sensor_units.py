@@ -1,25 +1,29 @@
 """Radii and norms of l_inf in the units of the sensor, where the data set states the range of its values."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.reporting.format import norm_text, radius_text
+from segrobust.evaluation.reporting.format import in_units_of, norm_text, radius_text
 from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.functional.norms import NormName
 from segrobust.value_range import ValueRange
 
 
-def with_units(text: str, length: float, norm_name: NormName, value_range: ValueRange | None) -> str:
+def with_units(
+    write: Callable[[float, NormName], str], length: float, norm_name: NormName, value_range: ValueRange | None
+) -> str:
     """A length as text, with the same length in the sensor's units: `3.1/255 of the range (= 122 of 10000)`.
 
     Args:
-        text: the length, as `norm_text` or `radius_text` writes it.
+        write: `norm_text` or `radius_text`.
         length: image units.
         norm_name: only l_inf has units of the sensor in each pixel; other norms stay as they are.
         value_range: None for pictures of 8 bits, which stay as they are.
     """
     units = in_units(length, norm_name, value_range)
+    with in_units_of(None):
+        text = write(length, norm_name)
     return f"{text} of the range (= {units})" if units else text
 
 
@@ -39,7 +43,7 @@ def sensor_lines(summary: Summary, value_range: ValueRange | None) -> Iterator[s
     radii |= {eps for entry in entries for eps in entry.eps}
     yield f"range of the values: {value_range}"
     for eps in sorted(radii):
-        yield f"eps {with_units(radius_text(eps, 'linf'), eps, 'linf', value_range)}"
+        yield f"eps {with_units(radius_text, eps, 'linf', value_range)}"
     for entry in entries:
-        median = with_units(norm_text(entry["median"], "linf"), entry["median"], "linf", value_range)
+        median = with_units(norm_text, entry["median"], "linf", value_range)
         yield f"median minimal norm of {entry.label}: {median}"

@@ -76,7 +76,7 @@ def _minimal_norm_tables(summary: Summary) -> Iterable[RenderableType]:
         for entry in entries:
             style = "bold" if isinstance(entry, SmallestNormSummary) else ""
             values = (value_text(metric, entry) for metric in _NORMS)
-            table.add_row(*norm_cells(entry), *values, *cost_texts(entry.cost), style=style)
+            table.add_row(*map(_narrow, norm_cells(entry)), *values, *cost_texts(entry.cost), style=style)
         yield table
         yield _note(norms_note(entries))
 
@@ -151,8 +151,13 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="not bold", padding=(0, 2, 0, 0))
     table.add_column(Text(title, style="bold"), no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(_narrow(column), justify="right", no_wrap=True)
     return table
+
+
+def _narrow(text: str) -> str:
+    """A length with the sensor's units below it, so that lines stay as short as without them."""
+    return text.replace(" = ", "\n= ").replace(" to ", "\nto ") if " = " in text else text
 
 
 def _note(text: str) -> Text:

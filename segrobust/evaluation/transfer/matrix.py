@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from rich.text import Text
 from segrobust.evaluation.numbers.metrics import METRICS, UNITS, in_units
 from segrobust.evaluation.numbers.scores import compute
 from segrobust.evaluation.plan import Radius
-from segrobust.evaluation.reporting.format import percent, plain_text, radius_text
+from segrobust.evaluation.reporting.format import in_units_of, percent, plain_text, radius_text
 from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import find_changed
@@ -24,6 +24,7 @@ from segrobust.evaluation.run.records import CLEAN, Key, Record, digests_of, nam
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, judgements_of
 from segrobust.functional.norms import NormName
+from segrobust.value_range import ValueRange
 
 TRANSFER_SCHEMA: Final = 2
 """Version of the format of `transfer.json`."""
@@ -91,20 +92,28 @@ class TransferMatrix:
         judges: names of the judging networks.
         weights: digests of their weights.
         rows: per source network its clean images, then its attacks.
+        value_range: of the images, for radii in the sensor's units; None if the data do not say.
         schema: version of the format.
     """
 
     judges: tuple[str, ...]
     weights: tuple[str, ...]
     rows: tuple[Row, ...]
+    value_range: ValueRange | None = None
     schema: int = TRANSFER_SCHEMA
 
     def to_dict(self) -> dict[str, object]:
         """Nested dictionaries and lists, for JSON: shares in percent, as `units` says."""
-        return {**in_units(asdict(self)), "units": {key: UNITS[key] for key in _SHARES}}
+        limits = None if self.value_range is None else self.value_range.to_list()
+        plain = in_units(asdict(replace(self, value_range=None)))
+        return {**plain, "value_range": limits, "units": {key: UNITS[key] for key in _SHARES}}
 
     def renderable(self) -> RenderableType:
         """The table, for a console of `rich`."""
+        with in_units_of(self.value_range):
+            return self._table()
+
+    def _table(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="not bold", padding=(0, 3, 0, 0))
         for heading in ("made against", "attack"):
             table.add_column(heading, no_wrap=True)
@@ -152,6 +161,7 @@ def transfer_matrix(run_dirs: Sequence[str | os.PathLike[str]], output: str | os
         judges=tuple(labels[weights] for weights in order),
         weights=order,
         rows=tuple(row for source in sources for row in source.rows(order, labels[source.manifest.weights])),
+        value_range=sources[0].manifest.value_range,
     )
 
 

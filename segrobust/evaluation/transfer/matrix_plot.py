@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from segrobust.evaluation.reporting.figures.curves import save_figure
+from segrobust.evaluation.reporting.figures.picture_faults import warned
+from segrobust.evaluation.reporting.format import in_units_of
 from segrobust.evaluation.run.strict_json import write_json
 from segrobust.evaluation.transfer.matrix import Row, TransferMatrix
 from segrobust.untrusted.printable import visible
@@ -20,8 +22,11 @@ _COLORS: Final = "cividis"
 _GREY: Final = "#555555"
 
 
-def write_transfer(matrix: TransferMatrix, folder: Path) -> tuple[Path, Path]:
-    """Writes `transfer.json` and `transfer.png`.
+def write_transfer(matrix: TransferMatrix, folder: Path) -> tuple[Path, ...]:
+    """Writes `transfer.json` and `transfer.png`; a picture that cannot be drawn is a warning.
+
+    Returns:
+        The files that were written.
 
     Raises:
         OSError: the folder cannot be written.
@@ -29,21 +34,25 @@ def write_transfer(matrix: TransferMatrix, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     numbers, picture = folder / "transfer.json", folder / "transfer.png"
     write_json(numbers, matrix.to_dict())
-    save_figure(transfer_picture(matrix), picture)
-    return numbers, picture
+    with warned(f"picture {picture.name}"):
+        save_figure(transfer_picture(matrix), picture)
+        return numbers, picture
+    return (numbers,)
 
 
 def transfer_picture(matrix: TransferMatrix) -> Figure:
     """Two heat maps with numbers, mIoU^D and ASR; cells of the source network itself are framed."""
     rows, columns = len(matrix.rows), len(matrix.judges)
-    label_width = 0.085 * max(len(_label(row)) for row in matrix.rows)
+    with in_units_of(matrix.value_range):
+        labels = [_label(row) for row in matrix.rows]
+    label_width = 0.085 * max(map(len, labels))
     name_height = 0.085 * max(map(len, matrix.judges))
     size = (label_width + 2 * (1.05 * columns + 0.6), 0.42 * rows + name_height + 1.0)
     figure = Figure(figsize=size, dpi=130, layout="constrained", facecolor="white")
     axes = figure.subplots(1, 2, sharey=True)
     _heat_map(axes[0], matrix, "miou", "mIoU^D, %")
     _heat_map(axes[1], matrix, "asr", "images broken (ASR), %")
-    axes[0].set_yticks(range(rows), [_label(row) for row in matrix.rows], fontsize=9, parse_math=False)
+    axes[0].set_yticks(range(rows), labels, fontsize=9, parse_math=False)
     axes[0].set_ylabel("made against | attack | images", color=_GREY, fontsize=9)
     return figure
 

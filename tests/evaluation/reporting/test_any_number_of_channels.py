@@ -1,6 +1,11 @@
 """Evaluations of images of other than three channels, and of a stated range: numbers, pictures and reports."""
 
+import csv
+import html
 import json
+import re
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ import segrobust
 from segrobust.attacks import PGD, AlmaProx
 from segrobust.evaluation import RunDirectory
 from segrobust.evaluation.dataset import bands_of, value_range_of
+from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.figures.picture_faults import PictureWarning
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.functional.display import ChannelView
@@ -112,6 +118,51 @@ def test_reports_have_radii_and_norms_in_the_units_of_the_sensor(tmp_path):
     assert f"{10_000 * median:.0f} of 10000" in (tmp_path / "run" / "report.html").read_text()
     in_memory = evaluate(4, attack=AlmaProx(num_steps=30, step_size=0.02), value_range=values)
     assert f"median minimal norm of pgd: {text}" in str(in_memory)
+
+
+def test_every_radius_and_norm_of_a_report_is_in_the_units_of_the_sensor_too(tmp_path):
+    values = ValueRange(((0.0, 10_000.0),))
+    for name in ("first", "second"):
+        evaluate(4, tmp_path / name, value_range=values)
+    norms = evaluate(4, tmp_path / "norms", attack=AlmaProx(num_steps=30, step_size=0.02), value_range=values)
+    page = compare_runs([tmp_path / "first", tmp_path / "second"], tmp_path / "compare.html")
+    files = [tmp_path / "first" / name for name in ("summary.md", "report.html")]
+    for text in (visible_text(path.read_text()) for path in (*files, page)):
+        assert "8/255 = 314" in text
+        bare = [text[max(place - 60, 0) : place + 40] for place in without_units(text)]
+        assert not bare, bare
+    assert "1/255 = 39.2" in files[1].read_text()  # titles of axes
+    median = norms.summary.minimal_norm[0]["median"]
+    terminal = str(norms).splitlines()
+    several = replace(norms, value_range=ValueRange(((0.0, 10_000.0), (200.0, 300.0))))
+    assert "…" not in f"{norms} {several}"
+    (place,) = (index for index, line in enumerate(terminal) if line.startswith("pgd"))
+    assert terminal[place + 1].strip() == f"= {10_000 * median:.0f}"
+    assert [part.split()[0] for part in terminal[place - 1].split("= ")[1:]] == ["39.2", "78.4", "157", "314"]
+    rows = list(csv.DictReader((tmp_path / "first/tables/scores.csv").open()))
+    assert {row["eps"]: row["eps_in_units"] for row in rows if row["scope"] == "attack"} == {
+        str(8 / 255): "314 of 10000"
+    }
+    rows = list(csv.DictReader((tmp_path / "norms/tables/norms.csv").open()))
+    assert rows[0]["norm_in_units"] == f"{10_000 * float(rows[0]['norm']):.0f} of 10000"
+
+
+def visible_text(text):
+    """Without scripts, styles and tags, and without the plain explanation of the unit."""
+    text = re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+    return html.unescape(text).replace("\\", "").replace("in units of 1/255", "").replace("32/255, l2", "")
+
+
+def without_units(text):
+    """Where a length in 1/255 has none in the sensor's units behind it."""
+    return [found.start() for found in re.finditer(r"\d/255(?! = \d| of the range \(= \d)", text)]
+
+
+def test_a_page_that_cannot_be_made_does_not_end_the_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)  # a damaged installation
+    with pytest.warns(PictureWarning, match=r"no page report\.html"):
+        assert evaluate(1, tmp_path / "run").summary.num_images == 2
+    assert (tmp_path / "run" / "tables" / "scores.csv").exists()
 
 
 @pytest.mark.parametrize(

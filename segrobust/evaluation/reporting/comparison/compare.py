@@ -24,6 +24,7 @@ _SAME: Final[dict[str, Callable[[Manifest], object]]] = {
     "label of void pixels": lambda manifest: manifest.ignore_index,
     "criterion of success": lambda manifest: manifest.criterion,
     "precision": lambda manifest: manifest.precision,
+    "range of the values": lambda manifest: manifest.value_range or "0..255",
 }
 _MOST_SHOWN = 12
 Call = tuple[str, Radius]

@@ -10,7 +10,7 @@ from segrobust.evaluation.reporting.comparison.compare_tables import (
     ratio_table,
 )
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
-from segrobust.evaluation.reporting.format import percent, radius_text
+from segrobust.evaluation.reporting.format import in_units_of, percent, radius_text
 from segrobust.evaluation.reporting.headline import Sentence
 from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot
 from segrobust.evaluation.reporting.html.plots import DASHES, MENU, Style, curve, norm_axis, norms_of, steps
@@ -26,6 +26,12 @@ def build_comparison(compared_runs: Sequence[ComparedRun], differences: Sequence
         compared_runs: at least two; ratios are to the first.
         differences: settings that should be equal and are not.
     """
+    ranges = {compared_run.run.manifest.value_range for compared_run in compared_runs}
+    with in_units_of(ranges.pop() if len(ranges) == 1 else None):
+        return _comparison(compared_runs, differences)
+
+
+def _comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Page:
     runs = [compared_run.run for compared_run in compared_runs]
     return Page(
         title=f"Comparison of {len(runs)} runs",

@@ -14,6 +14,7 @@ from segrobust.evaluation.numbers.metrics import METRICS, Metric, in_place, writ
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Scores, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
+from segrobust.evaluation.reporting.format import eps_axis
 from segrobust.evaluation.reporting.score_lines import norm_lines
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName
@@ -162,7 +163,7 @@ def _axes(heading: str, norm_name: NormName) -> tuple[Figure, Axes]:
 def _dress(axes: Axes, heading: str, norm_name: NormName) -> None:
     axes.set_ylim(0, 100)
     axes.set_ylabel(heading)
-    axes.set_xlabel("eps in units of 1/255 (l_inf)" if norm_name == "linf" else f"eps ({norm_name}, image units)")
+    axes.set_xlabel(eps_axis(norm_name, norm_name))
     axes.grid(color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     for side in ("top", "right"):

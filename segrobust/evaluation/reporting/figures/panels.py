@@ -33,9 +33,11 @@ _OKABE_ITO: Final[tuple[Color, ...]] = (
 def panel_title(record: Record, value_range: ValueRange | None = None) -> str:
     """Attack, image, norm and shares of broken pixels, as the title of a panel."""
     norm_name = record.norm_name or "linf"
-    budget = f" at eps {radius_text(record.eps, norm_name)}" if isinstance(record.eps, float) else ""
+    budget = ""
+    if isinstance(record.eps, float):
+        budget = f" at eps {with_units(radius_text, record.eps, norm_name, value_range)}"
     name = "l_inf" if norm_name == "linf" else norm_name
-    norm = with_units(norm_text(record.norm, norm_name), record.norm, norm_name, value_range)
+    norm = with_units(norm_text, record.norm, norm_name, value_range)
     outcome = "failed" if math.isinf(record.norm) else f"{name} norm {norm}"
     return (
         f"{record.attack}{budget}   |   image {record.sample_id}: {record.sample_name}   |   {outcome}   |   "

@@ -72,7 +72,7 @@ def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int
 
 def _panel(run: RunFiles, key: str, files: Mapping[str, Path], info: PanelInfo, why: str) -> PagePanel:
     budget = "" if info.eps == "min" else f" at eps {radius_text(info.eps, info.norm_name)}"
-    norm = with_units(norm_text(info.norm, info.norm_name), info.norm, info.norm_name, run.manifest.value_range)
+    norm = with_units(norm_text, info.norm, info.norm_name, run.manifest.value_range)
     shares = f"broken pixels {percent(info.apsr)} % (clean {percent(info.clean_apsr)} %)"
     return PagePanel(
         key=key,

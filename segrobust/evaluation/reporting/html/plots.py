@@ -9,6 +9,7 @@ from segrobust.evaluation.numbers.metrics import METRICS, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Interval, NormLine, Scores, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
+from segrobust.evaluation.reporting.format import eps_axis
 from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.evaluation.run.records import Record
@@ -73,7 +74,7 @@ def report_series(summary: Summary, records: Sequence[Record], classes: Sequence
 
 def norm_axis(name: NormName) -> dict[str, object]:
     """Name and title of the axis of a norm."""
-    title = "eps in units of 1/255 (l_inf)" if name == "linf" else f"eps ({NORM_LABELS[name]}, image units)"
+    title = eps_axis(name, NORM_LABELS[name])
     return {"name": name, "label": NORM_LABELS[name], "axis": title, "unit": "/255" if name == "linf" else ""}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.reporting.format import norm_source, norm_text, percent, radius_text
+from segrobust.evaluation.reporting.format import in_units_of, norm_source, norm_text, percent, radius_text
 from segrobust.evaluation.reporting.headline import NORM_LABELS, headline
 from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot, Stat
 from segrobust.evaluation.reporting.html.page_panels import choose_panels
@@ -67,6 +67,11 @@ def build_page(run: RunFiles, room: int) -> Page:
         run: the content of its files.
         room: bytes for pictures.
     """
+    with in_units_of(run.manifest.value_range):
+        return _page(run, room)
+
+
+def _page(run: RunFiles, room: int) -> Page:
     summary = run.summary
     panels, left_out = choose_panels(run, room)
     return Page(

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from PIL import Image
 
 from segrobust.callbacks.access import logged_step
@@ -56,8 +56,9 @@ def send_panels(trainer: Trainer, panels: Sequence[Panel], prefix: str) -> None:
 def send_images(trainer: Trainer, key: str, pngs: Sequence[bytes], *, names: Sequence[str] | None = None) -> None:
     """Sends pictures from process 0, at the step where the numbers of this evaluation are logged.
 
-    The wandb logger gets them by `log_image`, others by `experiment.add_image` if they have it, such as TensorBoard.
-    Other loggers get none: the files are in the folder of the logs. A logger's fault is a `PictureWarning`.
+    The wandb logger gets them by `log_image`, MLflow as images of its run that have a step, others by
+    `experiment.add_image` if they have it, such as TensorBoard. Other loggers get none: the files are in the folder of
+    the logs. A logger's fault is a `PictureWarning`.
 
     Args:
         trainer: gives the loggers.
@@ -78,10 +79,12 @@ def _send(logger: Logger, key: str, images: Sequence[Image.Image], names: Sequen
         captions = {} if names is None else {"caption": [*names]}
         logger.log_image(key, [*images], step=step, **captions)
         return
+    tags = [key] if names is None else [f"{key}/{name}" for name in names]
     add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-    if add_image is not None:
-        tags = [key] if names is None else [f"{key}/{name}" for name in names]
-        for tag, image in zip(tags, images, strict=True):
+    for tag, image in zip(tags, images, strict=True):
+        if isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, image, key=tag, step=step)
+        elif add_image is not None:
             add_image(tag, np.asarray(image), step, dataformats="HWC")
 
 

@@ -97,7 +97,7 @@ class RobustnessEvaluation(Callback):
         seed: of the choice of images, and of random starts.
         batch_size: images that are attacked together.
         panels: number of attacked images to draw, always the same ones; fixed-budget attacks at their largest radius.
-            They are written beside the records, and sent to wandb and TensorBoard.
+            They are written beside the records, and sent to wandb, TensorBoard and MLflow.
         run_on_last_epoch: also evaluate in the last validation of the training, whatever `every_n_epochs` says, and
             after the training if its last step was not evaluated: it was stopped early, or ended without a validation.
         checks: also check for false robustness, by a few passes on one image and in the records. Failed checks are

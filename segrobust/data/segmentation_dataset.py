@@ -121,6 +121,9 @@ class SegmentationDataset(Dataset[Sample], abc.ABC):
     def describe(self) -> str:
         """A one-line description, such as "CamVid val, 101 images, 11 classes"."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.describe()}>"
+
     @abc.abstractmethod
     def content(self) -> dict[str, object]:
         """What identifies the pixels besides names, label space and transform, as a JSON value for `fingerprint`."""

@@ -12,6 +12,7 @@ from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, pre
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
 from segrobust.evaluation.reporting.figures.panels import panel_title, plain_label_space
+from segrobust.evaluation.reporting.model_card import save_evaluated_network
 from segrobust.evaluation.reporting.report import Report, summarize_run, write_report
 from segrobust.evaluation.reporting.terminal import summary_tables
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "summarize_run",
     "write_report",
+    "save_evaluated_network",
     "Report",
     "Summary",
     "Estimate",

@@ -2,6 +2,7 @@
 
 from segrobust.metrics.confusion import (
     ConfusionCounts,
+    ConfusionMetric,
     SegmentationConfusion,
     SegmentationScores,
     accuracy,
@@ -21,11 +22,24 @@ from segrobust.metrics.norm_statistics import (
     quantiles,
 )
 from segrobust.metrics.regions import SIZES, Regions, Tally, find_regions
+from segrobust.metrics.under_attack import (
+    AttackSuccessRate,
+    MedianNorm,
+    NormMetric,
+    RobustAccuracy,
+    RobustMeanIoU,
+)
 
 __all__ = [
+    "AttackSuccessRate",
     "ConfusionCounts",
+    "ConfusionMetric",
+    "MedianNorm",
+    "NormMetric",
     "NormRatio",
     "Regions",
+    "RobustAccuracy",
+    "RobustMeanIoU",
     "SIZES",
     "SegmentationConfusion",
     "SegmentationScores",

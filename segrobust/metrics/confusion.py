@@ -19,7 +19,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from segrobust.label_space import check_ignore_index
 
-_NO_ID = -1
+NO_ID = -1
+"""Sample id of an image that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,13 +200,11 @@ def segmentation_scores(counts: ConfusionCounts) -> SegmentationScores:
     )
 
 
-class SegmentationConfusion(Metric):
-    """Scores of a data set, accumulated over batches and processes in int64: exact for any sharding.
+class ConfusionMetric(Metric):
+    """Counts of images, accumulated over batches and processes in int64: exact for any sharding.
 
     Keeps the counts of each image, `1 + 3 K` integers, until `compute`: an image that comes twice with one sample id,
     as where a distributed sampler repeats images to give each process as many, counts once.
-
-    Log the numbers of `compute()`, not the metric: they are equal on every process (`sync_dist=False`).
 
     Args:
         num_classes: K.
@@ -213,12 +212,6 @@ class SegmentationConfusion(Metric):
 
     Raises:
         ValueError: `num_classes` is less than 2.
-
-    Examples:
-        >>> metric = SegmentationConfusion(num_classes=2)
-        >>> metric.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 0, 1, 255]]]))
-        >>> metric.compute().miou
-        0.5
     """
 
     is_differentiable = False
@@ -256,22 +249,39 @@ class SegmentationConfusion(Metric):
             ValueError: as `confusion_counts`; a foreign label is named.
         """
         counts = confusion_counts(prediction, labels, self.num_classes, labels != self.ignore_index)
-        ids = labels.new_full((len(labels),), _NO_ID) if sample_ids is None else sample_ids
+        ids = labels.new_full((len(labels),), NO_ID) if sample_ids is None else sample_ids
         self.rows.append(torch.cat([ids.long()[:, None], counts.tp, counts.fp, counts.fn], 1))
+
+    def counts(self) -> ConfusionCounts:
+        """The counts summed over all images, `(K,)` each; of this process alone, except within `compute`."""
+        rows = dim_zero_cat(self.rows)
+        tp, fp, fn = rows[is_first(rows[:, 0]), 1:].sum(0).view(3, self.num_classes)
+        return ConfusionCounts(tp=tp, fp=fp, fn=fn)
+
+
+class SegmentationConfusion(ConfusionMetric):
+    """All scores of a data set; see `ConfusionMetric`.
+
+    Log the numbers of `compute()`, not the metric: they are equal on every process (`sync_dist=False`).
+
+    Examples:
+        >>> metric = SegmentationConfusion(num_classes=2)
+        >>> metric.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 0, 1, 255]]]))
+        >>> metric.compute().miou
+        0.5
+    """
 
     def compute(self) -> SegmentationScores:
         """Gives the scores over everything counted by all processes."""
-        rows = dim_zero_cat(self.rows)
-        tp, fp, fn = rows[_is_first(rows[:, 0]), 1:].sum(0).view(3, self.num_classes)
-        return segmentation_scores(ConfusionCounts(tp=tp, fp=fp, fn=fn))
+        return segmentation_scores(self.counts())
 
 
-def _is_first(ids: Tensor) -> Tensor:
+def is_first(ids: Tensor) -> Tensor:
     """Whether an id has not come before, `(N,) -> (N,)` bool; always where there is none."""
     _, group = torch.unique(ids, return_inverse=True)
     places = torch.arange(len(ids), device=ids.device)
     first = places.new_full((len(ids),), len(ids)).scatter_reduce(0, group, places, "amin")
-    return (ids == _NO_ID) | (first[group] == places)
+    return (ids == NO_ID) | (first[group] == places)
 
 
 def _check_maps(prediction: Tensor, labels: Tensor, valid_mask: Tensor) -> None:

@@ -8,6 +8,7 @@ from segrobust.networks.adapters import FullResolution
 from segrobust.networks.channels import ClassOrder, ColorOrder, SigmoidClasses
 from segrobust.networks.checkpoints import load_weights, save_weights, weights_digest
 from segrobust.networks.gradient_check import check_differentiable
+from segrobust.networks.hub_folder import load_network, save_network
 from segrobust.networks.network_record import WeightsRecord, find_conflicts, make_record, read_record
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.preprocessing import NormalizationWarning, Preprocessing
@@ -46,12 +47,14 @@ __all__ = [
     "check_differentiable",
     "find_conflicts",
     "load_backbone",
+    "load_network",
     "load_published",
     "load_weights",
     "make_record",
     "program_network",
     "read_metadata",
     "read_record",
+    "save_network",
     "save_weights",
     "weights_digest",
 ]

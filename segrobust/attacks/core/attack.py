@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segrobust.attacks.core.criteria import Criterion
 from segrobust.attacks.core.oracle import GradientOracle, NetworkOracle
 from segrobust.attacks.core.problem import BatchInputs, Problem, check_classes, check_eps, make_problem
+from segrobust.attacks.core.result_table import result_table
 from segrobust.attacks.core.tracker import Iterate, Observer, Tracker
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
@@ -22,7 +23,7 @@ NAN_MESSAGE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttackResult:
     """The result of an attack, per image, judged on the tensor `adv` itself by one last forward pass.
 
@@ -51,6 +52,14 @@ class AttackResult:
     num_forwards: Tensor
     num_backwards: Tensor
     num_classes: int
+
+    def __repr__(self) -> str:
+        shape, broken = tuple(self.adv.shape), int(self.success.sum())
+        return f"AttackResult(adv={shape} on {self.adv.device}, {broken} of {len(self.success)} images broken)"
+
+    def _repr_html_(self) -> str:
+        """A row per image, for notebooks."""
+        return result_table(self)
 
 
 @dataclass(frozen=True, kw_only=True)

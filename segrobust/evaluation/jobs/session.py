@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -179,7 +180,7 @@ class Session:
         )
 
     def watch(self, sample_ids: Sequence[int], done: Sequence[Record] = (), file: Path | None = None) -> Progress:
-        """Counts the work, and shows it on stderr if `progress` is set: bars in a terminal, else lines.
+        """Counts the work, and shows it on stderr if `progress` is set: bars in a terminal or notebook, else lines.
 
         Args:
             sample_ids: the samples whose progress is shown.
@@ -188,7 +189,7 @@ class Session:
         """
         processes, console = self.distributed.world_size, Console(stderr=True, highlight=False)
         file = file if self.distributed.is_main else None
-        if self.progress and console.is_terminal:
+        if self.progress and _shows_bars(console):
             return ProgressBars(self.plan, sample_ids, done, file=file, processes=processes)
         if self.progress:
 
@@ -295,3 +296,8 @@ class Session:
             first_readable(self.dataset, self.samples[start:] + self.samples[:start]).sample_id for start in starts
         }
         return check_wiring(self.network, self.dataset, sorted(chosen), ignore_index=self.ignore_index)
+
+
+def _shows_bars(console: Console) -> bool:
+    """Whether bars can be redrawn; in a notebook, which is no terminal, `rich` needs ipywidgets for it."""
+    return find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal

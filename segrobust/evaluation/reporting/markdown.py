@@ -24,13 +24,19 @@ from segrobust.untrusted.regular_files import replace_file
 
 
 def write_markdown(directory: RunDirectory) -> Path:
-    """Writes `summary.md`: headline, tables with their kinds of bounds, checks, and provenance.
+    """Writes `summary.md`.
 
     Raises:
         ValueError: the directory holds no run, or damaged files.
         OSError: the directory cannot be written.
     """
-    run = read_run(directory)
+    path = directory.path / "summary.md"
+    replace_file(path, summary_text(read_run(directory)).encode() + b"\n")
+    return path
+
+
+def summary_text(run: RunFiles) -> str:
+    """Headline, tables with their kinds of bounds, checks, and provenance."""
     with in_units_of(run.manifest.value_range):
         parts = [
             _opening(run),
@@ -40,9 +46,7 @@ def write_markdown(directory: RunDirectory) -> Path:
             *_any(run.summary),
             *_units(run),
         ]
-    path = directory.path / "summary.md"
-    replace_file(path, "\n\n".join((*parts, *_checks(run), _source(run))).encode() + b"\n")
-    return path
+    return "\n\n".join((*parts, *_checks(run), _source(run)))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -15,7 +15,7 @@ from segrobust.evaluation.numbers.summary import Summary
 from segrobust.evaluation.reporting.csv_export import write_csv
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
 from segrobust.evaluation.reporting.figures.picture_faults import warned
-from segrobust.evaluation.reporting.format import Escaped, in_units_of, plain_text
+from segrobust.evaluation.reporting.format import Escaped, html_text, in_units_of, plain_text
 from segrobust.evaluation.reporting.html.report_page import can_write_html, write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.reporting.run_files import read_run
@@ -36,9 +36,9 @@ _WIDTH = 160
 _FAULTS_SHOWN = 8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
-    """The result of an evaluation; `print(report)` shows the tables.
+    """The result of an evaluation; `print(report)` shows the tables, and so does a cell of a notebook.
 
     Attributes:
         records: one per (image, attack, radius).
@@ -64,8 +64,17 @@ class Report:
     estimate: Estimate | None = None
     value_range: ValueRange | None = None
 
+    def __repr__(self) -> str:
+        attacks = dict.fromkeys(name for entry in self.summary.any_attack for name in entry.attacks)
+        where = "" if self.directory is None else f", {self.directory.path}"
+        return visible(f"Report({self.summary.num_images} images, attacks: {', '.join(attacks) or 'none'}{where})")
+
     def __str__(self) -> str:
         return plain_text(self.renderable(), _WIDTH)
+
+    def _repr_html_(self) -> str:
+        """The tables, for notebooks."""
+        return html_text(self.renderable(), _WIDTH)
 
     def print(self) -> None:
         """Prints the tables, in colour if the terminal has it; lines are longer than 80 characters."""

@@ -4,7 +4,9 @@ A new attack, loss, criterion, check, metric, data set, network or task that is 
 message names the list.
 """
 
+import importlib
 import inspect
+import pkgutil
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,8 @@ from segrobust.networks.published import PublishedNetwork
 from segrobust.tasks import SegmentationTask
 
 ROOT = Path(__file__).parent.parent
-API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+API = "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+RENDERED = re.findall(r"^::: (\S+)$", API, re.MULTILINE)
 
 
 def exported(package, *kinds):
@@ -75,11 +78,37 @@ def in_table(name, page):
     return re.search(rf"^\| `{name}\b", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
+def rendered(path):
+    """What a dotted path names: the function where a module has the same name."""
+    package, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError):
+        return pkgutil.resolve_name(path)
+
+
 def in_api(thing):
-    """Whether `docs/api.md` renders the module of a class or function, or a package that exports it."""
-    modules = thing.__module__.split(".")
-    rendered = set(re.findall(r"^::: (\S+)$", API, re.MULTILINE))
-    return any(".".join(modules[:count]) in rendered for count in range(2, len(modules) + 1))
+    """Whether a page of `docs/api/` renders a class, a function or a constant."""
+    return any(rendered(path) is thing for path in RENDERED)
+
+
+DOCUMENTED = (
+    *("attacks", "attacks.targets", "callbacks", "data", "evaluation", "evaluation.checks", "inputs", "metrics"),
+    *("networks", "networks.published", "tasks"),
+)
+
+
+@pytest.mark.parametrize("package", DOCUMENTED)
+def test_every_exported_name_has_its_place_in_the_api_pages(package):
+    exporting = importlib.import_module(f"segrobust.{package}")
+    assert [name for name in exporting.__all__ if not in_api(getattr(exporting, name))] == []
+
+
+def test_the_api_pages_render_each_thing_once_and_are_in_the_navigation():
+    assert sorted(path for path in {*RENDERED} if RENDERED.count(path) > 1) == []
+    pages = {page.name for page in (ROOT / "docs" / "api").glob("*.md")}
+    for listed in (ROOT / "mkdocs.yml", ROOT / "docs" / "api.md"):
+        assert {*re.findall(r"\bapi/(\w+\.md)", listed.read_text(encoding="utf-8"))} == pages
 
 
 def in_tests(name, folder):
@@ -102,7 +131,7 @@ def attack_lists(attack):
     return {
         "BATTERY in tests/conformance.py": attack in BATTERY_TYPES,
         "a table of docs/attacks.md": in_table(attack.__name__, "attacks.md"),
-        "docs/api.md": in_api(attack),
+        "docs/api/": in_api(attack),
         "configs/attack/": attack.__name__ in ATTACK_CONFIGS,
     }
 
@@ -117,7 +146,7 @@ def test_a_loss_or_criterion_is_in_battery_and_docs(part):
     lists = {
         "BATTERY in tests/conformance.py": part in BATTERY_TYPES,
         "docs/attacks.md": in_page(part.__name__, "attacks.md"),
-        "docs/api.md": in_api(part),
+        "docs/api/": in_api(part),
     }
     assert missing(lists) == []
 
@@ -127,7 +156,7 @@ def test_targets_and_regions_are_in_tests_and_docs(part):
     lists = {
         "tests/": in_tests(part.__name__, "."),
         "docs/attacks.md": in_page(part.__name__, "attacks.md"),
-        "docs/api.md": in_api(part),
+        "docs/api/": in_api(part),
     }
     assert missing(lists) == []
 
@@ -163,7 +192,7 @@ def metrics():
 
 @pytest.mark.parametrize("metric", metrics())
 def test_a_metric_is_in_tests_and_docs(metric):
-    lists = {"tests/metrics/": in_tests(metric.__name__, "metrics"), "docs/api.md": in_api(metric)}
+    lists = {"tests/metrics/": in_tests(metric.__name__, "metrics"), "docs/api/": in_api(metric)}
     assert missing(lists) == []
 
 
@@ -175,7 +204,7 @@ def test_a_data_set_is_in_tests_docs_and_configs(data):
     lists = {
         "tests/data/": in_tests(data.__name__, "data"),
         "docs/data.md": in_page(data.__name__, "data.md"),
-        "docs/api.md": in_api(data),
+        "docs/api/": in_api(data),
         "configs/, or the YAML of docs/data.md": data.__name__ in DATA_CONFIGS,
     }
     assert missing(lists) == []
@@ -198,7 +227,7 @@ def test_a_network_is_in_tests_docs_and_configs(network):
     lists = {
         "tests/networks/": in_tests(network.__name__, "networks"),
         "docs/networks.md": in_page(network.__name__, "networks.md"),
-        "docs/api.md": in_api(network),
+        "docs/api/": in_api(network),
         "configs/model/": network.__name__ in MODEL_CONFIGS,
     }
     assert missing(lists) == []
@@ -209,7 +238,7 @@ def test_a_published_format_has_a_case_and_docs(network):
     lists = {
         "CASES in tests/networks/published/cases.py": network in {case.architecture for case in CASES.values()},
         "docs/published.md": in_page(network.__name__, "published.md"),
-        "docs/api.md": in_api(network),
+        "docs/api/": in_api(network),
     }
     assert missing(lists) == []
 
@@ -219,7 +248,7 @@ def test_a_task_is_in_tests_and_docs(task):
     lists = {
         "tests/tasks/": in_tests(task.__name__, "tasks"),
         "docs/training.md": task is SegmentationTask or in_page(task.__name__, "training.md"),
-        "docs/api.md": in_api(task),
+        "docs/api/": in_api(task),
     }
     assert missing(lists) == []
 
@@ -236,6 +265,7 @@ def test_an_attack_that_is_in_no_list_is_found(monkeypatch):
     assert missing(attack_lists(Forgotten)) == [
         "BATTERY in tests/conformance.py",
         "a table of docs/attacks.md",
+        "docs/api/",
         "configs/attack/",
     ]
     made = [contestant.attack for contestant in made_by_default()]  # what a new start of the tests has in its battery

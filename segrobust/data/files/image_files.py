@@ -114,11 +114,11 @@ def read_image(
             raise _needs_range(path, str(values.dtype))
         return resize_image(values, size)
     if values.dtype.kind == "f" and np.isnan(values).any():
-        numbers = np.isnan(values).sum((0, 1))
+        numbers, total = np.isnan(values).sum((0, 1)), values[..., 0].size
         channel = int(numbers.argmax())
         raise DataFault(
-            f"{path}: channel {channel} holds NaN at {numbers[channel]} of {values[..., 0].size} pixels, and networks do not take it: "
-            f"save the file with a number of the range there, and label these pixels void in the mask",
+            f"{path}: channel {channel} holds NaN at {numbers[channel]} of {total} pixels, which networks do not "
+            f"take: save the file with a number of the range there, and label these pixels void in the mask",
             kind="range",
         )
     try:

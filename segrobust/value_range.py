@@ -116,17 +116,17 @@ class ValueRange:
         Where channels have ranges of different widths, the smallest and the largest value: `3.14 to 314 of 100 to
         10000`.
         """
-        return f"{self.lengths(length)} of {' to '.join(map(_number, self._widths))}"
+        return f"{self.lengths(length)} of {' to '.join(map(_number, self.widths))}"
 
     def lengths(self, *lengths: float) -> str:
         """l_inf lengths in image units as text in the sensor's units: `122`, or `122-157` for two.
 
         Where channels have ranges of different widths, those in the smallest and in the largest: `3.14 to 314`.
         """
-        return " to ".join("-".join(_length(each * width) for each in lengths) for width in self._widths)
+        return " to ".join("-".join(_length(each * width) for each in lengths) for width in self.widths)
 
     @property
-    def _widths(self) -> list[float]:
+    def widths(self) -> list[float]:
         """The width of the ranges, or the smallest and the largest."""
         widths = sorted({high - low for low, high in self.limits})
         return widths if len(widths) == 1 else [widths[0], widths[-1]]

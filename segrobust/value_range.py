@@ -14,6 +14,9 @@ Limits: TypeAlias = tuple[float, float]
 
 _MOST_CHANNELS = 4096
 
+_FAR_SHARE = 0.01
+"""Of the pixels that a code for missing data is at; fewer are noise or saturated."""
+
 
 @dataclass(frozen=True)
 class ValueRange:
@@ -113,17 +116,17 @@ class ValueRange:
         Where channels have ranges of different widths, the smallest and the largest value: `3.14 to 314 of 100 to
         10000`.
         """
-        return f"{self.lengths(length)} of {' to '.join(map(_number, self._widths))}"
+        return f"{self.lengths(length)} of {' to '.join(map(_number, self.widths))}"
 
     def lengths(self, *lengths: float) -> str:
         """l_inf lengths in image units as text in the sensor's units: `122`, or `122-157` for two.
 
         Where channels have ranges of different widths, those in the smallest and in the largest: `3.14 to 314`.
         """
-        return " to ".join("-".join(_length(each * width) for each in lengths) for width in self._widths)
+        return " to ".join("-".join(_length(each * width) for each in lengths) for width in self.widths)
 
     @property
-    def _widths(self) -> list[float]:
+    def widths(self) -> list[float]:
         """The width of the ranges, or the smallest and the largest."""
         widths = sorted({high - low for low, high in self.limits})
         return widths if len(widths) == 1 else [widths[0], widths[-1]]
@@ -134,6 +137,31 @@ class ValueRange:
 
     def _each(self, number: int) -> Iterator[Limits]:
         yield from self.limits * number if len(self.limits) == 1 else self.limits
+
+
+def far_value(values: npt.NDArray[Any]) -> float | None:
+    """The lowest or highest value if it lies far from all others, as codes for pixels without data do; None else.
+
+    Far is more than half of the span of the others; it must be at a hundredth of the pixels at least.
+
+    Args:
+        values: of one channel, any shape. NaN is left out.
+
+    Examples:
+        >>> far_value(np.array([-9999, -9999, 120, 800, 3100]))
+        -9999.0
+    """
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None
+    for extreme, others in ((known.min(), known[known > known.min()]), (known.max(), known[known < known.max()])):
+        if not others.size:
+            continue
+        low, high, far = float(others.min()), float(others.max()), float(extreme)
+        share = 1 - others.size / known.size
+        if share >= _FAR_SHARE and high > low and min(abs(far - low), abs(far - high)) > (high - low) / 2:
+            return far
+    return None
 
 
 def _is_pair(value: object) -> bool:

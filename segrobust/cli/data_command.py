@@ -2,8 +2,10 @@
 
 import json
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from jsonargparse import ArgumentParser, Namespace
@@ -23,7 +25,7 @@ from segrobust.data.files.archives import ARCHIVES, fetch
 from segrobust.data.files.faults import gathered_faults
 from segrobust.data.files.unpacking import unpack
 from segrobust.data.survey.survey import Finding, Survey, between_splits, survey
-from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.data_fault import DataDoubt, DataFault
 
 SPOILED: Final = 1
 """Exit status if the data have faults."""
@@ -105,12 +107,13 @@ def _survey_all(specified: Mapping[str, dict[str, Any]], options: Namespace) -> 
     """Reads all data sets; prints, draws and writes the findings."""
     surveys, pictures = [], {}
     for name, specification in specified.items():
-        dataset, faults = _make(specification)
+        dataset, faults, doubts = _make(specification)
         if dataset is None:
             found = tuple(Finding(kind=fault.kind, severity="fault", message=str(fault)) for fault in faults)
             surveys.append(Survey(split=name, findings=found))
         else:
-            surveys.append(_survey_one(dataset, name, faults, options))
+            seen = _survey_one(dataset, name, faults, options)
+            surveys.append(replace(seen, findings=(*seen.findings, *doubts)))
             pictures[name] = dataset
         print_survey(surveys[-1])
     findings = list(between_splits(surveys))
@@ -129,18 +132,21 @@ def _survey_all(specified: Mapping[str, dict[str, Any]], options: Namespace) -> 
     return surveys, findings
 
 
-def _make(specification: dict[str, Any]) -> tuple[SegmentationDataset | None, list[DataFault]]:
-    """The data set without faulty files, and the faults; None if no file remains."""
+def _make(specification: dict[str, Any]) -> tuple[SegmentationDataset | None, list[DataFault], list[Finding]]:
+    """The data set without faulty files, the faults, and what is doubtful by headers; None if no file remains."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--dataset", type=SegmentationDataset)
-    with gathered_faults() as faults:
+    with gathered_faults() as faults, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataDoubt)
         try:
             made = parser.instantiate(parser.parse_object({"dataset": specification})).dataset
         except DataFault as fault:
-            return None, [*faults, fault]
+            return None, [*faults, fault], []
         except (ValueError, OSError) as error:
-            return None, [*faults, DataFault(str(error), kind="layout")]
-    return made, faults
+            return None, [*faults, DataFault(str(error), kind="layout")], []
+    found = [each.message for each in caught if isinstance(each.message, DataDoubt)]
+    doubts = [Finding(kind=each.kind, severity="warning", message=str(each)) for each in found]
+    return made, faults, [each for each in doubts if each.kind != "turned"]  # of which a survey reads all images
 
 
 def _progress(amount: ProgressColumn) -> Progress:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from segrobust.evaluation.dataset import SampleSource, load_sample, value_range_of
+from segrobust.value_range import far_value
 
 MOST_IMAGES = 8
 """Images that are read before the work, spread over the samples."""
@@ -42,4 +43,10 @@ def describe_images(dataset: SampleSource, ids: Sequence[int], most: int = MOST_
     )
     if channels > _SHOWN:
         line += f"; and {channels - _SHOWN} more channels"
-    return line if value_range is None else f"{line} in a range of {value_range}"
+    if value_range is None:
+        return line
+    far = [far_value(plane.numpy()) for plane in values]
+    marks = value_range.values([0.0 if value is None else value for value in far])
+    shown = dict.fromkeys(f"{mark:.4g}" for mark, value in zip(marks, far, strict=True) if value is not None)
+    missing = f"; {', '.join(shown)} lies far from all others, as marks of missing data do" if shown else ""
+    return f"{line} in a range of {value_range}{missing}"

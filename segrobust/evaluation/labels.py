@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample, name_of
-from segrobust.label_space import WITH_VOID_LAST
+from segrobust.label_space import WITH_VOID_LAST, LabelSpace
 
 MOST_MASKS = 32
 """Masks that are read before the work, spread over the samples: enough for most classes, few beside one attack."""
@@ -159,6 +159,62 @@ class LabelSurvey:
         return f"{self.num_masks} of {self.num_samples} masks"
 
 
+class LabelCounter:
+    """Counts the labels of masks, one after the other.
+
+    Args:
+        ignore_index: label of void pixels.
+    """
+
+    def __init__(self, ignore_index: int) -> None:
+        self.num_masks = 0
+        self._ignore_index = ignore_index
+        self._pixels: Counter[int] = Counter()
+        self._values: list[tuple[str, list[int]]] = []
+        self._void: Tensor | None = None
+        self._is_frame = True
+
+    def add(self, mask: Tensor, name: str) -> None:
+        """Counts the labels of a mask.
+
+        Args:
+            mask: `(H, W)` int64.
+            name: of its sample.
+        """
+        self.num_masks += 1
+        values, numbers = (each.tolist() for each in torch.unique(mask, return_counts=True))
+        self._pixels.update(dict(zip(values, numbers, strict=True)))
+        self._values.append((name, values))
+        void = mask == self._ignore_index
+        if not _is_frame(void):
+            first = void if self._void is None else self._void
+            self._is_frame &= void.shape == first.shape and void.equal(first)
+            self._void = first
+
+    def survey(self, *, num_samples: int, num_classes: int, space: LabelSpace | None) -> LabelSurvey:
+        """What the masks hold.
+
+        Args:
+            num_samples: samples that the masks are of, read or not.
+            num_classes: classes K of the network.
+            space: names of the classes, if it has as many; numbers if None.
+        """
+        ignore_index, pixels = self._ignore_index, self._pixels
+        foreign = {v: number for v, number in pixels.items() if _is_foreign(v, num_classes, ignore_index)}
+        fits = space is not None and space.num_classes == num_classes
+        return LabelSurvey(
+            num_samples=num_samples,
+            num_masks=self.num_masks,
+            ignore_index=ignore_index,
+            class_names=space.names if space is not None and fits else tuple(map(str, range(num_classes))),
+            class_pixels=tuple(pixels[value] if value != ignore_index else 0 for value in range(num_classes)),
+            void_pixels=pixels[ignore_index],
+            foreign_pixels=foreign,
+            foreign_names=tuple(name for name, values in self._values if not foreign.keys().isdisjoint(values)),
+            void_is_frame=self._is_frame,
+        )
+
+
 def survey_labels(
     dataset: SampleSource, ids: Sequence[int], *, num_classes: int, ignore_index: int, most: int = MOST_MASKS
 ) -> LabelSurvey:
@@ -172,37 +228,14 @@ def survey_labels(
         most: number of masks to read, spread evenly over `ids`.
     """
     number = min(len(ids), most)
-    chosen = [ids[place * len(ids) // number] for place in range(number)]
-    pixels: Counter[int] = Counter()
-    foreign_names, voids, num_masks = [], [], 0
-    for index in chosen:
+    counter = LabelCounter(ignore_index)
+    for index in (ids[place * len(ids) // number] for place in range(number)):
         try:
             mask = load_sample(dataset, index).mask
         except (OSError, ValueError):
             continue
-        num_masks += 1
-        values, numbers = (each.tolist() for each in torch.unique(mask, return_counts=True))
-        pixels.update(dict(zip(values, numbers, strict=True)))
-        if any(_is_foreign(value, num_classes, ignore_index) for value in values):
-            foreign_names.append(name_of(dataset, index))
-        void = mask == ignore_index
-        if not _is_frame(void):
-            voids.append(void)
-    space = label_space_of(dataset)
-    fits = space is not None and space.num_classes == num_classes
-    return LabelSurvey(
-        num_samples=len(ids),
-        num_masks=num_masks,
-        ignore_index=ignore_index,
-        class_names=space.names if space is not None and fits else tuple(map(str, range(num_classes))),
-        class_pixels=tuple(pixels[value] if value != ignore_index else 0 for value in range(num_classes)),
-        void_pixels=pixels[ignore_index],
-        foreign_pixels={
-            value: number for value, number in pixels.items() if _is_foreign(value, num_classes, ignore_index)
-        },
-        foreign_names=tuple(foreign_names),
-        void_is_frame=all(void.shape == voids[0].shape and void.equal(voids[0]) for void in voids),
-    )
+        counter.add(mask, name_of(dataset, index))
+    return counter.survey(num_samples=len(ids), num_classes=num_classes, space=label_space_of(dataset))
 
 
 def _is_foreign(value: int, num_classes: int, ignore_index: int) -> bool:

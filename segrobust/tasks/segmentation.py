@@ -23,6 +23,7 @@ from segrobust.networks import load_backbone, load_weights
 from segrobust.networks.network_record import RECORD, make_record
 from segrobust.tasks.batches import as_batch, check_first, check_labels
 from segrobust.tasks.finite_loss import require_finite
+from segrobust.tasks.first_labels import FirstLabels
 from segrobust.tasks.learning_rates import check_scales, parameter_groups
 from segrobust.tasks.log_directory import log_directory
 from segrobust.tasks.resumption import ResumableTask
@@ -105,6 +106,8 @@ class SegmentationTask(ResumableTask):
         self._folder = Path()
         self._confusion: SegmentationConfusion | None = None
         self._is_checked: set[str] = set()
+        self._first_labels = FirstLabels(ignore_index)
+        self._num_classes = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images in [0, 1]: `(B, 3, H, W) -> (B, K, H, W)`.
@@ -126,6 +129,8 @@ class SegmentationTask(ResumableTask):
         """
         number = batch_idx * self.trainer.world_size + self.trainer.global_rank
         batch = as_batch(given, number)
+        if stage == "training" and self.trainer.is_global_zero:
+            self._first_labels.add(batch)
         if stage not in self._is_checked:
             check_first(batch, stage)
             self._is_checked.add(stage)
@@ -144,8 +149,8 @@ class SegmentationTask(ResumableTask):
             ValueError: the data module has another one, which would be trained as a class.
         """
         super().setup(stage)
-        space = getattr(getattr(self.trainer, "datamodule", None), "label_space", None)
-        if not isinstance(space, LabelSpace) or self.ignore_index in (space.ignore_index, *range(space.num_classes)):
+        space = self._label_space()
+        if space is None or self.ignore_index in (space.ignore_index, *range(space.num_classes)):
             return
         name = "" if space.void_class is None else f", class {space.void_class!r}"
         raise ValueError(
@@ -166,8 +171,22 @@ class SegmentationTask(ResumableTask):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Reports what the first masks hold, once there are enough of them."""
+        del outputs, batch
+        space = self._label_space()
+        is_last = batch_idx + 1 >= self.trainer.num_training_batches
+        self._first_labels.report(self._num_classes, space, is_last=is_last)
+
+    def _label_space(self) -> LabelSpace | None:
+        space = getattr(getattr(self.trainer, "datamodule", None), "label_space", None)
+        return space if isinstance(space, LabelSpace) else None
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over valid pixels; 0 if there is none: `(B, K, H, W), (B, H, W) -> ()`."""
+        if labels.is_cuda and not self._num_classes:  # there, foreign labels end the process without a message
+            check_labels(labels, logits.shape[1], self.ignore_index)
+        self._num_classes = logits.shape[1]
         try:
             total = F.cross_entropy(logits.float(), labels, ignore_index=self.ignore_index, reduction="sum")
         except IndexError:  # of a label, on the CPU
@@ -179,8 +198,7 @@ class SegmentationTask(ResumableTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the record of the network as text: version, classes, normalisation (`read_record`)."""
         super().on_save_checkpoint(checkpoint)
-        space = getattr(getattr(self.trainer, "datamodule", None), "label_space", None)
-        checkpoint[RECORD] = make_record(self.network, space if isinstance(space, LabelSpace) else None)
+        checkpoint[RECORD] = make_record(self.network, self._label_space())
 
     def on_validation_epoch_start(self) -> None:
         """Resets the counts, also those of an interrupted validation."""

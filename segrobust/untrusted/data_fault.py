@@ -31,3 +31,16 @@ class DataFault(ValueError):
     def __init__(self, message: str, *, kind: FaultKind = "unreadable") -> None:  # processes raise it anew by its text
         super().__init__(visible(message))
         self.kind: FaultKind = kind
+
+
+class DataDoubt(UserWarning):
+    """Data that can be read, and may be meant otherwise.
+
+    Args:
+        message: what, where, and what to write.
+        kind: in a word, such as "palettes".
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind

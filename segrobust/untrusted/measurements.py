@@ -150,8 +150,9 @@ def check_tiff_pages(header: TiffHeader, path: Path) -> None:
 
 def _several(path: Path, number: int) -> DataFault:
     return DataFault(
-        f"{path} holds {number} pictures (pages), and an image is one; save each as a file of its own, or all as the "
-        f"channels of one page",
+        f"{path} holds {number} pictures (pages), and an image is one. If they are its channels, save them in one page "
+        f"or as .npy: np.save(name, [np.asarray(page) for page in PIL.ImageSequence.Iterator(PIL.Image.open(path))]); "
+        f"else save each as a file of its own",
         kind="mode",
     )
 

@@ -16,6 +16,7 @@ from segrobust.attacks import FGSM
 from segrobust.cli.data_command import data_command
 from segrobust.data import Folder
 from segrobust.data.first_look.pairing import Affixes, find_pairings
+from segrobust.untrusted.data_fault import DataFault
 
 SIZE = (12, 16)
 
@@ -192,6 +193,55 @@ def test_a_range_and_bands_are_proposed_for_images_of_a_sensor(name, suffix, tmp
         data_command(["check", "--data", "Folder", "--data.root", str(tmp_path), "--data.split", "all"])
     assert done.value.code == 0, capsys.readouterr().out
     assert Folder(tmp_path)[0]["image"].shape == (channels, *SIZE)
+
+
+def proposed(root, drawn):
+    """What `data init` writes and says of three images of these values."""
+    for number in ("001", "002", "010"):
+        path = root / "images" / f"{number}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, drawn)
+        mask(root / "gt" / f"{number}.png", labels(3))
+    data_command(["init", str(root)])
+    return yaml.safe_load((root / "classes.yaml").read_text())
+
+
+def test_channels_of_different_units_have_a_range_each(tmp_path, capsys):
+    drawn = np.random.default_rng(0).random((*SIZE, 3)) * [1, 9_000, 100] + [0, 0, 200]
+    assert proposed(tmp_path, drawn.astype(np.float32))["range"] == [[0, 1], [0, 8929], [0, 300]]
+    assert "differ by more than 20 times, so each has its own range, which is guessed" in capsys.readouterr().out
+    drawn = np.random.default_rng(0).random((*SIZE, 3)) * [9_000, 800, 3_000]  # bands of one unit
+    (tmp_path / "one").mkdir()
+    assert proposed(tmp_path / "one", drawn.astype(np.uint16))["range"] == [0, 10_000]
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("int16", -9999), ("uint16", 65535), ("float32", -3e38), ("uint16", 0)])
+def test_values_that_mark_missing_data_are_not_in_the_range(kind, mark, tmp_path, capsys):
+    drawn = (np.random.default_rng(0).random((*SIZE, 4)) * 900 + 2000).astype(kind)
+    drawn[:3] = mark
+    written = proposed(tmp_path, drawn)
+    assert written["range"][1] == (2900 if kind == "float32" else 4095)
+    assert written["clip"] is True
+    said = capsys.readouterr().out
+    assert f"{float(drawn[0, 0, 0]):.6g}, at 25.0% of the pixels, lies far from all other values" in said
+    assert Folder(tmp_path)[0]["image"].min() == 0 or mark > 0
+
+
+def test_nan_is_counted_and_said(tmp_path, capsys):
+    drawn = np.random.default_rng(0).random((*SIZE, 4)).astype(np.float32)
+    drawn[:3] = np.nan
+    assert proposed(tmp_path, drawn)["range"] == [0, 1]
+    assert "NaN, at 25.0% of the pixels, is not read" in capsys.readouterr().out
+    with pytest.raises(DataFault, match=r"001\.npy: channel 0 holds NaN at 48 of 192 pixels.*label these pixels void"):
+        Folder(tmp_path)[0]
+
+
+def test_grey_images_say_what_a_network_of_one_channel_needs(tmp_path, capsys):
+    fill(tmp_path, "images/{n}.png", "gt/{n}.png")
+    for path in (tmp_path / "images").iterdir():
+        Image.open(path).convert("L").save(path)
+    data_command(["init", str(tmp_path)])
+    assert "for a network of one channel write `range: [0, 255]`" in capsys.readouterr().out
 
 
 def test_images_that_cannot_be_read_are_said(tmp_path, capsys):

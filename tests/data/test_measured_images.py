@@ -12,6 +12,7 @@ from segrobust.cli.data_command import data_command
 from segrobust.data import EvalTransform, Folder, SegmentationDataModule, TrainTransform, VoidAsClass
 from segrobust.data.survey.survey import survey
 from segrobust.data.survey.survey_picture import draw_samples
+from segrobust.evaluation.image_values import describe_images
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.value_range import ValueRange
 
@@ -339,6 +340,20 @@ def test_a_survey_says_what_the_files_hold(tmp_path):
     assert finding.message.startswith("the values of the images that were read fill 6.2% of the range 0..65535")
     (root / "classes.yaml").write_text("names: [water, quay]\nrange: [0, 4095]\n")
     assert not [each for each in survey(Folder(root, "val"), split="val").findings if each.kind == "range"]
+
+
+def test_a_survey_and_an_evaluation_warn_of_marks_of_missing_data(tmp_path):
+    stored = values(4, high=4095)
+    stored[:2] = 65535
+    root = folder(tmp_path, lambda path: write_tiff(path, stored), "range: [0, 65535]\n")
+    data = Folder(root, "val")
+    (finding,) = (each for each in survey(data, split="val").findings if each.kind == "missing data")
+    assert finding.message.startswith("the values 65535 lie far from all others of their channel in 1 images: a")
+    assert "6.554e+04 lies far from all others" in describe_images(data, [0])
+    (root / "classes.yaml").write_text("names: [water, quay]\nrange: [0, 4095]\nclip: true\n")
+    data = Folder(root, "val")
+    assert not [each for each in survey(data, split="val").findings if each.kind == "missing data"]
+    assert "far from" not in describe_images(data, [0])
 
 
 def test_the_command_prints_the_values_of_each_channel(tmp_path, capsys):

@@ -1,5 +1,8 @@
 """Tasks with the loader of somebody else: the same training, or a message on the first batch."""
 
+import re
+import warnings
+
 import lightning as L
 import pytest
 import torch
@@ -119,6 +122,35 @@ def test_the_lines_that_messages_give_are_right():
 def test_masks_that_are_all_void_are_told():
     with pytest.warns(UserWarning, match=r"all are void \(ignore_index=255\)"):
         fit([{**sample, "mask": torch.full_like(sample["mask"], 255)} for sample in OURS])
+
+
+@pytest.mark.parametrize("make", [SegmentationTask, adversarial])
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([0, 255, 255], r"class 0 is the only class and .*% of the pixels are void \(255\).*masks of 0 and 255"),
+        ([0, 0, 1], r""),
+    ],
+)
+def test_what_the_masks_of_a_training_hold_is_reported_once(make, values, says, caplog):
+    samples = [{**sample, "mask": torch.tensor(values)[sample["mask"]]} for sample in OURS]
+    caplog.set_level("INFO")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(samples, make)
+    warned = [str(each.message) for each in caught if "labels of" in str(each.message)]
+    logged = [record.message for record in caplog.records if "training labels of" in record.message]
+    share = sum(float((sample["mask"] == 255).float().mean()) for sample in samples) / len(samples)
+    if says:
+        (line,) = warned
+        assert re.search(says, line)
+        assert not logged
+    else:
+        (line,) = logged
+        assert "2 of 3 classes occur (absent: 2)" in line
+        assert not warned
+    assert line.startswith("training labels of 4 masks")
+    assert f"{share:.1%} of the pixels are void (255)" in line
 
 
 def test_a_function_is_no_network():

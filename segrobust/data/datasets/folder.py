@@ -1,10 +1,12 @@
 """Anyone's images and masks, described by a file beside them."""
 
+import warnings
 from pathlib import Path
 from typing import Final
 
 from segrobust.data.datasets.folder_file import FILE_NAME, FolderFile, read_folder_file
 from segrobust.data.datasets.paired import PairedFiles
+from segrobust.data.files.doubts import doubts
 from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, match, read_names
 from segrobust.data.files.masks import how_stored, is_colored, read_colors, read_values
@@ -51,6 +53,10 @@ class Folder(PairedFiles):
             None, which takes batches of one where they differ.
         transform: applied to every sample that is read; nothing when None.
 
+    Warns:
+        DataDoubt: some images ask viewers to turn them, or an index has several colours in the palettes of masks that
+            are read by their indices.
+
     Raises:
         ValueError: a folder or file is missing, files have no partner, a pair does not fit together, or the file of
             classes is not of that form.
@@ -83,6 +89,9 @@ class Folder(PairedFiles):
             transform=transform,
             settings=self._file.image_settings,
         )
+        images, masks = ([getattr(pair, what) for pair in self.pairs] for what in ("image", "mask"))
+        for doubt in doubts(images, masks, by_index=self._file.integers is not None):
+            warnings.warn(doubt, stacklevel=2)
 
     def read_labels(self, path: Path) -> Labels:
         """Labels of a mask file, by its integers or its colours."""

@@ -113,6 +113,14 @@ def read_image(
         if values.dtype != np.uint8:
             raise _needs_range(path, str(values.dtype))
         return resize_image(values, size)
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        numbers, total = np.isnan(values).sum((0, 1)), values[..., 0].size
+        channel = int(numbers.argmax())
+        raise DataFault(
+            f"{path}: channel {channel} holds NaN at {numbers[channel]} of {total} pixels, which networks do not "
+            f"take: save the file with a number of the range there, and label these pixels void in the mask",
+            kind="range",
+        )
     try:
         return resize_image(settings.value_range.scaled(values, clip=settings.clip), size)
     except ValueError as error:

@@ -3,13 +3,13 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from segrobust.data.files.faults import found, gathering, left_out_at_fault
-from segrobust.data.files.image_files import IMAGE_SUFFIXES, image_form
+from segrobust.data.files.image_files import IMAGE_SUFFIXES, image_form, is_turned
 from segrobust.data.files.image_settings import ImageSettings
 from segrobust.data.files.images import Size
 from segrobust.data.files.masks import INDEX_MODES, LOSSY_SUFFIXES, MASK_SUFFIXES, mask_size
@@ -145,11 +145,18 @@ def chosen(files: Mapping[str, Path], names: Iterable[str], what: str, listed_in
     Raises:
         DataFault: a name without a file.
     """
-    names = list(names)
+    names = [listed_name(name, files) for name in names]
     absent = [name for name in names if name not in files]
     if absent:
         found(DataFault(f"{_names(absent, f'names in {listed_in} without {what}')}", kind="unpaired"))
     return {name: files[name] for name in names if name in files}
+
+
+def listed_name(name: str, files: Collection[str]) -> str:
+    """The sample that a line of a list names, with or without the suffix of a file: `a` or `a.png`."""
+    stem, dot, suffix = name.rpartition(".")
+    is_file = f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES | MASK_SUFFIXES
+    return stem if name not in files and stem in files and is_file else name
 
 
 def checked_pairs(
@@ -180,7 +187,7 @@ def checked_pairs(
             if size != labelled:
                 raise DataFault(
                     f"{image} is {size[1]}x{size[0]} but its mask {mask} is {labelled[1]}x{labelled[0]} "
-                    f"(width x height); a mask has one label per pixel of its image",
+                    f"(width x height); {_fix_of_size(image, size, labelled)}",
                     kind="size",
                 )
             if pairs and form.channels != pairs[0].channels:
@@ -191,6 +198,16 @@ def checked_pairs(
                 )
             pairs.append(Pair(name=name, image=image, mask=mask, size=size, channels=form.channels, dtype=form.dtype))
     return tuple(pairs)
+
+
+def _fix_of_size(image: Path, size: Size, labelled: Size) -> str:
+    """What to do about a mask of another size than its image."""
+    if size == labelled[::-1] and is_turned(image):
+        return (
+            "the image asks viewers to turn it (EXIF orientation), and its mask is of the turned image: save the image "
+            "turned, by PIL.ImageOps.exif_transpose"
+        )
+    return "a mask has one label per pixel of its image: resize one of them, masks by nearest neighbour"
 
 
 def read_names(path: Path, *, root: Path) -> tuple[str, ...]:

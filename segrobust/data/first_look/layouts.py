@@ -7,17 +7,17 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Final
 
 from segrobust.data.files.image_files import IMAGE_SUFFIXES
-from segrobust.data.files.listing import read_names
+from segrobust.data.files.listing import listed_name, read_names
 from segrobust.data.files.masks import MASK_SUFFIXES
 from segrobust.data.files.paths import check_links
 from segrobust.data.files.patterns import SPLIT, Pattern
 from segrobust.data.first_look.pairing import Affixes, find_pairings
-from segrobust.data.first_look.written import has_few_values, looks_like_masks
+from segrobust.data.first_look.written import has_few_values, looks_like_masks, why_no_mask
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.printable import is_printable
 
@@ -43,6 +43,8 @@ class Layout:
         splits: names of the splits; empty for a folder without.
         list: path of lists of names, with `{split}`; None without.
         others: number of pictures and arrays that are neither, by folder.
+        alike: folders of others that differ from that of the images in one part of their paths.
+        unread: files that are named like lists of splits and are none, and why.
     """
 
     images: Pattern
@@ -50,6 +52,8 @@ class Layout:
     splits: tuple[str, ...] = ()
     list: str | None = None
     others: Mapping[str, int] = field(default_factory=dict)
+    alike: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,11 @@ class _Group:
     folder: str
     suffix: str
     names: dict[str, Path] = field(repr=False)
+
+    @property
+    def suffixes(self) -> set[str]:
+        """All suffixes of its files."""
+        return {path.suffix.lower() for path in self.names.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +88,60 @@ def find_layout(root: Path) -> Layout:
     largest = sorted(parts, key=lambda group: -len(group.names))[:_MOST_GROUPS]
     candidates = [each for image, mask in product(largest, largest) for each in _candidates(root, image, mask)]
     if not candidates:
-        there = ", ".join(f"{len(group.names)} {group.suffix} in {group.folder}" for group in groups[:6])
-        raise DataFault(
-            f"{root}: no images and masks that belong together were found ({there or 'no pictures at all'}). Masks are "
-            f"PNG, TIFF, BMP, GIF or .npy, and their names hold those of their images",
-            kind="layout",
-        )
+        raise _nothing_found(root, groups, largest)
     best = max(candidates, key=lambda each: each.score).layout
-    splits = tuple(split for split in best.images.splits(root) if split in best.masks.splits(root))
+    splits = tuple(split for split in best.images.splits(root) if _has_files(root, best, split))
     best = replace(best, splits=splits) if SPLIT in best.images.folder else _with_lists(root, best)
-    return replace(best, others=_others(root, groups, best))
+    others = _others(root, groups, best)
+    return replace(best, others=others, alike=_alike(best, others))
+
+
+def _nothing_found(root: Path, groups: Sequence[_Group], largest: Sequence[_Group]) -> DataFault:
+    """What is there instead of images and masks, and why files with the names of masks are none."""
+    there = ", ".join(f"{len(group.names)} {group.suffix} in {group.folder}" for group in groups[:6] if group.suffix)
+    read = IMAGE_SUFFIXES | MASK_SUFFIXES
+    names = [name for _, _, files in islice(os.walk(root), _MOST_FOLDERS) for name in files if name[:1] != "."]
+    endings = Counter(Path(name).suffix.lower() for name in names)
+    foreign = [f"{number} {each}" for each, number in endings.most_common() if each and each not in read][:4]
+    text = f"{root}: no images and masks that belong together were found ({there or 'no pictures at all'})"
+    text += f". {', '.join(foreign)} are not read; convert them to a format that is" if foreign else ""
+    reasons = [reason for image, mask in product(largest, largest) if (reason := _why_none(image, mask))]
+    reason = reasons[0] if reasons else "Masks are PNG, TIFF, BMP, GIF or .npy, and their names hold those of images"
+    return DataFault(f"{text}. {reason}", kind="layout")
+
+
+def _why_none(image: _Group, mask: _Group) -> str:
+    """Why the files of a group are no masks, though their names belong to those of another; empty if they do not."""
+    if image is mask or _OTHER_WORDS.search(mask.folder) or not _MASK_WORDS.search(f"{mask.folder}/{min(mask.names)}"):
+        return ""
+    pairings = find_pairings(image.names, mask.names)
+    paths = [path for name, path in mask.names.items() if pairings and _has(name, pairings[0].mask)]
+    return next((reason for path in paths[:1] if (reason := why_no_mask(path))), "")
+
+
+def _has_files(root: Path, layout: Layout, split: str) -> bool:
+    """Whether a split has images and masks; an empty folder is no split."""
+    try:
+        return bool(layout.images.files(root, split, "images") and layout.masks.files(root, split, "masks"))
+    except DataFault as fault:
+        if fault.kind == "layout":
+            return False
+        raise
+
+
+def _alike(layout: Layout, others: Mapping[str, int]) -> tuple[str, ...]:
+    """Folders of pictures that are not read and differ from that of the images in one part, as scenes or cities do."""
+    found = []
+    for folder in others:
+        parts, own = folder.split("/"), layout.images.folder.split("/")
+        pairs = [(a, b) for a, b in zip(parts, own, strict=False) if a != b and SPLIT not in b]
+        if len(parts) == len(own) > 1 and len(pairs) == 1 and not _MASK_WORDS.search(pairs[0][0]):
+            found.append(folder)
+    return tuple(found)
 
 
 def _groups(root: Path) -> list[_Group]:
-    """All pictures and arrays below a folder, by folder and suffix."""
+    """All pictures and arrays below a folder, by folder and suffix; where no name is there twice, also by folder."""
     found: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
     number = 0
     for place, (folder, names, files) in enumerate(os.walk(root)):
@@ -110,7 +159,19 @@ def _groups(root: Path) -> list[_Group]:
             found[below.as_posix(), path.suffix.lower()][unicodedata.normalize("NFC", path.stem)] = path
         if place >= _MOST_FOLDERS or number >= _MOST_FILES:
             break
-    return [_Group(folder=folder, suffix=suffix, names=files) for (folder, suffix), files in found.items()]
+    groups = [_Group(folder=folder, suffix=suffix, names=files) for (folder, suffix), files in found.items()]
+    return [*groups, *_of_all_suffixes(groups)]
+
+
+def _of_all_suffixes(groups: Sequence[_Group]) -> Iterator[_Group]:
+    """The files of folders that hold several formats and no name twice, as one group each, whose suffix is empty."""
+    folders: dict[str, list[_Group]] = defaultdict(list)
+    for group in groups:
+        folders[group.folder].append(group)
+    for folder, parts in folders.items():
+        names = {name: path for part in parts for name, path in part.names.items()}
+        if len(parts) > 1 and len(names) == sum(len(part.names) for part in parts):
+            yield _Group(folder=folder, suffix="", names=names)
 
 
 def _by_first_word(group: _Group) -> list[_Group]:
@@ -125,7 +186,7 @@ def _by_first_word(group: _Group) -> list[_Group]:
 
 def _candidates(root: Path, image: _Group, mask: _Group) -> Iterator[_Candidate]:
     """Layouts in which one group holds the images and another, or the same, the masks."""
-    if image.suffix not in IMAGE_SUFFIXES or mask.suffix not in MASK_SUFFIXES:
+    if not image.suffixes <= IMAGE_SUFFIXES or not mask.suffixes <= MASK_SUFFIXES:
         return
     for pairing in find_pairings(image.names, mask.names)[:8]:
         if image is mask and pairing.mask == pairing.image:
@@ -172,7 +233,7 @@ def _pattern(folder: str, affixes: Affixes, group: _Group, suffixes: frozenset[s
         folder=folder,
         beginning=affixes.beginning,
         ending=affixes.ending,
-        suffixes=suffixes if others == {group.suffix} else frozenset({group.suffix}),
+        suffixes=suffixes if others == group.suffixes or not group.suffix else frozenset({group.suffix}),
     )
 
 
@@ -184,7 +245,7 @@ def _others(root: Path, groups: Sequence[_Group], layout: Layout) -> dict[str, i
             used.update(pattern.files(root, split, "files").values())
     counts = Counter({group.folder: 0 for group in groups})
     for group in groups:
-        counts[group.folder] += sum(path not in used for path in group.names.values())
+        counts[group.folder] += bool(group.suffix) and sum(path not in used for path in group.names.values())
     return {folder: number for folder, number in counts.most_common() if number}
 
 
@@ -192,16 +253,18 @@ def _with_lists(root: Path, layout: Layout) -> Layout:
     """The layout with the lists of names that the folder holds for its splits, such as ImageSets/Segmentation."""
     names = layout.images.files(root, "", "images")
     found: dict[str, list[str]] = defaultdict(list)
+    unread = {}
     for path in sorted(root.rglob("*.txt"))[:_MOST_FOLDERS]:
         if _SPLITS.fullmatch(path.stem) is None and path.stem != "trainval":
             continue
         try:
             listed = read_names(path, root=root)
-        except DataFault:
+        except DataFault as fault:
+            unread[path.relative_to(root).as_posix()] = f"{fault}; write one name a line, without folders"
             continue
-        if listed and all(name in names for name in listed):
+        if listed and all(listed_name(name, names) in names for name in listed):
             found[path.relative_to(root).parent.as_posix()].append(path.stem)
     if not found:
-        return layout
+        return replace(layout, unread=unread)
     folder = max(found, key=lambda each: ("seg" in each.lower(), len(found[each])))
     return replace(layout, list=f"{folder}/{SPLIT}.txt".removeprefix("./"), splits=tuple(found[folder]))

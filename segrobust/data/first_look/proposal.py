@@ -95,6 +95,12 @@ def _guesses_of_layout(layout: Layout) -> list[str]:
     if layout.others:
         listed = ", ".join(f"{number} in {folder}" for folder, number in [*layout.others.items()][:6])
         where.append(f"pictures that are neither: {listed}" + (", ..." if len(layout.others) > 6 else ""))
+    if layout.alike:
+        where.append(
+            f"NOT READ, though they lie like the images: {', '.join(layout.alike[:6])}. A split is one folder: move "
+            f"all files there, or make a data set of each folder"
+        )
+    where += [f"{path} is not read as a list of a split: {reason}" for path, reason in layout.unread.items()]
     return [*where, f"names of each split are in {layout.list}"] if layout.list else where
 
 
@@ -105,6 +111,13 @@ def _guesses_of_values(written: Written, values: Sequence[int], void: Sequence[i
     if void:
         listed = summary([unpack(value) if written.colors else value for value in void])
         guesses.append(f"{listed} is void by convention; if it is a class, move it from ignore to values")
+    if written.is_noisy:
+        guesses.append(
+            "most of these values are at single pixels, as in masks that were saved as JPEG or resized smoothly: make "
+            "the masks anew, or give each class all its values, such as `values: [0..127, 128..255]`"
+        )
+    if written.palettes:
+        guesses.append(f"{written.palettes}, so the colours are the classes, and not the indices")
     zero = written.pixels.get(0, 0)
     if zero and len(values) > 2:
         name = "[0, 0, 0]" if written.colors else "0"

@@ -13,6 +13,7 @@ from segrobust.data.files.image_files import is_turned
 from segrobust.data.files.images import Size
 from segrobust.data.segmentation_dataset import ImageArray, Labels, SegmentationDataset
 from segrobust.untrusted.data_fault import DataFault
+from segrobust.value_range import far_value
 
 _DARK = 8 / 255
 """Share of the range; an image is near-black where 99 of 100 values are below."""
@@ -28,6 +29,7 @@ class Observation:
         counts: pixels of every class, and of void at the end: `(K + 1,)`.
         lowest: value of each channel of the image, `(C,)`, in the units of its file.
         highest: likewise.
+        far: values that lie far from all others of their channel, `(value, share of the pixels)`, in these units.
         digest: of the image's pixels.
         dark: whether the image is near-black.
         turned: whether the file asks viewers to turn the image.
@@ -39,6 +41,7 @@ class Observation:
     counts: npt.NDArray[np.int64] | None = None
     lowest: tuple[float, ...] = ()
     highest: tuple[float, ...] = ()
+    far: tuple[tuple[float, float], ...] = ()
     digest: str | None = None
     dark: bool = False
     turned: bool = False
@@ -101,6 +104,7 @@ def _observe(dataset: SegmentationDataset, index: int) -> Observation:
         counts=counts,
         lowest=() if image is None else _in_units(dataset, image.min((0, 1))),
         highest=() if image is None else _in_units(dataset, image.max((0, 1))),
+        far=() if image is None else tuple(_far(dataset, image)),
         digest=None if image is None else _digest(image),
         dark=image is not None and bool(np.percentile(image, 99) < _DARK * (255 if image.dtype == np.uint8 else 1)),
         turned=turned,
@@ -113,6 +117,17 @@ def _in_units(dataset: SegmentationDataset, values: ImageArray) -> tuple[float, 
     if dataset.value_range is None:
         return tuple(values.tolist())
     return tuple(dataset.value_range.values(values.astype(np.float64).tolist()))
+
+
+def _far(dataset: SegmentationDataset, image: ImageArray) -> Iterator[tuple[float, float]]:
+    """Values that may mark pixels without data; pictures of 8 bits have none."""
+    if dataset.value_range is None:
+        return
+    far = [far_value(image[..., channel]) for channel in range(image.shape[2])]
+    units = dataset.value_range.values([0.0 if value is None else value for value in far])
+    for channel, value in enumerate(far):
+        if value is not None:
+            yield float(f"{units[channel]:.6g}"), float(np.mean(image[..., channel] == np.float32(value)))
 
 
 def _fault(error: ValueError | OSError) -> tuple[str, str]:

@@ -217,6 +217,15 @@ def _warnings(
     unused = _unused_range(dataset, _extents(observations))
     if unused:
         yield warning("range", unused)
+    marks = sorted({value for o in observations for value, _ in o.far})
+    if marks:
+        names = named(o for o in observations if o.far)
+        yield warning(
+            "missing data",
+            f"the values {', '.join(f'{value:g}' for value in marks[:4])} lie far from all others of their channel in "
+            f"{len(names)} images: {_some(names)}. "
+            f"If they mark missing data, state the range without them and `clip: true`, and label these pixels void",
+        )
     turned = named(o for o in observations if o.turned)
     if turned:
         text = "ask viewers to turn them (EXIF); they are read as they are stored, as their masks should be"

@@ -82,15 +82,14 @@ def _in_units(run: RunFiles, length: float, norm_name: str | None) -> str:
 def _column_rows() -> Iterable[Row]:
     yield "table", "column", "unit", "meaning"
     for table in ("scores", "classes"):
-        yield table, "eps", "norm", "radius, image units, shares of the range"
-        yield table, "eps_in_units", "", f"radius {_IN_UNITS}"
+        yield table, "eps_in_units", "sensor", f"radius {_IN_UNITS}"
     for metric in METRICS:
         yield "scores", metric.key, metric.unit, metric.explanation
         for end in ("low", "high") if metric.interval is not None else ():
             yield "scores", f"{metric.key}_{end}", metric.unit, f"{end} end of the 95 % bootstrap interval"
     for column, (unit, meaning) in _RECORD_COLUMNS.items():
         yield "norms", column, unit, meaning
-    yield "norms", "norm_in_units", "", f"norm {_IN_UNITS}"
+    yield "norms", "norm_in_units", "sensor", f"norm {_IN_UNITS}"
     yield "classes", "iou", "%", "IoU of the class; nan where it is absent from the ground truth"
 
 

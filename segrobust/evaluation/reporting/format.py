@@ -59,6 +59,12 @@ def eps_axis(norm_name: NormName, label: str) -> str:
     return f"eps in units of 1/255{unit and f' of the range (1/255{unit})'} (l_inf)"
 
 
+def per_255(norm_name: NormName) -> list[float]:
+    """What 1/255 is in the sensor's units, or in the smallest and the largest; empty where a length has none."""
+    value_range = _SENSOR.get()
+    return [] if value_range is None or norm_name != "linf" else [width / 255 for width in value_range.widths]
+
+
 def _in_units(length: float) -> str:
     value_range = _SENSOR.get()
     return "" if value_range is None else f" = {value_range.lengths(length)}"

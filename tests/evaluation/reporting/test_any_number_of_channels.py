@@ -150,7 +150,12 @@ def test_every_radius_and_norm_of_a_report_is_in_the_units_of_the_sensor_too(tmp
 def visible_text(text):
     """Without scripts, styles and tags, and without the plain explanation of the unit."""
     text = re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
-    return html.unescape(text).replace("\\", "").replace("in units of 1/255", "").replace("32/255, l2", "")
+    return (
+        re.sub(r"\s+", " ", html.unescape(text))
+        .replace("\\", "")
+        .replace("in units of 1/255", "")
+        .replace("32/255, l2", "")
+    )
 
 
 def without_units(text):

@@ -109,7 +109,7 @@ def test_every_column_of_numbers_has_its_unit(run):
     row = next(row for row in rows_of(tables[1]) if row["sample_id"] == str(record.sample_id))
     assert (units["norms", "apsr"], float(row["apsr"])) == ("%", 100 * record.apsr)
     assert (units["norms", "norm"], float(row["norm"])) == ("norm", record.norm)
-    assert {unit for (table, _), unit in units.items() if table == "scores"} == {"%"}
+    assert {unit for (table, _), unit in units.items() if table == "scores"} == {"%", "sensor"}
 
 
 def test_files_are_functions_of_the_records(run):

@@ -9,7 +9,7 @@ from segrobust.evaluation.numbers.metrics import METRICS, written
 from segrobust.evaluation.numbers.smallest_norm import smallest_norms
 from segrobust.evaluation.numbers.summary import Interval, NormLine, Scores, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.figure_colors import BLACK, COLORS
-from segrobust.evaluation.reporting.format import eps_axis
+from segrobust.evaluation.reporting.format import eps_axis, per_255
 from segrobust.evaluation.reporting.headline import NORM_LABELS
 from segrobust.evaluation.reporting.score_lines import Line, norm_lines, score_lines, strongest
 from segrobust.evaluation.run.records import Record
@@ -74,8 +74,13 @@ def report_series(summary: Summary, records: Sequence[Record], classes: Sequence
 
 def norm_axis(name: NormName) -> dict[str, object]:
     """Name and title of the axis of a norm."""
-    title = eps_axis(name, NORM_LABELS[name])
-    return {"name": name, "label": NORM_LABELS[name], "axis": title, "unit": "/255" if name == "linf" else ""}
+    return {
+        "name": name,
+        "label": NORM_LABELS[name],
+        "axis": eps_axis(name, NORM_LABELS[name]),
+        "unit": "/255" if name == "linf" else "",
+        "per": per_255(name),
+    }
 
 
 def curve(line: Line, clean: Scores | None, style: Style, label: str) -> dict[str, object]:

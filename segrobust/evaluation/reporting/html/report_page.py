@@ -26,10 +26,8 @@ from segrobust.evaluation.reporting.html.page_text import METRIC_TEXTS, commands
 from segrobust.evaluation.reporting.html.plots import report_series
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
-from segrobust.evaluation.reporting.sensor_units import in_units
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import portable
-from segrobust.functional.norms import NormName
 from segrobust.untrusted.printable import for_html
 from segrobust.untrusted.regular_files import replace_file
 
@@ -189,8 +187,7 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
         yield Stat(
             label=f"mIoU under attack at {radius_text(scores.eps, line.norm_name)}",
             value=f"{percent(scores.miou)} %",
-            note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %"
-            f"{_units(run, scores.eps, line.norm_name)}",
+            note=f"mIoU^D, 95 % band {band}; aAcc {percent(scores.accuracy)} %",
         )
     for entry in strongest_norms(summary):
         low, high = (norm_text(entry[key], entry.norm_name) for key in ("lower_quartile", "upper_quartile"))
@@ -198,7 +195,7 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
             label=f"median minimal norm, {NORM_LABELS[entry.norm_name]}",
             value=norm_text(entry["median"], entry.norm_name),
             note=f"IQR {low} to {high}; {percent(entry['asr'])} % of {entry.num_images} images are broken "
-            f"({norm_source(entry)}){_units(run, entry['median'], entry.norm_name)}",
+            f"({norm_source(entry)})",
         )
     passed = sum(check.status == "ok" for check in run.checks)
     if run.checks:
@@ -207,12 +204,6 @@ def _stats(run: RunFiles) -> Iterable[Stat]:
         yield Stat(label="checks", value=f"{passed} of {len(run.checks)} ok", note=notes[status], status=status)
     else:
         yield Stat(label="checks", value="none", note="not checked", status="warn")
-
-
-def _units(run: RunFiles, length: float, norm_name: NormName) -> str:
-    """A remark about a length in the sensor's units; empty where it has none."""
-    text = in_units(length, norm_name, run.manifest.value_range)
-    return f"; {text} in units of the sensor" if text else ""
 
 
 def _warnings(run: RunFiles) -> Iterable[Banner]:

@@ -108,7 +108,7 @@
     const eps = choice(at.controls, "eps", "eps", [], () => show());
     function fill() {
       const { norm, curve } = curves[Number(attack.select.value)];
-      eps.select.replaceChildren(...curve.x.map((x, i) => element("option", { value: i, textContent: x + norm.unit })).slice(1));
+      eps.select.replaceChildren(...curve.x.map((x, i) => element("option", { value: i, textContent: lengthText(norm, x) })).slice(1));
       const usual = curve.x.findIndex((x) => Math.abs(x - 4) < 1e-3);
       eps.select.value = norm.name === "linf" && usual > 0 ? usual : curve.x.length - 1;
     }

@@ -6,6 +6,12 @@ const CONFIG = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 };
 
+// A radius or norm, with the sensor's units behind it where the data state a range.
+function lengthText(norm, x) {
+  const units = norm.per.map((width) => Number((width * x).toPrecision(3))).join(" to ");
+  return `${Number(x.toFixed(3))}${norm.unit}${units && ` = ${units}`}`;
+}
+
 function layout(xTitle, yTitle, extra) {
   const axis = { gridcolor: "#e4e8ed", linecolor: "#aeb7c2", zeroline: false, automargin: true, fixedrange: true };
   const base = {
@@ -41,7 +47,8 @@ function scoreTraces(norm, shown, metric, classIndex) {
       x: c.x, y, name: plain(c.label), mode: "lines+markers", line: { color: c.color, dash: c.dash, width },
       marker: { color: c.color, symbol: c.symbol, size: 8 },
       customdata: c.x.map((x, i) => [c.images[i], band && band[i][0] !== null ? `<br>95 % band ${band[i][0].toFixed(1)} to ${band[i][1].toFixed(1)} %` : ""]),
-      hovertemplate: `<b>%{fullData.name}</b><br>eps %{x:.3~f}${norm.unit}: %{y:.1f} %%{customdata[1]}<br>%{customdata[0]} images<extra></extra>`,
+      text: c.x.map((x) => lengthText(norm, x)),
+      hovertemplate: `<b>%{fullData.name}</b><br>eps %{text}: %{y:.1f} %%{customdata[1]}<br>%{customdata[0]} images<extra></extra>`,
     });
   });
   return traces;
@@ -60,12 +67,14 @@ function normTraces(norm, shown) {
     return {
       x: [low, ...s.x.slice(first), high], y: [start, ...s.y.slice(first), last], name: plain(s.label), mode: "lines",
       line: { shape: "hv", color: s.color, dash: s.dash, width: s.scope === "worst case" ? 3.5 : 2.4 },
-      hovertemplate: `<b>%{fullData.name}</b><br>ASR at eps %{x:.3~f}${norm.unit}: %{y:.1f} %<br>${s.failed} of ${s.num} images not broken<extra></extra>`,
+      text: s.x.map((x) => lengthText(norm, x)),
+      hovertemplate: `<b>%{fullData.name}</b><br>ASR at eps %{text}: %{y:.1f} %<br>${s.failed} of ${s.num} images not broken<extra></extra>`,
     };
   });
   const dots = norm.points.filter((p) => shown.has(p.label)).map((p) => ({
     x: p.x, y: p.y, name: plain(p.label), mode: "markers", marker: { color: p.color, symbol: p.symbol, size: 10 }, cliponaxis: false,
-    hovertemplate: `<b>%{fullData.name}</b><br>ASR at eps %{x:.3~f}${norm.unit}: %{y:.1f} %<extra></extra>`,
+    text: p.x.map((x) => lengthText(norm, x)),
+    hovertemplate: `<b>%{fullData.name}</b><br>ASR at eps %{text}: %{y:.1f} %<extra></extra>`,
   }));
   return lines.concat(dots);
 }
@@ -95,7 +104,7 @@ function classTraces(norm, curve, epsIndex, classes) {
   });
   return [
     { ...gaps, mode: "lines", line: { color: "#b6bfc9", width: 3 }, hoverinfo: "skip", showlegend: false },
-    dots("left", `eps ${curve.x[epsIndex]}${norm.unit}`, "#D55E00", "square"), dots("clean", "clean", "#0072B2", "circle"),
+    dots("left", `eps ${lengthText(norm, curve.x[epsIndex])}`, "#D55E00", "square"), dots("clean", "clean", "#0072B2", "circle"),
   ];
 }
 

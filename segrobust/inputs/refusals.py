@@ -27,10 +27,30 @@ def explain_refusals(network: nn.Module, images: Tensor) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:
-        reason = _difference(network, images) or _exported(error, images) or _size(network, images)
+        reason = _difference(network, images) or _exported(error, images) or _layout(network, images)
+        reason = reason or _size(network, images)
         if reason is None:
             raise
         raise ValueError(reason) from error
+
+
+@contextlib.contextmanager
+def explain_backward() -> Iterator[None]:
+    """Within it, torch's error about layers that let no gradient to the image pass says what to change.
+
+    Raises:
+        ValueError: activations are recomputed in a way that gives gradients of weights alone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_reentrant=True" not in str(error):
+            raise
+        raise ValueError(
+            "the network recomputes its activations by torch.utils.checkpoint with use_reentrant=True, which gives "
+            "gradients of weights alone: switch that off, such as by use_checkpoint=False or "
+            "gradient_checkpointing_disable(), or write use_reentrant=False"
+        ) from error
 
 
 def _difference(network: nn.Module, images: Tensor) -> str | None:
@@ -64,16 +84,29 @@ def _exported(error: Exception, images: Tensor) -> str | None:
     )
 
 
+def _layout(network: nn.Module, images: Tensor) -> str | None:
+    """What to write for a network that takes images with the channels last."""
+    inside = network
+    while isinstance(getattr(inside, "network", None), nn.Module):  # a wrapper would refuse logits of another size
+        inside = inside.network
+    if _takes(inside, images) or not _takes(inside, images.permute(0, 2, 3, 1)):
+        return None
+    return (
+        f"the network does not take images {tuple(images.shape)}, but with the channels last: write a module whose "
+        "forward calls it with images.permute(0, 2, 3, 1)"
+    )
+
+
 def _size(network: nn.Module, images: Tensor) -> str | None:
     """The multiple to which sizes must be padded, if the network then takes an image."""
     height, width = images.shape[-2:]
-    if _takes(network, images, (height, width)):
+    if _takes(network, images):
         return None
     for stride in _STRIDES:
         padded = (height + -height % stride, width + -width % stride)
         if padded == (height, width):
             continue
-        if _takes(network, images, padded):
+        if _takes(network, images.new_empty(*images.shape[:2], *padded)):
             return (
                 f"the network does not take images of {height} x {width} pixels, but of multiples of {stride}: wrap it "
                 f"in segrobust.networks.FullResolution(network, stride={stride}), which pads them"
@@ -81,9 +114,9 @@ def _size(network: nn.Module, images: Tensor) -> str | None:
     return None
 
 
-def _takes(network: nn.Module, images: Tensor, size: tuple[int, int]) -> bool:
-    """Whether the network takes a black image of a size."""
+def _takes(network: nn.Module, like: Tensor) -> bool:
+    """Whether the network takes a black image of a shape."""
     with torch.no_grad(), contextlib.suppress(RuntimeError, AssertionError, ValueError):
-        network(images.new_zeros(1, images.shape[1], *size))
+        network(like.new_zeros(1, *like.shape[1:]))
         return True
     return False

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import checkpoint
 
 import segrobust
 from segrobust.attacks import PGD, Square
@@ -219,3 +220,54 @@ def test_labels_of_every_form_give_the_same_result(change):
 def test_another_device_is_named():
     with pytest.raises(ValueError, match=r'images.to\("cuda:0"\)'):
         PGD(num_steps=2, eps=2 / 255)(plain().cuda(), IMAGES, MASKS)
+
+
+class Own(nn.Module):
+    """A network whose forward is given."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.inner, self.given = plain(), forward
+
+    def forward(self, images):
+        return self.given(self.inner, images)
+
+
+class Predicts(nn.Module):
+    """A module with other methods than forward."""
+
+    def predict(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.ModuleList([plain(), plain()]), r"a ModuleList, has no forward.*one network at a time.*mean of their"),
+        (nn.ModuleDict({"a": plain()}), r"a ModuleDict, has no forward.*network\['a'\]"),
+        (Predicts(), r"a Predicts, has no forward.*define `forward\(self, images\)`"),
+    ],
+)
+def test_a_module_without_forward_is_named(network, message):
+    with pytest.raises(TypeError, match=message):
+        ATTACK(network, IMAGES, MASKS, eps=2 / 255)
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, FullResolution])
+def test_channels_last_are_named(wrap):
+    network = Own(lambda inner, images: inner(images.permute(0, 3, 1, 2)))
+    with pytest.raises(ValueError, match=r"\(2, 3, 6, 8\), but with the channels last.*permute\(0, 2, 3, 1\)"):
+        ATTACK(wrap(network), IMAGES, MASKS, eps=2 / 255)
+
+
+def test_recomputed_activations_are_attacked_or_the_setting_is_named():
+    def recomputed(reentrant):
+        return Own(lambda inner, images: checkpoint(inner, images, use_reentrant=reentrant))
+
+    assert apsr_of(recomputed(False), checks="off") == apsr_of(plain().eval(), checks="off")
+    for call in (
+        lambda: ATTACK(recomputed(True), IMAGES, MASKS, eps=2 / 255),
+        lambda: check_differentiable(recomputed(True)),
+    ):
+        with pytest.raises(ValueError, match="use_checkpoint=False.*use_reentrant=False"):
+            call()

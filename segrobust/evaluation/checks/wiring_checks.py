@@ -1,5 +1,6 @@
 """Whether network and data are connected as the network was trained, by its accuracy under the usual mistakes."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ from segrobust.evaluation.checks.wiring_inputs import Input, orders_of, scales_i
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, value_range_of
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.functional.modes import attackable
+from segrobust.inputs import explain_refusals
 from segrobust.value_range import ValueRange
 
 WIRING_IMAGES: Final = 4
@@ -154,7 +156,7 @@ class _Trial:
     def _of(self, changed: Input) -> Iterator[Wiring]:
         """Wirings with one input. None if the network refuses it."""
         try:
-            logits = [self._network(changed(image.clone()))[0] for image in self._images]
+            logits = [self._logits(image, changed) for image in self._images]
         except (ValueError, RuntimeError, AssertionError):
             if changed.num_changes:
                 return
@@ -185,6 +187,12 @@ class _Trial:
             for move in _MOVES:
                 moved = [_moved(each, truth.step, move) for each, truth in zip(top, self._truths, strict=True)]
                 yield self._score(changed, f"logits moved by {move} pixels down and right", (), moved, num_classes)
+
+    def _logits(self, image: Tensor, changed: Input) -> Tensor:
+        """Logits `(K, H, W)` of an image; only for the input in use, it is worth the time to explain an error."""
+        with contextlib.nullcontext() if changed.num_changes else explain_refusals(self._network, image):
+            logits: Tensor = self._network(changed(image.clone()))[0]
+        return logits
 
     def _score(
         self, changed: Input, output: str, channels: tuple[int, ...], predictions: Sequence[Tensor], num_classes: int

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from segrobust.cli.options import Interface, Option, Positional
+from segrobust.cli.data_options import DATA_CHECK, DATA_DOWNLOAD, DATA_INIT
+from segrobust.cli.options import ONLY_HELP, Interface, Option, Positional
 from segrobust.cli.training_options import CHECKPOINTS, TRAINER
 
 _CONFIG: Final = Option(
@@ -213,12 +214,11 @@ Without a network and data, train the demo network for a few minutes.""",
 )  # fmt: skip
 
 _RUN: Final = "folder of a run: `evaluation-...` in the run_dir of an evaluation"
-_ONLY_HELP: Final = (Option(name="help", help="this page", foreign=True),)
 
 _REPORT: Final = Interface(
     description="Compute summaries, curves, tables and the page of a run again from its records; print the tables.",
     positionals=(Positional(name="run", metavar="RUN", help=_RUN, kind=Path),),
-    groups={"options": _ONLY_HELP},
+    groups={"options": ONLY_HELP},
 )
 _COMPARE: Final = Interface(
     description="Compare several runs on one page.",
@@ -232,74 +232,14 @@ _COMPARE: Final = Interface(
                 name="force", kind=bool, default=False,
                 help="compare even if images, data, thresholds or precision differ; the page warns",
             ),
-            *_ONLY_HELP,
-        )
-    },
-)  # fmt: skip
-_DATA_CHECK: Final = Interface(
-    description="""\
-Read data sets, and report their contents and faults. The exit status is 1 if a file cannot be read
-or paired, contains undefined labels or has a different size, or if an image is in two splits; with
---strict also for empty masks, nearly black or duplicate images, and absent classes.""",
-    groups={
-        "data": (
-            Option(
-                name="config", metavar="FILE", help="experiment file, or one of `segrobust configs data`",
-                also=("cfg", "yaml"),
-            ),
-            Option(
-                name="data", kind=None, parts=True, metavar="CLASS", also=("dataset", "datamodule"),
-                help="data set or data module, such as PascalVOC, with --data.root and the like",
-            ),
-            Option(
-                name="split", kind=Literal["train", "val", "test", "all"], default="all", help="of a data module (all)"
-            ),
-            Option(
-                name="max_images", kind=int | None, least=1, metavar="N", also=("num_images", "limit"),
-                help="images to read from each split, spread evenly",
-            ),
-            Option(name="num_workers", kind=int, default=0, least=0, metavar="N", help="loading processes (0)"),
-            Option(name="strict", kind=bool, default=False, help="exit status 1 on warnings too"),
-        ),
-        "output": (
-            Option(name="picture", kind=Path | None, metavar="FILE", help="draw samples with their masks as PNG"),
-            Option(name="samples", kind=int, default=3, least=1, metavar="N", help="per split in the picture (3)"),
-            Option(name="json", kind=Path | None, metavar="FILE", help="write all findings"),
-            *_ONLY_HELP,
-        ),
-    },
-)  # fmt: skip
-_DATA_INIT: Final = Interface(
-    description="""\
-Look at a folder of images and masks, and write its `classes.yaml`: values, void, range, and places
-of files. What is guessed is printed, and stands in the file as comments. Name the classes.""",
-    positionals=(Positional(name="root", metavar="FOLDER", kind=Path, help="folder that holds images and masks"),),
-    groups={
-        "options": (
-            Option(name="masks", kind=int, default=64, least=1, metavar="N", help="masks to read, spread evenly (64)"),
-            Option(name="overwrite", kind=bool, default=False, help="replace a classes.yaml that is there"),
-            *_ONLY_HELP,
-        )
-    },
-)
-_DATA_DOWNLOAD: Final = Interface(
-    description="""\
-Download a published archive, check its digest, and unpack it. Cityscapes and CamVid are missing:
-Cityscapes needs an account at cityscapes-dataset.com, and CamVid is published without a digest.""",
-    positionals=(
-        Positional(name="name", metavar="NAME", help="of the data set", choices=("ade20k", "sbd", "voc")),
-    ),
-    groups={
-        "options": (
-            Option(name="root", kind=Path, metavar="FOLDER", help="for the archive and its contents", also=("output",)),
-            *_ONLY_HELP,
+            *ONLY_HELP,
         )
     },
 )  # fmt: skip
 _CONFIGS: Final = Interface(
     description="List the configurations that come with segrobust, each with its first line.",
     positionals=(Positional(name="group", metavar="GROUP", count="?", help="such as attack; all without it"),),
-    groups={"options": _ONLY_HELP},
+    groups={"options": ONLY_HELP},
 )
 _CONFIGS_COPY: Final = Interface(
     description="Copy a shipped configuration in order to edit it.",
@@ -310,14 +250,14 @@ _CONFIGS_COPY: Final = Interface(
             help="file or folder to write (the same file name in this folder)",
         ),
     ),
-    groups={"options": _ONLY_HELP},
+    groups={"options": ONLY_HELP},
 )  # fmt: skip
 _COMPLETION: Final = Interface(
     description="""Print a script that completes commands, options and values in a shell:
   bash: segrobust completion bash > ~/.local/share/bash-completion/completions/segrobust
   zsh:  segrobust completion zsh > ~/.segrobust_completion; source it in ~/.zshrc""",
     positionals=(Positional(name="shell", metavar="SHELL", help="bash or zsh", choices=("bash", "zsh")),),
-    groups={"options": _ONLY_HELP},
+    groups={"options": ONLY_HELP},
 )
 
 INTERFACES: Final[dict[str, Interface]] = {
@@ -326,9 +266,9 @@ INTERFACES: Final[dict[str, Interface]] = {
     "report": _REPORT,
     "compare": _COMPARE,
     "judge": _JUDGE,
-    "data init": _DATA_INIT,
-    "data check": _DATA_CHECK,
-    "data download": _DATA_DOWNLOAD,
+    "data init": DATA_INIT,
+    "data check": DATA_CHECK,
+    "data download": DATA_DOWNLOAD,
     "configs": _CONFIGS,
     "configs copy": _CONFIGS_COPY,
     "completion": _COMPLETION,

@@ -146,3 +146,7 @@ def is_path(option: Option) -> bool:
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+ONLY_HELP: Final = (Option(name="help", help="this page", foreign=True),)
+"""The group of commands with few options."""

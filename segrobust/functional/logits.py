@@ -27,21 +27,36 @@ def require_logits(output: object, images: Tensor) -> Tensor:
             ...
         ValueError: the network must return logits of the shape (2, K, 4, 5) for ... got (2, 7, 2, 2); ...
     """
-    fix = "wrap it in segrobust.networks.FullResolution"
     if not isinstance(output, Tensor) or not output.is_floating_point():
         got = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        fix = _WRAP
         if isinstance(output, Tensor | np.ndarray):
             fix = "return the logits themselves, without argmax, rounding and NumPy"
         raise TypeError(f"the network must return a floating-point tensor of logits (B, K, H, W), got {got}; {fix}")
     batch, _, height, width = images.shape
-    if output.shape[:3] == (batch, height, width) and output.ndim == 4:
-        fix = "the classes seem to be last: permute the logits by (0, 3, 1, 2)"
     if output.ndim != 4 or (len(output), *output.shape[2:]) != (batch, height, width):
         raise ValueError(
             f"the network must return logits of the shape ({batch}, K, {height}, {width}) for images of the shape "
-            f"{tuple(images.shape)}, got {tuple(output.shape)}; {fix}"
+            f"{tuple(images.shape)}, got {tuple(output.shape)}; {_fix_shape(tuple(output.shape), tuple(images.shape))}"
         )
     return output
+
+
+_WRAP = "wrap it in segrobust.networks.FullResolution"
+
+
+def _fix_shape(got: tuple[int, ...], images: tuple[int, ...]) -> str:
+    """What to do about logits of another shape `(B, K, H, W)`."""
+    batch, _, height, width = images
+    if len(got) != 4:
+        return "keep batch, classes, rows and columns as dimensions, without squeeze, flatten or [0]"
+    if got[:3] == (batch, height, width):
+        return "the classes seem to be last: permute the logits by (0, 3, 1, 2)"
+    if got[0] != batch:
+        return "give logits of every image of the batch"
+    if got[2] > height or got[3] > width:
+        return "resize the logits to the size of the image inside the network"
+    return _WRAP
 
 
 def require_class_logits(output: object, images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 | a module in any mode, also compiled, scripted, traced, in data parallelism; one that writes to its input | taken |
 | weights in 16 bits, sharded, empty; a function, a class, a state dict, an exported program | refused |
 | without a gradient, such as quantised layers: for attacks that follow one | refused |
+| without `forward`, such as a `ModuleList`; one that takes the channels last | refused |
 | another device, precision, number of channels or size than the images | refused where the network refuses it |
 """
 
@@ -30,7 +31,7 @@ from segrobust.inputs.data_sets import ChosenEntries, require_dataset
 from segrobust.inputs.image_input import as_image
 from segrobust.inputs.mask_input import as_class_indices
 from segrobust.inputs.network_input import NO_GRADIENT, require_network
-from segrobust.inputs.refusals import explain_refusals
+from segrobust.inputs.refusals import explain_backward, explain_refusals
 from segrobust.inputs.sample_entries import Entry, entry_of, split_sample
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "as_class_indices",
     "as_image",
     "entry_of",
+    "explain_backward",
     "explain_refusals",
     "require_dataset",
     "require_network",

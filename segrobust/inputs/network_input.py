@@ -18,6 +18,8 @@ NO_GRADIENT = (
 
 _UNSHARD = "save the full state dict, and load it into the network without FSDP (segrobust.networks.load_weights)"
 
+_ENSEMBLE = "a module whose forward returns the mean of their logits"
+
 _MODULE = (
     "class Network(torch.nn.Module) that holds the modules as attributes and calls the function in its forward, so "
     "that their weights, mode and device are known"
@@ -33,11 +35,13 @@ def require_network(network: object, *, by_gradients: bool = True, without_value
         without_values: whether weights may have no values yet (device meta), as a LightningModule's before training.
 
     Raises:
-        TypeError: no module; the message says what to write in its place.
+        TypeError: no module, or one without `forward`; the message says what to write in its place.
         ValueError: weights that are missing, sharded or in 16 bits, or layers without a gradient.
     """
     if not isinstance(network, nn.Module) or isinstance(network, type):
         raise TypeError(f"the network must be a torch.nn.Module, got {_kind(network)}: {_fix(network)}")
+    if getattr(network.forward, "__func__", None) is nn.Module.forward:
+        raise TypeError(f"the network, {_kind(network)}, has no forward method: {_fix_parts(network)}")
     if not hasattr(network, "training"):
         raise ValueError(
             "the network was frozen for inference (torch.jit.freeze): its weights are constants, without mode or "
@@ -86,6 +90,15 @@ def _fix(network: Any) -> str:
     if isinstance(network, tuple | list):
         return "attack one network at a time, or write torch.nn.Sequential(*network) for layers"
     return f"write a {_MODULE}" if callable(network) else "pass a module that maps images to logits"
+
+
+def _fix_parts(network: nn.Module) -> str:
+    """What to write in place of a module that only holds others."""
+    if isinstance(network, nn.ModuleList):
+        return "write torch.nn.Sequential(*network) for layers, attack one network at a time, or write " + _ENSEMBLE
+    if isinstance(network, nn.ModuleDict):
+        return f"attack one network at a time, such as network[{next(iter(network), 'name')!r}], or write {_ENSEMBLE}"
+    return "define `forward(self, images)`, which returns logits, beside its other methods"
 
 
 def _fault_of(weight: nn.Parameter) -> str | None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from segrobust.functional.logits import require_logits
 from segrobust.functional.modes import attackable
-from segrobust.inputs import NO_GRADIENT, explain_refusals, require_network
+from segrobust.inputs import NO_GRADIENT, explain_backward, explain_refusals, require_network
 
 _ZERO = (
     "its input is rounded, or its logits went through a softmax, sigmoid or sign that is saturated: give the logits "
@@ -51,7 +51,8 @@ def check_differentiable(network: nn.Module, *, size: Sequence[int] = (64, 64), 
         if not logits.requires_grad:
             raise ValueError(NO_GRADIENT)
         direction = torch.randn(logits.shape, generator=generator).to(logits)
-        (gradient,) = torch.autograd.grad(logits, images, direction, allow_unused=True)
+        with explain_backward():
+            (gradient,) = torch.autograd.grad(logits, images, direction, allow_unused=True)
     if gradient is None:
         raise ValueError(NO_GRADIENT)
     if not gradient.isfinite().all():

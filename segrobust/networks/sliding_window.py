@@ -1,6 +1,7 @@
 """Full resolution in bounded memory: logits averaged over windows, gradients recomputed window by window."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from segrobust.functional.logits import require_logits
 from segrobust.inputs import NO_GRADIENT
 from segrobust.networks.network_wrapper import NetworkWrapper
+from segrobust.networks.query_network import QueryNetwork
 
 Place: TypeAlias = tuple[int, slice, slice]
 """A window of a batch: image, rows and columns."""
@@ -24,6 +26,9 @@ class SlidingWindow(NetworkWrapper):
     Windows stand `stride` apart; the last one of each direction is shifted back inside, and an image smaller than a
     window is one window of its own size. This is the usual sliding-window inference of segmentation, and its output is
     an ordinary differentiable function of the image: attacks and evaluations need to know nothing of it.
+
+    Around a `QueryNetwork`, whose logits are ln S, the scores S are averaged, and the result is the logarithm of their
+    mean. The original code of EoMT does so, and so does mmsegmentation for Mask2Former.
 
     Where gradients are wanted, the forward pass keeps the image alone, and the backward pass runs each window again
     before it is differentiated. The gradient is that of the averaged logits, not an approximation, and peak memory
@@ -67,6 +72,7 @@ class SlidingWindow(NetworkWrapper):
             )
         (self.windows_per_pass,) = _whole_numbers("windows_per_pass", (windows_per_pass,))
         self.recompute = recompute
+        self._of_scores = any(isinstance(module, QueryNetwork) for module in network.modules())
 
     def forward(self, images: Tensor) -> Tensor:
         """Gives the averaged logits, in float32 at least: `(B, C, H, W) -> (B, K, H, W)`.
@@ -77,7 +83,8 @@ class SlidingWindow(NetworkWrapper):
         """
         if images.ndim != 4:
             raise ValueError(f"images must have the shape (B, C, H, W), got {tuple(images.shape)}")
-        windows = _Windows(self.network, tuple(images.shape), self.window, self.stride, self.windows_per_pass)
+        settings = (self.window, self.stride, self.windows_per_pass, self._of_scores)
+        windows = _Windows(self.network, tuple(images.shape), *settings)
         if windows.single:
             return windows.logits_of(images)
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -88,7 +95,7 @@ class SlidingWindow(NetworkWrapper):
 
     def extra_repr(self) -> str:
         """Shows the settings that the logits depend on."""
-        return f"window={self.window}, stride={self.stride}"
+        return f"window={self.window}, stride={self.stride}" + (", mean of scores" if self._of_scores else "")
 
     def _recomputes(self) -> bool:
         """Whether a second run of a window is wanted, and gives what the first one gave."""
@@ -107,6 +114,7 @@ class _Windows:
         stride: distance of windows.
         per_pass: windows that go through the network together, all of one image: what an image's logits are made of
             does not depend on its batch.
+        of_scores: whether logits are logarithms of the scores that are averaged.
     """
 
     network: nn.Module
@@ -114,6 +122,7 @@ class _Windows:
     window: tuple[int, ...]
     stride: tuple[int, ...]
     per_pass: int
+    of_scores: bool
 
     @cached_property
     def intervals(self) -> tuple[list[slice], list[slice]]:
@@ -155,36 +164,55 @@ class _Windows:
         for places in self.passes:
             logits = self.logits_of(_crops(images, places))
             if total is None:
-                total = logits.new_zeros(self.shape[0], logits.shape[1], *self.shape[2:])
-            _add(total, places, logits)
+                shape = (self.shape[0], logits.shape[1], *self.shape[2:])
+                total = logits.new_full(shape, -math.inf if self.of_scores else 0.0)
+            _add(total, places, logits, of_scores=self.of_scores)
         if total is None:
             raise ValueError(f"images must not be empty, got shape {self.shape}")
-        return total.div_(self.counts(total))
+        counts = self.counts(total)
+        return total.sub_(counts.log()) if self.of_scores else total.div_(counts)
+
+    def cotangents(self, places: list[Place], logits: Tensor, average: Tensor | None, cotangent: Tensor) -> Tensor:
+        """Cotangents of some windows' logits: `(n, K, h, w)`.
+
+        Args:
+            places: of the windows.
+            logits: of the windows, `(n, K, h, w)`.
+            average: what `average` gave, `(B, K, H, W)`; None where logits are averaged, whose weights are equal.
+            cotangent: of the average, `(B, K, H, W)`.
+        """
+        counts = self.counts(cotangent)
+        due = torch.stack([cotangent[i, :, r, c] / counts[r, c] for i, r, c in places])
+        if average is None:
+            return due
+        level = _crops(average, places).clamp_min(torch.finfo(average.dtype).min)  # -inf of an excluded class gives NaN
+        return due * (logits.detach() - level).exp()
 
 
 class _Recomputed(torch.autograd.Function):
-    """`_Windows.average` that keeps its input alone, and runs each window again to differentiate it."""
+    """`_Windows.average` that keeps its input and its result alone, and runs each window again to differentiate it."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, windows: _Windows, *parameters: Tensor) -> Tensor:
         ctx.windows, ctx.surroundings = windows, _Surroundings(images.device)
-        ctx.save_for_backward(images, *parameters)
         with ctx.surroundings.autocast():
-            return windows.average(images)
+            average = windows.average(images)
+        ctx.save_for_backward(images, average if windows.of_scores else None, *parameters)
+        return average
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        images, *parameters = ctx.saved_tensors
+        images, average, *parameters = ctx.saved_tensors
         windows: _Windows = ctx.windows
-        counts = windows.counts(cotangent)
         to_images = torch.zeros_like(images) if ctx.needs_input_grad[0] else None
         to_parameters: list[Tensor | None] = [None] * len(parameters)
         with ctx.surroundings.restored():
             for places in windows.passes:
-                due = torch.stack([cotangent[i, :, r, c] / counts[r, c] for i, r, c in places])
                 crops = _crops(images.detach(), places).requires_grad_(to_images is not None)
-                to_crops, *found = _pullback(windows, crops, parameters, due)
+                logits = _run_again(windows, crops)
+                due = windows.cotangents(places, logits, average, cotangent)
+                to_crops, *found = _pullback(logits, crops, parameters, due)
                 if to_images is not None and to_crops is not None:
                     _add(to_images, places, to_crops)
                 to_parameters = [_sum(old, new) for old, new in zip(to_parameters, found, strict=True)]
@@ -231,18 +259,27 @@ def _crops(images: Tensor, places: list[Place]) -> Tensor:
     return torch.stack([images[i, :, rows, columns] for i, rows, columns in places])
 
 
-def _add(total: Tensor, places: list[Place], values: Tensor) -> None:
-    """Adds the values of some windows to a batch, in place."""
+def _add(total: Tensor, places: list[Place], values: Tensor, *, of_scores: bool = False) -> None:
+    """Adds the values of some windows to a batch, in place; or, of logarithms, what they are the logarithms of."""
     for (i, rows, columns), value in zip(places, values, strict=True):
-        total[i, :, rows, columns].add_(value)
+        part = total[i, :, rows, columns]
+        if of_scores:
+            part.copy_(torch.logaddexp(part.clone(), value))
+        else:
+            part.add_(value)
 
 
-def _pullback(windows: _Windows, crops: Tensor, parameters: list[Tensor], due: Tensor) -> list[Tensor | None]:
-    """Runs some windows again, and gives the vector-Jacobian products to them and to parameters; None for zero."""
+def _run_again(windows: _Windows, crops: Tensor) -> Tensor:
+    """Logits of some windows with their graph."""
     with torch.enable_grad():
         logits = windows.logits_of(crops.clone())  # no leaf: a network may write to its input
     if not logits.requires_grad:
         raise ValueError(NO_GRADIENT)
+    return logits
+
+
+def _pullback(logits: Tensor, crops: Tensor, parameters: list[Tensor], due: Tensor) -> list[Tensor | None]:
+    """Vector-Jacobian products of the logits of some windows, to these and to parameters; None for zero."""
     inputs = [crops, *parameters] if crops.requires_grad else parameters
     found = torch.autograd.grad(logits, inputs, due, allow_unused=True)
     return [*found] if crops.requires_grad else [None, *found]

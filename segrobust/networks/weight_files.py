@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from segrobust.networks.foreign_files import what_it_is
 from segrobust.networks.weight_folders import find_file, is_index, read_index
 
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error)
@@ -54,6 +55,8 @@ def read_content(path: Path, *, beside_objects: bool = True) -> dict[str, object
         except SafetensorError as error:
             raise ValueError(f"{path} is a damaged or truncated safetensors file: {error}") from error
     content = _unpickle(path, beside_objects)
+    if isinstance(content, list | tuple):
+        content = dict(enumerate(content))
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a state dict or a training checkpoint")
     return {str(name): value for name, value in content.items()}
@@ -117,14 +120,14 @@ def _unpickle(path: Path, beside_objects: bool) -> object:
         named = re.search(r"GLOBAL (\S+)", str(error))
         code = named[1] if named else "a TorchScript program" if "TorchScript" in str(error) else None
         if code is None:
-            raise ValueError(f"{path} is damaged, truncated, or no checkpoint of torch") from error
+            raise ValueError(f"{path} {what_it_is(path)}") from error
         raise ValueError(
             f"{path} is refused: it names {code}, code that would run on reading; only tensors, numbers, text and "
             f"containers of them are read. Write the state dict alone to a file, where you trust this one"
         ) from error
 
 
-def _read_beside_objects(path: Path) -> Mapping[object, object] | None:
+def _read_beside_objects(path: Path) -> object | None:
     """Reads a pickle of torch, each class and function that it names replaced by an empty class.
 
     The unpickler stays torch's own, which imports nothing, and which refuses modules that reach the system (`os`,
@@ -153,7 +156,7 @@ def _read_beside_objects(path: Path) -> Mapping[object, object] | None:
                 return None
             allowed[name] = type(name, (_Unread,), {})
         else:
-            return content if isinstance(content, Mapping) else None
+            return content if isinstance(content, Mapping | list | tuple) else None
     return None
 
 

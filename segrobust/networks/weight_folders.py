@@ -1,5 +1,6 @@
 """Folders of weights: which of their files holds them, and files in shards."""
 
+import re
 from pathlib import Path
 
 from segrobust.untrusted.documents import read_json
@@ -14,6 +15,15 @@ _KINDS = (
 """Files of weights in a folder; the first kind that occurs counts, as the others hold the same weights."""
 
 _DEEPSPEED = ("zero_to_fp32.py", "*model_states.pt", "*/*model_states.pt")
+
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+"""What the name of one of several shards holds."""
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file is one of several shards, by its name."""
+    return _SHARD.search(path.name) is not None
 
 
 def is_index(path: Path) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segrobust.untrusted.printable import visible
+from segrobust.networks.weight_differences import describe_differences, fits, listed, what_to_do
 
 COUNTERS = (".num_batches_tracked",)
 """Endings of the names of weights that no prediction depends on, and that files may lack (PyTorch 0.3)."""
@@ -53,7 +53,7 @@ class LoadedWeights:
     def __str__(self) -> str:
         where = f"entry {self.entry!r}" if self.entry else "the file itself"
         removed = f" without the prefix {self.prefix!r}" if self.prefix else ""
-        left_out = f"; left out: {_listed(self.left_out)}" if self.left_out else ""
+        left_out = f"; left out: {listed(self.left_out)}" if self.left_out else ""
         reset = f"; {len(self.reset)} counters num_batches_tracked are not in it" if self.reset else ""
         return f"{self.num_tensors} tensors of {where}{removed}{left_out}{reset}"
 
@@ -130,7 +130,7 @@ def match_weights(
         raise ValueError(
             f"holds no state dict: {dict(list(kinds.items())[:_SHOWN]) or 'it is empty'}; expected tensors by name, or "
             f"a training checkpoint that holds them in one of its entries. If an entry is the network itself, write "
-            f"its state_dict() to a file where its code is installed"
+            f"its state_dict() to a file where its code is installed; write arrays of NumPy by torch.from_numpy"
         )
     shared = _shared_prefix([_unmarked(name) for name in own])
     bare = {_unmarked(name).removeprefix(shared): name for name in own}
@@ -166,28 +166,6 @@ def match_weights(
     )
 
 
-def describe_differences(
-    own: Mapping[str, Tensor], stored: Mapping[str, Tensor], optional: tuple[str, ...] = ()
-) -> str:
-    """Lists how the weights of a file differ from a network's, the first five of each kind; empty where all fit.
-
-    Args:
-        own: weights of the network, by name.
-        stored: weights of the file, under the network's names.
-        optional: endings of names that the file may lack.
-    """
-    faults = {
-        "missing": [name for name in own if name not in stored and not f".{name}".endswith(optional)],
-        "unexpected": [name for name in stored if name not in own],
-        "of another shape or kind (file for network)": [
-            f"{name} {tuple(stored[name].shape)} for {tuple(weight.shape)}"
-            for name, weight in own.items()
-            if name in stored and not _fit(weight, stored[name])
-        ],
-    }
-    return "; ".join(f"{len(names)} {fault}: {_listed(names)}" for fault, names in faults.items() if names)
-
-
 def _entries(
     content: Mapping[str, object], at: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
@@ -220,7 +198,7 @@ def _copies(
                 found.setdefault(plain[:start], {})[bare[plain[start:]]] = name
     for prefix, names in found.items():
         _add_tied(names, tied, weights)
-        fitting = {own_name for own_name, name in names.items() if _fit(own[own_name], weights[name])}
+        fitting = {own_name for own_name, name in names.items() if fits(own[own_name], weights[name])}
         yield _Copy(
             entry=entry,
             prefix=prefix,
@@ -237,7 +215,7 @@ def _add_tied(names: dict[str, str], tied: Sequence[Sequence[str]], weights: Map
     for group in tied:
         held = [names[name] for name in group if name in names]
         if held and any(not torch.equal(weights[held[0]], weights[other]) for other in held[1:]):
-            raise ValueError(f"holds different values for {_listed(group)}, which are one parameter of the network")
+            raise ValueError(f"holds different values for {listed(group)}, which are one parameter of the network")
         names.update((name, held[0]) for name in group if held and name not in names)
 
 
@@ -263,6 +241,7 @@ def _require_fit(copy: _Copy, weights: Mapping[str, Tensor], bare: Mapping[str, 
             f"holds the weights of another architecture ({len(stored)} tensors, the network has {len(own)}; the "
             f"nearest fit is {copy.part!r}, where {copy.fits} fit; the file begins with "
             f"{', '.join(list(stored)[:3])}, the network with {', '.join(list(own)[:3])}): {differences}"
+            f"{what_to_do(own, tied | stored, COUNTERS)}"
         )
 
 
@@ -280,7 +259,7 @@ def _require_obvious(
     ]
     if averages:
         raise ValueError(
-            f"holds averaged weights ({_listed(averages)}) beside {copy.part!r}, in a form that is not read; to "
+            f"holds averaged weights ({listed(averages)}) beside {copy.part!r}, in a form that is not read; to "
             f"do without them, {_choice([copy])}"
         )
     beside = len(copy.beside())
@@ -344,11 +323,3 @@ def _without_ending(prefix: str, shared: str) -> str:
 
 def _unmarked(name: str) -> str:
     return _MARKS.sub("", name)
-
-
-def _fit(own: Tensor, stored: Tensor) -> bool:
-    return own.shape == stored.shape and own.is_floating_point() == stored.is_floating_point()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(map(visible, names[:_SHOWN]))}{', ...' if len(names) > _SHOWN else ''}"

@@ -8,10 +8,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import checkpoint
 
 import segrobust
 from segrobust.attacks import PGD, Square
-from segrobust.networks import FullResolution, SlidingWindow, check_differentiable
+from segrobust.networks import FullResolution, Normalized, SlidingWindow, check_differentiable
 
 IMAGES = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
 MASKS = torch.randint(0, 3, (2, 6, 8), generator=torch.Generator().manual_seed(0))
@@ -219,3 +220,137 @@ def test_labels_of_every_form_give_the_same_result(change):
 def test_another_device_is_named():
     with pytest.raises(ValueError, match=r'images.to\("cuda:0"\)'):
         PGD(num_steps=2, eps=2 / 255)(plain().cuda(), IMAGES, MASKS)
+
+
+class Own(nn.Module):
+    """A network whose forward is given."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.inner, self.given = plain(), forward
+
+    def forward(self, images):
+        return self.given(self.inner, images)
+
+
+class Predicts(nn.Module):
+    """A module with other methods than forward."""
+
+    def predict(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.ModuleList([plain(), plain()]), r"a ModuleList, has no forward.*one network at a time.*mean of their"),
+        (nn.ModuleDict({"a": plain()}), r"a ModuleDict, has no forward.*network\['a'\]"),
+        (Predicts(), r"a Predicts, has no forward.*define `forward\(self, images\)`"),
+    ],
+)
+def test_a_module_without_forward_is_named(network, message):
+    with pytest.raises(TypeError, match=message):
+        ATTACK(network, IMAGES, MASKS, eps=2 / 255)
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, FullResolution])
+def test_channels_last_are_named(wrap):
+    network = Own(lambda inner, images: inner(images.permute(0, 3, 1, 2)))
+    with pytest.raises(ValueError, match=r"\(2, 3, 6, 8\), but with the channels last.*permute\(0, 2, 3, 1\)"):
+        ATTACK(wrap(network), IMAGES, MASKS, eps=2 / 255)
+
+
+def test_recomputed_activations_are_attacked_or_the_setting_is_named():
+    def recomputed(reentrant):
+        return Own(lambda inner, images: checkpoint(inner, images, use_reentrant=reentrant))
+
+    assert apsr_of(recomputed(False), checks="off") == apsr_of(plain().eval(), checks="off")
+    for call in (
+        lambda: ATTACK(recomputed(True), IMAGES, MASKS, eps=2 / 255),
+        lambda: check_differentiable(recomputed(True)),
+    ):
+        with pytest.raises(ValueError, match=r"use_checkpoint=False.*use_reentrant=False"):
+            call()
+
+
+class Patches(nn.Module):
+    """Sizes that are multiples of a patch, or one size alone; says so as another library does."""
+
+    def __init__(self, patch, side, error):
+        super().__init__()
+        self.inner, self.patch, self.side, self.error = plain(), patch, side, error
+
+    def forward(self, images):
+        height, width = images.shape[-2:]
+        if height % self.patch or width % self.patch or (self.side and (height, width) != (self.side, self.side)):
+            raise self.error("Input height doesn't match")
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError, ValueError])
+@pytest.mark.parametrize(("patch", "side", "line"), [(14, None, "stride=14"), (48, None, "stride=48"), (1, 224, "224")])
+def test_the_sizes_that_a_network_takes_are_found(patch, side, line, error):
+    images = torch.rand(1, 3, 300, 300) if side else IMAGES
+    with pytest.raises(ValueError, match=rf"does not take images of \d+ x \d+ pixels, but of .*{line}"):
+        ATTACK(Patches(patch, side, error), images, torch.zeros(len(images), *images.shape[2:]).long(), eps=2 / 255)
+
+
+def test_the_line_for_one_size_gives_logits():
+    network = SlidingWindow(FullResolution(Patches(1, 64, ValueError), stride=64), window=(64, 64)).eval()
+    for size in ((100, 100), (40, 90), (64, 64)):
+        assert network(torch.rand(1, 3, *size)).shape[2:] == size
+
+
+OTHER_CALLS = {
+    "two inputs": (lambda inner, images, depth: inner(images) + depth, r"missing 1 required.*all that it takes"),
+    "a mapping": (lambda inner, images: inner(images["image"]), "too many indices.*all that it takes"),
+    "a list of mappings": (lambda inner, images: [inner(image["image"]) for image in images], "all that it takes"),
+    "an attribute": (lambda inner, images: inner(images.tensors), "tensors.*all that it takes"),
+    "an array": (lambda inner, images: inner(torch.from_numpy(images.numpy())), "take `torch.no_grad`"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CALLS)
+def test_a_network_that_is_called_in_another_way_is_explained(name):
+    forward, message = OTHER_CALLS[name]
+    with pytest.raises(ValueError, match=message):
+        ATTACK(Own(forward), IMAGES, MASKS, eps=2 / 255)
+
+
+def test_a_network_that_is_traced_or_exported_for_one_batch_is_named_in_evaluations_too():
+    class Baked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = plain().eval()
+
+        def forward(self, images):
+            return self.inner(images).reshape(1, 3, 6, 8)
+
+    for made in (torch.jit.trace(Baked(), IMAGES[:1]), torch.export.export(plain().eval(), (IMAGES[:1],)).module()):
+        with pytest.raises(ValueError, match=r"does not take images of the shape \(\d, 3, 6, 8\).*leave the batch"):
+            apsr_of(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: logits[0], r"got \(3, 6, 8\); keep batch, classes, rows and columns"),
+        (lambda logits: logits.flatten(2), r"got \(\d, 3, 48\); keep batch"),
+        (lambda logits: logits[:0], "logits of every image of the batch"),
+        (lambda logits: nn.functional.pad(logits, (0, 2)), "resize the logits to the size of the image inside"),
+        (lambda logits: logits[..., ::2, ::2], "FullResolution"),
+    ],
+)
+def test_logits_of_another_shape_are_explained(change, message):
+    with pytest.raises(ValueError, match=message):
+        ATTACK(Own(lambda inner, images: change(inner(images))), IMAGES, MASKS, eps=2 / 255)
+
+
+def test_what_a_network_says_of_itself_is_not_replaced():
+    def broken(inner, images):
+        raise OSError("the licence server is away")
+
+    with pytest.raises(OSError, match="licence"):
+        ATTACK(Own(broken), IMAGES, MASKS, eps=2 / 255)
+    with pytest.raises(ValueError, match=r"expected \(B, 4, H, W\)"):  # our own words
+        ATTACK(Normalized(plain(), mean=(0,) * 4, std=(1,) * 4), IMAGES, MASKS, eps=2 / 255)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segrobust.networks import FullResolution, QueryNetwork
+from segrobust.networks import FullResolution, QueryNetwork, SlidingWindow
 
 
 @dataclass
@@ -133,3 +133,36 @@ def test_wrong_settings_are_Queries():
         QueryNetwork(Queries(Output), output="pred_masks")
     with pytest.raises(ValueError, match="define a function by `def`"):
         QueryNetwork(Queries(Output), output=lambda result: result)
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_windows_are_averaged_by_their_scores(recompute):
+    """As EoMT's own code does: sums of scores over windows, divided by the number of windows at each pixel."""
+    network = QueryNetwork(Queries(Output, torch.float64)).eval()
+    images = IMAGES.double().requires_grad_()
+    starts = [(top, left) for top in (0, 8) for left in (0, 8, 16)]
+    scores, counts = (torch.zeros(2, 4, 24, 32, dtype=torch.float64) for _ in range(2))
+    for top, left in starts:
+        around = (left, 16 - left, top, 8 - top)
+        output = network.network(images[:, :, top : top + 16, left : left + 16])
+        part = published(output.class_queries_logits, output.masks_queries_logits, (16, 16))
+        scores, counts = scores + F.pad(part, around), counts + F.pad(torch.ones_like(part), around)
+    windows = SlidingWindow(FullResolution(network), window=(16, 16), stride=(8, 8), recompute=recompute).eval()
+    logits = windows(images)
+    torch.testing.assert_close(logits.exp(), scores / counts)
+    noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours = torch.autograd.grad(logits, [images, *network.parameters()], noise)
+    theirs = torch.autograd.grad((scores / counts).log(), [images, *network.parameters()], noise)
+    torch.testing.assert_close(ours, theirs)
+    assert repr(windows).splitlines()[1].strip() == "window=(16, 16), stride=(8, 8), mean of scores"
+
+
+def test_a_class_without_a_score_in_all_windows_has_no_gradient():
+    network = QueryNetwork(Queries(Output)).eval()
+    with torch.no_grad():
+        network.network.classes.bias[1] = -torch.inf
+    images = IMAGES.clone().requires_grad_()
+    logits = SlidingWindow(network, window=(16, 16))(images)
+    assert logits[:, 1].isneginf().all()
+    (gradient,) = torch.autograd.grad(logits[:, [0, 2, 3]].sum(), images)
+    assert gradient.isfinite().all()

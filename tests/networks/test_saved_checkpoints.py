@@ -1,7 +1,13 @@
 """Checkpoints as trainings write them: which weights are taken, and what is refused."""
 
 import argparse
+import bz2
+import gzip
 import json
+import lzma
+import pickle
+import tarfile
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -321,3 +327,75 @@ def test_tied_weights_with_two_values_are_refused(tmp_path: Path) -> None:
     save_file(weights | {"second.weight": weights["second.weight"] + 1}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"different values for first.weight, second.weight.*one parameter"):
         load_weights(Tied(1), tmp_path / "model.safetensors")
+
+
+def write_tar(content: bytes, path: Path) -> None:
+    (path.parent / "inside.pth").write_bytes(content)
+    with tarfile.open(path, "w") as archive:
+        archive.add(path.parent / "inside.pth")
+
+
+def write_zip(content: bytes, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("inside.pth", content)
+
+
+FOREIGN: dict[str, tuple[Callable[[bytes, Path], object], str]] = {
+    "gzip": (lambda content, path: path.write_bytes(gzip.compress(content)), "compressed by gzip; unpack it"),
+    "bzip2": (lambda content, path: path.write_bytes(bz2.compress(content)), "compressed by bzip2; unpack it"),
+    "xz": (lambda content, path: path.write_bytes(lzma.compress(content)), "compressed by xz; unpack it"),
+    "tar": (write_tar, "archive of tar; unpack it"),
+    "zip": (write_zip, r"archive of zip; unpack it first.*inside\.pth"),
+    "pickle": (lambda content, path: path.write_bytes(pickle.dumps({"a": np.zeros(3)})), "pickle that torch did not"),
+    "HDF5": (lambda content, path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + content), "HDF5, as of Keras"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, kind: str) -> None:
+    write, message = FOREIGN[kind]
+    write(save(RIGHT, tmp_path / "right.pth").read_bytes(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=rf"weights\.pth is .*{message}"):
+        load_weights(make_network(1), tmp_path / "weights.pth")
+
+
+def test_arrays_of_numpy_are_named(tmp_path: Path) -> None:
+    arrays = {name: weight.numpy() for name, weight in RIGHT.items()}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    for path in (tmp_path / "weights.npz", save({"model": arrays}, tmp_path / "weights.pth")):
+        with pytest.raises(ValueError, match=r"torch\.from_numpy"):
+            load_weights(make_network(1), path)
+
+
+def test_a_list_or_tuple_is_read_by_position(tmp_path: Path) -> None:
+    for content in ([RIGHT, 3], (RIGHT, OPTIMIZER), [argparse.Namespace(), RIGHT]):
+        network = make_network(1)
+        load_weights(network, save(content, tmp_path / "weights.pth"))
+        assert weights_digest(network) == weights_digest(make_network(0))
+
+
+CAUSES: dict[str, tuple[State, str]] = {
+    "classes": (
+        RIGHT | {"2.weight": torch.zeros(5, 4, 1, 1), "2.bias": torch.zeros(5)},
+        r"the file is of 5 classes, it seems, and the network of 2: .*ClassOrder",
+    ),
+    "heads for training": (RIGHT | {"aux.weight": torch.zeros(2)}, "1 unexpected: aux.weight; make the network with"),
+    "LoRA": (
+        put("base.", without("2.weight", RIGHT)) | {"base.2.lora_A.weight": torch.zeros(2)},
+        "weights of LoRA: merge them",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CAUSES)
+def test_the_cause_of_a_difference_is_named(tmp_path: Path, kind: str) -> None:
+    state, message = CAUSES[kind]
+    with pytest.raises(ValueError, match=message):
+        load_weights(make_network(1), save(state, tmp_path / "weights.pth"))
+
+
+def test_one_of_several_shards_is_named(tmp_path: Path) -> None:
+    part = {name: weight.clone() for name, weight in RIGHT.items() if name.startswith("0.")}
+    save_file(part, tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(ValueError, match="one of several shards: name their folder, or the index"):
+        load_weights(make_network(1), tmp_path / "model-00001-of-00002.safetensors")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.functional.logits import require_class_logits
-from segrobust.inputs import NO_GRADIENT, explain_refusals
+from segrobust.inputs import NO_GRADIENT, explain_backward, explain_refusals
 
 _listener: Final[ContextVar[Callable[[int], object] | None]] = ContextVar("pass_listener", default=None)
 
@@ -167,7 +167,8 @@ class _Pass:
     def pullback(self, cotangent: Tensor) -> Tensor:
         if self.rows is not None:
             cotangent = torch.zeros_like(self.output).index_copy_(0, self.rows, cotangent)
-        (gradient,) = torch.autograd.grad(self.output, self.delta, cotangent, allow_unused=True)
+        with explain_backward():
+            (gradient,) = torch.autograd.grad(self.output, self.delta, cotangent, allow_unused=True)
         if gradient is None:
             raise ValueError(NO_GRADIENT)
         return gradient if self.rows is None else gradient[self.rows]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segrobust.evaluation.checks.check import Check, ProbeFinding, Status, make_check, worst_finding
 from segrobust.evaluation.checks.probes import Probe
+from segrobust.inputs import explain_refusals
 
 _SIMPLEX_TOLERANCE: Final = 1e-3
 """Tolerance of sums of probabilities and of log-sum-exps: enough for half precision inside the network."""
@@ -128,7 +129,7 @@ def _among_others(probe: Probe) -> Tensor:
     """Logits of the images with darker mirrored copies before them in the batch, which change its statistics."""
     images = probe.problem.images
     batch = torch.cat((images.square().flip(-1), images))
-    with torch.no_grad():
+    with torch.no_grad(), explain_refusals(probe.network, batch):
         logits: Tensor = probe.network(batch)[len(images) :]
     return logits.detach().to(images.dtype)
 

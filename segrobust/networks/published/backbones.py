@@ -15,7 +15,8 @@ from segrobust.networks.published.published_files import read_tensors, verify_sh
 from segrobust.networks.published.published_network import PublishedNetwork
 from segrobust.networks.published.recognition import likely_instead
 from segrobust.networks.published.segmenter import resize_positions
-from segrobust.networks.weight_match import COUNTERS, describe_differences
+from segrobust.networks.weight_differences import describe_differences
+from segrobust.networks.weight_match import COUNTERS
 
 CLASSIFIERS: Final = ("fc.", "head.", "head_dist.", "classifier.", "last_linear.", "pre_logits.")
 """Prefixes of what comes after a backbone in a classifier."""

@@ -15,7 +15,8 @@ from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.normalized import Normalized
 from segrobust.networks.published.published_files import read_tensors, verify_sha256
 from segrobust.networks.published.recognition import likely_instead
-from segrobust.networks.weight_match import COUNTERS, describe_differences
+from segrobust.networks.weight_differences import describe_differences
+from segrobust.networks.weight_match import COUNTERS
 
 
 @dataclass(frozen=True, kw_only=True)

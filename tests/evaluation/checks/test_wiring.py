@@ -182,9 +182,8 @@ def test_what_cannot_be_tried_is_left_out(scenes):
     assert check_wiring(Strict(), data, IDS).status != "fail"
     void = [(image, torch.full_like(mask, 255)) for image, mask in scenes]
     assert check_wiring(untrained(), void, IDS).detail.startswith("not measured")
-    grey = [(image[:1], mask.clamp_max(4)) for image, mask in scenes]
-    check = check_wiring(nn.Conv2d(1, 5, 1), grey, IDS)
-    assert (check.status, check.detail[:12]) == ("ok", "not measured")
+    mixed = [(scenes[0][0], scenes[0][1]), (scenes[1][0][:1], scenes[1][1])]
+    assert check_wiring(untrained(9), mixed, IDS).detail.startswith("not measured: the images differ")
 
 
 def test_an_evaluation_names_a_wrong_wiring_before_its_attacks(network, scenes, capsys):
@@ -200,3 +199,92 @@ def test_an_evaluation_names_a_wrong_wiring_before_its_attacks(network, scenes, 
     assert report.checks[0].status == "fail"
     assert sum(seen) == 1  # printed once
     assert not seen[-1]  # and forwards follow
+
+
+LEVEL = 0.45
+
+
+class Bands(nn.Module):
+    """The largest band, or none above a level: C + 1 classes; in the network's order and units."""
+
+    def __init__(self, order, mean, std):
+        super().__init__()
+        self.bands = nn.Conv2d(len(order), len(order) + 1, 1)
+        self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+        with torch.no_grad():
+            self.bands.weight.zero_()
+            self.bands.weight[list(order), range(len(order))] = 1
+            self.bands.bias.copy_(torch.tensor([0.0] * len(order) + [LEVEL]))
+
+    def forward(self, images):
+        return self.bands((images * self.std + self.mean).clamp(0, 1))
+
+
+class Scenes(list):
+    """Images of C bands, with a range."""
+
+    value_range = None
+
+
+def bands_of(num_bands, limits=None):
+    generator = torch.Generator().manual_seed(0)
+    scenes = Scenes()
+    for _ in IDS:
+        image = torch.rand(num_bands, 24, 32, generator=generator) * 0.5 + 0.1
+        scenes.append((image, torch.cat((image, torch.full((1, 24, 32), LEVEL))).argmax(0)))
+    scenes.value_range = limits
+    return scenes
+
+
+OF_BANDS = {
+    "first three": ((2, 1, 0, 3), 0.0, 1.0, None, "the first three channels reversed would", "order=(2, 1, 0, 3)"),
+    "all": ((3, 2, 1, 0), 0.0, 1.0, None, "all channels reversed would", "order=(3, 2, 1, 0)"),
+    "infrared first": ((3, 0, 1, 2), 0.0, 1.0, None, "the last channel first would", "order=(3, 0, 1, 2)"),
+    "of five": ((2, 1, 0, 3, 4), 0.0, 1.0, None, "the first three channels reversed would", "order=(2, 1, 0, 3, 4)"),
+    "of thirteen": (tuple(range(13))[::-1], 0.0, 1.0, None, "all channels reversed would", "range(12, -1, -1)"),
+    "bytes": ((0, 1, 2, 3), 0.0, 1 / 255, None, "0..255 input would", "std=(0.003922,"),
+    "bytes and order": ((2, 1, 0, 3), 0.0, 1 / 255, None, "reversed and 0..255 input would", "order=(2, 1, 0, 3)"),
+    "sensor": ((0, 1, 2, 3), 0.0, 1e-4, ((0, 10000),), "input in the sensor's units would", "std=(0.0001,"),
+    "thousands": ((0, 1, 2, 3, 4), 0.0, 1e-4, None, "0..10000 input would", "std=(0.0001,"),
+}
+
+
+@pytest.mark.parametrize("name", OF_BANDS)
+def test_other_numbers_of_channels_are_tried_in_other_orders_and_units(name):
+    order, mean, std, limits, finding, line = OF_BANDS[name]
+    size = len(order)
+    wrong = Bands(order, (mean,) * size, (std,) * size)
+    scenes = bands_of(size, limits)
+    check = check_wiring(wrong, scenes, IDS)
+    assert check.status == "fail", check
+    assert finding in check.detail
+    assert line in check.fix
+    names = {"ColorOrder": ColorOrder, "Normalized": Normalized, "network": wrong, "range": range}
+    exec(check.fix.split("wrap the network: ")[1].split(" (from")[0], names)  # our own text
+    assert check_wiring(names["network"], scenes, IDS).status == "ok"
+
+
+def test_every_channel_has_its_own_range():
+    """The range of the data differs by channel; the network was trained on shares of one range, or on the values."""
+    limits = ((0, 10000), (0, 2000), (0, 10000), (0, 500))
+    for divisor, finding in ((1, "input in the sensor's units would"), (10000, "sensor's units over 10000 would")):
+        wrong = Bands((0, 1, 2, 3), (0.0,) * 4, tuple(divisor / high for _, high in limits))
+        check = check_wiring(wrong, bands_of(4, limits), IDS)
+        assert check.status == "fail"
+        assert finding in check.detail, check
+
+
+def test_constants_of_the_channels_are_those_of_the_images_if_no_others_fit():
+    scenes = bands_of(4)
+    wrong = Bands((0, 1, 2, 3), (0.33, 0.37, 0.35, 0.34), (0.13, 0.15, 0.14, 0.16))
+    check = check_wiring(wrong, scenes, IDS)
+    assert "input standardised by the mean and std of these images would" in check.detail
+    assert "mean=(0.3" in check.fix
+
+
+def test_ranges_that_no_normalisation_gives_are_explained():
+    limits = ((-30, -5),) * 4
+    wrong = Before(Bands((0, 1, 2, 3), (0.0,) * 4, (1.0,) * 4), lambda values: (values + 30) / 25)
+    check = check_wiring(wrong, bands_of(4, limits), IDS)
+    assert check.status == "fail"
+    assert check.fix == "call the network with low + (high - low) * images in a module, for -30..-5"

@@ -46,6 +46,7 @@ from segrobust.attacks import (
     Polished,
     RegionPGD,
     Restarts,
+    RobustnessCurve,
     SegPGD,
     SegPGDLoss,
     ShrinkingRadius,
@@ -228,6 +229,11 @@ HAND_MADE = (
     Contestant("annealed_pgd_localized", AnnealedPGD(num_passes=13, eps=EPS, criterion=Localized())),
     Contestant("annealed_pgd_localized_targeted", AnnealedPGD(num_passes=13, eps=EPS, criterion=LOCALIZED_TARGETED)),
     Contestant("search_annealed_pgd", MinimalNormSearch(attack=AnnealedPGD(num_passes=5), num_rounds=4)),
+    Contestant("robustness_curve", RobustnessCurve(num_passes=19, radii=(EPS / 2, EPS))),
+    Contestant("robustness_curve_l2", RobustnessCurve(num_passes=19, radii=(0.6, 0.3), norm="l2")),
+    Contestant(
+        "robustness_curve_localized", RobustnessCurve(num_passes=19, radii=(EPS, EPS / 2), criterion=Localized())
+    ),
     Contestant("shrinking", ShrinkingRadius(attack=APGD(num_steps=10, eps=EPS, loss=Masked()))),
     Contestant("shrinking_pgd", ShrinkingRadius(attack=PGD(num_steps=6, eps=EPS), factors=(3, 1), shares=(0.5, 0.5))),
     Contestant("restarts", Restarts(attack=PGD(num_steps=4, eps=EPS), num_runs=2), random=True),

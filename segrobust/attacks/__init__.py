@@ -41,6 +41,7 @@ from segrobust.attacks.pgd import PGD
 from segrobust.attacks.polish import Polished
 from segrobust.attacks.region_pgd import RegionPGD
 from segrobust.attacks.restarts import Restarts
+from segrobust.attacks.robustness_curve import RobustnessCurve
 from segrobust.attacks.rse import RSE
 from segrobust.attacks.sea import SEA
 from segrobust.attacks.search import MinimalNormSearch
@@ -66,6 +67,7 @@ __all__ = (
     "CosPGD",
     "APGD",
     "AnnealedPGD",
+    "RobustnessCurve",
     "PAdam",
     "KLPGD",
     "Square",

@@ -1,6 +1,7 @@
 """Attacks: frozen sets of numbers that map a network and a batch to judged perturbations."""
 
 from segrobust.attacks.alma_prox import AlmaProx
+from segrobust.attacks.annealed_pgd import AnnealedPGD
 from segrobust.attacks.apgd import APGD
 from segrobust.attacks.calibrated_alma_prox import CalibratedAlmaProx
 from segrobust.attacks.clipped import Clipped
@@ -22,6 +23,7 @@ from segrobust.attacks.core.losses import (
     Weighted,
 )
 from segrobust.attacks.core.padding import PaddedBatch, pad_batch
+from segrobust.attacks.core.soft_count import SoftCount
 from segrobust.attacks.cospgd import CosPGD
 from segrobust.attacks.dag import DAG
 from segrobust.attacks.ddn import DDN
@@ -39,6 +41,7 @@ from segrobust.attacks.pgd import PGD
 from segrobust.attacks.polish import Polished
 from segrobust.attacks.region_pgd import RegionPGD
 from segrobust.attacks.restarts import Restarts
+from segrobust.attacks.robustness_curve import RobustnessCurve
 from segrobust.attacks.rse import RSE
 from segrobust.attacks.sea import SEA
 from segrobust.attacks.search import MinimalNormSearch
@@ -63,6 +66,8 @@ __all__ = (
     "RegionPGD",
     "CosPGD",
     "APGD",
+    "AnnealedPGD",
+    "RobustnessCurve",
     "PAdam",
     "KLPGD",
     "Square",
@@ -87,6 +92,7 @@ __all__ = (
     "JensenShannon",
     "LogitCosine",
     "Tsallis",
+    "SoftCount",
     "Masked",
     "Balanced",
     "SegPGDLoss",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -18,6 +18,7 @@ from segrobust.attacks import (
     LagrangianFMN,
     Masked,
     MinimalNormSearch,
+    RobustnessCurve,
     WarmStarted,
 )
 from segrobust.attacks.core.identity import identity
@@ -76,13 +77,16 @@ class Job:
             raise ValueError(f"job {self.name!r}: {error}") from error
 
     def _check_radii(self) -> None:
-        own = self.attack.default_eps
+        own = self.attack.own_radii
         if self.attack.minimal_norm:
             if self.eps and self.attack.norm == "l1":
                 raise ValueError(f"job {self.name!r}: by-products need a projection, which l1 lacks; leave eps empty")
-        elif self.eps and own is not None:
-            raise ValueError(f"job {self.name!r}: eps={self.eps} would replace eps={own} of the attack; give only one")
-        elif not self.eps and own is None:
+        elif self.eps and own:
+            radii = own[0] if len(own) == 1 else own
+            raise ValueError(
+                f"job {self.name!r}: eps={self.eps} would replace eps={radii} of the attack; give only one"
+            )
+        elif not self.eps and not own:
             raise ValueError(
                 f"job {self.name!r}: a fixed-budget attack needs radii, for example eps=(4 / 255, 8 / 255)"
             )
@@ -104,14 +108,16 @@ class Job:
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """The radii of this job, else the radius of the attack."""
-        own = self.attack.default_eps
-        return self.eps if own is None else (own,)
+        """The radii of this job, else those of the attack."""
+        return self.attack.own_radii or self.eps
 
     @property
     def calls(self) -> tuple[Radius, ...]:
-        """`eps` of each call of the attack on an image."""
-        return ("min",) if self.attack.minimal_norm else self.radii
+        """`eps` of each call of the attack on an image; a call over several radii has the largest."""
+        if self.attack.minimal_norm:
+            return ("min",)
+        own = self.attack.own_radii
+        return (max(own),) if own else self.eps
 
 
 @dataclass(frozen=True)
@@ -120,16 +126,21 @@ class AttackCall:
 
     Attributes:
         job: the job that it belongs to.
-        eps: its radius, or "min".
+        eps: its radius, the largest one of several, or "min".
     """
 
     job: Job
     eps: Radius
 
     @property
+    def attacked(self) -> tuple[Radius, ...]:
+        """`eps` of the results of the attack: that of the call, or all radii that the attack has of its own."""
+        return (self.eps,) if self.eps == "min" else self.job.attack.own_radii or (self.eps,)
+
+    @property
     def recorded(self) -> tuple[Radius, ...]:
-        """`eps` of the records that the call gives: its own, and those of the by-products."""
-        return (self.eps, *self.job.radii) if self.eps == "min" else (self.eps,)
+        """`eps` of the records that the call gives: those of the attack, and those of the by-products."""
+        return (*self.attacked, *(self.job.radii if self.eps == "min" else ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +213,8 @@ def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None, tar
     """A plan of named attacks.
 
     A fixed-budget ensemble, such as SEA, is replaced by its members, named `<name>.<member>`, so that the worst case
-    can be chosen per image for accuracy and, over the data set, for mIoU.
+    can be chosen per image for accuracy and, over the data set, for mIoU. A `RobustnessCurve` without radii of its own
+    gets all radii as one attack.
 
     Args:
         attacks: attacks by name.
@@ -213,7 +225,7 @@ def plan_attacks(attacks: Mapping[str, Attack], eps: Sequence[float] | None, tar
     Raises:
         ValueError: as `Job` and `Plan`.
     """
-    single = (pair for name, attack in attacks.items() for pair in _members(name, attack))
+    single = ((n, _over(a, eps)) for name, attack in attacks.items() for n, a in _members(name, attack))
     jobs = (Job(name=name, attack=attack, eps=_radii(attack, eps), targets=targets) for name, attack in single)
     return Plan(jobs=tuple(jobs))
 
@@ -227,8 +239,14 @@ def _members(name: str, attack: Attack) -> Iterator[tuple[str, Attack]]:
         yield name, attack
 
 
+def _over(attack: Attack, eps: Sequence[float] | None) -> Attack:
+    """A curve over the radii of the evaluation, if it has none of its own; every other attack as it is."""
+    radii = _radii(attack, eps)
+    return replace(attack, radii=radii) if isinstance(attack, RobustnessCurve) and radii else attack
+
+
 def _radii(attack: Attack, eps: Sequence[float] | None) -> tuple[float, ...]:
-    if attack.default_eps is not None:
+    if attack.own_radii:
         return ()
     if eps is not None:
         return tuple(eps)

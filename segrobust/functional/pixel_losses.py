@@ -65,6 +65,32 @@ def tsallis(logits: Tensor, reference: Tensor, q: float) -> Tensor:
     return loss if q == 1 else -torch.expm1((q - 1) * loss) / (1 - q)
 
 
+def softmax_probability(logits: Tensor, reference: Tensor, temperature: Tensor) -> Tensor:
+    """`softmax(z / T)_r`, the softened indicator that the reference class wins.
+
+    It tends to 1 where class r wins and to 0 where it loses as T goes to 0; its slope is at most `1 / (4 T)`, on the
+    boundary of the class.
+
+    Args:
+        logits: `(B, K, H, W)`.
+        reference: `(B, H, W)` int64.
+        temperature: `(B,)`, T > 0 of each image, in logits.
+
+    Returns:
+        `(B, H, W)` in [0, 1].
+
+    Examples:
+        >>> logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> softmax_probability(logits, label, torch.tensor([1.0]))
+        tensor([[[0.7311]]])
+        >>> softmax_probability(logits, label, torch.tensor([0.1]))
+        tensor([[[1.0000]]])
+    """
+    below = logits - logits.detach().amax(1, keepdim=True)  # before the division, which could overflow
+    return (-cross_entropy(below / temperature[:, None, None, None], reference)).exp()
+
+
 def cosine_to_reference(scores: Tensor, reference: Tensor) -> Tensor:
     """Cosine between the scores of a pixel and its one-hot reference, `s_r / ||s||_2`.
 

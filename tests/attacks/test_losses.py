@@ -17,6 +17,7 @@ from segrobust.attacks import (
     Masked,
     Pixels,
     SegPGDLoss,
+    SoftCount,
     Targeted,
     Tsallis,
     Untargeted,
@@ -30,6 +31,7 @@ EVERY = (
     JensenShannon(),
     LogitCosine(),
     Tsallis(),
+    SoftCount(),
     Masked(),
     Balanced(),
     SegPGDLoss(),
@@ -111,6 +113,7 @@ def test_weights_nest():
         (Balanced(), CrossEntropy()),
         (JensenShannon(), CrossEntropy()),
         (Tsallis(), CrossEntropy()),
+        (SoftCount(), SoftCount(first_temperature=0.03)),
         (SegPGDLoss(loss=Margin()), Margin()),
     ],
 )

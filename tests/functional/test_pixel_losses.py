@@ -8,6 +8,7 @@ from segrobust.functional.pixel_losses import (
     cross_entropy,
     jensen_shannon,
     kl_divergence,
+    softmax_probability,
     tsallis,
 )
 
@@ -40,6 +41,14 @@ def defined_tsallis(q):
     return lambda z, reference: (1 - (z.softmax(1) * one_hot(reference)).sum(1) ** (1 - q)) / (1 - q)
 
 
+def defined_probability(temperature):
+    def defined(z, reference):
+        powers = (z / torch.tensor(temperature, dtype=z.dtype)[:, None, None, None]).exp()
+        return (powers * one_hot(reference)).sum(1) / powers.sum(1)
+
+    return defined
+
+
 def defined_cosine(z, reference):
     return torch.nn.functional.cosine_similarity(z, one_hot(reference), dim=1)
 
@@ -54,6 +63,10 @@ def defined_cosine(z, reference):
         (lambda z, r: tsallis(z, r, 1 - 1e-9), lambda z, r: cross_entropy(z, r)),
         (lambda z, r: tsallis(z, r, 1.0), lambda z, r: cross_entropy(z, r)),
         (cosine_to_reference, defined_cosine),
+        (
+            lambda z, r: softmax_probability(z, r, torch.tensor([0.7, 2.0], dtype=z.dtype)),
+            defined_probability([0.7, 2.0]),
+        ),
     ],
 )
 def test_losses_and_gradients_equal_their_definitions(z, reference, loss, definition):
@@ -87,6 +100,7 @@ def test_no_nan_at_a_large_gap_of_logits(dtype, gap):
         cosine_to_reference,
         *(lambda z, r, q=q: tsallis(z, r, q) for q in (-2.0, 0.0, 1.0)),
         lambda z, r: kl_divergence(log_p, z),
+        *(lambda z, r, t=t: softmax_probability(z, r, torch.full((1,), t, dtype=dtype)) for t in (1e-30, 1.0, 1e30)),
     ):
         z = logits.clone().requires_grad_()
         value = loss(z, reference)
@@ -99,3 +113,12 @@ def test_bounds_of_jensen_shannon():
     z = torch.tensor([[1e3, 0.0, 0.0], [0.0, 1e3, 0.0]])[:, :, None, None]
     values = jensen_shannon(z, torch.zeros(2, 1, 1, dtype=torch.int64)).flatten()
     torch.testing.assert_close(values, torch.tensor([0.0, math.log(2)]))
+
+
+def test_a_softmax_probability_of_the_largest_logits_that_float32_has():
+    z = torch.tensor([3e38, -3e38, 0.0]).view(1, 3, 1, 1).requires_grad_()
+    for label, expected in ((0, 1.0), (1, 0.0), (2, 0.0)):
+        value = softmax_probability(z, torch.full((1, 1, 1), label), torch.tensor([1e-3]))
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+        assert value.item() == expected
+        assert gradient.isfinite().all()

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
@@ -95,6 +96,11 @@ class Attack(abc.ABC):
         return eps
 
     @property
+    def own_radii(self) -> tuple[float, ...]:
+        """Radii at which one search gives results when a call gives none: `default_eps`, if there is one."""
+        return () if self.default_eps is None else (self.default_eps,)
+
+    @property
     def max_passes(self) -> tuple[float, float]:
         """Largest numbers of forwards and backwards per image, without judging the result; nan if not known."""
         return math.nan, math.nan
@@ -124,6 +130,10 @@ class Attack(abc.ABC):
     @abc.abstractmethod
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """Searches without the final judgement; wrappers call it on the attack that they contain."""
+
+    def run_at_radii(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> tuple[Tracker, ...]:
+        """Searches at all `own_radii` together, in their order; most attacks have one radius, and `run` searches it."""
+        return (self.run(oracle, problem, observer),)
 
     def __call__(
         self,
@@ -157,6 +167,44 @@ class Attack(abc.ABC):
                 fix it.
             FloatingPointError: the network returned NaN.
         """
+
+        def search(oracle: GradientOracle, problem: Problem) -> tuple[Tracker, ...]:
+            return (self.run(oracle, problem, observer),)
+
+        (result,) = self._attack(network, images, labels, surrogate, inputs, search)
+        return result
+
+    def at_radii(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        surrogate: nn.Module | None = None,
+        observer: Observer | None = None,
+        **inputs: Unpack[BatchInputs],
+    ) -> tuple[AttackResult, ...]:
+        """Attacks one batch at all `own_radii` in one search: a result per radius, in their order.
+
+        An attack over several radii (`RobustnessCurve`) gives several results, all others the one of a call. Each
+        result counts the passes of the whole search. Args and errors as in `__call__`.
+        """
+
+        def search(oracle: GradientOracle, problem: Problem) -> tuple[Tracker, ...]:
+            return self.run_at_radii(oracle, problem, observer)
+
+        return self._attack(network, images, labels, surrogate, inputs, search)
+
+    def _attack(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        surrogate: nn.Module | None,
+        inputs: BatchInputs,
+        search: Callable[[GradientOracle, Problem], tuple[Tracker, ...]],
+    ) -> tuple[AttackResult, ...]:
+        """The judged results of a search on the network, or on the surrogate."""
         self._require(network, by_gradients=surrogate is None)
         if surrogate is not None:
             self._require(surrogate)
@@ -164,11 +212,12 @@ class Attack(abc.ABC):
             problem = self._problem(images, labels, inputs)
             oracle = NetworkOracle(network, problem.images)
             if surrogate is None:
-                return self._judge(oracle, problem, self.run(oracle, problem, observer))
-            guide = NetworkOracle(surrogate, problem.images, counter=oracle.counter)
-            tracker = self.run(guide, problem, observer)
-            tracker.forget_runner_up()  # a second try would be a query of the network under attack
-            return self._judge(oracle, problem, tracker)
+                trackers = search(oracle, problem)
+            else:
+                trackers = search(NetworkOracle(surrogate, problem.images, counter=oracle.counter), problem)
+                for tracker in trackers:
+                    tracker.forget_runner_up()  # a second try would be a query of the network under attack
+            return tuple(self._judge(oracle, problem, tracker) for tracker in trackers)
 
     def adversarial_images(
         self, network: nn.Module, images: Tensor, labels: Tensor, **inputs: Unpack[BatchInputs]

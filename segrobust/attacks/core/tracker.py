@@ -17,7 +17,7 @@ class Iterate:
         delta: `(B', C, H, W)`.
         logits: `(B', K, H, W)` at `delta`.
         broken: `(B', H, W)` bool, valid pixels that are broken.
-        num_broken: `(B',)` int64, their number.
+        num_broken: `(B',)` int64, their number; -1 where `delta` lies outside the ball and is no candidate.
         success: `(B',)` bool.
         norm: `(B',)` norm of `delta`.
     """
@@ -175,7 +175,7 @@ class Tracker:
         num_broken, success, norm = incumbent.num_broken, incumbent.success, incumbent.norm
         if rows is not None:
             num_broken, success, norm = num_broken[rows], success[rows], norm[rows]
-        exists = new.num_broken >= 0  # -1 where an inner attack judged nothing
+        exists = new.num_broken >= 0  # -1: an inner attack judged nothing, or it lies outside the ball
         if not self.minimal_norm:
             more = new.num_broken > num_broken
             return exists & torch.where(new.success, ~success | more, ~success & more)

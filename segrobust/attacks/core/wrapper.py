@@ -66,6 +66,11 @@ class OracleWrapper(Wrapper):
         """The passes of the attack inside."""
         return self.attack.max_passes
 
+    @property
+    def own_radii(self) -> tuple[float, ...]:
+        """The radii of the attack inside."""
+        return self.attack.own_radii
+
     @abc.abstractmethod
     def searching_oracle(self, oracle: GradientOracle, problem: Problem) -> GradientOracle:
         """The network as the attack inside sees it."""
@@ -73,6 +78,10 @@ class OracleWrapper(Wrapper):
     def run(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> Tracker:
         """Runs the attack inside on its view of the network."""
         return self.attack.run(self.searching_oracle(oracle, problem), problem, observer)
+
+    def run_at_radii(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> tuple[Tracker, ...]:
+        """Runs the attack inside at all its radii on its view of the network."""
+        return self.attack.run_at_radii(self.searching_oracle(oracle, problem), problem, observer)
 
     def last_iterate(self, oracle: GradientOracle, problem: Problem) -> Tensor:
         """The last iterate of the attack inside on its view of the network."""

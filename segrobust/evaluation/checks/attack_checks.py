@@ -15,7 +15,7 @@ from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.engine.runner import run
 from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import device_of
-from segrobust.evaluation.plan import Job, Plan
+from segrobust.evaluation.plan import Job, Plan, Radius
 from segrobust.evaluation.run.records import NO_VALID_PIXEL, Record, merge_records
 from segrobust.metrics import geometric_mean_ratio
 
@@ -103,10 +103,11 @@ def _check_steps(job: Job, known: Sequence[Record], attack_again: AttackAgain) -
             name, f"{job.name} has no records of these images", fix="run the evaluation first", attacks=digests
         )
         return
-    eps = () if job.attack.minimal_norm or job.attack.default_eps is not None else (_middle_radius(found.values()),)
+    radius: Radius = "min" if job.attack.minimal_norm else _middle_radius(found.values())
+    eps = () if radius == "min" or job.attack.own_radii else (radius,)
     again = attack_again(Job(name=job.name, attack=doubled, eps=eps, targets=job.targets))
     keys = [(r.sample_id, job.digest, r.eps) for r in again]
-    pairs = [(found[key], r) for key, r in zip(keys, again, strict=True) if key in found]
+    pairs = [(found[key], r) for key, r in zip(keys, again, strict=True) if key in found and r.eps == radius]
     status, detail = (_compare_norms if job.attack.minimal_norm else _compare_shares)(pairs)
     yield make_check(
         name,

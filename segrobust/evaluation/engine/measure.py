@@ -87,8 +87,10 @@ class Measurer:
         result = self._evaluate(batch.problem, torch.zeros_like(batch.problem.images), "linf")
         return self._to_records(batch, result, None, CLEAN, None, result.apsr, started)
 
-    def attack(self, batch: LoadedBatch, call: AttackCall, clean: Sequence[Record]) -> tuple[list[Record], Tensor]:
-        """Records of one call of an attack, by-products included, and the adversarial images `(B, C, H, W)`.
+    def attack(
+        self, batch: LoadedBatch, call: AttackCall, clean: Sequence[Record]
+    ) -> tuple[list[Record], tuple[Tensor, ...]]:
+        """Records of one call, by-products included, and adversarial images `(B, C, H, W)` for each `call.attacked`.
 
         Args:
             batch: the images.
@@ -103,16 +105,18 @@ class Measurer:
         # change a last bit.
         stored = None if self.stored is None else read_stored(self.stored, call, batch.samples)
         images = problem.images if stored is None else stored.images.to(problem.images)
-        result = self._call(job.attack, images, problem, eps=call.eps, sample_ids=batch.ids)
+        results = self._call(job.attack, images, problem, eps=call.eps, sample_ids=batch.ids)
         flags = None if stored is None else stored.flags
-        shown = result if stored is None else replace(result, norm=stored.norm)
         kind: Kind = "minimal-norm" if call.eps == "min" else "fixed-budget"
-        records = self._to_records(batch, shown, job, kind, call.eps, clean_apsr, started, flags)
+        records = []
+        for eps, result in zip(call.attacked, results, strict=True):
+            shown = result if stored is None else replace(result, norm=stored.norm)
+            records += self._to_records(batch, shown, job, kind, eps, clean_apsr, started, flags)
         for eps in job.radii if call.eps == "min" else ():
             started = time.perf_counter()
-            projected = self._project(problem, job, result, eps)
+            projected = self._project(problem, job, results[0], eps)
             records += self._to_records(batch, projected, job, "by-product", eps, clean_apsr, started, flags)
-        return records, result.adv
+        return records, tuple(result.adv for result in results)
 
     def _call(
         self,
@@ -123,9 +127,9 @@ class Measurer:
         eps: Radius = "min",
         sample_ids: Sequence[int] | None = None,
         start: Tensor | None = None,
-    ) -> AttackResult:
+    ) -> tuple[AttackResult, ...]:
         """One call of an attack on images `(B, C, H, W)`, with everything else from `problem`."""
-        return attack(
+        return attack.at_radii(
             self.network,
             images,
             problem.labels,
@@ -141,7 +145,8 @@ class Measurer:
     def _evaluate(self, problem: Problem, delta: Tensor, norm_name: NormName) -> AttackResult:
         """The result of a perturbation `(B, C, H, W)` inside the box, by one forward pass."""
         attack = Stored(norm=norm_name, criterion=self.plan.criterion)
-        return replace(self._call(attack, problem.images, problem, start=delta), norm=norm(delta, norm_name))
+        (result,) = self._call(attack, problem.images, problem, start=delta)
+        return replace(result, norm=norm(delta, norm_name))
 
     def _masks(self, samples: Sequence[LoadedSample]) -> Tensor:
         return torch.stack([sample.mask for sample in samples]).to(self.device)

@@ -153,7 +153,8 @@ class _Engine:
         if self.measurer.stored is not None and not self.measurer.stored.holds(call, sample_id):
             return False
         asr_only = self.measurer.plan.asr_only
-        if asr_only and call.eps != "min" and self._is_broken(sample_id, call.job.attack.norm, call.eps):
+        radii = [eps for eps in call.attacked if eps != "min"]
+        if asr_only and radii and self._is_broken(sample_id, call.job.attack.norm, min(radii)):
             return False
         unrecorded = any((sample_id, call.job.digest, eps) not in self.done for eps in call.recorded)
         return unrecorded or (self.outputs.store is not None and self.outputs.store.lacks(call, sample_id))
@@ -218,20 +219,20 @@ class _Engine:
             step = self._halve(size) if out_of_memory else 1
         else:
             yield from self._emit(found)
-            if self.outputs.store is not None and adv is not None and call != "clean":
-                for sample_id, image in zip(batch.ids, adv, strict=True):
-                    self.outputs.store.keep(call, sample_id, image)
+            if self.outputs.store is not None and call != "clean":
+                for sample_id, *images in zip(batch.ids, *adv, strict=True):
+                    self.outputs.store.keep(call, sample_id, images)
             return
         if self.measurer.device.type == "cuda":
             torch.cuda.empty_cache()
         yield from self._attempt_parts(batch, call, step)
 
-    def _measure(self, batch: LoadedBatch, call: CallOrClean) -> tuple[list[Record], Tensor | None]:
-        """Records, and the adversarial images of an attack."""
+    def _measure(self, batch: LoadedBatch, call: CallOrClean) -> tuple[list[Record], tuple[Tensor, ...]]:
+        """Records, and the adversarial images of an attack at each radius of the call."""
         self.outputs.watch.measuring(batch.ids, call)
         with passes_reported(self.outputs.watch.passed):
             if call == "clean":
-                return self.measurer.clean(batch), None
+                return self.measurer.clean(batch), ()
             clean = [self.done[sample_id, CLEAN, None] for sample_id in batch.ids]
             return self.measurer.attack(batch, call, clean)
 
@@ -258,7 +259,8 @@ class _Engine:
         if call == "clean":
             self.outputs.faults.add(Fault.of(error, sample_id, name, "clean"))
         else:
-            self.outputs.faults.add(Fault.of(error, sample_id, name, "attack", call))
+            for eps in call.attacked:
+                self.outputs.faults.add(Fault.of(error, sample_id, name, "attack", AttackCall(call.job, eps)))
 
     def _emit(self, records: list[Record]) -> Iterator[Record]:
         """Writes and yields the new records of one batch."""

@@ -54,25 +54,32 @@ class AdversarialStore:
         return Path(self.directory) / "adversarials" / digest / str(eps) / f"{sample_id:06d}.safetensors"
 
     def holds(self, call: AttackCall, sample_id: int) -> bool:
-        """Whether an image is stored."""
-        return os.path.lexists(self.path(call.job.digest, call.eps, sample_id))
+        """Whether the images of a call are stored, at all its radii."""
+        return all(os.path.lexists(self.path(call.job.digest, eps, sample_id)) for eps in call.attacked)
 
     def lacks(self, call: AttackCall, sample_id: int) -> bool:
-        """Whether an image should be stored and is not."""
+        """Whether an image of a call should be stored and is not."""
         if self.sample_ids is not None and sample_id not in self.sample_ids:
             return False
         return not self.holds(call, sample_id)
 
-    def keep(self, call: AttackCall, sample_id: int, adv: Tensor) -> None:
-        """Writes one image `(C, H, W)` in one step, unless it is not requested or already stored.
+    def keep(self, call: AttackCall, sample_id: int, adv: Sequence[Tensor]) -> None:
+        """Writes the images `(C, H, W)` of a call, each in one step, unless not requested or already stored.
+
+        Args:
+            call: the call.
+            sample_id: position in the data set.
+            adv: one image for each of `call.attacked`.
 
         Raises:
             OSError: the directory cannot be written.
         """
         if self.lacks(call, sample_id):
-            path = self.path(call.job.digest, call.eps, sample_id)
-            content = save({"adv": adv.detach().to("cpu", torch.float32).contiguous()})
-            replace_file(path, content, root=Path(self.directory))
+            for eps, image in zip(call.attacked, adv, strict=True):
+                path = self.path(call.job.digest, eps, sample_id)
+                if not os.path.lexists(path):
+                    content = save({"adv": image.detach().to("cpu", torch.float32).contiguous()})
+                    replace_file(path, content, root=Path(self.directory))
 
     def load(self, digest: str, eps: Radius, sample_id: int, shape: Sequence[int] | None = None) -> Tensor:
         """An image `(C, H, W)` float32.

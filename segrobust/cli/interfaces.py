@@ -232,6 +232,66 @@ _COMPARE: Final = Interface(
                 name="force", kind=bool, default=False,
                 help="compare even if images, data, thresholds or precision differ; the page warns",
             ),
+            Option(
+                name="bench", kind=Path | None, metavar="FOLDER",
+                help="norms of this bench are part of the envelope that optimality is measured against",
+            ),
+            *_ONLY_HELP,
+        )
+    },
+)  # fmt: skip
+_BENCH_FOLDER: Final = Option(
+    name="folder", kind=Path, default=Path("bench"), metavar="FOLDER", help="of the bench (bench)"
+)
+_BENCH_VERIFY: Final = Interface(
+    description="""\
+Judge every witness of a bench again by one forward pass, and compare all of its numbers. Without a
+network and data, the networks that come with segrobust are judged, and all others are listed. The exit
+status is 1 if a number is not true.""",
+    groups={
+        "network and data": _WEIGHTS,
+        "bench": (_BENCH_FOLDER,),
+        "work": (_SEED, *_DEVICE, _RUN_DIR),
+        "help": _HELP,
+    },
+    hidden=_UNTRAINED,
+    notes=(_CLASS_HELP,),
+)
+_BENCH_SUBMIT: Final = Interface(
+    description="""\
+Lower the cells of a bench by the perturbations that a run stored, and say by how much. No cell can
+rise. Each perturbation is judged again; the file of the network is verified before.""",
+    positionals=(
+        Positional(name="run", metavar="RUN", kind=Path, help="folder `evaluation-...`, made with --keep_adversarials"),
+    ),
+    groups={
+        "network and data": _WEIGHTS,
+        "bench": (
+            Option(name="name", metavar="NAME", help="of the network in the bench, such as demo"),
+            _BENCH_FOLDER,
+        ),
+        "work": (_SEED, *_DEVICE, _RUN_DIR),
+        "help": _HELP,
+    },
+    hidden=_UNTRAINED,
+    notes=(_CLASS_HELP,),
+)  # fmt: skip
+_ENSEMBLE: Final = Interface(
+    description="""\
+Choose attacks one after the other by what they gain per pass, from the records of runs on the same
+network and images, and print what each step costs and leaves. A second column judges the choice on
+images on which it was not made.""",
+    positionals=(Positional(name="runs", metavar="RUN", help=_RUN, count="+", kind=Path),),
+    groups={
+        "options": (
+            Option(
+                name="eps", kind=str | None, metavar="RADIUS", also=("epsilon", "radius", "radii"),
+                help="radius in [0, 1], such as 8/255 (the largest that all runs share)",
+            ),
+            Option(name="metric", kind=Literal["aacc", "miou"], default="aacc", help="what the ensemble lowers (aacc)"),
+            Option(name="members", kind=int, default=8, least=1, metavar="N", help="most attacks in it (8)"),
+            Option(name="json", kind=Path | None, metavar="FILE", help="write the table"),
+            Option(name="yaml", kind=Path | None, metavar="FILE", help="write the attacks, for evaluate --config FILE"),
             *_ONLY_HELP,
         )
     },
@@ -326,6 +386,9 @@ INTERFACES: Final[dict[str, Interface]] = {
     "report": _REPORT,
     "compare": _COMPARE,
     "judge": _JUDGE,
+    "ensemble": _ENSEMBLE,
+    "bench verify": _BENCH_VERIFY,
+    "bench submit": _BENCH_SUBMIT,
     "data init": _DATA_INIT,
     "data check": _DATA_CHECK,
     "data download": _DATA_DOWNLOAD,
@@ -333,7 +396,7 @@ INTERFACES: Final[dict[str, Interface]] = {
     "configs copy": _CONFIGS_COPY,
     "completion": _COMPLETION,
 }
-"""What each command takes; the second word of a name is that of a command of `data` or `configs`."""
+"""What each command takes; the second word of a name is that of a command of `data`, `bench` or `configs`."""
 
 
 def setting_names(command: str) -> dict[str, str]:

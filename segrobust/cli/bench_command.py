@@ -12,11 +12,14 @@ from segrobust.cli.command_line import read_command_line
 from segrobust.cli.console import say, without_traceback
 from segrobust.cli.interfaces import INTERFACES
 from segrobust.cli.network_command import NetworkCLI, default_device
+from segrobust.cli.parsers import parse
 from segrobust.evaluation.bench.bench_consistency import read_bench
 from segrobust.evaluation.bench.bench_file import bench_files
 from segrobust.evaluation.bench.bench_submission import submit_run
 from segrobust.evaluation.bench.bench_verification import Verification, verify_bench
+from segrobust.evaluation.bench.leaderboard import leaderboard
 from segrobust.networks import weights_digest
+from segrobust.untrusted.regular_files import replace_file
 
 NOT_TRUE: Final = 1
 """Exit status if a number of a bench is not true."""
@@ -73,6 +76,14 @@ def submit_command(arguments: Sequence[str]) -> None:
             say(str(found))
 
 
+def page_command(arguments: Sequence[str]) -> None:
+    """Writes the leaderboard of a bench."""
+    options = parse("bench page", arguments)
+    with without_traceback(ValueError, OSError):
+        replace_file(options.output, leaderboard(options.folder).encode())
+        say(f"page     {options.output}")
+
+
 def _verify_given(arguments: Sequence[str], files: Sequence[Path]) -> list[Verification]:
     """Verifies the files of the network of the command line, and names the others."""
     cli = VerifyCLI(arguments)
@@ -104,4 +115,8 @@ def _verify_known(arguments: Sequence[str], files: Sequence[Path]) -> list[Verif
     return found
 
 
-_COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"verify": verify_command, "submit": submit_command}
+_COMMANDS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
+    "verify": verify_command,
+    "submit": submit_command,
+    "page": page_command,
+}

@@ -276,6 +276,19 @@ rise. Each perturbation is judged again; the file of the network is verified bef
     hidden=_UNTRAINED,
     notes=(_CLASS_HELP,),
 )  # fmt: skip
+_BENCH_PAGE: Final = Interface(
+    description="Write the leaderboard of a bench: what its files state, as a page of Markdown.",
+    groups={
+        "options": (
+            _BENCH_FOLDER,
+            Option(
+                name="output", kind=Path, default=Path("docs/leaderboard.md"), metavar="FILE",
+                help="the page (docs/leaderboard.md)",
+            ),
+            *_ONLY_HELP,
+        )
+    },
+)  # fmt: skip
 _ENSEMBLE: Final = Interface(
     description="""\
 Choose attacks one after the other by what they gain per pass, from the records of runs on the same
@@ -389,6 +402,7 @@ INTERFACES: Final[dict[str, Interface]] = {
     "ensemble": _ENSEMBLE,
     "bench verify": _BENCH_VERIFY,
     "bench submit": _BENCH_SUBMIT,
+    "bench page": _BENCH_PAGE,
     "data init": _DATA_INIT,
     "data check": _DATA_CHECK,
     "data download": _DATA_DOWNLOAD,

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from segrobust.evaluation.bench.bench_file import BenchFile, Entry
+from segrobust.evaluation.bench.bench_file import BenchFile, Entry, bench_files
+from segrobust.evaluation.numbers.envelope import KnownNorms
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.printable import shortened
 
@@ -23,6 +24,23 @@ def read_bench(path: Path) -> BenchFile:
     if problem is not None:
         raise DataFault(f"{path} contradicts itself: {problem}")
     return found
+
+
+def norms_of_bench(folder: Path) -> list[KnownNorms]:
+    """The smallest norms of a bench as its files state them, for the envelope of a comparison.
+
+    Raises:
+        ValueError: the folder holds no bench, or damaged files.
+    """
+    return [
+        KnownNorms(
+            source=f"bench {bench.network}",
+            target=(bench.weights, bench.preprocessing, bench.criterion),
+            norm_name=bench.norm_name,
+            norms={image.sample: bench.envelope[image.sample_id] for image in bench.images},
+        )
+        for bench in map(read_bench, bench_files(folder))
+    ]
 
 
 def contradictions(bench: BenchFile, path: Path) -> Iterator[str]:
@@ -56,7 +74,7 @@ def _wrong_entry(bench: BenchFile, entry: Entry, valid: Mapping[int, int]) -> It
         yield f"{where} is of image {entry.sample_id}, which is not listed"
         return
     if {len(entry.tp), len(entry.fp), len(entry.fn)} != {bench.num_classes}:
-        yield f"{where} has counts of {len(entry.tp)}, {len(entry.fp)} and {len(entry.fn)} classes, of {bench.num_classes}"
+        yield f"{where} has counts of {len(entry.tp)} classes, and the network {bench.num_classes}"
     if sum(entry.tp) + sum(entry.fn) != valid[entry.sample_id] or sum(entry.fp) != sum(entry.fn):
         yield f"the counts of {where} are not those of {valid[entry.sample_id]} valid pixels"
     if entry.eps is not None and entry.attack_digest not in bench.attacks:

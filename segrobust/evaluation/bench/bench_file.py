@@ -44,6 +44,7 @@ class BenchImage:
         name: its name there.
         image: digest of the image; see `witness.digest_of`.
         label: digest of its label.
+        sample: digest of both, as in the records of a run; see `LoadedSample.digest`.
         num_valid: valid pixels.
     """
 
@@ -51,6 +52,7 @@ class BenchImage:
     name: str
     image: str
     label: str
+    sample: str
     num_valid: int
 
 
@@ -194,9 +196,18 @@ class BenchFile:
     def origin(self, entry: Entry) -> Origin:
         """What the witness of an entry must say of itself."""
         image = next(each for each in self.images if each.sample_id == entry.sample_id)
-        shared = {name: getattr(entry, name) for name in ORIGIN_READERS if hasattr(entry, name)}
-        fixed = {"weights": self.weights, "norm_name": self.norm_name}
-        return Origin(image=image.image, label=image.label, **fixed, **shared)
+        return Origin(
+            image=image.image,
+            label=image.label,
+            weights=self.weights,
+            norm_name=self.norm_name,
+            attack=entry.attack,
+            attack_digest=entry.attack_digest,
+            eps=entry.eps,
+            num_forwards=entry.num_forwards,
+            num_backwards=entry.num_backwards,
+            seed=entry.seed,
+        )
 
     def path(self, folder: Path) -> Path:
         """Where the file lies."""
@@ -248,12 +259,16 @@ _IMAGE: Final = {
     "name": text(_LONGEST_NAME),
     "image": token,
     "label": token,
+    "sample": token,
     "num_valid": whole(1),
 }
 _ENTRY: Final = {
     "witness": token,
     "sample_id": whole(),
-    **{name: ORIGIN_READERS[name] for name in ("attack", "attack_digest", "eps", "num_forwards", "num_backwards", "seed")},
+    **{
+        name: ORIGIN_READERS[name]
+        for name in ("attack", "attack_digest", "eps", "num_forwards", "num_backwards", "seed")
+    },
     "norm": number(0, MOST_COUNTED),
     "slack": whole(-MOST_COUNTED),
     "close": whole(),

@@ -83,7 +83,9 @@ def submit_run(
     samples = {sample_id: load_sample(dataset, sample_id) for sample_id in sorted({r.sample_id for r in stored})}
     changed = find_changed(run.records, {sample_id: sample.digest for sample_id, sample in samples.items()})
     if changed:
-        raise ValueError(f"{run_dir} is a run on other data: the image or the mask of {name_samples(changed)} is another")
+        raise ValueError(
+            f"{run_dir} is a run on other data: the image or the mask of {name_samples(changed)} is another"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         return tuple(
@@ -123,7 +125,9 @@ def _submit(
         after.write(folder)
         for digest in before.named - after.named:
             remove(witness_path(folder, digest), root=folder)
-    refused = (f"image {each.sample_id}, {each.witness.origin.attack}: {each.refusal}" for each in found if each.refusal)
+    refused = (
+        f"image {each.sample_id}, {each.witness.origin.attack}: {each.refusal}" for each in found if each.refusal
+    )
     return Submission(path=after.path(folder), num_judged=len(found), changes=changes, refused=tuple(refused))
 
 
@@ -162,7 +166,9 @@ def _require_same_network(run: RunFiles, network: nn.Module) -> None:
     """Refuses a run of another network, or of another criterion or precision than a bench has."""
     manifest = run.manifest
     if not isinstance(read_criterion(manifest.criterion), Untargeted):
-        raise ValueError(f"a bench is of Untargeted(apsr=...), and the run's criterion is {visible(manifest.criterion)}")
+        raise ValueError(
+            f"a bench is of Untargeted(apsr=...), and the run's criterion is {visible(manifest.criterion)}"
+        )
     if manifest.precision != "float32":
         raise ValueError(f"a bench is judged in float32, and the run's precision is {manifest.precision}")
     for what, now in (("weights", weights_digest(network)), ("preprocessing", preprocessing_of(network))):
@@ -223,6 +229,7 @@ def _image(record: Record, sample: LoadedSample) -> BenchImage:
         name=record.sample_name,
         image=digest_of(sample.image),
         label=digest_of(sample.mask),
+        sample=sample.digest,
         num_valid=record.num_valid,
     )
 
@@ -240,7 +247,9 @@ def _existing(empty: BenchFile, network: nn.Module, dataset: SampleSource, folde
     for what in ("weights", "preprocessing", "criterion", "ignore_index", "num_classes"):
         stated, now = getattr(there, what), getattr(empty, what)
         if stated != now:
-            raise ValueError(f"{path} is of another {what}: {visible(str(stated))} there, {visible(str(now))} in the run")
+            raise ValueError(
+                f"{path} is of another {what}: {visible(str(stated))} there, {visible(str(now))} in the run"
+            )
     verified = verify_bench(path, network, dataset)
     if verified.problems or verified.num_missing:
         raise ValueError(f"only a bench that is verified is lowered\n{verified}")
@@ -249,18 +258,20 @@ def _existing(empty: BenchFile, network: nn.Module, dataset: SampleSource, folde
 
 def _changes(before: BenchFile, after: BenchFile) -> Iterator[str]:
     """The numbers that are lower now, and by how much."""
-    name = before.norm_name
+    norm_name = before.norm_name
     for image in before.images:
         there, now = before.envelope[image.sample_id], after.envelope[image.sample_id]
         if now < there:
             share = "" if there in (0, inf) else f" ({100 * (now / there - 1):+.2f} %)"
-            yield f"image {image.sample_id} ({image.name}): norm {norm_text(there, name)} -> {norm_text(now, name)}{share}"
+            norms = f"norm {norm_text(there, norm_name)} -> {norm_text(now, norm_name)}{share}"
+            yield f"image {image.sample_id} ({image.name}): {norms}"
     cells = {cell.eps: cell for cell in before.radii}
     for cell in after.radii:
-        for label, value in (("aAcc", "accuracy"), ("mIoU^D", "miou")):
-            there = getattr(cells[cell.eps], value) if cell.eps in cells else None
-            now = getattr(cell, value)
-            if there is None:
-                yield f"{label} at {radius_text(cell.eps, name)}: {100 * now:.2f} %, not known before"
-            elif now < there:
-                yield f"{label} at {radius_text(cell.eps, name)}: {100 * there:.2f} % -> {100 * now:.2f} %"
+        older = cells.get(cell.eps)
+        for label, name in (("aAcc", "accuracy"), ("mIoU^D", "miou")):
+            left = getattr(cell, name)
+            where = f"{label} at {radius_text(cell.eps, norm_name)}"
+            if older is None:
+                yield f"{where}: {100 * left:.2f} %, not known before"
+            elif left < getattr(older, name):
+                yield f"{where}: {100 * getattr(older, name):.2f} % -> {100 * left:.2f} %"

@@ -80,7 +80,9 @@ def verify_bench(path: Path, network: nn.Module, dataset: SampleSource, *, batch
     judged = _judge(bench, network, samples, found, batch_size)
     for entry in bench.entries:
         if entry.witness in judged:
-            problems += [f"{_place(bench, entry)}: {each}" for each in _differences(bench, entry, judged[entry.witness])]
+            problems += [
+                f"{_place(bench, entry)}: {each}" for each in _differences(bench, entry, judged[entry.witness])
+            ]
     problems += [*_wrong_identities(bench), *_wrong_cells(bench)]
     return Verification(
         path,
@@ -114,12 +116,20 @@ def _samples(bench: BenchFile, dataset: SampleSource) -> dict[int, LoadedSample]
         if image.sample_id >= len(dataset):
             raise DataFault(f"image {image.sample_id} ({image.name}) is not in the data set, which has {len(dataset)}")
         sample = load_sample(dataset, image.sample_id)
-        for what, there, now in (("image", image.image, sample.image), ("label", image.label, sample.mask)):
-            if digest_of(now) != there:
+        now = {"image": digest_of(sample.image), "label": digest_of(sample.mask), "sample": sample.digest}
+        for what, digest in now.items():
+            if getattr(image, what) != digest:
                 raise DataFault(
-                    f"the {what} of sample {image.sample_id} ({image.name}) is another one: digest {there} in the "
-                    f"file, {digest_of(now)} now; give the data set, split and transforms of the bench"
+                    f"the {what} of image {image.sample_id} ({image.name}) is another one: digest "
+                    f"{getattr(image, what)} in the file, {digest} now; give the data set, split and transforms of the "
+                    "bench"
                 )
+        void = sample.mask == bench.ignore_index
+        if not (void | (sample.mask >= 0) & (sample.mask < bench.num_classes)).all():
+            raise DataFault(
+                f"the label of image {image.sample_id} ({image.name}) holds other values than the classes 0 to "
+                f"{bench.num_classes - 1} and the void label {bench.ignore_index} of the file"
+            )
         found[image.sample_id] = sample
     return found
 
@@ -153,7 +163,7 @@ def _judge(
     batch_size: int,
 ) -> dict[str, Judged]:
     """What one forward pass says of each witness."""
-    judged = {}
+    judged: dict[str, Judged] = {}
     for _, group in groupby(perturbed, key=lambda witness: perturbed[witness].shape):
         witnesses = list(group)
         for start in range(0, len(witnesses), batch_size):

@@ -116,7 +116,9 @@ class Witness:
             raise WitnessError(f"it is of size {tuple(self.levels.shape)}, the image of {tuple(image.shape)}")
         moved = image.double() + self.levels.double() * self.step
         if moved.min() < 0 or moved.max() > 1:
-            raise WitnessError(f"the perturbed image has values from {moved.min():.8g} to {moved.max():.8g}, outside [0, 1]")
+            raise WitnessError(
+                f"the perturbed image has values from {moved.min():.8g} to {moved.max():.8g}, outside [0, 1]"
+            )
         return moved.float()
 
     def to_bytes(self) -> bytes:
@@ -164,7 +166,13 @@ def _unpacked(packed: bytes, size: int) -> bytes:
 
 
 def quantized(
-    image: Tensor, adv: Tensor, origin: Origin, *, levels: Levels = "int8", limit: float | None = None, stretch: float = 1.0
+    image: Tensor,
+    adv: Tensor,
+    origin: Origin,
+    *,
+    levels: Levels = "int8",
+    limit: float | None = None,
+    stretch: float = 1.0,
 ) -> Witness:
     """The witness nearest to an adversarial image, inside [0, 1].
 
@@ -238,4 +246,3 @@ def digest_of(tensor: Tensor) -> str:
     plain = tensor.detach().cpu().contiguous()
     head = json.dumps([str(plain.dtype), list(plain.shape)]).encode()
     return hashlib.sha256(head + plain.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:32]
-

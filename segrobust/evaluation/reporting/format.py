@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -26,9 +26,9 @@ def norm_text(value: float, norm_name: NormName) -> str:
     return f"{value * 255:.2f}/255" if norm_name == "linf" else f"{value:.3g}"
 
 
-def percent(share: float) -> str:
-    """A share in percent with one decimal, without the sign; "-" for nan."""
-    return "-" if math.isnan(share) else f"{written('%', share):.1f}"
+def percent(share: float, decimals: int = 1) -> str:
+    """A share in percent, without the sign; "-" for nan."""
+    return "-" if math.isnan(share) else f"{written('%', share):.{decimals}f}"
 
 
 def value_text(metric: Metric[Any], numbers: NormSummary | Scores) -> str:
@@ -71,6 +71,36 @@ def norm_source(entry: NormLine) -> str:
         return entry.label
     ordered = sorted(entry.found_by, key=lambda found: -found.num_images)
     return f"{entry.label}: {', '.join(f'{found.attack} on {found.num_images}' for found in ordered)}"
+
+
+ENVELOPE_HEAD: Final = ("attack", "images", "smallest on", "missed", "optimality", "ratio")
+ENVELOPE_NOTE: Final = (
+    "optimality: AttackBench's local optimality against the smallest norms, 1 at best, 0 from about a tenth above; "
+    "ratio: geometric mean of the norms to the smallest, over the images that the attack breaks; missed: images that "
+    "another attack alone breaks; - where there is no number"
+)
+
+
+def envelope_rows(entry: SmallestNormSummary) -> list[list[str]]:
+    """A row per attack with the cells of `ENVELOPE_HEAD`, the highest optimality first."""
+    ordered = sorted(entry.found_by, key=lambda found: (-found.optimality, found.ratio, found.attack))
+    return [
+        [
+            found.attack,
+            str(entry.num_images),
+            str(found.num_images),
+            str(found.num_missed),
+            *envelope_texts(found.optimality, found.ratio),
+        ]
+        for found in ordered
+    ]
+
+
+def envelope_texts(optimality: float, ratio: float) -> tuple[str, str]:
+    """Local optimality and ratio to the envelope with three decimals, "-" for nan."""
+    written = ("-" if math.isnan(value) else f"{value:.3f}" for value in (optimality, ratio))
+    first, second = written
+    return first, second
 
 
 def norms_note(entries: Sequence[NormLine]) -> str:

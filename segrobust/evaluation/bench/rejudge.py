@@ -15,7 +15,7 @@ from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName, norm
 from segrobust.metrics import confusion_counts
 
-TOLERANCE: Final = 2.0**-14
+TOLERANCE: Final = 2.0**-16
 """Of the largest absolute logit of an image: a difference of logits below it may have another sign on another machine.
 
 Number of threads, batch size and version of torch change logits in float32 by less than a tenth of it."""

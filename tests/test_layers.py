@@ -41,6 +41,7 @@ EVALUATION = (
     "reporting",
     "jobs",
     "transfer",
+    "bench",
     "api",
 )
 """Parts of `segrobust.evaluation`; each imports only those before it."""

@@ -34,6 +34,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "report": Command(module="report_command", summary="rewrite the report of an evaluation"),
     "compare": Command(module="report_command", summary="compare several evaluations"),
     "judge": Command(module="judge_command", summary="evaluate stored adversarial images on another network"),
+    "ensemble": Command(module="ensemble_command", summary="choose attacks by gain per pass from the records of runs"),
+    "bench": Command(module="bench_command", summary="verify the worst perturbations known, or submit those of a run"),
     "data": Command(module="data_command", summary="describe and check a data set, or download one"),
     "configs": Command(module="configs_command", summary="list or copy shipped configurations"),
     "completion": Command(module="completion_command", summary="print a script that completes commands in a shell"),
@@ -50,5 +52,5 @@ def program() -> str:
 
 
 def is_command(words: Sequence[str]) -> bool:
-    """Whether words are a command, or one of `data` or `configs`."""
+    """Whether words are a command, or one of `data`, `bench` or `configs`."""
     return len(words) > 0 and (words[0] in COMMANDS if len(words) == 1 else " ".join(words) in INTERFACES)

@@ -3,75 +3,23 @@
 from pathlib import Path
 from typing import Final, Literal
 
+from segrobust.cli.bench_options import BENCH_PAGE, BENCH_SUBMIT, BENCH_VERIFY, ENSEMBLE
 from segrobust.cli.data_options import DATA_CHECK, DATA_DOWNLOAD, DATA_INIT
 from segrobust.cli.options import ONLY_HELP, Interface, Option, Positional
+from segrobust.cli.shared_options import (
+    CLASS_HELP,
+    CONFIG,
+    DATA,
+    DEVICE,
+    HELP,
+    MODEL,
+    RUN,
+    RUN_DIR,
+    SEED,
+    UNTRAINED,
+    WEIGHTS,
+)
 from segrobust.cli.training_options import CHECKPOINTS, TRAINER
-
-_CONFIG: Final = Option(
-    name="config",
-    metavar="FILE",
-    help="YAML file; later ones and options win; segrobust:NAME is ours",
-    foreign=True,
-    also=("cfg", "yaml"),
-)
-_MODEL: Final = Option(
-    name="model", metavar="CLASS", help="task with its network, and --model.network and the like",
-    parts=True, foreign=True, also=("network", "task", "net"),
-)  # fmt: skip
-_DATA: Final = Option(
-    name="data", metavar="CLASS", help="data module, and --data.val, --data.batch_size and the like",
-    parts=True, foreign=True, also=("dataset", "datamodule"),
-)  # fmt: skip
-_SEED: Final = Option(
-    name="seed_everything", metavar="N", help="seed of all random numbers (0)", foreign=True, also=("seed",)
-)
-_RUN_DIR: Final = Option(
-    name="run_dir", default="runs/run", metavar="FOLDER", also=("output", "log_dir", "save_dir", "out"),
-    help="settings, checkpoints, weights, evaluations (runs/run)",
-)  # fmt: skip
-_HELP: Final = (
-    Option(name="help", metavar="[GROUP]", help="this page; --help all, --help data: every option", foreign=True),
-    Option(name="print_config", help="print all settings as YAML, and stop", foreign=True),
-    Option(name="version", help="print the version, and stop", foreign=True),
-)
-_CLASS_HELP: Final = (
-    "`--data.help CLASS`, `--attacks.help CLASS`: the arguments of a class. --max-images is --max_images."
-)
-
-_WEIGHTS: Final = (
-    _CONFIG,
-    _MODEL,
-    _DATA,
-    Option(
-        name="checkpoint", kind=str | None, metavar="FILE", also=("weights", "ckpt", "ckpt_path", "pretrained"),
-        help="weights (weights.safetensors in run_dir, else the network's own)",
-    ),
-    Option(
-        name="checkpoint_part", kind=str | None, metavar="NAME",
-        help="copy to take if the file holds several, such as state_dict_ema",
-    ),
-    Option(
-        name="accept_mismatch", kind=bool, default=False,
-        help="continue if classes or normalisation differ from the weights' record",
-    ),
-    Option(name="split", kind=Literal["val", "test"], default="val", help="data set of the data module (val)"),
-)  # fmt: skip
-_DEVICE: Final = (
-    Option(
-        name="device", kind=str | None, metavar="DEVICE", help="cpu, cuda or cuda:1 (cuda if available)",
-        also=("gpu", "cuda", "accelerator", "devices"),
-    ),
-    Option(
-        name="batch_size", kind=int, default=1, least=1, metavar="N",
-        help="images per batch, halved if memory runs out (1)",
-    ),
-    Option(
-        name="stalled_after", kind=float | None, metavar="SECONDS",
-        help="end a process without a pass for so long; others do its work",
-    ),
-)  # fmt: skip
-_UNTRAINED: Final = ("trainer", "optimizer", "lr_scheduler")
-"""Groups that Lightning adds, and that have no effect without a training."""
 
 _EVALUATE: Final = Interface(
     description="""\
@@ -79,7 +27,7 @@ Attack a trained segmentation network and measure its robustness. Without a netw
 the demo network. The same command resumes an evaluation that was killed, and with more attacks adds
 them to a finished one. Under torchrun or srun, all processes work on one evaluation.""",
     groups={
-        "network and data": _WEIGHTS,
+        "network and data": WEIGHTS,
         "attacks": (
             Option(
                 name="preset", kind=Literal["validation", "quick", "standard", "thorough"] | None,
@@ -107,7 +55,7 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
                 name="asr_only", kind=bool, default=False,
                 help="success rates only: skip images that are already broken",
             ),
-            _SEED,
+            SEED,
         ),
         "checks": (
             Option(
@@ -117,7 +65,7 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
             Option(name="strict", kind=bool, default=False, help="exit status 3 if a check fails"),
         ),
         "work": (
-            *_DEVICE,
+            *DEVICE,
             Option(
                 name="skip_unreadable", kind=bool, default=False,
                 help="skip images that cannot be read; they are listed (exit status 1)",
@@ -129,7 +77,7 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
             Option(name="dry_run", kind=bool, default=False, help="time one pass, estimate the whole, and stop"),
         ),
         "output": (
-            _RUN_DIR,
+            RUN_DIR,
             Option(
                 name="panels", kind=int, default=4, least=0, metavar="N",
                 help="images to draw; the worst and the median are added (4)",
@@ -143,10 +91,10 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
                 help="log to Weights & Biases: --wandb.project NAME",
             ),
         ),
-        "help": _HELP,
+        "help": HELP,
     },
-    hidden=_UNTRAINED,
-    notes=(_CLASS_HELP, "Flags: --strict, --strict true, --no_strict."),
+    hidden=UNTRAINED,
+    notes=(CLASS_HELP, "Flags: --strict, --strict true, --no_strict."),
 )  # fmt: skip
 
 _JUDGE: Final = Interface(
@@ -161,7 +109,7 @@ changed, and the same command resumes one that was killed.""",
         ),
     ),
     groups={
-        "network and data": _WEIGHTS,
+        "network and data": WEIGHTS,
         "judgement": (
             Option(
                 name="name", kind=str | None, metavar="NAME",
@@ -176,11 +124,11 @@ changed, and the same command resumes one that was killed.""",
                 help="records, transfer.json and transfer.png; never in a run (judgements)",
             ),
         ),
-        "work": (_SEED, *_DEVICE, _RUN_DIR),
-        "help": _HELP,
+        "work": (SEED, *DEVICE, RUN_DIR),
+        "help": HELP,
     },
-    hidden=_UNTRAINED,
-    notes=(_CLASS_HELP,),
+    hidden=UNTRAINED,
+    notes=(CLASS_HELP,),
 )  # fmt: skip
 
 _TRAIN: Final = Interface(
@@ -189,9 +137,9 @@ Train a segmentation network on clean or attacked images, and store its weights 
 Without a network and data, train the demo network for a few minutes.""",
     groups={
         "network and data": (
-            _CONFIG,
-            _MODEL,
-            _DATA,
+            CONFIG,
+            MODEL,
+            DATA,
             Option(
                 name="optimizer", metavar="CLASS", parts=True, foreign=True, also=("optim",),
                 help="of a task without its own; `--model.optimizer` for ours",
@@ -202,27 +150,26 @@ Without a network and data, train the demo network for a few minutes.""",
             ),
         ),
         "run": (
-            _RUN_DIR,
+            RUN_DIR,
             Option(name="resume", kind=bool, default=False, help="continue the run in run_dir where it stopped"),
-            _SEED,
+            SEED,
         ),
         "trainer (Lightning)": TRAINER,
         "checkpoints (Lightning)": CHECKPOINTS,
-        "help": _HELP,
+        "help": HELP,
     },
-    notes=(_CLASS_HELP,),
+    notes=(CLASS_HELP,),
 )  # fmt: skip
 
-_RUN: Final = "folder of a run: `evaluation-...` in the run_dir of an evaluation"
 
 _REPORT: Final = Interface(
     description="Compute summaries, curves, tables and the page of a run again from its records; print the tables.",
-    positionals=(Positional(name="run", metavar="RUN", help=_RUN, kind=Path),),
+    positionals=(Positional(name="run", metavar="RUN", help=RUN, kind=Path),),
     groups={"options": ONLY_HELP},
 )
 _COMPARE: Final = Interface(
     description="Compare several runs on one page.",
-    positionals=(Positional(name="runs", metavar="RUN", help=_RUN, count="+", kind=Path),),
+    positionals=(Positional(name="runs", metavar="RUN", help=RUN, count="+", kind=Path),),
     groups={
         "options": (
             Option(
@@ -231,6 +178,10 @@ _COMPARE: Final = Interface(
             Option(
                 name="force", kind=bool, default=False,
                 help="compare even if images, data, thresholds or precision differ; the page warns",
+            ),
+            Option(
+                name="bench", kind=Path | None, metavar="FOLDER",
+                help="norms of this bench are part of the envelope that optimality is measured against",
             ),
             *ONLY_HELP,
         )
@@ -266,6 +217,10 @@ INTERFACES: Final[dict[str, Interface]] = {
     "report": _REPORT,
     "compare": _COMPARE,
     "judge": _JUDGE,
+    "ensemble": ENSEMBLE,
+    "bench verify": BENCH_VERIFY,
+    "bench submit": BENCH_SUBMIT,
+    "bench page": BENCH_PAGE,
     "data init": DATA_INIT,
     "data check": DATA_CHECK,
     "data download": DATA_DOWNLOAD,
@@ -273,7 +228,7 @@ INTERFACES: Final[dict[str, Interface]] = {
     "configs copy": _CONFIGS_COPY,
     "completion": _COMPLETION,
 }
-"""What each command takes; the second word of a name is that of a command of `data` or `configs`."""
+"""What each command takes; the second word of a name is that of a command of `data`, `bench` or `configs`."""
 
 
 def setting_names(command: str) -> dict[str, str]:

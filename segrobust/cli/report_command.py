@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from segrobust.cli.console import say, without_traceback
 from segrobust.cli.parsers import parse
+from segrobust.evaluation.bench.bench_consistency import norms_of_bench
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.report import write_report
 from segrobust.evaluation.run.run_directory import RunDirectory
@@ -20,5 +21,6 @@ def compare_command(arguments: Sequence[str]) -> None:
     """Compares several runs on one page."""
     options = parse("compare", arguments)
     with without_traceback(ValueError, OSError):
-        page = compare_runs(options.runs, options.output, force=options.force)
+        known = [] if options.bench is None else norms_of_bench(options.bench)
+        page = compare_runs(options.runs, options.output, force=options.force, known=known)
     say(f"report   {page}")

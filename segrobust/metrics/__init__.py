@@ -18,6 +18,7 @@ from segrobust.metrics.norm_statistics import (
     asr,
     asr_at,
     geometric_mean_ratio,
+    local_optimality,
     mean_capped,
     quantiles,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "find_regions",
     "geometric_mean_ratio",
     "iou_per_class",
+    "local_optimality",
     "mean_capped",
     "miou_dataset",
     "miou_image",

@@ -18,6 +18,9 @@ attack that stops on the sphere of radius eps counts at eps is decided by the ro
 _SNAP = 1e-9
 """A rank this close to an integer is that integer: 0.55 * 100 is 55.00000000000001, but rank 56 has no weight."""
 
+_ZERO_AREA = 1e-12
+"""Relative to the largest norm: an area that is zero but for rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormRatio:
@@ -146,6 +149,51 @@ def geometric_mean_ratio(a: Tensor, b: Tensor) -> NormRatio:
         num_neither=int((~broken_a & ~broken_b).sum()),
         num_zero=int(zero.sum()),
     )
+
+
+def local_optimality(norms: Tensor, envelope: Tensor) -> float:
+    """Gives AttackBench's local optimality of an attack on one network, in [0, 1]: 1 on the envelope.
+
+    With rho(eps) the share of images that are not broken within eps, and eps_0 the largest norm of the envelope, it is
+    the area between the share of images that are right without attack and rho of the attack over [0, eps_0], divided by
+    the same area of the envelope. An image that the envelope does not break counts as unbroken in both.
+
+    Minimal norms of segmentation lie close together, so that it falls to 0 at norms about a tenth above the envelope:
+    read it with `geometric_mean_ratio`. The mean over networks is AttackBench's global optimality.
+
+    Source: AttackBench, Cina et al., AAAI 2025 (arXiv 2404.19460), equations 4 and 5; their code takes the largest
+    finite norm for eps_0 where the envelope has failures, and clips to [0, 1].
+
+    Args:
+        norms: of the attack, `(N,)`; inf for a failure.
+        envelope: the smallest norms known of the same images, `(N,)`.
+
+    Returns:
+        The optimality; nan if the envelope breaks no image by a perturbation, or all of them by the same norm.
+
+    Raises:
+        ValueError: as `asr`, or the lengths differ.
+
+    Examples:
+        >>> envelope = torch.tensor([0.01, 0.02, 0.04], dtype=torch.float64)
+        >>> local_optimality(envelope, envelope), round(local_optimality(1.1 * envelope, envelope), 2)
+        (1.0, 0.86)
+    """
+    _check_norms(norms)
+    _check_norms(envelope)
+    if norms.shape != envelope.shape:
+        raise ValueError(f"norms of the same images are compared, got {len(norms)} and {len(envelope)} of them")
+    largest = envelope[envelope.isfinite()].double().max().item() if envelope.isfinite().any() else 0.0
+    right = (envelope != 0).double().mean().item()
+    best = right * largest - _area_unbroken(envelope, largest)
+    if not best > _ZERO_AREA * largest:
+        return math.nan
+    return min(1.0, max(0.0, (right * largest - _area_unbroken(norms, largest)) / best))
+
+
+def _area_unbroken(norms: Tensor, largest: float) -> float:
+    """The integral of the share of unbroken images over radii from 0 to `largest`."""
+    return norms.double().clamp(max=largest).mean().item()
 
 
 def _order_statistic(ordered: Sequence[float], rank: float) -> float:

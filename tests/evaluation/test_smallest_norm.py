@@ -57,6 +57,9 @@ def test_equals_count_for_each_attack_and_failures_for_none():
     assert (fmn.attack, fmn.num_images, fmn.num_missed) == ("fmn", 3, 0)
     assert alma.ratio == pytest.approx((1 * 2.5 * 1) ** (1 / 3))
     assert fmn.ratio == pytest.approx((4 / 3) ** (1 / 4))
+    # Areas over [0, 7]: of images right without attack 7, less mean(min(norm, 7)) of (3, 5, 7, 6, 7) and of SMALLEST.
+    assert alma.optimality == pytest.approx((7 - 28 / 5) / (7 - 25 / 5))
+    assert fmn.optimality == pytest.approx((7 - 26 / 5) / (7 - 25 / 5))
 
 
 def test_it_is_the_minimum_of_random_records_in_any_order():

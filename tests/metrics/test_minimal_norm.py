@@ -1,5 +1,6 @@
 """Statistics of censored norms."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from segrobust.metrics import asr, asr_at, geometric_mean_ratio, mean_capped, quantiles
+from segrobust.metrics import asr, asr_at, geometric_mean_ratio, local_optimality, mean_capped, quantiles
 
 INF = math.inf
 norm_lists = st.lists(st.one_of(st.floats(0, 10), st.just(INF)), min_size=1, max_size=30)
@@ -118,6 +119,8 @@ def test_what_is_no_norm_is_refused(values: torch.Tensor, message: str) -> None:
             statistic(values)
     with pytest.raises(ValueError, match=message):
         geometric_mean_ratio(values, values)
+    with pytest.raises(ValueError, match=message):
+        local_optimality(values, values)
 
 
 def test_arguments_are_checked() -> None:
@@ -129,3 +132,47 @@ def test_arguments_are_checked() -> None:
         asr_at(norms(1.0), (-1,))
     with pytest.raises(ValueError, match="got 2 and 1"):
         geometric_mean_ratio(norms(1.0, 2.0), norms(1.0))
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        local_optimality(norms(1.0, 2.0), norms(1.0))
+
+
+def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Norms of an attack and an envelope below them, with images that are broken without attack and failures."""
+    rng = torch.Generator().manual_seed(seed)
+    envelope = torch.rand(12, generator=rng, dtype=torch.float64) + 0.5
+    envelope[:2] = 0
+    attack = envelope * (1 + 0.3 * torch.rand(12, generator=rng, dtype=torch.float64))
+    attack[4:6] = INF
+    if seed % 2:
+        envelope[4] = INF
+    return attack, envelope
+
+
+def area_by_rectangles(values: torch.Tensor, end: float) -> float:
+    """The integral of the share of unbroken images, rectangle by rectangle."""
+    edges = sorted({0.0, end, *(v for v in values.tolist() if v < end)})
+    return sum((b - a) * (values > a).double().mean().item() for a, b in itertools.pairwise(edges))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_optimality_is_a_ratio_of_areas(seed: int) -> None:
+    attack, envelope = drawn(seed)
+    end, right = envelope[envelope.isfinite()].max().item(), 10 / 12
+    areas = [right * end - area_by_rectangles(values, end) for values in (attack, envelope)]
+    assert local_optimality(attack, envelope) == pytest.approx(areas[0] / areas[1])
+    assert local_optimality(envelope, envelope) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.filterwarnings("ignore:The reference lower envelope:UserWarning")
+def test_optimality_is_that_of_attackbench(seed: int) -> None:
+    distances = pytest.importorskip("attackbench.metrics.distances", reason="needs AttackBenchLib, an extra of tests")
+    attack, envelope = drawn(seed)
+    assert local_optimality(attack, envelope) == pytest.approx(distances.eval_optimality(attack, envelope))
+    far = torch.full_like(envelope, 9.0)
+    assert local_optimality(far, envelope) == distances.eval_optimality(far, envelope) == 0
+
+
+def test_an_envelope_without_spread_has_no_optimality() -> None:
+    for envelope in (norms(0.3, 0.3, 0.3), norms(0.0, 0.0), norms(INF, INF)):
+        assert math.isnan(local_optimality(envelope, envelope))

@@ -8,7 +8,7 @@ import torch
 from segrobust.evaluation.numbers.summary import FoundBy
 from segrobust.evaluation.run.records import Record
 from segrobust.functional.norms import NormName, norm_order
-from segrobust.metrics import geometric_mean_ratio
+from segrobust.metrics import geometric_mean_ratio, local_optimality
 
 
 def minimal_norm_attacks(records: Iterable[Record]) -> dict[NormName, tuple[str, ...]]:
@@ -65,6 +65,7 @@ def found_by(records: Iterable[Record], smallest: Sequence[Record], digests: Seq
                 num_images=int((norms.isfinite() & (norms == least)).sum()),
                 num_missed=compared.num_only_b,
                 ratio=compared.ratio,
+                optimality=local_optimality(norms, least),
             )
         )
     return tuple(found)

@@ -145,6 +145,8 @@ class FoundBy:
         num_missed: images on which it fails and another attack succeeds.
         ratio: of its norms to the smallest ones, at least 1: geometric mean over the images that it breaks, without
             those that are broken without attack; nan if there is none.
+        optimality: AttackBench's local optimality against the smallest norms, in [0, 1]; see
+            `segrobust.metrics.local_optimality`.
     """
 
     attack: str
@@ -152,6 +154,7 @@ class FoundBy:
     num_images: int
     num_missed: int
     ratio: float
+    optimality: float
 
 
 @dataclass(frozen=True, kw_only=True)

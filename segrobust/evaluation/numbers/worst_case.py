@@ -44,12 +44,23 @@ def worst_for_miou(candidates: Sequence[Sequence[Record]], seed: int = 0) -> lis
         candidates: per image at least one record.
         seed: of random choices and orders.
     """
-    rng = np.random.default_rng(seed)
     counts = [np.array([(r.tp, r.fp, r.fn) for r in records], dtype=np.int64) for records in candidates]
-    starts = [*_starts(candidates), *([int(rng.integers(len(c))) for c in counts] for _ in range(RANDOM_STARTS))]
-    ends = [_descend(counts, start, rng) for start in starts]
-    best = min(ends, key=lambda chosen: miou_of_counts(_sum_of(counts, chosen)))
+    best = lowest_miou(counts, _starts(candidates), seed)
     return [records[index] for records, index in zip(candidates, best, strict=True)]
+
+
+def lowest_miou(counts: Sequence[Counts], starts: Iterable[Sequence[int]], seed: int = 0) -> list[int]:
+    """The same search over counts: per image the position of its choice; the first start stays if nothing is lower.
+
+    Args:
+        counts: per image `(M, 3, K)`: true positives, false positives and false negatives of M candidates.
+        starts: choices from which the search starts, besides random ones.
+        seed: of random choices and orders.
+    """
+    rng = np.random.default_rng(seed)
+    starts = [*starts, *([int(rng.integers(len(c))) for c in counts] for _ in range(RANDOM_STARTS))]
+    ends = [_descend(counts, start, rng) for start in starts]
+    return min(ends, key=lambda chosen: float(miou_of_counts(_sum_of(counts, chosen))))
 
 
 def _starts(candidates: Sequence[Sequence[Record]]) -> list[list[int]]:

@@ -70,9 +70,9 @@ def _in_units(length: float) -> str:
     return "" if value_range is None else f" = {value_range.lengths(length)}"
 
 
-def percent(share: float) -> str:
-    """A share in percent with one decimal, without the sign; "-" for nan."""
-    return "-" if math.isnan(share) else f"{written('%', share):.1f}"
+def percent(share: float, decimals: int = 1) -> str:
+    """A share in percent, without the sign; "-" for nan."""
+    return "-" if math.isnan(share) else f"{written('%', share):.{decimals}f}"
 
 
 def value_text(metric: Metric[Any], numbers: NormSummary | Scores) -> str:
@@ -116,6 +116,36 @@ def norm_source(entry: NormLine) -> str:
         return entry.label
     ordered = sorted(entry.found_by, key=lambda found: -found.num_images)
     return f"{entry.label}: {', '.join(f'{found.attack} on {found.num_images}' for found in ordered)}"
+
+
+ENVELOPE_HEAD: Final = ("attack", "images", "smallest on", "missed", "optimality", "ratio")
+ENVELOPE_NOTE: Final = (
+    "optimality: AttackBench's local optimality against the smallest norms, 1 at best, 0 from about a tenth above; "
+    "ratio: geometric mean of the norms to the smallest, over the images that the attack breaks; missed: images that "
+    "another attack alone breaks; - where there is no number"
+)
+
+
+def envelope_rows(entry: SmallestNormSummary) -> list[list[str]]:
+    """A row per attack with the cells of `ENVELOPE_HEAD`, the highest optimality first."""
+    ordered = sorted(entry.found_by, key=lambda found: (-found.optimality, found.ratio, found.attack))
+    return [
+        [
+            found.attack,
+            str(entry.num_images),
+            str(found.num_images),
+            str(found.num_missed),
+            *envelope_texts(found.optimality, found.ratio),
+        ]
+        for found in ordered
+    ]
+
+
+def envelope_texts(optimality: float, ratio: float) -> tuple[str, str]:
+    """Local optimality and ratio to the envelope with three decimals, "-" for nan."""
+    written = ("-" if math.isnan(value) else f"{value:.3f}" for value in (optimality, ratio))
+    first, second = written
+    return first, second
 
 
 def norms_note(entries: Sequence[NormLine]) -> str:

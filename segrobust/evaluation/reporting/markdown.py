@@ -4,9 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segrobust.evaluation.numbers.metrics import METRICS, in_place
-from segrobust.evaluation.numbers.summary import BOUND_ANY, Summary
+from segrobust.evaluation.numbers.summary import BOUND_ANY, SmallestNormSummary, Summary
 from segrobust.evaluation.reporting.format import (
+    ENVELOPE_HEAD,
+    ENVELOPE_NOTE,
     cost_texts,
+    envelope_rows,
     in_units_of,
     norm_cells,
     norms_note,
@@ -84,6 +87,12 @@ def _norms(summary: Summary) -> Iterable[str]:
         head = [f"minimal norm ({norm_name})", "images", "ASR, %", "median (IQR)", *radii, "passes"]
         yield markdown_table(head, ([*norm_cells(entry), cost_texts(entry.cost)[0]] for entry in entries))
         yield f"*{for_markdown(norms_note(entries))}*"
+        for entry in entries:
+            if isinstance(entry, SmallestNormSummary):
+                yield markdown_table(
+                    (f"against the {entry.label} ({norm_name})", *ENVELOPE_HEAD[1:]), envelope_rows(entry)
+                )
+                yield f"*{for_markdown(ENVELOPE_NOTE)}*"
 
 
 def _scores(summary: Summary) -> Iterable[str]:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from segrobust.evaluation.numbers.envelope import KnownNorms
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.plan import Radius
 from segrobust.evaluation.reporting.comparison.compare_page import build_comparison
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun
+from segrobust.evaluation.reporting.comparison.envelope_tables import optimality_tables
 from segrobust.evaluation.reporting.format import radius_text
 from segrobust.evaluation.reporting.html.report_page import plot_library, render
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
@@ -31,7 +33,9 @@ Call = tuple[str, Radius]
 """Digest and radius of an attack, or "min"."""
 
 
-def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False) -> Path:
+def compare_runs(
+    run_dirs: Sequence[Path], output: Path, *, force: bool = False, known: Sequence[KnownNorms] = ()
+) -> Path:
     """Writes one page that compares several runs under the attacks that all of them have.
 
     Args:
@@ -39,6 +43,8 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
         output: the page.
         force: whether to compare runs with different images, data, thresholds or precision, or without a common attack;
             the page warns.
+        known: norms of a bench, which are part of the smallest ones that attacks are measured against; see
+            `segrobust.evaluation.bench.bench_consistency.norms_of_bench`.
 
     Raises:
         ValueError: fewer than two runs, a directory twice or without a run, runs that cannot be compared, or the extra
@@ -64,7 +70,8 @@ def compare_runs(run_dirs: Sequence[Path], output: Path, *, force: bool = False)
         for label, run in zip(labels, runs, strict=True)
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(output, render(build_comparison(compared_runs, found), "compare.html.j2", plot_library()))
+    nearness = tuple(optimality_tables(runs, labels, known))
+    replace_file(output, render(build_comparison(compared_runs, found, nearness), "compare.html.j2", plot_library()))
     return output
 
 

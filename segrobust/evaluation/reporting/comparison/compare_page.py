@@ -12,26 +12,29 @@ from segrobust.evaluation.reporting.comparison.compare_tables import (
 from segrobust.evaluation.reporting.comparison.compared_runs import ComparedRun, same_classes, shared_radius
 from segrobust.evaluation.reporting.format import in_units_of, percent, radius_text
 from segrobust.evaluation.reporting.headline import Sentence
-from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot
+from segrobust.evaluation.reporting.html.page import CLASS_PLOT, Banner, Page, Plot, Table
 from segrobust.evaluation.reporting.html.plots import DASHES, MENU, Style, curve, norm_axis, norms_of, steps
 from segrobust.evaluation.reporting.run_files import RunFiles
 from segrobust.evaluation.reporting.score_lines import norm_lines, score_lines, strongest
 from segrobust.functional.norms import NormName, norm_order
 
 
-def build_comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Page:
+def build_comparison(
+    compared_runs: Sequence[ComparedRun], differences: Sequence[str], nearness: Sequence[Table] = ()
+) -> Page:
     """The page.
 
     Args:
         compared_runs: at least two; ratios are to the first.
         differences: settings that should be equal and are not.
+        nearness: tables of all attacks of the runs against the smallest norms known.
     """
     ranges = {compared_run.run.manifest.value_range for compared_run in compared_runs}
     with in_units_of(ranges.pop() if len(ranges) == 1 else None):
-        return _comparison(compared_runs, differences)
+        return _comparison(compared_runs, differences, nearness)
 
 
-def _comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str]) -> Page:
+def _comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str], nearness: Sequence[Table]) -> Page:
     runs = [compared_run.run for compared_run in compared_runs]
     return Page(
         title=f"Comparison of {len(runs)} runs",
@@ -42,7 +45,7 @@ def _comparison(compared_runs: Sequence[ComparedRun], differences: Sequence[str]
         class_plots=_class_plots(compared_runs),
         tables={
             "runs": (headline_table(compared_runs),),
-            "ratios": tuple(ratio_table(compared_runs)),
+            "ratios": (*ratio_table(compared_runs), *nearness),
             "classes": tuple(class_tables(compared_runs)),
             "checks": (check_table(compared_runs),),
             "facts": (fact_table(compared_runs),),

@@ -8,7 +8,10 @@ from segrobust.evaluation.checks import Status
 from segrobust.evaluation.numbers.metrics import METRICS, NORM_METRICS, Group, Metric, in_place
 from segrobust.evaluation.numbers.summary import BOUND_ANY, Cost, NormSummary, Scores, Summary
 from segrobust.evaluation.reporting.format import (
+    ENVELOPE_HEAD,
+    ENVELOPE_NOTE,
     cost_texts,
+    envelope_rows,
     heading,
     median_and_quartiles,
     norms_note,
@@ -45,6 +48,18 @@ def norm_tables(run: RunFiles) -> Iterable[Table]:
                 for entry in chosen
             ),
             note=norms_note(chosen),
+        )
+
+
+def envelope_tables(summary: Summary) -> Iterable[Table]:
+    """How near each attack comes to the smallest norms of all, one table per norm."""
+    for entry in summary.smallest_norm:
+        yield Table(
+            title=f"Attacks against the {entry.label}, {NORM_LABELS[entry.norm_name]}",
+            head=ENVELOPE_HEAD,
+            rows=rows_of(envelope_rows(entry)),
+            note=ENVELOPE_NOTE,
+            sortable=True,
         )
 
 

@@ -16,6 +16,7 @@ from segrobust.evaluation.reporting.html.page_tables import (
     any_attack_tables,
     check_table,
     class_tables,
+    envelope_tables,
     fault_table,
     metric_tables,
     norm_tables,
@@ -81,7 +82,13 @@ def _page(run: RunFiles, room: int) -> Page:
         plots=tuple(_plots(summary)),
         class_plots=_class_plots(summary),
         tables={
-            "attacks": (*norm_tables(run), *score_tables(run), *any_attack_tables(summary), *metric_tables(run)),
+            "attacks": (
+                *norm_tables(run),
+                *envelope_tables(summary),
+                *score_tables(run),
+                *any_attack_tables(summary),
+                *metric_tables(run),
+            ),
             "classes": tuple(class_tables(run)),
             "where": tuple(where_tables(run)),
             "checks": tuple(check_table(run)),

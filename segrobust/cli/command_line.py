@@ -62,6 +62,7 @@ def read_command_line(words: Sequence[str], interface: Interface) -> CommandLine
             positionals += rest
             break
         if not _is_option(word):
+            _refuse_loose(word, options, interface)
             positionals.append(word)
             continue
         written, equals, value = word.partition("=")
@@ -71,6 +72,7 @@ def read_command_line(words: Sequence[str], interface: Interface) -> CommandLine
         else:
             options.append((name, _value_of(name, value if equals else None, rest, interface)))
     _check_positionals(positionals, interface)
+    _check_several(options, interface)
     return CommandLine(options=tuple(sorted(options, key=_rank)), positionals=tuple(positionals))
 
 
@@ -164,6 +166,31 @@ def _example(option: Option | None) -> str:
     if option is None:
         return ""
     return f": {', '.join(option.choices)}" if option.choices else f" {option.metavar}".rstrip()
+
+
+def _check_several(options: Sequence[tuple[str, str | None]], interface: Interface) -> None:
+    """Refuses an option of several values that is given twice, of which one would be ignored, or with commas alone.
+
+    Raises:
+        ValueError: the message shows how several values are written.
+    """
+    for option in interface:
+        given = [value or "" for name, value in options if name == option.name and option.several]
+        if len(given) > 1 or any("," in value and not value.startswith("[") for value in given):
+            raise ValueError(
+                f"several values are one list: --{option.name} {option.several}; got {' and '.join(given)}"
+            )
+
+
+def _refuse_loose(word: str, options: Sequence[tuple[str, str | None]], interface: Interface) -> None:
+    """Refuses a number behind the value of an option of several values.
+
+    Raises:
+        ValueError: the message shows how several values are written.
+    """
+    option = interface.find(options[-1][0]) if options else None
+    if option is not None and option.several and re.fullmatch(r"[\d.]+(/[\d.]+)?", word):
+        raise ValueError(f"several values are one list: --{option.name} {option.several}; got {word} behind one value")
 
 
 def _check_positionals(given: Sequence[str], interface: Interface) -> None:

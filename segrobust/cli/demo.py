@@ -41,7 +41,8 @@ def demo_words(command: str, line: CommandLine) -> list[str]:
         command: its name.
         line: its arguments.
     """
-    without_attacks = ["--attacks=null"] if line.values("preset") else []  # a preset names attacks of its own
+    named = line.values("preset") or any("preset" in read_settings(file) for file in line.values("config"))
+    without_attacks = ["--attacks=null"] if named else []  # a preset names attacks of its own
     return [*_DEMOS[command], *without_attacks]
 
 

@@ -40,7 +40,7 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
             Option(
                 name="eps", kind=None, metavar="RADII",
                 help="radii in [0, 1] for these attacks: 8/255, or '[4/255, 8/255]'",
-                also=("epsilon", "radius", "radii"),
+                also=("epsilon", "radius", "radii"), several="'[4/255, 8/255]'",
             ),
             Option(
                 name="targets", kind=None, parts=True, metavar="CLASS",
@@ -116,7 +116,7 @@ changed, and the same command resumes one that was killed.""",
                 help="of the network in tables (the folder of its weights)",
             ),
             Option(
-                name="eps", kind=None, metavar="RADII", also=("epsilon", "radius", "radii"),
+                name="eps", kind=None, metavar="RADII", also=("epsilon", "radius", "radii"), several="'[4/255, 8/255]'",
                 help="radii of balls into which minimal-norm perturbations are projected",
             ),
             Option(

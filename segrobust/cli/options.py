@@ -27,6 +27,7 @@ class Option:
         parts: whether the value has options of its own, such as `--wandb.project`.
         foreign: whether Lightning or jsonargparse adds it to the parser, and not the command.
         also: other words for it, under which people look for it.
+        several: how several values are written, such as `'[4/255, 8/255]'`; empty for an option of one value.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Option:
     parts: bool = False
     foreign: bool = False
     also: tuple[str, ...] = ()
+    several: str = ""
 
     @property
     def is_flag(self) -> bool:

@@ -139,7 +139,9 @@ def _wrong_literal(place: _Place) -> str:
 def _wrong_type(place: _Place) -> str:
     kinds = re.findall(r"Expected an? (<class '\w+'>)", place.message[place.message.rfind("Parser key") :])
     known = [_TYPES.get(kind, kind) for kind in dict.fromkeys(kinds) if kind != "<class 'NoneType'>"]
-    return f"expected {' or '.join(known)}, got {shortened(_given(place))}" if known else ""
+    of_attacks = known == [_TYPES["<class 'dict'>"]] and 'Parser key "attacks"' in place.message
+    example = ", such as --attacks.pgd PGD" if of_attacks else ""
+    return f"expected {' or '.join(known)}{example}, got {shortened(_given(place))}" if known else ""
 
 
 def _given(place: _Place) -> str:

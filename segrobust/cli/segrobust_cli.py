@@ -6,6 +6,7 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -100,7 +101,7 @@ class SegRobustCLI(LightningCLI):
         return INTERFACES[self.command].hidden
 
     def check_settings(self) -> None:
-        """Checks settings before anything is created: here the numbers of files, as those of the command line are.
+        """Checks settings before anything is created: here the numbers of files, and that the run has a folder.
 
         Raises:
             ValueError: a setting is not allowed.
@@ -110,6 +111,8 @@ class SegRobustCLI(LightningCLI):
             value = None if option.foreign else self.config[option.name]
             if option.least is not None and value is not None:
                 option.require(value)
+        if Path(self.config.run_dir).is_file():
+            raise ValueError(f"--run_dir {self.config.run_dir} is a file; name a folder")
 
     def instantiate_classes(self) -> None:
         """Creates the objects of the configuration; errors in the settings are printed without a traceback."""

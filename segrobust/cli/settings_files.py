@@ -19,7 +19,8 @@ def read_settings(value: str) -> Mapping[str, Any]:
         value: of `--config`: a path, or YAML that begins with `{` or has several lines.
 
     Raises:
-        ValueError: there is no such file, or it is not YAML with names at its top; the message names files like it.
+        ValueError: there is no such file, or it is empty, or not YAML with names at its top; the message names files
+            like it.
     """
     if value.lstrip().startswith("{") or "\n" in value:
         return _mapping(value, "--config")
@@ -31,7 +32,10 @@ def read_settings(value: str) -> Mapping[str, Any]:
             f"--config: there is no file {value}: {''.join(_files_like(path))}`segrobust configs` lists ours"
         )
     try:
-        return _mapping(path.read_text(encoding="utf-8"), f"--config {value}")
+        settings = _mapping(path.read_text(encoding="utf-8"), f"--config {value}")
+        if not settings:
+            raise ValueError(f"--config {value}: the file holds no settings; leave it out, or write some in it")
+        return settings
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--config: {value} cannot be read: {error}") from None
 

@@ -66,6 +66,11 @@ VALUES = [
     ("evaluate --preset --strict", "--preset", "quick"),
     ("evaluate --seed_everything abc", "abc", "a whole number"),
     (f"evaluate {DEMO} --eps 8/25x", "8/25x", "8/255"),
+    ("evaluate --eps 8/255 --eps 4/255", "8/255 and 4/255", "'[4/255, 8/255]'"),
+    ("evaluate --eps 8/255,4/255", "8/255,4/255", "'[4/255, 8/255]'"),
+    ("evaluate --eps 8/255 4/255", "4/255 behind", "'[4/255, 8/255]'"),
+    ("train --run_dir mine.yaml", "mine.yaml", "folder"),
+    ("evaluate --run_dir mine.yaml", "mine.yaml", "folder"),
     ("evaluate --device gpu", "gpu", "cuda"),
     ("evaluate --device cdua", "cdua", "cuda"),
     ("evaluate --device cuda:7777", "cuda:7777", "cpu"),
@@ -82,6 +87,7 @@ FILES = [
     ("evaluate --config segrobust:demo.yml", "demo.yml", "demo.yaml"),
     ("train --config mine.yml", "mine.yml", "mine.yaml"),
     ("train --config .", ".", "folder"),
+    ("evaluate --config empty.yaml", "empty.yaml", "no settings"),
     ("train --config modle.yaml", "modle", "model"),
     ("train --config broken.yaml", "broken.yaml", "line 1"),
     ("data check --config broken.yaml", "broken.yaml", "line 1"),
@@ -100,7 +106,7 @@ CLASSES = [
     (f"evaluate {PGD} --attacks.pgd.num_steps 0", "0", "at least 1"),
     (f"evaluate {PGD} --attacks.pgd.norm l7", "l7", "l2"),
     (f"evaluate {PGD} --attacks.pgd.loss CrossEntropi", "CrossEntropi", "CrossEntropy"),
-    ("evaluate --attacks pgd", "pgd", "a mapping of names"),
+    ("evaluate --attacks pgd", "'pgd'", "--attacks.pgd PGD"),
     ("evaluate --attacks.pgd torch.nn.Conv2d", "torch.nn.Conv2d", "Attack"),
     ("evaluate --attacks.help PDG", "PDG", "segrobust.attacks.PGD"),
     ("evaluate --targets EraseClases", "EraseClases", "EraseClasses"),
@@ -147,6 +153,7 @@ def refused(tmp_path, monkeypatch, capsys):
         "list": "- model",
         "epoch": "trainer: {max_epoch: 3}",
         "small": "max_images: 0",
+        "empty": "# nothing yet",
     }.items():
         (tmp_path / f"{name}.yaml").write_text(text + "\n")
     (tmp_path / "nets_of_folder.py").write_text("from torch.nn import Conv2d as Net\n")

@@ -89,3 +89,19 @@ def test_fewer_steps_are_weaker():
     stored = json.loads(STORED.read_text())
     assert norm_ratio(AlmaProx(num_steps=40)) > stored["AlmaProx linf, 150 steps"] * (1 + TOLERANCE)
     assert unbroken_share(PGD(num_steps=1, step_size=1e-3)) > stored["PGD, 20 steps"] + TOLERANCE
+
+
+def test_the_container_copies_what_exists_and_runs_the_documented_command():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert "segrobust" in copied
+    assert all((ROOT / name).exists() for name in copied)
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert not {*copied} & {*ignored}
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    (entry,) = (json.loads(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT "))
+    assert entry == ["segrobust"]
+    assert "segrobust" in scripts
+    page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    arguments = [line.split()[1].split("=")[0] for line in lines if line.startswith("ARG ")]
+    assert {*re.findall(r"--build-arg (\w+)", page)} == {*arguments}

@@ -190,8 +190,7 @@ def plain_text(renderable: RenderableType, width: int) -> str:
 
 def html_text(renderable: RenderableType, width: int) -> str:
     """The same as HTML, with the colours of a terminal; everything in it is text."""
-    plain = {"markup": False, "emoji": False, "highlight": False, "force_jupyter": False}
-    console = Console(file=io.StringIO(), width=width, record=True, color_system="standard", **plain)
+    console = Console(file=io.StringIO(), width=width, record=True, highlight=False, markup=False, emoji=False)
     console.print(Escaped(renderable))
     style = "line-height: 1.2; overflow-x: auto; white-space: pre; font-family: monospace"
     return console.export_html(code_format=f'<pre style="{style}">{{code}}</pre>', inline_styles=True)

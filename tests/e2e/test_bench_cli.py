@@ -33,7 +33,9 @@ def test_the_bench_is_small_and_holds_what_its_files_name():
     assert sum(path.stat().st_size for path in files) <= 3_000_000
     named = {witness for path in bench_files(BENCH) for witness in read_bench(path).named}
     assert {path.stem for path in files if path.suffix == ".witness"} == named
-    assert len(files) == len(named) + len(bench_files(BENCH))
+    assert {path.suffix for path in files} == {".json", ".witness", ".sample"}
+    images = {image.sample for path in bench_files(BENCH) for image in read_bench(path).images}
+    assert {path.stem for path in files if path.suffix == ".sample"} == images
 
 
 def test_a_number_that_is_not_true_gives_status_1(tmp_path, capsys):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from segrobust.evaluation.bench.bench_file import BenchImage
-from segrobust.evaluation.bench.witness import digest_of, unpacked
+from segrobust.evaluation.bench.witness import WitnessError, digest_of, unpacked
 from segrobust.evaluation.dataset import LoadedSample
+from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.regular_files import read_limited, replace_file
 
 MOST_DIFFERENT: Final = 1e-4
@@ -60,7 +61,10 @@ def near_sample(folder: Path, image: BenchImage, sample: LoadedSample) -> Loaded
         packed = read_limited(sample_path(folder, image), 2 * size, "an image and its label", root=folder)
     except FileNotFoundError:
         return None
-    content = torch.from_numpy(np.frombuffer(unpacked(packed, size), np.uint8).copy())
+    try:
+        content = torch.from_numpy(np.frombuffer(unpacked(packed, size), np.uint8).copy())
+    except WitnessError as error:
+        raise DataFault(f"{sample_path(folder, image)}: {error}") from error
     values, labels = content.split([math.prod(sample.image.shape), math.prod(sample.mask.shape)])
     found = LoadedSample(
         sample.sample_id, _image(values.reshape(sample.image.shape)), labels.reshape(sample.mask.shape).long()

@@ -1,6 +1,5 @@
 """Images and labels beside a bench, for data that other versions of libraries draw with a few other pixels."""
 
-import math
 import zlib
 from pathlib import Path
 from typing import Final
@@ -65,7 +64,7 @@ def near_sample(folder: Path, image: BenchImage, sample: LoadedSample) -> Loaded
         content = torch.from_numpy(np.frombuffer(unpacked(packed, size), np.uint8).copy())
     except WitnessError as error:
         raise DataFault(f"{sample_path(folder, image)}: {error}") from error
-    values, labels = content.split([math.prod(sample.image.shape), math.prod(sample.mask.shape)])
+    values, labels = content[: sample.image.numel()], content[sample.image.numel() :]
     found = LoadedSample(
         sample.sample_id, _image(values.reshape(sample.image.shape)), labels.reshape(sample.mask.shape).long()
     )

@@ -72,8 +72,15 @@ def submit_command(arguments: Sequence[str]) -> None:
         cli = SubmitCLI([*(known or ()), *arguments])
         options = cli.config_init
         network = cli.load_network().to(options.device or default_device())
-        for found in submit_run(options.run, network, cli.load_data(), options.folder, name=options.name):
-            say(str(found))
+        found = submit_run(
+            options.run,
+            network,
+            cli.load_data(),
+            options.folder,
+            name=options.name,
+            store_images=options.store_images,
+        )
+        say("\n".join(map(str, found)))
 
 
 def page_command(arguments: Sequence[str]) -> None:

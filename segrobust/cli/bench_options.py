@@ -12,7 +12,7 @@ BENCH_FOLDER: Final = Option(
 BENCH_VERIFY: Final = Interface(
     description="""\
 Judge every witness of a bench again by one forward pass, and compare all of its numbers. Without a
-network and data, the networks that come with segrobust are judged, and all others are listed. The exit
+network and data, networks that come with segrobust are judged, and all others are listed. The exit
 status is 1 if a number is not true.""",
     groups={
         "network and data": WEIGHTS,
@@ -35,6 +35,10 @@ rise. Each perturbation is judged again; the file of the network is verified bef
         "bench": (
             Option(name="name", metavar="NAME", help="of the network in the bench, such as demo"),
             BENCH_FOLDER,
+            Option(
+                name="store_images", kind=bool, default=False,
+                help="store images and labels too: data that may be published",
+            ),
         ),
         "work": (SEED, *DEVICE, RUN_DIR),
         "help": HELP,

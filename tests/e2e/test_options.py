@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from segrobust import cli
+from segrobust.cli.bench_command import _COMMANDS as BENCH_COMMANDS
 from segrobust.cli.command_line import read_command_line
 from segrobust.cli.commands import COMMANDS
 from segrobust.cli.completion_command import completion_script
@@ -172,6 +173,7 @@ def test_values_of_the_table_are_those_of_the_code():
     assert INTERFACES["evaluate"].find("checks").choices == get_args(CheckLevel)
     assert INTERFACES["data download"].positionals[0].choices == tuple(sorted(ARCHIVES))
     assert nested_names("data") == list(DATA_COMMANDS)
+    assert nested_names("bench") == list(BENCH_COMMANDS)
     assert {name.split()[0] for name in INTERFACES} == set(COMMANDS)
 
 

@@ -110,7 +110,18 @@ def test_help_names_every_command_and_imports_nothing_heavy(segrobust, site, tmp
     done = segrobust("--help")
     assert done.returncode == 0, done.stderr
     assert segrobust().stdout == done.stdout
-    for command in ("evaluate", "train", "report", "compare", "judge", "data", "configs", "completion"):
+    for command in (
+        "evaluate",
+        "train",
+        "report",
+        "compare",
+        "judge",
+        "ensemble",
+        "bench",
+        "data",
+        "configs",
+        "completion",
+    ):
         assert f"\n  {command} " in done.stdout
     code = (
         "import sys, segrobust.cli as cli, segrobust.cli.interfaces as known\n"

@@ -20,6 +20,7 @@ from segrobust.evaluation.bench.bench_file import BenchFile
 from segrobust.evaluation.bench.bench_submission import lowered, submit_run
 from segrobust.evaluation.bench.bench_verification import verify_bench
 from segrobust.evaluation.bench.choice import accuracy_of, miou_of
+from segrobust.evaluation.bench.stored_samples import sample_path
 from segrobust.evaluation.bench.witness import (
     Witness,
     WitnessError,
@@ -429,6 +430,60 @@ def test_a_file_is_written_and_read_back(honest, tmp_path):
     cell = bench.radii[0]
     assert cell.accuracy == accuracy_of([bench.by_witness[each] for each in cell.worst_accuracy])
     assert cell.miou == miou_of([bench.by_witness[each] for each in cell.worst_miou])
+
+
+# --- stored images
+
+
+class EightBits(ToyScenes):
+    """Images of 8 bits; `changed` values are another one, as other versions of libraries draw them."""
+
+    def __init__(self, num, changed=0):
+        super().__init__(num)
+        self.changed = changed
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        image = torch.nn.functional.interpolate(item["image"][None], scale_factor=8)[0].mul(255).round()
+        image.view(-1)[: self.changed] = 255 - image.view(-1)[: self.changed]
+        mask = torch.nn.functional.interpolate(item["mask"][None, None].float(), scale_factor=8)[0, 0].long()
+        return {"image": image / 255, "mask": mask, "sample_id": index}
+
+
+@pytest.fixture(scope="module")
+def with_images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    plan = plan_attacks({"pgd": PGD(num_steps=2, criterion=CRITERION)}, (64 / 255,))
+    evaluate(network(), EightBits(2), plan=plan, run_dir=folder / "run", keep_adversarials=True, panels=0,
+             checks="off", progress=False)  # fmt: skip
+    submit_run(folder / "run", network(), EightBits(2), folder / "bench", name="toy", store_images=True)
+    return folder / "bench"
+
+
+def test_a_few_other_pixels_are_taken_from_the_stored_image(with_images):
+    assert verify_bench(with_images / FILE, network(), EightBits(2)).num_near == 0
+    found = verify_bench(with_images / FILE, network(), EightBits(2, changed=1))
+    assert (found.problems, found.num_near) == ((), 2)
+    assert "2 images have a few other pixels here" in str(found)
+
+
+@pytest.mark.parametrize("change_file", [None, lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
+def test_more_pixels_or_another_stored_image_are_named(with_images, tmp_path, change_file):
+    folder = Path(shutil.copytree(with_images, tmp_path / "bench"))
+    image = read_bench(folder / FILE).images[0]
+    if change_file is not None:
+        change_file(sample_path(folder, image))
+    data = EightBits(2, changed=40 if change_file is None else 1)
+    (problem,) = problems(folder, data=data)
+    assert re.search(
+        r"the image of image 0 .* is another one|\.sample: its values cannot be unpacked|\.sample: its values do not",
+        problem,
+    )
+
+
+def test_only_images_of_8_bits_are_stored(bench, runs):
+    with pytest.raises(ValueError, match="not of 8 bits"):
+        submit_run(runs[0], network(), DATA, bench, name="toy", store_images=True)
 
 
 # --- witnesses

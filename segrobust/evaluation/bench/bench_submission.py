@@ -14,6 +14,7 @@ from segrobust.evaluation.bench.bench_file import BenchFile, BenchImage, Entry
 from segrobust.evaluation.bench.bench_verification import verify_bench
 from segrobust.evaluation.bench.choice import choose_norm, choose_radius
 from segrobust.evaluation.bench.run_witnesses import WitnessMaker
+from segrobust.evaluation.bench.stored_samples import write_sample
 from segrobust.evaluation.bench.witness import digest_of, witness_path, write_witness
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, describe_data, load_sample
 from segrobust.evaluation.reporting.format import norm_text, radius_text
@@ -54,7 +55,7 @@ class Submission:
 
 
 def submit_run(
-    run_dir: Path, network: nn.Module, dataset: SampleSource, folder: Path, *, name: str
+    run_dir: Path, network: nn.Module, dataset: SampleSource, folder: Path, *, name: str, store_images: bool = False
 ) -> tuple[Submission, ...]:
     """Lowers the cells of a bench by the stored perturbations of a run; no cell can rise.
 
@@ -67,6 +68,8 @@ def submit_run(
         dataset: of the run.
         folder: of the bench; made if it is missing.
         name: of the network in the bench.
+        store_images: whether to store images and labels too, for data that may be published and that other versions of
+            libraries give with a few other pixels.
 
     Returns:
         One submission per norm in which the run stored images.
@@ -88,10 +91,13 @@ def submit_run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        return tuple(
+        found = tuple(
             _submit(run, [r for r in stored if r.norm_name == norm_name], network, dataset, samples, folder, name)
             for norm_name in sorted({record.norm_name or "linf" for record in stored})
         )
+        for image in read_bench(found[0].path).images if store_images else ():
+            write_sample(load_sample(dataset, image.sample_id), image, folder)
+    return found
 
 
 def _submit(

@@ -14,6 +14,7 @@ from segrobust.evaluation.bench.bench_consistency import read_bench
 from segrobust.evaluation.bench.bench_file import BenchFile, BenchImage, Entry
 from segrobust.evaluation.bench.choice import accuracy_of, choose_norm, miou_of
 from segrobust.evaluation.bench.rejudge import MOST_CLOSE, Judged, rejudge
+from segrobust.evaluation.bench.stored_samples import near_sample
 from segrobust.evaluation.bench.witness import WitnessError, digest_of, read_witness
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.forward import count_classes, precision_of
@@ -37,6 +38,7 @@ class Verification:
         num_missing: witnesses that are not at hand; their cells are not compared.
         problems: one sentence each; empty if all cells are true.
         num_rounded: witnesses whose counts differ by pixels that are too close to call.
+        num_near: images that the data set gives with a few other pixels, so that the stored ones were judged.
     """
 
     path: Path
@@ -44,11 +46,14 @@ class Verification:
     num_missing: int
     problems: tuple[str, ...]
     num_rounded: int
+    num_near: int
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.num_cells} cells verified, {len(self.problems)} problems"]
         if self.num_rounded:
             lines.append(f"  {self.num_rounded} witnesses differ by pixels that are too close to call, as is allowed")
+        if self.num_near:
+            lines.append(f"  {self.num_near} images have a few other pixels here; the stored images were judged")
         if self.num_missing:
             lines.append(f"  not verified: {self.num_missing} witnesses are not at hand")
         return "\n".join((*lines, *(f"  {visible(problem)}" for problem in self.problems)))
@@ -70,12 +75,12 @@ def verify_bench(path: Path, network: nn.Module, dataset: SampleSource, *, batch
         bench = read_bench(path)
         problems = [*_foreign(bench, network)]
         if problems:
-            return Verification(path, 0, 0, tuple(problems), 0)
-        samples = _samples(bench, dataset)
+            return Verification(path, 0, 0, tuple(problems), 0, 0)
+        samples, num_near = _samples(bench, dataset, path.parent)
         if count_classes(network, next(iter(samples.values())).image) != bench.num_classes:
             raise DataFault(f"the network does not predict {bench.num_classes} classes, as the file says")
     except (ValueError, OSError) as error:
-        return Verification(path, 0, 0, (str(error),), 0)
+        return Verification(path, 0, 0, (str(error),), 0, 0)
     found, missing, problems = _read_witnesses(bench, path.parent, samples)
     judged = _judge(bench, network, samples, found, batch_size)
     for entry in bench.entries:
@@ -90,6 +95,7 @@ def verify_bench(path: Path, network: nn.Module, dataset: SampleSource, *, batch
         num_missing=len(missing),
         problems=tuple(problems),
         num_rounded=sum(_counts(bench.by_witness[each]) != _counts(now) for each, now in judged.items()),
+        num_near=num_near,
     )
 
 
@@ -105,33 +111,46 @@ def _foreign(bench: BenchFile, network: nn.Module) -> Iterator[str]:
             yield f"the network is another one: {name} {shortened(there)} in the file, {shortened(now)} now"
 
 
-def _samples(bench: BenchFile, dataset: SampleSource) -> dict[int, LoadedSample]:
-    """The samples of the file, by sample id.
+def _samples(bench: BenchFile, dataset: SampleSource, folder: Path) -> tuple[dict[int, LoadedSample], int]:
+    """The samples of the file, by sample id, and how many are drawn with a few other pixels here.
 
     Raises:
         DataFault: an image or a label is missing or another one.
     """
-    found = {}
+    found, num_near = {}, 0
     for image in bench.images:
         if image.sample_id >= len(dataset):
             raise DataFault(f"image {image.sample_id} ({image.name}) is not in the data set, which has {len(dataset)}")
         sample = load_sample(dataset, image.sample_id)
-        now = {"image": digest_of(sample.image), "label": digest_of(sample.mask), "sample": sample.digest}
-        for what, digest in now.items():
-            if getattr(image, what) != digest:
-                raise DataFault(
-                    f"the {what} of image {image.sample_id} ({image.name}) is another one: digest "
-                    f"{getattr(image, what)} in the file, {digest} now; give the data set, split and transforms of the "
-                    "bench"
-                )
-        void = sample.mask == bench.ignore_index
-        if not (void | (sample.mask >= 0) & (sample.mask < bench.num_classes)).all():
-            raise DataFault(
-                f"the label of image {image.sample_id} ({image.name}) holds other values than the classes 0 to "
-                f"{bench.num_classes - 1} and the void label {bench.ignore_index} of the file"
+        other = next(_other_digests(image, sample), None)
+        near = None if other is None else near_sample(folder, image, sample)
+        if other is not None and near is None:
+            raise DataFault(other)
+        num_near += near is not None
+        found[image.sample_id] = sample if near is None else near
+        _require_labels(bench, image, found[image.sample_id])
+    return found, num_near
+
+
+def _other_digests(image: BenchImage, sample: LoadedSample) -> Iterator[str]:
+    """In what a sample is not the one of the file."""
+    now = {"image": digest_of(sample.image), "label": digest_of(sample.mask), "sample": sample.digest}
+    for what, digest in now.items():
+        if getattr(image, what) != digest:
+            yield (
+                f"the {what} of image {image.sample_id} ({image.name}) is another one: digest {getattr(image, what)} "
+                f"in the file, {digest} now; give the data set, split and transforms of the bench"
             )
-        found[image.sample_id] = sample
-    return found
+
+
+def _require_labels(bench: BenchFile, image: BenchImage, sample: LoadedSample) -> None:
+    """Refuses labels that are neither void nor classes of the file."""
+    void = sample.mask == bench.ignore_index
+    if not (void | (sample.mask >= 0) & (sample.mask < bench.num_classes)).all():
+        raise DataFault(
+            f"the label of image {image.sample_id} ({image.name}) holds other values than the classes 0 to "
+            f"{bench.num_classes - 1} and the void label {bench.ignore_index} of the file"
+        )
 
 
 def _read_witnesses(

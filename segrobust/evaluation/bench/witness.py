@@ -145,7 +145,7 @@ class Witness:
             raise WitnessError(str(error)) from error
         shape, name = header["shape"], header["levels"]
         kind = np.dtype(name).newbyteorder("<")
-        integers = np.frombuffer(_unpacked(content[end + 1 :], math.prod(shape) * kind.itemsize), kind)
+        integers = np.frombuffer(unpacked(content[end + 1 :], math.prod(shape) * kind.itemsize), kind)
         levels = torch.from_numpy(integers.astype(name)).reshape(shape)
         if int(levels.long().abs().max()) > LEVELS[name]:
             raise WitnessError(f"it holds an integer below {-LEVELS[name]}")
@@ -153,15 +153,19 @@ class Witness:
         return cls(origin=origin, step=header["step"], levels=levels)
 
 
-def _unpacked(packed: bytes, size: int) -> bytes:
-    """The compressed bytes, of which there must be `size`."""
+def unpacked(packed: bytes, size: int) -> bytes:
+    """The compressed bytes, of which there must be `size`; no more are unpacked.
+
+    Raises:
+        WitnessError: there are more or fewer, or they are damaged.
+    """
     stream = zlib.decompressobj()
     try:
         content = stream.decompress(packed, size + 1)
     except zlib.error as error:
-        raise WitnessError(f"its integers cannot be unpacked: {error}") from error
+        raise WitnessError(f"its values cannot be unpacked: {error}") from error
     if len(content) != size or not stream.eof or stream.unused_data:
-        raise WitnessError(f"its integers do not fill the stated size of {size} bytes, or more follows them")
+        raise WitnessError(f"its values do not fill the stated size of {size} bytes, or more follows them")
     return content
 
 

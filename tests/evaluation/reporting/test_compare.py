@@ -10,11 +10,12 @@ from evaluation.toy import toy_network, toy_plan
 
 from segrobust.attacks import PGD
 from segrobust.evaluation import Manifest, RunDirectory, plan_attacks
+from segrobust.evaluation.numbers.envelope import KnownNorms, global_optimality, nearness, norms_of_run
 from segrobust.evaluation.reporting.comparison.compare import compare_runs, run_labels
 from segrobust.evaluation.reporting.html.report_page import write_html
 from segrobust.evaluation.reporting.markdown import write_markdown
 from segrobust.evaluation.run.records import read_records
-from segrobust.metrics import geometric_mean_ratio
+from segrobust.metrics import geometric_mean_ratio, local_optimality
 
 pytest.importorskip("jinja2", reason="the extra `report` is not installed")
 pytest.importorskip("plotly", reason="the extra `report` is not installed")
@@ -137,6 +138,45 @@ def test_ratios_are_those_of_the_images_that_both_break(runs, tmp_path):
     assert f"other / standard alma {expected.ratio:.3f} {expected.num_both} " in text_of(
         compare_runs(runs, tmp_path / "c.html")
     )
+
+
+def of_run(path, label="standard"):
+    manifest = Manifest.read(RunDirectory(path).manifest)
+    return norms_of_run(read_records(path), label, (manifest.weights, manifest.preprocessing, manifest.criterion))
+
+
+def test_attacks_are_measured_against_the_smallest_norms_of_all_runs_and_of_a_bench(runs, tmp_path):
+    """Also against those of attacks that one run has alone, because the envelope is not a score of a run."""
+    add_attack(runs[0], "tighter", 0.9)
+    (alma, tighter) = of_run(runs[0])
+    least = {image: min(alma.norms[image], tighter.norms[image]) for image in alma.norms}
+    a, b = (torch.tensor([*norms.values()], dtype=torch.float64) for norms in (alma.norms, least))
+    ratio, optimality = geometric_mean_ratio(a, b).ratio, local_optimality(a, b)
+    assert ratio == pytest.approx(1 / 0.9)
+    page = text_of(compare_runs(runs, tmp_path / "a.html"))
+    number, missed = len(alma.norms), 0
+    assert f"standard alma l_inf {number} {missed} {optimality:.3f} {ratio:.3f}" in page
+    assert "standard tighter l_inf" in page
+    assert "Global optimality" in page  # alma ran on two networks
+    halved = replace(alma, source="bench x", attack="", norms={image: norm / 2 for image, norm in alma.norms.items()})
+    page = text_of(compare_runs(runs, tmp_path / "b.html", known=(halved,)))
+    assert f"standard alma l_inf {number} {missed} 0.000 2.000" in page
+    assert "over all attacks of bench x, standard, other" in page
+
+
+def test_global_optimality_is_the_mean_over_networks():
+    def known(network, attack, *norms):
+        return KnownNorms(
+            source=network, attack=attack, digest=attack, target=(network, "", ""), norm_name="linf",
+            norms={str(image): norm for image, norm in enumerate(norms)},
+        )  # fmt: skip
+
+    every = [known("a", "x", 1, 2), known("a", "y", 1, 1.5), known("b", "x", 1, 2), known("b", "y", 3, 4)]
+    found = nearness(every)
+    # Against (1, 1.5): x has areas (1.5 - 1.25) / (1.5 - 1.25); against (1, 2): y has 0.
+    assert [each.optimality for each in found] == [1, 1, 1, 0]
+    assert global_optimality(found) == {("x", "x"): (1, 2), ("y", "y"): (0.5, 2)}
+    assert global_optimality(found[:2]) == {}
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,20 @@ The radii are attacked in ascending order, each by a stage of `AnnealedPGD` with
 - A perturbation inside one ball is inside all larger ones. What a stage finds is therefore a candidate at all larger
   radii, and the number of broken pixels never falls with the radius.
 - An image whose pixels are all broken needs no stage at larger radii.
-- A stage starts from the image, not from the result of the one before. On networks that lose nearly all pixels at the
-  largest radius, a descending chain ends higher at the smaller ones, because what breaks an image is not the way to
-  what can be broken; on robust networks the start makes no difference (`benchmarks/curve`).
+- A stage starts from the best perturbation of the one before, lengthened by the ratio of the radii: what breaks a pixel
+  at a small radius mostly breaks it at a larger one, and more steps are left for the others. The other way round, from
+  the largest radius to the smallest, it is worse than starting from the image: what breaks an image as a whole is not
+  the way to the pixels that can be broken within less (`benchmarks/curve`).
 
 A curve of one radius is `AnnealedPGD` with all passes.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from segrobust.attacks.annealed_pgd import AnnealedPGD
 from segrobust.attacks.core.attack import Attack
@@ -117,19 +120,21 @@ class RobustnessCurve(Attack):
         """All stages; what they found at each radius, in the order of the field."""
         found = self._ascend(oracle, problem, observer)
         ascending = sorted(self.own_radii)
-        return tuple(found[ascending.index(radius)] for radius in self.own_radii) or found
+        return tuple(found[ascending.index(radius)] for radius in self.own_radii) or tuple(found)
 
     def _ascend(self, oracle: GradientOracle, problem: Problem, observer: Observer | None) -> list[Tracker]:
         """The trackers of all radii in ascending order."""
         every = torch.arange(problem.batch_size)
         rows = problem.num_valid.cpu().nonzero()[:, 0]
         found: list[Tracker] = []
-        for stage, radii in zip(self.stages, self._radii(problem), strict=True):
+        factors = sorted(self.radii or (1.0,))
+        ratios = (1.0, *(larger / smaller for smaller, larger in pairwise(factors)))
+        for stage, radii, ratio in zip(self.stages, self._radii(problem), ratios, strict=True):
             tracker = Tracker(problem.images, minimal_norm=False)
             if found:
                 tracker.merge(every, found[-1])
             if len(rows):
-                inner = replace(problem, eps=radii).select(rows)
+                inner = replace(problem, eps=radii, start=self._start(problem, found, ratio)).select(rows)
                 tracker.merge(rows, stage.run(oracle.select(rows), inner, renumbered(observer, rows)))
             found.append(tracker)
             won = tracker.best.num_broken == problem.num_valid
@@ -138,7 +143,13 @@ class RobustnessCurve(Attack):
             rows = rows[~won.cpu()[rows]]
         return found
 
-    def _radii(self, problem: Problem) -> list[torch.Tensor]:
+    def _start(self, problem: Problem, found: list[Tracker], ratio: float) -> Tensor | None:
+        """The start of the call, or the best perturbation so far times the ratio of the radii, in the box."""
+        if not found:
+            return problem.start
+        return (ratio * found[-1].best.delta).clamp(problem.lower, problem.upper)
+
+    def _radii(self, problem: Problem) -> list[Tensor]:
         """The radii of every stage `(B,)`: those of the field, times what the call's `eps` is to the largest."""
         largest = problem.required_eps(type(self).__name__)
         if self.radii is None:

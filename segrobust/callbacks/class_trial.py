@@ -9,7 +9,7 @@ import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -268,13 +268,17 @@ def _outputs(trainer: Trainer, module: LightningModule, network: nn.Module, batc
     twin, copies = copied(trainer, module, step_name(trainer))
     watched = copies.get(id(network), network)
     found: list[object] = []
-    with recorded([watched], returned=lambda called, output: found.append(output)):
+
+    def keep(called: nn.Module, output: object) -> None:
+        found.append(output)
+
+    with recorded([watched], returned=keep):
         take_step(trainer, twin, number, batch)
     return found
 
 
 @contextlib.contextmanager
-def _restored(network: nn.Module) -> Any:
+def _restored(network: nn.Module) -> Iterator[None]:
     """Gives a module its `forward` back; it may be one that is not copied."""
     own = network.__dict__.get("forward")
     try:

@@ -1,6 +1,7 @@
 """As which classes a step counts the classes of a mask."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +24,11 @@ ClassMap = Mapping[int, int | None]
 """The class of the network as which a class of the masks counts; None for void, or `UNKNOWN`."""
 
 
-def class_map(flow: MaskFlow, mask: Tensor, logits: Tensor, ignore_index: int) -> dict[int, int | None]:
+Witness = Literal["metrics", "losses", "nothing"]
+"""What compares predictions with masks; nothing does where both are left for later."""
+
+
+def class_map(flow: MaskFlow, mask: Tensor, logits: Tensor, ignore_index: int) -> tuple[dict[int, int | None], Witness]:
     """As which class the step counts each class of a mask, where that can be known.
 
     Metrics, which compare classes, decide; without any, losses do. A class counts as itself if it does in one of them.
@@ -35,7 +40,7 @@ def class_map(flow: MaskFlow, mask: Tensor, logits: Tensor, ignore_index: int) -
         ignore_index: label of void pixels.
 
     Returns:
-        An entry for each class of the mask that was seen in a comparison.
+        An entry for each class of the mask that was seen in a comparison, and what showed it.
     """
     mask, predicted = mask.cpu().flatten(), logits.argmax(1).cpu().flatten()
     # Values of no class are reported elsewhere.
@@ -48,7 +53,7 @@ def class_map(flow: MaskFlow, mask: Tensor, logits: Tensor, ignore_index: int) -
             Comparison(True, classes, guess, classes.pixels) for classes in flow.left_over("mask") for guess in guesses
         ]
     if any(each.mask is None or each.counted is None for each in kind):
-        return {}
+        return {}, "nothing"
     counts = [_counted_as(each, mask, predicted, valid, logits.shape[1]) for each in kind]
     table: dict[int, int | None] = {}
     for label in _unique(mask[valid]):
@@ -56,7 +61,9 @@ def class_map(flow: MaskFlow, mask: Tensor, logits: Tensor, ignore_index: int) -
         if answers:
             as_others = (answer for answer in answers if answer is not None)
             table[label] = label if label in answers else next(as_others, None)
-    return table
+    if not table or not found:
+        return table, "nothing"
+    return table, "metrics" if kind[0].hard else "losses"
 
 
 def _counted_as(

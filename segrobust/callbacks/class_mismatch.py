@@ -76,3 +76,19 @@ def explain_views(trainer: Trainer, module: LightningModule, network: nn.Module,
         "what is attacked is one call for the image as it is, so that clean numbers of both may differ a little. To "
         "attack what is validated, give network= a module that does the same"
     )
+
+
+def explain_doubt(trainer: Trainer, module: LightningModule, reason: str) -> str:
+    """The warning where nothing shows whether the step counts the classes of `mask=`.
+
+    Args:
+        trainer: validates or tests.
+        module: the LightningModule.
+        reason: why.
+    """
+    return (
+        f"RobustnessEvaluation: it is not proven that {step_of(trainer, module)} compares predictions with the classes "
+        f"that mask= gives: {reason}. If masks or classes are changed there or later, give mask= a function of the "
+        "sample that does the same, such as mask=lambda sample: table[sample[1].long()]. To say that they are not, "
+        "set compare_with_validation=False"
+    )

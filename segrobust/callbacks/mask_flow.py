@@ -131,6 +131,7 @@ class MaskFlow(TorchFunctionMode):
         self.size = size
         self.valid = valid
         self._traces: Any = WeakIdKeyDictionary()
+        self._known: Any = WeakIdKeyDictionary()
         self._unused: dict[_Trace, Classes] = {}
 
     def mark_mask(self, tensor: Tensor) -> None:
@@ -154,6 +155,16 @@ class MaskFlow(TorchFunctionMode):
     def _count(self) -> int:
         return self.size[0] * self.size[1]
 
+    def _classes_of(self, tensor: Tensor, trace: _Trace) -> Classes | None:
+        """Class values of a tensor, found once until it is written to."""
+        if tensor.is_inference():
+            return _classes_of(tensor, trace)
+        known = self._known.get(tensor)
+        if known is None or known[:2] != (trace, tensor._version):
+            known = self._known[tensor] = (trace, tensor._version, _classes_of(tensor, trace))
+        classes: Classes | None = known[2]
+        return classes
+
     def _await(self, tensor: Tensor, trace: _Trace) -> None:
         """Keeps class values of a mask until they are used."""
         if trace.is_classes and trace.origin is not None:
@@ -175,7 +186,7 @@ class MaskFlow(TorchFunctionMode):
         inputs = [(leaf, self._traces[leaf]) for leaf in leaves if leaf in self._traces]
         operation = _Operation(func, args, given, inputs) if inputs else None
         if operation is not None:
-            operation.before = [_classes_of(*each) for each in inputs]
+            operation.before = [self._classes_of(*each) for each in inputs]
         output = func(*args, **given)
         if operation is not None:
             self._follow(operation, args[0] if operation.name == "__setitem__" else output)

@@ -1,6 +1,6 @@
 """One step of a validation on one sample, as Lightning takes it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,16 @@ def transferred(trainer: Trainer, module: LightningModule, number: int, batch: A
     return hooks._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=number)
 
 
-def take_step(trainer: Trainer, module: LightningModule, number: int, batch: Any) -> None:
-    """One step of the validation, as Lightning's loop takes it, without DDP around it."""
+Log = Callable[[str, Any], object]
+"""What a step's logs are given to: name and value."""
+
+
+def _log_nothing(name: str, value: Any) -> None:
+    del name, value
+
+
+def take_step(trainer: Trainer, module: LightningModule, number: int, batch: Any, log: Log = _log_nothing) -> Any:
+    """One step of the validation, as Lightning's loop takes it, without DDP around it; gives what it returned."""
     loop = evaluation_loop(trainer)
     several = loop._is_sequential and loop.num_dataloaders > 1
     name = step_name(trainer)
@@ -31,8 +39,8 @@ def take_step(trainer: Trainer, module: LightningModule, number: int, batch: Any
     else:
         kwargs = loop._build_kwargs(batch, 0, number if several else None)
         arguments = loop._build_step_args_from_hook_kwargs(kwargs, name)
-    with precision_of_validation(trainer), _silent(module):
-        step(*arguments)
+    with precision_of_validation(trainer), logging_to(module, log):
+        return step(*arguments)
 
 
 def batch_of(trainer: Trainer, images: ValidatedImages, part: LoaderImages, sample: Any) -> Any:
@@ -61,17 +69,22 @@ def precision_of_validation(trainer: Trainer) -> Any:
 
 
 @contextmanager
-def _silent(module: LightningModule) -> Iterator[None]:
-    """Lets LightningModules log nothing."""
+def logging_to(module: LightningModule, log: Log) -> Iterator[None]:
+    """Gives what LightningModules log to a function, and to nothing else."""
+
+    def log_one(name: str, value: Any, *args: Any, **settings: Any) -> None:
+        del args, settings
+        log(name, value)
+
+    def log_all(values: Mapping[str, Any], *args: Any, **settings: Any) -> None:
+        for name, value in values.items():
+            log_one(name, value)
+
     inside = [part for part in module.modules() if isinstance(part, LightningModule)]
     try:
         for part in inside:
-            part.__dict__.update(log=_log_nothing, log_dict=_log_nothing)
+            part.__dict__.update(log=log_one, log_dict=log_all)
         yield
     finally:
         for part in inside:
             del part.__dict__["log"], part.__dict__["log_dict"]
-
-
-def _log_nothing(*args: Any, **kwargs: Any) -> None:
-    del args, kwargs

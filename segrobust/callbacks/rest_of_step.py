@@ -1,29 +1,18 @@
 """What `validation_step` does after the network: taken on a copy of the LightningModule, which is thrown away."""
 
-import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from segrobust.callbacks.call_comparison import SAME_IMAGES, is_mask, places, same, tensors_in, tensors_like
 from segrobust.callbacks.call_record import LARGEST_IMAGE, Call, recorded
-from segrobust.callbacks.class_map import class_map
+from segrobust.callbacks.class_map import Witness, class_map
 from segrobust.callbacks.mask_flow import MaskFlow
+from segrobust.callbacks.module_copy import copied
 from segrobust.callbacks.one_step import step_name, take_step
-
-_SHARED = (Trainer, Logger, Callback, LightningDataModule, DataLoader, Dataset)
-"""Attributes of a LightningModule that its copy does not copy."""
-
-_METHODS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
-"""What `torch.compile` of a LightningModule puts into it."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +21,13 @@ class Rest:
 
     Attributes:
         classes: as which class each class of the mask counts, where that is known; None for void.
+        shown_by: what showed that.
         calls: all recorded calls, outermost ones first; of the modules of the copy.
         copies: the copied modules by the id of the original.
     """
 
     classes: Mapping[int, int | None]
+    shown_by: Witness
     calls: tuple[Call, ...]
     copies: Mapping[int, Any]
 
@@ -82,7 +73,7 @@ def follow_rest(
     """Takes a whole step, whose metrics, lists and logs are those of a copy, and follows the mask through it.
 
     Args:
-        trainer: validates; its loggers log nothing for the time.
+        trainer: validates.
         module: the LightningModule.
         attacked: a call of the network that the step makes too.
         batch: of one sample, after the transfer hooks.
@@ -91,7 +82,10 @@ def follow_rest(
         ignore_index: label of void pixels.
 
     Returns:
-        None where the module cannot be copied, the batch does not hold the mask, or the step fails.
+        None where the logits have not the size of the mask.
+
+    Raises:
+        Exception: whatever the project raises in its step or in its copy.
     """
     logits = attacked.output
     if logits is None or logits.shape[2:] != mask.shape:
@@ -99,24 +93,17 @@ def follow_rest(
     flow = MaskFlow((mask.shape[0], mask.shape[1]), (mask.flatten() != ignore_index).nonzero()[:, 0])
     for leaf in _holders(batch, mask, ignore_index):
         flow.mark_mask(leaf)
-    try:
-        copied, copies = _copied(trainer, module, step_name(trainer))
-        networks = [copies.get(id(call.module), call.module) for call in attacked.walk()]
+    twin, copies = copied(trainer, module, step_name(trainer))
+    networks = [copies.get(id(call.module), call.module) for call in attacked.walk()]
 
-        def mark(called: nn.Module, output: object) -> None:
-            if any(called is network for network in networks):
-                flow.mark_predictions(output)
+    def mark(called: nn.Module, output: object) -> None:
+        if any(called is network for network in networks):
+            flow.mark_predictions(output)
 
-        with _quiet(trainer), recorded([*networks, *copied.modules()], returned=mark) as calls, flow:
-            take_step(trainer, copied, number, batch)
-        classes = class_map(flow, mask, logits, ignore_index)
-    except Exception as error:  # a project may do anything there, and does it in its own validation too
-        rank_zero_info(
-            f"RobustnessEvaluation: {step_name(trainer)} could not be followed beyond the network "
-            f"({type(error).__name__}: {error}), so that changes of the masks in it would not be seen"
-        )
-        return None
-    return Rest(classes, tuple(call for root in calls for call in root.walk()), copies)
+    with recorded([*networks, *twin.modules()], returned=mark) as calls, flow:
+        take_step(trainer, twin, number, batch)
+    classes, shown_by = class_map(flow, mask, logits, ignore_index)
+    return Rest(classes, shown_by, tuple(call for root in calls for call in root.walk()), copies)
 
 
 def _holders(batch: Any, mask: Tensor, ignore_index: int) -> list[Tensor]:
@@ -128,31 +115,3 @@ def _holders(batch: Any, mask: Tensor, ignore_index: int) -> list[Tensor]:
 
 def _may_hold(leaf: Tensor, mask: Tensor) -> bool:
     return not leaf.is_floating_point() and leaf.shape[-2:] == mask.shape
-
-
-def _copied(trainer: Trainer, module: LightningModule, name: str) -> tuple[LightningModule, dict[int, Any]]:
-    """A copy of a LightningModule, which shares the weights, and all copied objects by the id of the original."""
-    memo: dict[int, Any] = {id(each): each for each in module.parameters()}
-    for part in module.modules():
-        memo |= {id(value): value for value in vars(part).values() if isinstance(value, _SHARED)}
-    copied: LightningModule = copy.deepcopy(module, memo)
-    for part in copied.modules():
-        if isinstance(part, LightningModule):
-            part.trainer = trainer
-    if getattr(copied, "_compiler_ctx", None):  # its compiled methods belong to the original
-        for method in _METHODS:
-            copied.__dict__.pop(method, None)
-    if getattr(getattr(copied, name), "__self__", copied) is not copied or name in copied.__dict__:
-        raise TypeError(f"{name} does not belong to the copy")
-    return copied, memo
-
-
-@contextmanager
-def _quiet(trainer: Trainer) -> Iterator[None]:
-    """Lets loggers that the module asks for accept everything and log nothing."""
-    loggers = trainer._loggers
-    trainer._loggers = [DummyLogger() for _ in loggers]
-    try:
-        yield
-    finally:
-        trainer._loggers = loggers

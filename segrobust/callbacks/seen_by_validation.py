@@ -1,5 +1,6 @@
 """Proves that what is attacked is what `validation_step` validates: an image, followed on both ways to the network."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from segrobust.callbacks.access import (
 from segrobust.callbacks.call_comparison import SAME_LOGITS, holds_mask, is_proven, other_classes_after, same
 from segrobust.callbacks.call_record import Call, recorded
 from segrobust.callbacks.class_map import ClassMap, changed_classes
-from segrobust.callbacks.class_mismatch import explain_classes, explain_views
+from segrobust.callbacks.class_mismatch import explain_classes, explain_doubt, explain_views
+from segrobust.callbacks.class_trial import try_classes
 from segrobust.callbacks.one_step import batch_of, precision_of_validation, step_name, take_step, transferred
-from segrobust.callbacks.rest_of_step import follow_rest
+from segrobust.callbacks.rest_of_step import Rest, follow_rest
 from segrobust.callbacks.validated_images import ValidatedImages
 from segrobust.callbacks.view_mismatch import explain, explain_masks, explain_random_images, explain_turned
 from segrobust.evaluation.dataset import load_sample
@@ -92,6 +94,7 @@ def require_same_view(
     """
     network = shared = find_network(module, place)
     tables: list[ClassMap] = []
+    doubts: list[str] = []
     for sample_id in sample_ids:
         part, position = images.locate(sample_id)
         sample = part.read(position)
@@ -111,18 +114,67 @@ def require_same_view(
         if not view.masks_kept:
             raise ValueError(explain_masks(trainer, module))
         called = {id(call.module) for call in view.validated}
-        shared = next(call.module for call in view.attacked.walk() if id(call.module) in called)
+        common = [call for call in view.attacked.walk() if id(call.module) in called]
+        shared = common[0].module
+
         with _isolated(trainer, module, network):
             batch = transferred(trainer, module, part.number, batch_of(trainer, images, part, part.read(position)))
-            rest = follow_rest(trainer, module, view.attacked, batch, part.number, mask, ignore_index=ignore_index)
-        if rest is not None:
-            tables.append(rest.classes)
-            views = rest.other_views(next(call for call in view.attacked.walk() if call.module is shared))
-            if sample_id == sample_ids[0] and views and evaluation_loop(trainer)._is_sequential:
-                rank_zero_warn(explain_views(trainer, module, shared, views))
+            seen = _seen_classes(trainer, module, view.attacked, common, batch, part.number, mask, ignore_index)
+        tables.append(seen.classes)
+        doubts += [seen.doubt] if seen.doubt else []
+        if sample_id == sample_ids[0] and seen.views and evaluation_loop(trainer)._is_sequential:
+            rank_zero_warn(explain_views(trainer, module, shared, seen.views))
     if changed := changed_classes(tables):
         raise ValueError(explain_classes(trainer, module, images.mask, changed, ignore_index))
+    if doubts and len(doubts) == len(tables):
+        rank_zero_warn(explain_doubt(trainer, module, doubts[0]))
     return shared
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a whole step does with a sample.
+
+    Attributes:
+        classes: as which class each class of the mask counts.
+        views: how images are changed, see `Rest.other_views`.
+        doubt: why nothing shows how classes are counted; empty where something does.
+    """
+
+    classes: ClassMap
+    views: tuple[str, ...] = ()
+    doubt: str = ""
+
+
+def _seen_classes(
+    trainer: Trainer,
+    module: LightningModule,
+    attacked: Call,
+    common: Sequence[Call],
+    batch: Any,
+    number: int,
+    mask: Tensor,
+    ignore_index: int,
+) -> _Seen:
+    """Follows the mask through a whole step; where that meets no metric, classes are tried."""
+    assert attacked.output is not None
+    num_classes = attacked.output.shape[1]
+    rest: Rest | None = None
+    tried: ClassMap = {}
+    doubt = "no number that it logs, returns or keeps depends on both"
+    try:
+        kept = copy.deepcopy(batch)  # the step may write to it
+        rest = follow_rest(trainer, module, attacked, batch, number, mask, ignore_index=ignore_index)
+        if rest is None or rest.shown_by != "metrics":
+            tried = try_classes(
+                trainer, module, common, kept, number, mask, num_classes=num_classes, ignore_index=ignore_index
+            )
+    except Exception as error:  # a project may do anything there, and does it in its own validation too
+        doubt = f"it fails on a copy of the module ({type(error).__name__}: {error})"
+    if rest is None:
+        return _Seen(tried, doubt="" if tried else doubt)
+    is_shown = tried or rest.shown_by != "nothing"
+    return _Seen({**rest.classes, **tried}, rest.other_views(common[0]), "" if is_shown else doubt)
 
 
 def _follow(

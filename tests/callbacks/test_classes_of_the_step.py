@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from callbacks import comparisons, other_classes
+from callbacks import comparisons, other_classes, out_of_sight
 from callbacks.strangers import Habit, Project, Scenes, clean, fit, loader
 from callbacks.tiny import make_trainer
 from lightning.pytorch.loggers.logger import Logger
@@ -25,8 +25,9 @@ def followed(monkeypatch):
     follow = seen_by_validation.follow_rest
 
     def noted(*args, **kwargs):
+        found.append(None)
         rest = follow(*args, **kwargs)
-        found.append(None if rest is None else dict(rest.classes))
+        found[-1] = dict(rest.classes)
         return rest
 
     monkeypatch.setattr(seen_by_validation, "follow_rest", noted)
@@ -103,6 +104,20 @@ def test_the_line_of_a_refusal_makes_both_equal(tmp_path, name):
     counts, robustness = fit(replace(make(), evaluation=proposed(message)), tmp_path)
     if counts.matrix.sum():
         assert clean(robustness) == pytest.approx((counts.accuracy, counts.miou), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", out_of_sight.HABITS)
+def test_what_is_counted_out_of_sight_is_tried(tmp_path, name, recwarn, capsys):
+    make = out_of_sight.HABITS[name]
+    examine(make(), tmp_path)
+    assert not [warning for warning in recwarn if "it is not proven" in str(warning.message)]
+    assert capsys.readouterr().out.count("the matrix of the epoch") <= 2
+    assert "class 0 counts as class 2, class 1 counts as class 0" in refusal(make(out_of_sight.later), tmp_path)
+
+
+def test_a_step_that_compares_nothing_is_named(tmp_path):
+    with pytest.warns(UserWarning, match="it is not proven that validation_step of Silent compares .* depends on both"):
+        examine(out_of_sight.nothing_is_compared(), tmp_path)
 
 
 class Texts(Logger):

@@ -4,6 +4,7 @@ import functools
 import operator
 
 import pytest
+import torch
 from callbacks.tiny import TinyScenes, loader, make_trainer, tiny_network
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim import SGD
@@ -68,6 +69,35 @@ def test_one_name_twice_is_refused_before_the_start(tmp_path, stage, name):
     with pytest.raises(ValueError, match=message):
         getattr(trainer, stage)(WithTeacher(), *loaders)
     assert callbacks[0].history == []
+
+
+def nested():
+    def find(module):
+        return module.network
+
+    return find
+
+
+def by_kind(kind):
+    """Two places of networks that nothing distinguishes but what they return."""
+    return {
+        "lambdas": (lambda module: module.network, lambda module: module.teacher),
+        "partials": (functools.partial(part_of, name="network"), functools.partial(part_of, name="teacher")),
+        "functions of one name": (nested(), nested()),
+        "objects": (Find(), Find()),
+        "one path": ("network", "network"),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["lambdas", "partials", "functions of one name", "objects", "one path"])
+def test_equal_evaluations_are_refused_in_our_words(tmp_path, kind):
+    one, other = by_kind(kind)
+    with pytest.raises(ValueError, match=r'have name=None.*name one of them, such as name="teacher"'):
+        fit(tmp_path, evaluate(network=one), evaluate(network=other))
+    named = evaluate(network=one), evaluate(network=one, name="other")
+    trainer = fit(tmp_path, *named, enable_checkpointing=True)
+    saved = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)["callbacks"]
+    assert {evaluation.state_key for evaluation in named} <= {*saved}
 
 
 class LogsTheSame(WithTeacher):

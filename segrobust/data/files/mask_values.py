@@ -67,6 +67,8 @@ def parse_ignore(value: object, num_classes: int, *, colors: bool) -> tuple[Valu
             found += _range(each, num_classes)
         else:
             found.append(_value(each, "ignore"))
+        if len(found) > _MOST_RANGE:
+            raise ValueError(f"ignore: the ranges hold more than {_MOST_RANGE} values; merge those that overlap")
     wrong = [each for each in found if isinstance(each, tuple) != colors]
     if wrong:
         kind, needed = ("colours", "write colours, [r, g, b]") if colors else ("integers", "write integers")

@@ -11,7 +11,9 @@ from segrobust.attacks.core.attack import NAN_MESSAGE
 from segrobust.evaluation.checks.check import Check, Status, make_check, unmeasured
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.signs import give_sign
 from segrobust.functional.modes import attackable
+from segrobust.inputs import require_network
 from segrobust.networks import Normalized
 from segrobust.networks.normalized import IMAGENET_MEAN, IMAGENET_STD
 
@@ -156,6 +158,7 @@ def check_wiring(
     Returns:
         The check "wiring".
     """
+    require_network(network, by_gradients=False)
     samples = [load_sample(dataset, sample_id) for sample_id in sample_ids]
     samples = [sample for sample in samples if bool((sample.mask != ignore_index).any())]
     if not samples:
@@ -228,10 +231,15 @@ class _Trial:
         """Accuracy from 0, that of the most common class, to 1."""
         return (wiring.accuracy - self.common) / max(1 - self.common, 1e-9)
 
+    def _logits(self, image: Tensor) -> Tensor:
+        logits: Tensor = self._network(image)[0]
+        give_sign()
+        return logits
+
     def _of(self, changed: _Input) -> Iterator[_Wiring]:
         """Wirings with one input. None if the network refuses it."""
         try:
-            logits = [self._network(changed(image.clone()))[0] for image in self._images]
+            logits = [self._logits(changed(image.clone())) for image in self._images]
         except (ValueError, RuntimeError, AssertionError):
             if changed.name or changed.bgr:
                 return

@@ -39,10 +39,11 @@ class OddDisk:
         ignore_case: whether names that differ by case alone are one name.
         no_locks: whether locks are refused with ENOLCK.
         broken: file whose existence makes every read and write of content an EIO.
+        slow: seconds that each write of content takes.
     """
 
-    def __init__(self, folder: Path, *, ignore_case: bool, no_locks: bool, broken: Path | None) -> None:
-        self._ignore_case, self._no_locks, self._broken = ignore_case, no_locks, broken
+    def __init__(self, folder: Path, *, ignore_case: bool, no_locks: bool, broken: Path | None, slow: float) -> None:
+        self._ignore_case, self._no_locks, self._broken, self._slow = ignore_case, no_locks, broken, slow
         self._paths: dict[int, Path] = {ROOT: folder}
         self._handles: dict[int, list[os.DirEntry[str]]] = {}
         self._open_files: dict[int, int] = {}  # the last handle of a node, which outlives its name
@@ -217,6 +218,7 @@ class OddDisk:
 
     def _write(self, _node: int, data: bytes) -> bytes:
         self._require_whole()
+        time.sleep(self._slow)
         handle, offset, size = struct.unpack_from("<QQI", data)
         return struct.pack("<II", os.pwrite(handle, data[40 : 40 + size], offset), 0)
 
@@ -306,9 +308,10 @@ def main() -> None:
     parser.add_argument("--ignore-case", action="store_true", help="A and a are one name")
     parser.add_argument("--no-locks", action="store_true", help="locks are refused with ENOLCK")
     parser.add_argument("--broken", type=Path, help="reads and writes are EIO while this file, elsewhere, exists")
+    parser.add_argument("--slow", type=float, default=0.0, help="seconds that each write takes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        given = {"ignore_case": options.ignore_case, "no_locks": options.no_locks, "broken": options.broken}
+        given = {name: value for name, value in vars(options).items() if name != "mountpoint"}
         serve(options.mountpoint, OddDisk(Path(folder), **given))
 
 

@@ -58,7 +58,7 @@ def _evaluate(cli: JudgeCLI, distributed: Distributed) -> list[TransferResult]:
     """Evaluates the stored images of all runs on the network of the task, until a signal."""
     options, network, dataset = cli.config_init, cli.load_network(), cli.load_data()
     results = []
-    for number, run in enumerate(options.runs):
+    for run in options.runs:
         results.append(
             evaluate_stored(
                 run,
@@ -69,7 +69,7 @@ def _evaluate(cli: JudgeCLI, distributed: Distributed) -> list[TransferResult]:
                 eps=options.eps or (),
                 batch_size=options.batch_size,
                 device=options.device or default_device(distributed.local_rank),
-                distributed=distributed.apart(f"run-{number}"),
+                distributed=distributed,
             )
         )
         if results[-1].interrupted is not None:

@@ -109,6 +109,7 @@ def evaluate(
         TypeError: samples or a network output of the wrong type.
         FloatingPointError: the network returned NaN.
     """
+    distributed = distributed.for_one_call()
     if device is not None:
         require_device(str(device))
     chosen = _choose_plan(preset, plan, attacks, eps, targets)

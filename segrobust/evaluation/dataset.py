@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps, Targets
+from segrobust.evaluation.signs import give_sign
 from segrobust.inputs import as_class_indices, as_image, split_sample
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.printable import check_printable
@@ -67,6 +68,7 @@ def load_sample(dataset: SampleSource, index: int) -> LoadedSample:
     """
     image, mask = split_sample(dataset[index], f"sample {index}: samples")
     labels = as_class_indices(mask, f"sample {index}: the mask", 2)
+    give_sign()
     return LoadedSample(index, as_image(image, tuple(labels.shape), f"sample {index}: the image"), labels)
 
 

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 
 from segrobust.networks.foreign_files import what_it_is
 from segrobust.networks.weight_folders import find_file, is_index, read_index
+from segrobust.untrusted.regular_files import open_regular
+from segrobust.untrusted.torch_files import require_modest_pickle
 
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error)
 """What torch's weights-only unpickler raises for code, and for damaged files."""
@@ -36,7 +38,8 @@ def read_content(path: Path, *, beside_objects: bool = True) -> dict[str, object
 
     Raises:
         OSError: the file cannot be opened, or a shard is missing.
-        ValueError: the file is something else (an HTML page, a Git LFS pointer), damaged, or needs code; it says which.
+        ValueError: the file is something else (an HTML page, a Git LFS pointer), damaged, needs code, or would take
+            more memory than it has bytes; it says which.
     """
     path = find_file(path)
     if is_index(path):
@@ -111,6 +114,7 @@ class _UnreadMapping(_Unread):
 
 def _unpickle(path: Path, beside_objects: bool) -> object:
     """Reads a pickle of torch; torch's own messages are not repeated, as they advise to read it with code."""
+    require_modest_pickle(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
@@ -165,10 +169,12 @@ def is_safetensors(path: Path) -> bool:
 
     Raises:
         OSError: the file cannot be opened.
+        DataFault: it is no regular file.
     """
-    return path.suffix == ".safetensors" or _head(path)[8:9] == b"{"
+    head = _head(path)
+    return path.suffix == ".safetensors" or head[8:9] == b"{"
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(64)

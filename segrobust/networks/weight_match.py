@@ -170,7 +170,7 @@ def _entries(
     content: Mapping[str, object], at: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Gives the entries that hold tensors, the outermost first; sequences of tensors by position."""
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor) and _has_values(value)}
     if tensors:
         yield at, tensors
     for name, value in content.items():
@@ -178,6 +178,11 @@ def _entries(
             value = dict(enumerate(value))
         if isinstance(value, Mapping) and len(at) < _DEEPEST and not _RESUMING.match(name):
             yield from _entries({str(key): item for key, item in value.items()}, (*at, name))
+
+
+def _has_values(tensor: Tensor) -> bool:
+    """Whether a tensor is stored as weights are: neither sparse nor without values (device meta)."""
+    return tensor.layout == torch.strided and not tensor.is_meta
 
 
 def _copies(

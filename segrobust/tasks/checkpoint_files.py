@@ -21,6 +21,8 @@ from lightning.pytorch import Trainer
 
 from segrobust.networks.atomic_files import replacing
 from segrobust.networks.weight_files import UNREADABLE
+from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.torch_files import require_modest_pickle
 
 _PREFIX = b"segrobust sha256 "
 _DIGITS = 64
@@ -114,6 +116,11 @@ def require_complete(path: Path) -> None:
     """
     if path.is_dir():
         return  # a checkpoint of a sharded training, in files of `torch.distributed`
+    try:
+        require_modest_pickle(path)
+    except DataFault as error:
+        cut = f"{path} is damaged: it is empty or cut off ({path.stat().st_size} bytes)"
+        raise DamagedCheckpointError(str(error) if _is_refused(error) else cut) from error
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         tail = _read_tail(file, size)
@@ -132,6 +139,11 @@ def require_complete(path: Path) -> None:
         raise DamagedCheckpointError(f"{path} is damaged: it is empty or cut off ({size} bytes)") from error
     if broken is not None:
         raise DamagedCheckpointError(f"{path} is damaged: {broken} has changed since it was written")
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether a file is refused for what it is, and not for damage."""
+    return isinstance(error, DataFault) and error.kind in ("too large", "link")
 
 
 @dataclass(frozen=True)
@@ -183,8 +195,11 @@ def _position(path: Path) -> tuple[int, int]:
     sharded = path.is_dir()
     file = path / "meta.pt" if sharded else path
     try:
+        require_modest_pickle(file)
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file) or None)
     except (*UNREADABLE, *_CHANGED_PICKLE) as error:
+        if _is_refused(error):
+            raise DamagedCheckpointError(str(error)) from error
         code = isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error)
         reason = "it needs code to be read" if code else "it is cut off, changed, or no checkpoint"
         raise DamagedCheckpointError(f"{path} cannot be read: {reason}") from error

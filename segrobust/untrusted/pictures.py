@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.picture_parts import has_too_many_parts
 from segrobust.untrusted.regular_files import open_regular
 
 FORMATS: Final = {
@@ -155,7 +156,14 @@ def _check_cost_before_opening(file: BinaryIO, size: int, path: Path, kind: str)
         return
     if size > 3 * most + OVERHEAD:
         raise too_large(path, f"the file has {size} bytes, more than {most} pixels of three bytes.")
+    if has_too_many_parts(file, size, kind):
+        raise DataFault(
+            f"{path} cannot be read as an image: its {size} bytes are divided into far more parts than an encoder "
+            "writes, each of which takes time. Save it anew",
+            kind="too large",
+        )
     if kind == "WEBP":
+        file.seek(0)
         head = file.read(30)
         if head[12:16] == b"VP8X" and len(head) == 30:
             width, height = (1 + int.from_bytes(head[start : start + 3], "little") for start in (24, 27))

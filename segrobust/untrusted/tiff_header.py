@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from segrobust.untrusted.data_fault import DataFault
+from segrobust.untrusted.picture_parts import has_too_many_parts
 from segrobust.untrusted.regular_files import open_regular
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -101,6 +102,9 @@ def read_tiff_header(path: Path) -> TiffHeader:
     """
     try:
         with open_regular(path) as file:
+            if has_too_many_parts(file, os.fstat(file.fileno()).st_size, "TIFF"):
+                raise _Malformed("it has more tags, strips or tiles than are read")
+            file.seek(0)
             pages = list(_pages(file))
         return _header(pages)
     except (_Malformed, struct.error, OSError) as error:

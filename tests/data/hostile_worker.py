@@ -1,6 +1,7 @@
 """Runs every reader over the hostile files in a process of its own, under a monitor; one line of JSON for each file.
 
-Arguments: the folder to write to. `hostile_files` and `dataset_trees` must be on the path.
+Arguments: the folder to write to, and parts of names to be run alone. `hostile_files` and `dataset_trees` must be on
+the path.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import hostile_parts  # noqa: F401  it adds files
 import torch
 from hostile_files import REGISTRY, TREES
 from reference_monitor import Growth, Monitor, interrupt_hangs, limit_memory, outcome, say
@@ -98,7 +100,7 @@ READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
 }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, parts: list[str]) -> None:
     folder.mkdir()
     interrupt_hangs()
     monitor = Monitor(folder)
@@ -109,6 +111,8 @@ def main(folder: Path) -> None:
         say(name=f"whole {group}", said=[outcome(partial(reader, root)) for reader in readers])
     limit_memory(4 * 2**30)
     for number, entry in enumerate(REGISTRY.values()):
+        if parts and not any(part in entry.name for part in parts):
+            continue
         root = folder / str(number)
         TREES[entry.group](root)
         entry.write(root)
@@ -126,4 +130,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

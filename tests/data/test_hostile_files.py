@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hostile_parts  # noqa: F401  it adds files
 import pytest
 from hostile_files import REGISTRY, TREES
 

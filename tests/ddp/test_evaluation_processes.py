@@ -174,7 +174,7 @@ def evaluate_stored_share(run_dir: Path, rank: int, world_size: int, shares_stor
             name="other",
             output=run_dir.parent / "judged",
             batch_size=2,
-            distributed=distributed.apart(f"network-{seed}"),
+            distributed=distributed,
             progress=False,
         )
         if store is not None and rank == 0:

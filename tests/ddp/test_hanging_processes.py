@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sys
@@ -45,7 +46,7 @@ class Sleepy(nn.Module):
         return self.inner(images)
 
 
-def work(folder, rank, store, network=None, own_disk=False, delay=0.0, stalled_after=None):
+def work(folder, rank, store, network=None, own_disk=False, delay=0.0, stalled_after=None, checks="off"):
     """One process; its status is that of the command line."""
     torch.set_num_threads(1)
     sys.stderr = (folder / f"stderr{rank}").open("w")
@@ -57,7 +58,7 @@ def work(folder, rank, store, network=None, own_disk=False, delay=0.0, stalled_a
         run_dir=run_dir,
         batch_size=2,
         distributed=Distributed(rank=rank, world_size=2, store=store(), lost_after=20, stalled_after=stalled_after),
-        checks="off",
+        checks=checks,
         panels=0,
         progress=rank == 0,
     )
@@ -71,6 +72,29 @@ def file_store(folder):
 def hang_in_rank_1(folder, rank, own_disk):
     network = Sleepy(FOR_EVER, awake=60) if rank else Sleepy(0)
     work(folder, rank, file_store(folder), network, own_disk, delay=0.05 if rank else 0.5, stalled_after=8.0)
+
+
+BEFORE_THE_ATTACKS = {"the first passes of the network": 0, "the checks of the network": 20}
+"""Passes after which a network hangs there: six come before the checks."""
+
+
+def hang_before_the_attacks(folder, rank, hanging, where, own_disk):
+    network = Sleepy(FOR_EVER, awake=BEFORE_THE_ATTACKS[where]) if rank == hanging else Sleepy(0)
+    work(folder, rank, file_store(folder), network, own_disk, stalled_after=6.0, checks="basic")
+
+
+def hang_alone_before_the_attacks(folder, where):
+    network = Sleepy(FOR_EVER, awake=BEFORE_THE_ATTACKS[where])
+    sys.stderr = (folder / "stderr0").open("w")
+    evaluate(
+        network,
+        ToyScenes(NUM_IMAGES),
+        plan=toy_plan(),
+        run_dir=folder / "run",
+        distributed=Distributed(stalled_after=4.0),
+        panels=0,
+        progress=False,
+    )
 
 
 def hang_on_image_3(folder, rank):
@@ -158,6 +182,38 @@ def test_process_0_does_the_work_of_one_that_hangs(tmp_path, started, expected, 
         assert sent <= {*comparable(read_records(run_dir)).items()}
 
 
+@pytest.mark.parametrize("own_disk", [False, True])
+def test_process_0_does_the_work_of_one_that_hangs_in_the_first_pass(tmp_path, started, expected, own_disk):
+    where = "the first passes of the network"
+    workers = [started(hang_before_the_attacks, tmp_path, rank, 1, where, own_disk) for rank in range(2)]
+    assert statuses(*workers) == [0, 0]
+    run_dir = tmp_path / ("run0" if own_disk else "run")
+    assert comparable(read_records(run_dir)) == expected
+    assert (run_dir / "summary.json").is_file()
+    assert re.search(f"process 1 has made no pass for 0:00:0., in {where}; after", (tmp_path / "stderr0").read_text())
+    assert re.search(f"process 1 hangs.*in {where}: it ends", (tmp_path / "stderr1").read_text())
+
+
+@pytest.mark.parametrize("where", BEFORE_THE_ATTACKS)
+@pytest.mark.parametrize("own_disk", [False, True])
+def test_the_others_do_the_work_of_a_process_0_that_hangs_before_the_attacks(
+    tmp_path, started, expected, where, own_disk
+):
+    workers = [started(hang_before_the_attacks, tmp_path, rank, 0, where, own_disk) for rank in range(2)]
+    assert statuses(*workers) == [1, 0]
+    reported = (tmp_path / "stderr0").read_text()
+    assert re.search(f"process 0 hangs.*in {where}: it ends. all attacks of this command are missing", reported)
+    assert comparable(read_records(tmp_path / ("run1" if own_disk else "run"))) == expected
+
+
+@pytest.mark.parametrize("where", BEFORE_THE_ATTACKS)
+def test_a_single_process_that_hangs_before_the_attacks_ends(tmp_path, started, where):
+    assert statuses(started(hang_alone_before_the_attacks, tmp_path, where)) == [1]
+    reported = (tmp_path / "stderr0").read_text()
+    assert f"in {where}; after 0:00:04 it ends" in reported
+    assert f"in {where}: it ends. all attacks of this command are missing; the same command continues" in reported
+
+
 def test_a_job_in_which_every_process_hangs_ends_and_names_the_image(tmp_path, started):
     workers = [started(hang_on_image_3, tmp_path, rank) for rank in range(2)]
     status = statuses(*workers)
@@ -200,7 +256,7 @@ def test_every_process_of_a_team_ends_by_the_signal(tmp_path, started):
 
 def test_a_process_that_waits_for_others_ends_by_the_signal(tmp_path, started):
     worker = started(only_work, tmp_path, 0)
-    wait_for((tmp_path / "run" / "records" / "rank000.jsonl").exists)
+    wait_for((tmp_path / "run" / ".locks" / "rank000.json").exists)
     os.kill(worker.pid, signal.SIGTERM)
     assert statuses(worker) == [128 + signal.SIGTERM]
 

@@ -12,7 +12,7 @@ from evaluation.hostile_runs import EVERYONE, REGISTRY
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="FIFOs, and the memory in /proc"),
 ]
 
@@ -36,7 +36,7 @@ def outcomes(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg"}
     worker = tests / "evaluation" / "hostile_runs_worker.py"
     done = subprocess.run(
-        [sys.executable, "-B", worker, folder], capture_output=True, text=True, env=environment, timeout=1750
+        [sys.executable, "-B", worker, folder], capture_output=True, text=True, env=environment, timeout=3500
     )
     found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0, f"after {[*found][-1:]}: {done.stderr[-2000:]}"

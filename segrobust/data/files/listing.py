@@ -17,6 +17,7 @@ from segrobust.data.files.paths import check_links, check_name
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.regular_files import read_limited
 
+_MOST_NAMES: Final = 2**20
 _LARGEST_LIST: Final = 2**24
 """Bytes; the longest list of a published data set has a hundredth of it."""
 
@@ -228,6 +229,8 @@ def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise DataFault(f"{path} is not a list of names in UTF-8: {error.reason}", kind="list") from error
     lines = [line.strip(" \t\r") for line in text.split("\n")]
+    if len(lines) > _MOST_NAMES:
+        raise DataFault(f"{path} has {len(lines)} lines; a list of names has at most {_MOST_NAMES}", kind="too large")
     names: dict[str, None] = {}
     for name in (unicodedata.normalize("NFC", line) for line in lines if line):
         with left_out_at_fault():

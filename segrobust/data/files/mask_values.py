@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ def parse_values(value: object, names: Sequence[str]) -> tuple[tuple[Value, ...]
     else:
         entries = _entries(value, names)
         colors = bool(entries) and all(map(_may_be_color, entries))
-        found = tuple(_several(entry, "values", len(names), colors=colors) for entry in entries)
+        found = tuple(_limited(_several(entry, "values", len(names), colors=colors) for entry in entries))
     if len(found) != len(names):
         raise ValueError(f"values has {len(found)} entries for {len(names)} classes; write one for each, in order")
     if len({type(each) for entry in found for each in entry}) > 1:
@@ -172,9 +172,21 @@ def _several(entry: Any, key: str, num_classes: int, *, colors: bool) -> tuple[V
             found += _range(each, num_classes)
         else:
             found.append(_value(each, key))
+        if len(found) > _MOST_RANGE:
+            raise ValueError(f"{key}: the ranges hold more than {_MOST_RANGE} values; merge those that overlap")
     if not found and key == "values":
         raise ValueError("values: a class has an empty list; write what masks hold for it")
     return tuple(found)
+
+
+def _limited(entries: Iterable[tuple[Value, ...]]) -> Iterator[tuple[Value, ...]]:
+    """The values of all classes, up to a number that masks can hold."""
+    total = 0
+    for entry in entries:
+        total += len(entry)
+        if total > _MOST_RANGE:
+            raise ValueError(f"values: the classes have more than {_MOST_RANGE} values together; shorten the ranges")
+        yield entry
 
 
 def _are_colors(values: Sequence[Sequence[Value]]) -> bool:

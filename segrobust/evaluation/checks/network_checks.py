@@ -22,6 +22,7 @@ from segrobust.evaluation.checks.saturation_checks import check_saturation
 from segrobust.evaluation.dataset import SampleSource
 from segrobust.evaluation.forward import device_of
 from segrobust.functional.modes import attackable
+from segrobust.inputs import require_network
 
 _CHECKS = (
     check_deterministic,
@@ -66,6 +67,7 @@ def check_network(
         TypeError: a sample or an output of the wrong type.
         FloatingPointError: the network returned NaN without attack.
     """
+    require_network(network, by_gradients=False)
     device = device_of(network)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), attackable(network):
         probes = make_probes(

@@ -14,6 +14,7 @@ from segrobust.evaluation.checks.wiring_advice import Wiring, advise
 from segrobust.evaluation.checks.wiring_inputs import Input, orders_of, scales_in_place_of, scales_of
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, value_range_of
 from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.evaluation.signs import give_sign
 from segrobust.functional.modes import attackable
 from segrobust.inputs import explain_refusals
 from segrobust.value_range import ValueRange
@@ -79,6 +80,7 @@ def check_wiring(
     Returns:
         The check "wiring".
     """
+    require_network(network, by_gradients=False)
     samples = [load_sample(dataset, sample_id) for sample_id in sample_ids]
     samples = [sample for sample in samples if bool((sample.mask != ignore_index).any())]
     if not samples:
@@ -192,6 +194,7 @@ class _Trial:
         """Logits `(K, H, W)` of an image; only for the input in use, it is worth the time to explain an error."""
         with contextlib.nullcontext() if changed.num_changes else explain_refusals(self._network, image):
             logits: Tensor = self._network(changed(image.clone()))[0]
+        give_sign()
         return logits
 
     def _score(

@@ -22,6 +22,7 @@ from segrobust.evaluation.run.changed_samples import require_unchanged
 from segrobust.evaluation.run.failures import Fault, FaultLog
 from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter
 from segrobust.functional.norms import NormName
+from segrobust.inputs import require_network
 
 
 def never_stops() -> bool:
@@ -94,6 +95,7 @@ def run(
         StoredImageError: a file of `stored` is damaged or of another size.
         RecordWriteError: the disk is full.
     """
+    require_network(network, by_gradients=False)
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {seed}")
     if any(isinstance(job.attack, Stored) != (stored is not None) for job in plan.jobs):

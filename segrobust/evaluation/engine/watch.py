@@ -5,13 +5,14 @@ from typing import Literal
 
 from segrobust.evaluation.plan import AttackCall
 from segrobust.evaluation.run.records import Record
+from segrobust.evaluation.signs import give_sign
 
 CallOrClean = AttackCall | Literal["clean"]
 """A measurement of an image: one call of an attack, or that of the clean image."""
 
 
 class Watch:
-    """Follows the work. The engine calls each method in the thread of the work; by default they do nothing."""
+    """Follows the work. The engine calls each method in the thread of the work; by default passes are signs of life."""
 
     def taken(self, sample_id: int) -> None:
         """A sample is read next, if anything of it is missing."""
@@ -21,6 +22,7 @@ class Watch:
 
     def passed(self, num_images: int) -> None:
         """A forward or backward pass of the measurement was made on so many images."""
+        give_sign()
 
     def recorded(self, record: Record) -> None:
         """A new record exists."""

@@ -17,7 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource
 from segrobust.evaluation.jobs.heartbeat import Heartbeat
-from segrobust.evaluation.run.records import Record, merge_records, read_records
+from segrobust.evaluation.run.records import Record, merge_records
 
 PATIENCE: Final = 1800.0
 """Timeout in seconds for all processes to join."""
@@ -26,6 +26,9 @@ _POLL: Final = 0.2
 
 _ENDED: Final = "segrobust/ended"
 """Key that is "1" once process 0 has left."""
+
+_calls: Final[dict[int, int]] = {}
+"""Evaluations that this process has begun as this rank."""
 
 _PIECE: Final = 4 * 2**20
 """Bytes in one entry of a store; torch's refuses 8 MiB."""
@@ -51,7 +54,8 @@ class Distributed:
         rank: number of this process.
         world_size: number of processes.
         local_rank: its number on its machine, which selects its GPU.
-        store: of `torch.distributed`, reached by all processes; it may outlive them.
+        store: of `torch.distributed`, reached by all processes; it may outlive them. It serves any number of
+            evaluations, which all processes make in the same order.
         lost_after: seconds without a heartbeat after which another process counts as lost.
         stalled_after: seconds without a forward or backward pass after which a process counts as hanging: it ends, and
             process 0 does its work. None for 40 times the longest pause between two passes of any process, and at
@@ -100,9 +104,15 @@ class Distributed:
             store, _, _ = next(rendezvous("env://", rank, world_size))
         return cls(rank=rank, world_size=world_size, local_rank=local_rank, store=store, stalled_after=stalled_after)
 
-    def apart(self, name: str) -> Self:
-        """The same processes for one of several evaluations, which must not read each other's keys in the store."""
-        return self if self.store is None else replace(self, store=PrefixStore(name, self.store))
+    def for_one_call(self) -> Self:
+        """The same processes for one more evaluation, which must not read the keys of those before it in the store.
+
+        Evaluations are numbered in each process, which all make the same ones in the same order.
+        """
+        if self.store is None:
+            return self
+        number = _calls[self.rank] = _calls.get(self.rank, 0) + 1
+        return replace(self, store=PrefixStore(f"segrobust/call/{number}", self.store))
 
     @property
     def is_main(self) -> bool:
@@ -169,7 +179,7 @@ class Team:
             lost_after=distributed.lost_after,
             stalled_after=distributed.stalled_after,
             answer=lambda: _answer(distributed, root, name),
-            leave=lambda: team.leave(read_records(directory)),
+            leave=lambda: team.leave(()),
         )
         team = cls(distributed, store, directory, all(answer == b"1" for answer in seen), heartbeat, stop)
         heartbeat.start()
@@ -189,7 +199,8 @@ class Team:
     def exchange(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """The records of all processes from earlier starts.
 
-        If they do not share a run directory, records are sent through the store.
+        If they do not share a run directory, records are sent through the store. Those of a process that hangs or is
+        lost before it has sent them are missing, and are made again.
 
         Args:
             records: those in this process's directory.
@@ -197,12 +208,14 @@ class Team:
         if self.is_shared:
             return records
         self._publish("start", records)
-        return merge_records(
-            [
-                *records,
-                *(record for rank in range(self.distributed.world_size) for record in self._fetch("start", rank)),
-            ]
-        )
+        found = [*records]
+        for rank in range(self.distributed.world_size):
+            while not (has_sent := self.store.check([f"start/{rank}/pieces"])) and rank in self.heartbeat.awaited():
+                if self.stop():
+                    raise StopRequestedError(f"a signal arrived while process {rank} was to send its records")
+                time.sleep(_POLL)
+            found += self._fetch("start", rank) if has_sent else ()
+        return merge_records(found)
 
     def leave(self, records: tuple[Record, ...]) -> None:
         """Reports that a process other than 0 does no more work.

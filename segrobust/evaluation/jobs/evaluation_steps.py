@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from rich.console import Console
@@ -17,7 +17,8 @@ from segrobust.evaluation.engine.work import StridedWork
 from segrobust.evaluation.forward import count_classes, device_of, precision_of
 from segrobust.evaluation.image_values import describe_images
 from segrobust.evaluation.jobs.session import Session
-from segrobust.evaluation.jobs.signals import interruptible
+from segrobust.evaluation.jobs.signals import Interruption, interruptible
+from segrobust.evaluation.jobs.silence import LoneWatch, Stage, stage
 from segrobust.evaluation.labels import LabelSurvey, survey_labels
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
@@ -26,6 +27,7 @@ from segrobust.evaluation.reporting.report import Report, heading, is_complete, 
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import require_repeatable
 from segrobust.evaluation.run.claim import Claim
+from segrobust.evaluation.run.completeness import count_missing
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import merge_records, read_records
@@ -34,6 +36,9 @@ from segrobust.label_space import check_ignore_index
 from segrobust.untrusted.printable import for_terminal
 
 CheckLevel = Literal["basic", "thorough", "off"]
+
+_FIRST_PASSES: Final = "the first passes of the network"
+_CHECKS: Final = "the checks of the network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,10 @@ class Evaluation:
 
     def estimate(self) -> Report:
         """Estimates the time of a full run from one measured pass."""
-        session, seconds = self.session, self._measure_passes()
+        session = self.session
+        watch = LoneWatch(session.distributed.rank, None)
+        with watch, stage(watch.follow, _FIRST_PASSES, "the estimate is missing"):
+            seconds = self._measure_passes()
         return Report(
             records=(),
             summary=summarize(()),
@@ -62,12 +70,16 @@ class Evaluation:
 
     def run_in_memory(self) -> Report:
         """Keeps nothing."""
-        self._measure_passes()
-        self._announce(None)
         session = self.session
-        found = () if self.checks == "off" else self._check_network()
-        with session.watch(session.samples) as progress, session.lone_watch(progress):
-            made = session.measure(session.share, Outputs(watch=progress))
+        with LoneWatch(0, None) as watch:
+            with stage(watch.follow, _FIRST_PASSES, "all attacks are missing") as now:
+                self._measure_passes()
+                self._announce(None)
+                now.enter(_CHECKS)
+                found = () if self.checks == "off" else self._check_network()
+            with session.watch(session.samples) as progress:
+                watch.follow(progress)
+                made = session.measure(session.share, Outputs(watch=progress))
         records, identities = merge_records(made), {job.digest: job.identity for job in session.plan.jobs}
         return Report(
             records=records,
@@ -85,34 +97,52 @@ class Evaluation:
             Claim(directory.path, session.manifest, session.distributed.rank) as claim,
         ):
             directory.examine(session.manifest)
-            require_repeatable(session.dataset, session.samples)
-            session.compare_samples(
-                directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed, stop=stop
-            )
-            identity = examine_network(directory.network, session.network, session.dataset, session.samples)
-            claim.write_manifest()
-            identity.write(directory.network)
-            if not stop():
-                self._measure_passes()
-                self._announce(directory)
-                if session.distributed.is_main:
-                    self._introduce(directory)
             faults = FaultLog(directory.path, session.distributed.rank, skip_unreadable)
             session.complete(
                 claim,
+                prepare=lambda now: self._prepare(directory, claim, now, stop, skip_unreadable),
                 store=AdversarialStore(directory.path, None if keep_all else drawn),
                 faults=faults,
                 is_complete=lambda: is_complete(directory),
-                conclude=lambda: self._conclude(directory, drawn, faults),
+                conclude=lambda now: self._conclude(directory, drawn, faults, now),
                 stop=stop,
             )
-            report = replace(summarize_run(directory.path), interrupted=stop.signal)
+            report = replace(self._report_so_far(directory), interrupted=stop.signal)
         if session.distributed.store is not None and not session.distributed.is_main:
             # The directory of this process may lack records of the others, so the main process reports what is missing.
             return replace(report, missing=0)
         return report
 
-    def _conclude(self, directory: RunDirectory, drawn: tuple[int, ...], faults: FaultLog) -> None:
+    def _prepare(
+        self, directory: RunDirectory, claim: Claim, now: Stage, stop: Interruption, skip_unreadable: bool
+    ) -> None:
+        """Compares the directory with the samples and the network, writes what is evaluated, and checks the network."""
+        session = self.session
+        require_repeatable(session.dataset, session.samples)
+        session.compare_samples(
+            directory.path, skip_unreadable=skip_unreadable, redo_changed=self.redo_changed, stop=stop
+        )
+        now.enter(_FIRST_PASSES)
+        identity = examine_network(directory.network, session.network, session.dataset, session.samples)
+        claim.write_manifest()
+        identity.write(directory.network)
+        if stop():
+            return
+        self._measure_passes()
+        self._announce(directory)
+        if session.distributed.is_main:
+            now.enter(_CHECKS)
+            self._introduce(directory)
+
+    def _report_so_far(self, directory: RunDirectory) -> Report:
+        """The report from the files, if there are any: the job may have ended before this process began."""
+        if directory.manifest.exists():
+            return summarize_run(directory.path)
+        manifest = self.session.manifest
+        missing = count_missing(manifest, (), ())
+        return Report(records=(), summary=summarize(()), heading=heading(manifest), missing=missing)
+
+    def _conclude(self, directory: RunDirectory, drawn: tuple[int, ...], faults: FaultLog, now: Stage) -> None:
         """Checks the attacks, draws panels, and writes the report.
 
         Adversarial images of the worst and the median image, and those on other machines, are not stored here: their
@@ -121,6 +151,7 @@ class Evaluation:
         session, records = self.session, read_records(directory.path)
         path = directory.attack_checks(session.manifest.planned)
         if self.checks == "thorough" and not path.exists():
+            now.enter("the checks of the attacks")
             found = check_attacks(
                 session.network,
                 session.dataset,
@@ -132,11 +163,13 @@ class Evaluation:
             )
             write_checks(path, found, weights=session.manifest.weights, root=directory.path)
         if drawn:
+            now.enter("the panels")
             shown = sorted({*drawn, *notable_samples(records).values()} & {*session.samples})
             store = AdversarialStore(directory.path, shown)
             work = StridedWork(shown, batch_size=session.batch_size)
             session.measure(work, Outputs(store=store, faults=faults), done=records)
             write_panels(session.network, session.dataset, session.plan, directory, store, shown, session.ignore_index)
+        now.rest()
         write_report(directory)
 
     def _introduce(self, directory: RunDirectory) -> None:

@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
-from segrobust.evaluation.jobs.progress import Counts, Progress
+from segrobust.evaluation.jobs.progress import Counts
 from segrobust.evaluation.jobs.silence import (
     PERIOD,
     REPORTED_AT,
     SHORTEST_STALL,
     Silence,
+    Work,
     end_main_process,
     end_process,
     report_silence,
@@ -60,6 +61,9 @@ class Heartbeat:
     nothing new. Process 0 decides, for all, which process hangs. Such a process cannot be stopped from inside, so its
     own thread ends it.
 
+    Attributes:
+        leave: called before the thread ends a process other than 0 that hangs.
+
     Args:
         rank: number of this process.
         world_size: number of processes.
@@ -69,7 +73,7 @@ class Heartbeat:
         stalled_after: seconds without a pass after which a process counts as hanging; None to judge by the longest
             pause so far.
         answer: called by process 0 with each beat.
-        leave: called before the thread ends a process other than 0 that hangs.
+        leave: see above.
     """
 
     def __init__(
@@ -84,10 +88,10 @@ class Heartbeat:
         answer: Callable[[], None],
         leave: Callable[[], None],
     ) -> None:
-        self._rank, self._others = rank, range(1, world_size)
+        self._rank, self._others = rank, [other for other in range(world_size) if other != rank]
         self._store, self._name = store, name
         self._lost_after, self._stalled_after = lost_after, stalled_after
-        self._answer, self._leave = answer, leave
+        self._answer, self.leave = answer, leave
         self._period = min(PERIOD, lost_after / 5, (stalled_after or SHORTEST_STALL) / 8)
         self._silence = Silence(self._period)
         self._left = threading.Event()
@@ -97,9 +101,9 @@ class Heartbeat:
         self._reported: set[int] = set()
         self._heard = {rank: (-1, time.monotonic()) for rank in self._others}  # last count, and when it was new
 
-    def follow(self, progress: Progress) -> None:
+    def follow(self, work: Work | None) -> None:
         """Listens to this work from now on."""
-        self._silence.progress = progress
+        self._silence.work = work
 
     def start(self) -> None:
         """Sends heartbeats from now on."""
@@ -115,10 +119,10 @@ class Heartbeat:
         return tuple(sign.counts for rank, sign in [*self._signs.items()] if rank != self._rank)
 
     def awaited(self) -> list[int]:
-        """The other processes that have neither finished nor are lost, for process 0.
+        """The other processes that have neither finished nor are lost.
 
         Clocks of machines differ, so nobody sends times: a process is lost if its counter has not changed for
-        `lost_after` seconds on the clock of process 0, which calls this again and again.
+        `lost_after` seconds on the clock of this process, which calls this again and again.
         """
         unfinished = [rank for rank in self._others if not self._store.check([f"finished/{rank}"])]
         for rank in unfinished:
@@ -166,8 +170,10 @@ class Heartbeat:
                 report_silence(rank, sign.silent, sign.where, f"after {duration(limit)} it counts as hanging")
             if sign.silent >= limit and rank:
                 self._store.set(f"hangs/{sign.name}", "1")
-            elif sign.silent >= limit and not self.awaited():
-                end_main_process(self._rank, self._silence)
+            elif sign.silent >= limit:
+                self._store.set("finished/0", "1")  # nobody waits for its records
+                if not self.awaited():
+                    end_main_process(self._rank, self._silence)
 
     def _limit(self, signs: Iterable[Sign]) -> float:
         """Seconds without a pass after which a process counts as hanging."""
@@ -176,7 +182,7 @@ class Heartbeat:
     def _end_hanging(self) -> NoReturn:
         """Ends this process, which is not process 0, and whose main thread hangs."""
         try:
-            self._leave()
+            self.leave()
         finally:
             self._exit(0, "process 0 does its work")
 

@@ -216,6 +216,11 @@ class Progress(Watch):
         """The present measurement, in words."""
         return "the next image" if self._now is None else str(self._now)
 
+    def stalled(self) -> str:
+        """Writes the file for the last time, and says what is missing."""
+        self.write("stalled")
+        return f"records of {self.num_images - self.images_done} images are missing, and the report"
+
     @property
     def elapsed(self) -> str:
         """Time since the start, as h:mm:ss."""

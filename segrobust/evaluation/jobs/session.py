@@ -21,7 +21,7 @@ from segrobust.evaluation.jobs.distributed import Distributed, JobEndedError, St
 from segrobust.evaluation.jobs.progress import PROGRESS_FILE, Progress, ProgressLines
 from segrobust.evaluation.jobs.progress_bar import ProgressBars
 from segrobust.evaluation.jobs.signals import Interruption
-from segrobust.evaluation.jobs.silence import LoneWatch
+from segrobust.evaluation.jobs.silence import LoneWatch, Stage, Work, stage
 from segrobust.evaluation.plan import Plan
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import (
@@ -199,61 +199,78 @@ class Session:
             return ProgressLines(self.plan, sample_ids, done, say=say, file=file, processes=processes)
         return Progress(self.plan, sample_ids, done, file=file, processes=processes)
 
-    def lone_watch(self, progress: Progress) -> LoneWatch:
-        """Reports a hang of this process, where it has no team that does."""
-        return LoneWatch(self.distributed.rank, progress, self.distributed.stalled_after)
-
     def complete(
         self,
         claim: Claim,
         *,
+        prepare: Callable[[Stage], None],
         store: AdversarialStore | None,
         faults: FaultLog,
         is_complete: Callable[[], bool],
-        conclude: Callable[[], None],
+        conclude: Callable[[Stage], None],
         stop: Interruption,
     ) -> None:
         """Makes the records that a folder lacks, together with the other processes.
 
+        The processes watch each other from before the first pass of the network to the end of the report.
+
         Args:
             claim: holds the folder.
+            prepare: called once before the work, by every process, with what it enters; it writes the manifest.
             store: stores adversarial images.
             faults: records errors of single images.
             is_complete: whether nothing is missing; called by processes without a common store.
-            conclude: called once when the work is done, by the main process or, without a store, by the last one.
+            conclude: called once when the work is done, by the main process or, without a store, by the last one, with
+                what it enters.
             stop: whether a signal arrived, before the work or during it.
         """
-        path = claim.directory
-        with RecordWriter(path, self.distributed.rank, claim=claim) as writer:
-            outputs = Outputs(writer=writer, store=store, faults=faults, stop=stop)
-            if self.distributed.store is None:
-                self._work_alone(path, outputs)
-                claim.require_unchanged()
-                if not stop() and is_complete():
-                    conclude()
-                return
-            try:
-                with Team.gathered(self.distributed, path, stop) as team:
-                    self._work_together(team, path, outputs, writer)
+        path, rank = claim.directory, self.distributed.rank
+        outputs = Outputs(store=store, faults=faults, stop=stop)
+        if self.distributed.store is None:
+            with LoneWatch(rank, self.distributed.stalled_after) as watch:
+                self._prepare(watch.follow, prepare)
+                with RecordWriter(path, rank, claim=claim) as writer:
+                    self._work_alone(path, replace(outputs, writer=writer), watch)
+                    claim.require_unchanged()
+                    if not stop() and is_complete():
+                        self._conclude(watch.follow, conclude)
+            return
+        try:
+            with Team.gathered(self.distributed, path, stop) as team:
+                self._prepare(team.heartbeat.follow, prepare)
+                with RecordWriter(path, rank, claim=claim) as writer:
+                    self._work_together(team, path, replace(outputs, writer=writer), writer)
                     claim.require_unchanged()
                     if not stop() and self.distributed.is_main:
-                        conclude()
-            except StopRequestedError:
-                return
-            except JobEndedError as error:
-                Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
-            except DistError:
-                # Process 0 may hold the store, and end by the signal that this process is still to receive.
-                waited_since = time.monotonic()
-                while not stop() and time.monotonic() - waited_since < _SIGNAL_DELAY:
-                    time.sleep(0.05)
-                if not stop():
-                    raise
+                        self._conclude(team.heartbeat.follow, conclude)
+        except StopRequestedError:
+            return
+        except JobEndedError as error:
+            Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+        except DistError:
+            # Process 0 may hold the store, and end by the signal that this process is still to receive.
+            waited_since = time.monotonic()
+            while not stop() and time.monotonic() - waited_since < _SIGNAL_DELAY:
+                time.sleep(0.05)
+            if not stop():
+                raise
 
-    def _work_alone(self, path: Path, outputs: Outputs) -> None:
+    @staticmethod
+    def _prepare(follow: Callable[[Work | None], None], prepare: Callable[[Stage], None]) -> None:
+        with stage(follow, "the comparison with the run directory", "all attacks of this command are missing") as now:
+            prepare(now)
+
+    @staticmethod
+    def _conclude(follow: Callable[[Work | None], None], conclude: Callable[[Stage], None]) -> None:
+        with stage(follow, "the report", "the records are complete, the report is missing") as now:
+            now.rest()
+            conclude(now)
+
+    def _work_alone(self, path: Path, outputs: Outputs, watch: LoneWatch) -> None:
         """Does the fixed share of this process."""
         done = read_records(path)
-        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress, self.lone_watch(progress):
+        with self.watch(self.shared_samples, done, path / PROGRESS_FILE) as progress:
+            watch.follow(progress)
             self.measure(self.share, replace(outputs, watch=progress), done=done)
 
     def _work_together(self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter) -> None:
@@ -261,6 +278,7 @@ class Session:
         done = team.exchange(read_records(path))
         with self.watch(self.samples, done, path / PROGRESS_FILE) as progress:
             progress.others = team.heartbeat.counts
+            team.heartbeat.leave = lambda: team.leave(read_records(path))
             team.heartbeat.follow(progress)
             outputs = replace(outputs, watch=progress)
             self.measure(team.work(self.samples, self.batch_size), outputs, done=done)

@@ -3,10 +3,14 @@
 import os
 import sys
 import threading
-from typing import Final, NoReturn, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, NoReturn, Protocol, Self
 
-from segrobust.evaluation.jobs.progress import Counts, Progress
+from segrobust.evaluation.jobs.progress import Counts
 from segrobust.evaluation.reporting.report import duration
+from segrobust.evaluation.signs import signs_reported
 from segrobust.untrusted.printable import for_terminal
 
 PERIOD: Final = 5.0
@@ -32,6 +36,85 @@ def stall_limit(stalled_after: float | None, longest: float) -> float:
     return stalled_after or max(SHORTEST_STALL, _LONGEST_PAUSES * longest)
 
 
+class Work(Protocol):
+    """What a thread looks at: `Progress`, or a `Stage`.
+
+    Attributes:
+        signs: grows with all that happens, passes included.
+        is_working: whether signs are expected.
+    """
+
+    signs: int
+    is_working: bool
+
+    @property
+    def where(self) -> str:
+        """What is done at present, in words."""
+        ...
+
+    @property
+    def counts(self) -> Counts:
+        """What this process has done."""
+        ...
+
+    def stalled(self) -> str:
+        """Notes that nothing more will happen, and says what is missing."""
+        ...
+
+
+@dataclass
+class Stage:
+    """A part of the work without planned measurements, before or after the attacks; see `stage`.
+
+    Attributes:
+        where: what is done at present, in words.
+        missing: what is missing if it hangs.
+        signs: samples that were read, and passes.
+        is_working: whether these are expected.
+    """
+
+    where: str
+    missing: str
+    signs: int = 0
+    is_working: bool = True
+    counts: Counts = field(default_factory=Counts)
+
+    def enter(self, where: str) -> None:
+        """The next thing is done, by samples and passes."""
+        self.where, self.is_working = where, True
+        self.heard()
+
+    def rest(self) -> None:
+        """What is done next needs no pass of a network, such as drawing, and may take any time."""
+        self.is_working = False
+
+    def heard(self) -> None:
+        """A sample was read, or a pass was made."""
+        self.signs += 1
+
+    def stalled(self) -> str:
+        """See `Work`."""
+        return self.missing
+
+
+@contextmanager
+def stage(follow: Callable[[Work | None], None], where: str, missing: str) -> Iterator[Stage]:
+    """A part of the work without planned measurements, which a thread follows.
+
+    Args:
+        follow: of a `LoneWatch` or a `Heartbeat`.
+        where: see `Stage`.
+        missing: see `Stage`.
+    """
+    present = Stage(where, missing)
+    follow(present)
+    try:
+        with signs_reported(present.heard):
+            yield present
+    finally:
+        follow(None)
+
+
 class Silence:
     """How long the work of this process has shown nothing: no pass, no image read, no record.
 
@@ -39,7 +122,7 @@ class Silence:
     no silence.
 
     Attributes:
-        progress: of the work; None before it starts.
+        work: that is looked at; None where there is none.
         seconds: since the last sign of the work; 0 while there is no work.
         longest: the longest silence so far that ended.
 
@@ -48,31 +131,31 @@ class Silence:
     """
 
     def __init__(self, period: float) -> None:
-        self.progress: Progress | None = None
+        self.work: Work | None = None
         self.seconds = self.longest = 0.0
         self._period = period
-        self._last_signs = -1
+        self._last: tuple[Work | None, int] = None, 0
 
     def listen(self) -> None:
         """Looks at the work; called once in each period."""
-        progress = self.progress
-        if progress is None or not progress.is_working:
+        work = self.work
+        if work is None or not work.is_working:
             self.seconds = 0.0
-        elif progress.signs != self._last_signs:
+        elif (now := (work, work.signs)) != self._last:
             self.longest = max(self.longest, self.seconds)
-            self.seconds, self._last_signs = 0.0, progress.signs
+            self.seconds, self._last = 0.0, now
         else:
             self.seconds += self._period
 
     @property
     def where(self) -> str:
-        """The present measurement, in words."""
-        return "" if self.progress is None else self.progress.where
+        """What is done at present, in words."""
+        return "" if self.work is None else self.work.where
 
     @property
     def counts(self) -> Counts:
         """What this process has done."""
-        return Counts() if self.progress is None else self.progress.counts
+        return Counts() if self.work is None else self.work.counts
 
 
 class LoneWatch:
@@ -83,18 +166,21 @@ class LoneWatch:
 
     Args:
         rank: number of this process.
-        progress: of its work.
         stalled_after: seconds without a pass after which it ends; None to report alone, first after a quarter of the
             time after which a process of a team counts as hanging, then whenever the time has doubled.
     """
 
-    def __init__(self, rank: int, progress: Progress, stalled_after: float | None) -> None:
+    def __init__(self, rank: int, stalled_after: float | None) -> None:
         self._rank, self._stalled_after = rank, stalled_after
         self._period = min(PERIOD, (stalled_after or SHORTEST_STALL) / 8)
         self._silence = Silence(self._period)
-        self._silence.progress = progress
+        self._reported = 0.0
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+
+    def follow(self, work: Work | None) -> None:
+        """Looks at this work from now on."""
+        self._silence.work = work
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -104,19 +190,22 @@ class LoneWatch:
         self._left.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        reported = 0.0
+    def look(self) -> None:
+        """Looks at the work; the thread does it once in each period."""
+        self._silence.listen()
+        seconds = self._silence.seconds
+        limit = stall_limit(self._stalled_after, self._silence.longest)
+        if self._stalled_after is not None and seconds >= limit:
+            end_main_process(self._rank, self._silence)
+        self._reported = min(self._reported, seconds)  # 0 after a sign of the work
+        if seconds >= max(REPORTED_AT * limit, 2 * self._reported):
+            self._reported = seconds
+            end = "--stalled_after ends a process that hangs" if self._stalled_after is None else ""
+            report_silence(self._rank, seconds, self._silence.where, end or f"after {duration(limit)} it ends")
+
+    def _keep_looking(self) -> None:
         while not self._left.wait(self._period):
-            self._silence.listen()
-            seconds = self._silence.seconds
-            limit = stall_limit(self._stalled_after, self._silence.longest)
-            if self._stalled_after is not None and seconds >= limit:
-                end_main_process(self._rank, self._silence)
-            reported = min(reported, seconds)  # 0 after a sign of the work
-            if seconds >= max(REPORTED_AT * limit, 2 * reported):
-                reported = seconds
-                end = "--stalled_after ends a process that hangs" if self._stalled_after is None else ""
-                report_silence(self._rank, seconds, self._silence.where, end or f"after {duration(limit)} it ends")
+            self.look()
 
 
 def report_silence(rank: int, seconds: float, where: str, rest: str) -> None:
@@ -126,17 +215,8 @@ def report_silence(rank: int, seconds: float, where: str, rest: str) -> None:
 
 def end_main_process(rank: int, silence: Silence) -> NoReturn:
     """Ends this process, whose work nobody else does, with status 1; says what is missing."""
-    progress = silence.progress
-    assert progress is not None
-    progress.write("stalled")
-    missing = progress.num_images - progress.images_done
-    end_process(
-        rank,
-        silence.seconds,
-        silence.where,
-        status=1,
-        rest=f"records of {missing} images are missing, and the report; the same command continues",
-    )
+    missing = "" if silence.work is None else f"{silence.work.stalled()}; "
+    end_process(rank, silence.seconds, silence.where, status=1, rest=f"{missing}the same command continues")
 
 
 def end_process(rank: int, seconds: float, where: str, *, status: int, rest: str) -> NoReturn:

@@ -18,6 +18,7 @@ from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.jobs.signals import Interruption, interruptible
+from segrobust.evaluation.jobs.silence import Stage
 from segrobust.evaluation.plan import Job, Plan
 from segrobust.evaluation.reporting.run_files import read_manifest
 from segrobust.evaluation.run.adversarial_images import AdversarialStore, StoredAdversarial
@@ -78,6 +79,7 @@ def evaluate_stored(
             damaged or a link; `output` lies in a run; this machine lacks the device.
         OSError: the directory cannot be written.
     """
+    distributed = distributed.for_one_call()
     directory = RunDirectory(Path(run_dir))
     manifest = read_manifest(directory)
     if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
@@ -104,30 +106,29 @@ def evaluate_stored(
         weights=target.weights,
         progress=progress and distributed.is_main,
     )
-    with interruptible() as stop:
-        _require_same_data(session, sources, directory.path, stop)
-        _require_same_classes(network, dataset, sources, session.samples[0])
-        transfer = _Transfer(
-            session=session,
-            target=target,
-            folder=folder,
-            sources=sources,
-            images=images,
-            is_own=_is_own(manifest, target),
-        )
-        with Claim(folder, session.manifest, distributed.rank) as claim:
+    transfer = _Transfer(
+        session=session, target=target, folder=folder, sources=sources, images=images, is_own=_is_own(manifest, target)
+    )
+    with interruptible() as stop, Claim(folder, session.manifest, distributed.rank) as claim:
+
+        def prepare(now: Stage) -> None:
+            _require_same_data(session, sources, directory.path, stop)
             session.compare_samples(folder, stop=stop)
+            now.enter("the first passes of the network")
+            _require_same_classes(network, dataset, sources, session.samples[0])
             identity = examine_network(folder / "network.json", network, dataset, session.samples)
             target.claim(folder)
             identity.write(folder / "network.json")
-            session.complete(
-                claim,
-                store=None,
-                faults=FaultLog(folder, distributed.rank),
-                is_complete=lambda: transfer.result(None).missing == 0,
-                conclude=lambda: transfer.result(None).write(),
-                stop=stop,
-            )
+
+        session.complete(
+            claim,
+            prepare=prepare,
+            store=None,
+            faults=FaultLog(folder, distributed.rank),
+            is_complete=lambda: transfer.result(None).missing == 0,
+            conclude=lambda now: transfer.result(None).write(),
+            stop=stop,
+        )
     result = transfer.result(stop.signal)
     if distributed.store is not None and not distributed.is_main:
         # The folder of this process may lack records of the others, so the main process reports what is missing.

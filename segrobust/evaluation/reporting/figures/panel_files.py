@@ -30,6 +30,7 @@ from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.records import Key, Record, read_radius, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.run.strict_json import read_document, write_json
+from segrobust.evaluation.signs import give_sign
 from segrobust.functional.modes import attackable
 from segrobust.functional.norms import NormName
 from segrobust.label_space import Color
@@ -258,4 +259,5 @@ def _prediction(network: nn.Module, image: Tensor) -> Tensor:
     """Classes `(H, W)` that are predicted for one image."""
     with attackable(network), torch.no_grad():
         logits: Tensor = network(image[None].to(device_of(network), precision_of(network), copy=True))
+    give_sign()
     return logits.argmax(1)[0]

@@ -16,7 +16,7 @@ from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.signs import give_sign
 from segrobust.functional.modes import attackable
-from segrobust.inputs import explain_refusals
+from segrobust.inputs import explain_refusals, require_network
 from segrobust.value_range import ValueRange
 
 WIRING_IMAGES: Final = 4

@@ -38,7 +38,8 @@ def as_image(value: Any, size: tuple[int, ...], name: str = "the image") -> Tens
     if image.dtype == torch.uint8:
         image = image.float() / 255
     if not image.is_floating_point():
-        top = 255 if image.numel() and image.min() >= 0 and image.max() <= 255 else 65535
+        is_byte = image.element_size() > 2 and image.numel() and image.min() >= 0 and image.max() <= 255
+        top = 255 if is_byte else 65535
         raise TypeError(
             f"{name} must be floating point in [0, 1] or of 8 bits, got {kind_of(value)}: divide it by its range, such "
             f"as image / {top}; if this is the mask, return (image, mask) in this order"

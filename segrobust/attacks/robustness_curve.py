@@ -92,7 +92,7 @@ class RobustnessCurve(Attack):
 
     @property
     def stages(self) -> tuple[AnnealedPGD, ...]:
-        """The attack at each radius, in ascending order; larger radii get what is left of an unequal division."""
+        """The attack at each radius, in ascending order; the larger radii get the remainder."""
         share, left = divmod(self.num_passes, self._num_stages)
         passes = [share + (i >= self._num_stages - left) for i in range(self._num_stages)]
         return tuple(AnnealedPGD(num_passes=n, norm=self.norm, criterion=self.criterion) for n in passes)

@@ -133,12 +133,14 @@ def evaluation_loop(trainer: Trainer) -> _EvaluationLoop:
 
 @contextmanager
 def as_in_validation(trainer: Trainer) -> Iterator[None]:
-    """Lets hooks that ask the trainer see a validation where the training has ended; nothing else changes."""
-    ended = has_ended(trainer)
-    if ended:
+    """Lets steps and hooks that ask the trainer see a validation, at the end of a training and in the sanity check.
+
+    Projects leave parts of their steps out in the sanity check.
+    """
+    stage = trainer.state.stage
+    if has_ended(trainer) or trainer.sanity_checking:
         trainer.validating = True  # as Lightning does before the first epoch
     try:
         yield
     finally:
-        if ended:
-            trainer.training = True
+        trainer.state.stage = stage

@@ -33,7 +33,7 @@ _MOST_PREDICTED = 64
 """Networks of more classes are not asked for all of them."""
 
 _LESS_SURE = 0.5
-"""Share of the difference between the logits of the class and of all others, where losses are told from metrics."""
+"""Share of the difference between the logits of the class and of all others, which changes losses and leaves metrics."""
 
 
 @dataclass

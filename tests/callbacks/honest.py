@@ -419,6 +419,16 @@ def no_sanity_check():
 
 
 @HABITS.add
+def step_that_leaves_the_sanity_check_out():
+    class Skips(Project):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            if not self.trainer.sanity_checking:
+                super().validation_step(batch, batch_idx)
+
+    return Habit(module=Skips())
+
+
+@HABITS.add
 def validation_twice_an_epoch():
     return replace(mappings(), trainer={"val_check_interval": 0.5})
 

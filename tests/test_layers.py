@@ -28,6 +28,7 @@ FLOORS = {
 LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
+    "signs",
     "dataset",
     "image_values",
     "class_as_void",

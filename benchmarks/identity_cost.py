@@ -146,7 +146,7 @@ def training_cost(kind: type[SegmentationTask]) -> dict[str, Any]:
     examined = ("examine", "images", "chosen", "watch_weights", "take_weights")
     places = *((Validated, name) for name in examined), (RobustnessEvaluation, "_smoke_test")
     with before.watching(*places), attacks.watching((RobustnessEvaluation, "_evaluate")):
-        trainer.fit(kind(network), *loaders)
+        trainer.fit(kind(network), loaders[0], loaders[1])
     seconds, total = before.seconds, attacks.seconds
     return {"task": kind.__name__, "before": seconds, "evaluation": total, "share": seconds / total}
 

@@ -33,7 +33,7 @@ _MOST_PREDICTED = 64
 """Networks of more classes are not asked for all of them."""
 
 _LESS_SURE = 0.5
-"""Share of the difference between the logits of the class and of all others, which changes losses and leaves metrics."""
+"""Share of the difference between the logits of a class and all others, which changes losses and leaves metrics."""
 
 
 @dataclass
@@ -212,7 +212,7 @@ def _tried(take: Callable[..., dict[str, float]], labels: Sequence[int], num_cla
     if num_classes <= _MOST_PREDICTED:
         unclear = [label for label in labels if table.get(label) != label]
         rest = [found for found in range(num_classes) if found not in predicted]
-        outcomes |= {(found, label): take(found, label) for label in unclear for found in rest}
+        outcomes = {**outcomes, **{(found, label): take(found, label) for label in unclear for found in rest}}
         table = class_table(outcomes, metrics, num_classes)
     return table
 
@@ -220,7 +220,7 @@ def _tried(take: Callable[..., dict[str, float]], labels: Sequence[int], num_cla
 def _labels(mask: Tensor, num_classes: int, ignore_index: int) -> list[int]:
     """The classes of a mask, those of most pixels first."""
     valid = mask[(mask != ignore_index) & (mask >= 0) & (mask < num_classes)]
-    labels, counts = valid.unique(return_counts=True)
+    labels, counts = torch.unique(valid, return_counts=True)
     found: list[int] = labels[counts.argsort(descending=True)].tolist()
     return found[:_MOST_LABELS]
 

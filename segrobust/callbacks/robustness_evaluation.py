@@ -206,7 +206,7 @@ class RobustnessEvaluation(Callback):
     # As a wrapper of its parent's, it is no override to Lightning, whose trainer would refuse two equal state keys in
     # words that name no fix; `setup` refuses them.
     @wraps(Callback.state_dict, assigned=(), updated=())
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]  # of functools.wraps
         """History, as plain Python."""
         return {
             "history": [measurement.to_state() for measurement in self.history],

@@ -22,7 +22,7 @@ from segrobust.evaluation.run.strict_json import read_document, write_json
 from segrobust.functional.modes import attackable
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import list_of, mapping_of, number, optional, read_fields, text, whole
-from segrobust.untrusted.printable import shortened
+from segrobust.untrusted.printable import shortened, visible
 
 NETWORK_SCHEMA: Final = 1
 """Version of the format of `network.json`."""
@@ -206,7 +206,7 @@ def examine_network(path: Path, network: nn.Module, dataset: SampleSource, sampl
             "\n".join(
                 (
                     f"{path.parent} holds results of a network with the same weights that is another function:",
-                    *(f"  {conflict}" for conflict in conflicts),
+                    *(f"  {visible(conflict)}" for conflict in conflicts),
                     "use another run directory, or the network as it was",
                 )
             )

@@ -21,7 +21,8 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 | fractions, colours, several classes of one pixel, a label of the whole image | refused |
 | **networks** (`network_input`, `refusals`) | |
 | a module in any mode, also compiled, scripted, traced, in data parallelism; one that writes to its input | taken |
-| weights in 16 bits, sharded, empty; a function, a class, a state dict, an exported program | refused |
+| weights in 16 bits, sharded, without values; a function, a class, a state dict, an exported program | refused |
+| in tasks: weights without values, which a strategy or a file may bring before training | taken |
 | without a gradient, such as quantised layers: for attacks that follow one | refused |
 | without `forward`, such as a `ModuleList`; one that takes the channels last | refused |
 | another device, precision, number of channels or size than the images | refused where the network refuses it |

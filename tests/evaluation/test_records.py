@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from segrobust.evaluation import Record, RecordWriter, merge_records, read_records
+from segrobust.evaluation.run.strict_json import LARGEST_LINE
+from segrobust.untrusted.data_fault import DataFault
 
 RECORD = Record(
     sample_id=3,
@@ -154,3 +156,18 @@ def test_records_of_other_classes_are_of_another_run(tmp_path):
         writer.write([RECORD, other])
     with pytest.raises(ValueError, match="different numbers of classes: 2 for sample 3, 3 for sample 4"):
         read_records(tmp_path)
+
+
+def test_a_last_line_longer_than_any_is_refused_and_kept(tmp_path):
+    with RecordWriter(tmp_path) as writer:
+        writer.write([RECORD])
+    path = tmp_path / "records" / "rank000.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x" * LARGEST_LINE)
+    RecordWriter(tmp_path).close()
+    assert path.read_bytes() == whole
+    longer = whole + b"x" * (LARGEST_LINE + 2**16 + 1)
+    path.write_bytes(longer)
+    with pytest.raises(DataFault, match="last line has at most"):
+        RecordWriter(tmp_path)
+    assert path.read_bytes() == longer

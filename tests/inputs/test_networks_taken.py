@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import segrobust
 from segrobust.attacks import PGD, Square
 from segrobust.networks import FullResolution, Normalized, SlidingWindow, check_differentiable
+from segrobust.tasks import SegmentationTask
 
 IMAGES = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
 MASKS = torch.randint(0, 3, (2, 6, 8), generator=torch.Generator().manual_seed(0))
@@ -148,6 +149,15 @@ def test_an_attack_without_gradients_takes_a_network_without():
     network = Through(lambda logits: logits.detach())
     assert len(apsr_of(network, Square(num_queries=4), checks="off")) == 4
     Square(num_queries=4, eps=2 / 255)(refused()[2][0], IMAGES, MASKS)
+
+
+def test_a_task_takes_weights_that_get_their_values_later():
+    with torch.device("meta"):
+        task = SegmentationTask(plain())
+    with pytest.raises(ValueError, match="meta and have no values"):
+        PGD(num_steps=2, eps=2 / 255)(task.network, IMAGES, MASKS)
+    task.to_empty(device="cpu").network.load_state_dict(plain().state_dict())
+    assert PGD(num_steps=2, eps=2 / 255)(task.network, IMAGES, MASKS).adv.shape == IMAGES.shape
 
 
 def test_sharded_weights_are_refused(tmp_path):

@@ -317,7 +317,7 @@ class RecordWriter:
     Raises:
         OSError: the directory cannot be written.
         RunInUseError: another process is writing to this file.
-        DataFault: the file is a link, or has further names.
+        DataFault: the file is a link, has further names, or ends in what is longer than a line.
     """
 
     def __init__(self, directory: str | os.PathLike[str], rank: int = 0, *, claim: Claim | None = None) -> None:
@@ -327,7 +327,7 @@ class RecordWriter:
         self._lock = require_lock(root, rank) if claim is None else None
         try:
             self._file = open_to_append(self.path, root=root)
-            self._size = cut_incomplete(self._file)
+            self._size = cut_incomplete(self._file, self.path)
             self._flushed, self._failed = time.monotonic(), False
         except BaseException:
             self._release()

@@ -121,25 +121,31 @@ def append_line(path: Path, value: object, *, root: Path) -> None:
 
     Raises:
         OSError: the file cannot be written.
-        DataFault: it is a link, or has further names.
+        DataFault: it is a link, has further names, or ends in what is longer than a line.
     """
     with open_to_append(path, root=root) as file:
-        cut_incomplete(file)
+        cut_incomplete(file, path)
         file.write(to_line(value).encode() + b"\n")
 
 
-def cut_incomplete(file: BinaryIO) -> int:
+def cut_incomplete(file: BinaryIO, path: Path) -> int:
     """Cuts a file after its last newline.
 
     Args:
         file: open for reading and writing.
+        path: of the file, for the message.
 
     Returns:
         Its size.
+
+    Raises:
+        DataFault: more than a line would be cut; the file stays as it is.
     """
     end = file.seek(0, 2)
     size = end
     while size > 0:
+        if end - size > LARGEST_LINE:
+            raise DataFault(f"{path}: its last line has at most {LARGEST_LINE} bytes", kind="too large")
         start = max(0, size - _BLOCK)
         file.seek(start)
         place = file.read(size - start).rfind(b"\n")

@@ -13,7 +13,7 @@ from segrobust.cli.demo import announce_demo, is_demo
 from segrobust.cli.help_screen import help_screen, nested_help, nested_names, wanted_help
 from segrobust.cli.interfaces import INTERFACES, setting_names
 from segrobust.cli.nearest import did_you_mean
-from segrobust.cli.settings_files import check_names, read_settings
+from segrobust.cli.settings_files import check_keys_once, check_names, read_settings
 from segrobust.shipped import resolve_arguments
 
 _OWN_SCRIPTS: Final = ("train", "evaluate")
@@ -95,6 +95,9 @@ def _answer(name: str, arguments: Sequence[str]) -> bool:
         _print_version()
         return True
     line = read_command_line(arguments, INTERFACES[name])
+    for option, value in line.options:
+        if option != "config" and value is not None:
+            check_keys_once(value, f"--{option}")
     for file in line.values("config"):
         settings = read_settings(file)
         if INTERFACES[name].find("model"):

@@ -61,16 +61,59 @@ def check_names(settings: Mapping[str, Any], value: str, allowed: Mapping[str, s
             raise ValueError(f"--config {value}: there is no setting {name!r}: {did_you_mean(name, own)}")
 
 
+def check_keys_once(text: str, place: str) -> None:
+    """Looks for a key that one mapping holds twice: a reader of YAML takes the last without a word.
+
+    Args:
+        text: YAML or JSON; what is neither passes, as a value that is plain text.
+        place: what holds it, for messages.
+
+    Raises:
+        ValueError: there is one; the message names it and its two lines.
+    """
+    try:
+        twice = _key_twice(yaml.compose(text, Loader=_LOADER))
+    except (yaml.YAMLError, RecursionError):
+        return
+    if twice is not None:
+        key, first, second = twice
+        where = f"line {first}" if first == second else f"lines {first} and {second}"
+        raise ValueError(f"{place}: `{key}` is set twice, in {where}; only the last would count: keep one")
+
+
 def _mapping(text: str, place: str) -> Mapping[str, Any]:
     try:
         content: Any = yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{place}: not YAML: {' '.join(str(error).split())}") from None
+    check_keys_once(text, place)
     if content is None:
         return {}
     if not isinstance(content, Mapping):
         raise ValueError(f"{place}: expected settings by name, such as `model:`, got {type(content).__name__}")
     return content
+
+
+def _key_twice(root: yaml.Node | None) -> tuple[str, int, int] | None:
+    """The first key that a mapping holds twice, and the two lines; None if there is none."""
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if not isinstance(node, yaml.MappingNode):
+            waiting.extend(node.value)
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in lines:
+                    return key.value, lines[key.value], line
+                lines[key.value] = line
+            waiting.append(value)
+    return None
 
 
 def _files_like(path: Path) -> Iterator[str]:

@@ -95,6 +95,10 @@ FILES = [
     ("train --config segrobust:attack/pgd.yaml", "attacks", "evaluate"),
     ("train --config epoch.yaml", "max_epoch", "max_epochs"),
     ("evaluate --config small.yaml", "max_images", "at least 1"),
+    ("evaluate --config twice.yaml", "`eps`", "lines 1 and 3"),
+    ("evaluate --config twice_within.yaml", "`pgd`", "line 2"),
+    ("train --config '{seed_everything: 1, seed_everything: 2}'", "`seed_everything`", "line 1"),
+    ("evaluate --attacks '{pgd: PGD, pgd: {class_path: PGD}}'", "`pgd`", "--attacks"),
 ]
 CLASSES = [
     ("evaluate --attacks.pgd PDG", "PDG", "segrobust.attacks.PGD"),
@@ -154,6 +158,8 @@ def refused(tmp_path, monkeypatch, capsys):
         "epoch": "trainer: {max_epoch: 3}",
         "small": "max_images: 0",
         "empty": "# nothing yet",
+        "twice": "eps: 8/255\nmax_images: 2\neps: 4/255",
+        "twice_within": "attacks:\n  {pgd: PGD, pgd: {class_path: PGD}}",
     }.items():
         (tmp_path / f"{name}.yaml").write_text(text + "\n")
     (tmp_path / "nets_of_folder.py").write_text("from torch.nn import Conv2d as Net\n")

@@ -19,7 +19,7 @@ scale, and c falling from 1 to 0 as half a cosine:
    norm of g, or the radius that the caller gives. Until the first success it grows by 2 to 32 %, the more pixels are
    unbroken, and with N passes at least by 1.5 / N of itself, or 0.5 / N where the caller knows it. Ten iterates in a
    row that are farther from success than an earlier one show that growth does not help: the radius returns to where
-   the image was nearest, and stays until smaller steps bring it as near again. After a success it
+   the image was nearest, and stays until smaller steps bring it nearer still. After a success it
    is (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below the smallest norm.
 4. Step of length a t along the steepest descent of m, into ball and box, with an inertia of 1/4.
 
@@ -160,7 +160,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
             weights = (weights * factor).clamp_(1 / MAX_WEIGHT, MAX_WEIGHT) * problem.valid_mask
         pulls = weights * sigmoid(SHARPNESS * margins)
         smaller = iterate.success & (iterate.norm < state.smallest)
-        nearer = iterate.shortfall <= state.nearest
+        nearer, farther = iterate.shortfall < state.nearest, iterate.shortfall > state.nearest
         return replace(
             state,
             weights=weights,
@@ -171,7 +171,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
             failures=torch.where(iterate.success, 0, state.failures + 1),
             nearest=torch.where(nearer, iterate.shortfall, state.nearest),
             nearest_radius=torch.where(nearer, state.radius, state.nearest_radius),
-            stalled=torch.where(nearer, 0, state.stalled + 1),
+            stalled=torch.where(nearer, 0, state.stalled + farther),
         )
 
     def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:

@@ -169,7 +169,7 @@ def test_the_radius_returns_where_growth_does_not_help():
     delta, state = attack.init(problem)
     with torch.no_grad():
         logits = case.network(case.images)
-    shortfalls, radii = [0.5, 0.4] + 14 * [0.45] + [0.4, 0.3], []
+    shortfalls, radii = [0.5, 0.4] + 14 * [0.45] + [0.3, 0.3], []
     for step, shortfall in enumerate(shortfalls):
         iterate = attack.iterate(problem, step, torch.tensor([0]), delta, logits)
         iterate = replace(iterate, shortfall=torch.tensor([shortfall], dtype=torch.float64))

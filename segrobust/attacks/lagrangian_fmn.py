@@ -25,7 +25,9 @@ scale, and c falling from 1 to 0 as half a cosine:
 
 gamma falls from 0.25 to 0.01, a from 0.5 to 0.03. With pixels to keep, which are many and far from their boundary, s
 is the smaller of that of the attacked and that of the kept pixels, and the share of unbroken pixels the larger of the
-two shares.
+two shares. Where every attacked pixel has a target and none is to be kept, many pixels stay unbroken for long, whatever
+the radius: with N passes it grows by 1.5 / N, and by 6 / N (at most 0.3) times their share, so that more passes search
+the same radii longer and go no farther.
 """
 
 from dataclasses import dataclass, field, replace
@@ -58,6 +60,7 @@ LEAST_GROWTH = 0.02  # of the radius before the first success, per pass
 OVERALL_GROWTH = 1.5  # the same over all passes, from the first-order distance
 OVERALL_GROWTH_KNOWN = 0.5  # and from a radius that the caller gives
 GROWTH_BY_SHARE = 0.3  # that much more, times the share of unbroken pixels
+OVERALL_GROWTH_BY_SHARE = 6.0  # the same over all passes, with targets and no pixels to keep
 PATIENCE = 3  # failures in a row before the radius grows
 STALLED = 10  # iterates in a row farther from the first success than an earlier one, before the radius returns
 BELOW_BEST = 1e-3  # the radius stays that much below the smallest norm found
@@ -213,9 +216,11 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
     def _grown(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
         """The radius before the first success, larger while that brings the image nearer to it."""
         overall = OVERALL_GROWTH if problem.eps is None else OVERALL_GROWTH_KNOWN
-        least = max(LEAST_GROWTH, overall / self.num_passes)
+        least, by_share = max(LEAST_GROWTH, overall / self.num_passes), GROWTH_BY_SHARE
+        if self.criterion.sign < 0 and not self.criterion.localized:
+            least, by_share = overall / self.num_passes, min(by_share, OVERALL_GROWTH_BY_SHARE / self.num_passes)
         unbroken = 1 - torch.fmin(*self.criterion.shares(iterate.broken, problem))
-        grown = state.radius * (1 + least + GROWTH_BY_SHARE * unbroken)
+        grown = state.radius * (1 + least + by_share * unbroken)
         held = torch.where(state.stalled == STALLED, state.nearest_radius, state.radius)
         return torch.where(state.stalled >= STALLED, held, grown)
 

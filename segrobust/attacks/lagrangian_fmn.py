@@ -17,11 +17,17 @@ scale, and c falling from 1 to 0 as half a cosine:
    constant and T = s / 5; over its dual norm it is averaged: m <- (m + g / ||g||*) / 2.
 3. Radius. At the start it is the distance at which the linearised weighted margins reach zero, their sum over the dual
    norm of g, or the radius that the caller gives. Until the first success it grows by 2 to 32 %, the more pixels are
-   unbroken, and with N passes at least by 1.5 / N of itself, or 0.5 / N where the caller knows it; after a success it
+   unbroken, and with N passes at least by 1.5 / N of itself, or 0.5 / N where the caller knows it. Ten iterates in a
+   row that are farther from success than an earlier one show that growth does not help: the radius returns to where
+   the image was nearest, and stays until smaller steps bring it nearer still. After a success it
    is (1 - gamma) times the smallest norm; after three failures in a row it grows by gamma, below the smallest norm.
 4. Step of length a t along the steepest descent of m, into ball and box, with an inertia of 1/4.
 
-gamma falls from 0.25 to 0.01, a from 0.5 to 0.03.
+gamma falls from 0.25 to 0.01, a from 0.5 to 0.03. With pixels to keep, which are many and far from their boundary, s
+is the smaller of that of the attacked and that of the kept pixels, and the share of unbroken pixels the larger of the
+two shares. Where every attacked pixel has a target and none is to be kept, many pixels stay unbroken for long, whatever
+the radius: with N passes it grows by 1.5 / N, and by 6 / N (at most 0.3) times their share, so that more passes search
+the same radii longer and go no farther.
 """
 
 from dataclasses import dataclass, field, replace
@@ -54,7 +60,9 @@ LEAST_GROWTH = 0.02  # of the radius before the first success, per pass
 OVERALL_GROWTH = 1.5  # the same over all passes, from the first-order distance
 OVERALL_GROWTH_KNOWN = 0.5  # and from a radius that the caller gives
 GROWTH_BY_SHARE = 0.3  # that much more, times the share of unbroken pixels
+OVERALL_GROWTH_BY_SHARE = 6.0  # the same over all passes, with targets and no pixels to keep
 PATIENCE = 3  # failures in a row before the radius grows
+STALLED = 10  # iterates in a row farther from the first success than an earlier one, before the radius returns
 BELOW_BEST = 1e-3  # the radius stays that much below the smallest norm found
 
 
@@ -71,6 +79,9 @@ class LagrangianFMNState:
     radius: Tensor  # (B,) t
     smallest: Tensor  # (B,) smallest norm of a success
     failures: Tensor  # (B,) failures in a row
+    nearest: Tensor  # (B,) smallest shortfall so far
+    nearest_radius: Tensor  # (B,) radius there
+    stalled: Tensor  # (B,) iterates since that were farther
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +147,15 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
             radius=norm(delta, self.norm),
             smallest=torch.full_like(scalars, torch.inf),
             failures=scalars,
+            nearest=torch.full_like(scalars, torch.inf, dtype=torch.float64),
+            nearest_radius=scalars,
+            stalled=scalars,
         )
 
     def observe(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> LagrangianFMNState:
         """The weights of the pixels, the smallest norm, and the failures in a row."""
         margins = self.criterion.margins(iterate.logits, problem)
-        scale = margin_scale(margins, problem.valid_mask, iterate.logits)
+        scale = self._scale(margins, iterate.logits, problem)
         margins = margins / scale[:, None, None]
         weights = state.weights
         if iterate.step > 0:
@@ -149,6 +163,7 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
             weights = (weights * factor).clamp_(1 / MAX_WEIGHT, MAX_WEIGHT) * problem.valid_mask
         pulls = weights * sigmoid(SHARPNESS * margins)
         smaller = iterate.success & (iterate.norm < state.smallest)
+        nearer, farther = iterate.shortfall < state.nearest, iterate.shortfall > state.nearest
         return replace(
             state,
             weights=weights,
@@ -157,6 +172,9 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
             excess=(pulls * margins.clamp_min(0)).sum((1, 2)),
             smallest=torch.where(smaller, iterate.norm, state.smallest),
             failures=torch.where(iterate.success, 0, state.failures + 1),
+            nearest=torch.where(nearer, iterate.shortfall, state.nearest),
+            nearest_radius=torch.where(nearer, state.radius, state.nearest_radius),
+            stalled=torch.where(nearer, 0, state.stalled + farther),
         )
 
     def objective(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
@@ -187,16 +205,32 @@ class LagrangianFMN(IterativeAttack[LagrangianFMNState]):
         if iterate.step == 0:  # as given, or the first-order distance; at least the norm of a warm start
             reach = state.excess / dual_norm if problem.eps is None else problem.eps
             reach = torch.minimum(reach, norm(problem.upper - problem.lower, self.norm))
-            state.radius = torch.maximum(reach, state.radius)
+            state.radius = state.nearest_radius = torch.maximum(reach, state.radius)
         else:
-            overall = OVERALL_GROWTH if problem.eps is None else OVERALL_GROWTH_KNOWN
-            least = max(LEAST_GROWTH, overall / self.num_passes)
-            unbroken = 1 - iterate.num_broken.float() / problem.num_valid  # whatever the default dtype is
-            unmet = state.radius * (1 + least + GROWTH_BY_SHARE * unbroken)
+            unmet = self._grown(problem, iterate, state)
             grown = torch.where(state.failures >= PATIENCE, state.radius * (1 + gamma), state.radius)
             state.radius = torch.where(state.smallest.isinf(), unmet, grown)
         state.radius = torch.where(iterate.success, state.smallest * (1 - gamma), state.radius)
         state.radius = torch.minimum(state.radius, state.smallest * (1 - BELOW_BEST))
+
+    def _grown(self, problem: Problem, iterate: Iterate, state: LagrangianFMNState) -> Tensor:
+        """The radius before the first success, larger while that brings the image nearer to it."""
+        overall = OVERALL_GROWTH if problem.eps is None else OVERALL_GROWTH_KNOWN
+        least, by_share = max(LEAST_GROWTH, overall / self.num_passes), GROWTH_BY_SHARE
+        if self.criterion.sign < 0 and not self.criterion.localized:
+            least, by_share = overall / self.num_passes, min(by_share, OVERALL_GROWTH_BY_SHARE / self.num_passes)
+        unbroken = 1 - torch.fmin(*self.criterion.shares(iterate.broken, problem))
+        grown = state.radius * (1 + least + by_share * unbroken)
+        held = torch.where(state.stalled == STALLED, state.nearest_radius, state.radius)
+        return torch.where(state.stalled >= STALLED, held, grown)
+
+    def _scale(self, margins: Tensor, logits: Tensor, problem: Problem) -> Tensor:
+        """The smallest scale of a part that has pixels: `(B,)`."""
+        scales = []
+        for part in self.criterion.parts(problem):
+            empty = ~part.pixels.flatten(1).any(1)
+            scales.append(margin_scale(margins, part.pixels, logits).masked_fill(empty, torch.inf))
+        return torch.stack(scales).amin(0)
 
     def _project(self, problem: Problem, delta: Tensor, state: LagrangianFMNState) -> Tensor:
         return project(delta, state.radius, self.norm, problem.lower, problem.upper)

@@ -43,7 +43,11 @@ class Stored(Attack):
         tracker, unknown = Tracker(problem.images, self.minimal_norm), Candidates.none(problem.images)
         delta = unknown.delta if problem.start is None else problem.start
         only = replace(
-            unknown, delta=delta, num_broken=torch.zeros_like(unknown.num_broken), norm=norm(delta, self.norm)
+            unknown,
+            delta=delta,
+            num_broken=torch.zeros_like(unknown.num_broken),
+            norm=norm(delta, self.norm),
+            shortfall=torch.zeros_like(unknown.shortfall),
         )
         tracker.offer(torch.arange(problem.batch_size), only)
         return tracker

@@ -1,11 +1,13 @@
 """Lagrangian FMN: one number to choose, and nothing that depends on the scale of logits or of distances."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracles import LinearCase, Scaled, linear_case, slow_margin
 from torch import nn
 
-from segrobust.attacks import LagrangianFMN
+from segrobust.attacks import LagrangianFMN, Targeted
 from segrobust.attacks.core.problem import make_problem
 from segrobust.attacks.core.tracker import Iterate
 
@@ -151,12 +153,68 @@ def test_weights_follow_the_margins_within_their_bounds():
     expected = torch.exp(0.1 * torch.tanh(v / v[valid].abs().mean()))
     count = torch.zeros(1, dtype=torch.long)
     for step in range(1, 61):
-        iterate = Iterate(step, count, delta, logits, v < 0, count, count > 0, delta[:, 0, 0, 0])
+        iterate = Iterate(step, count, delta, logits, v < 0, count, count > 0, delta[:, 0, 0, 0], delta[:, 0, 0, 0])
         state = attack.observe(problem, iterate, state)
         weights = (expected**step).clamp(1 / 20, 20) * valid
         torch.testing.assert_close(state.weights, weights)
     assert state.weights.max() == 20
     assert state.weights[valid].min() == 1 / 20
+
+
+def test_the_radius_returns_where_growth_does_not_help():
+    """Farther from success than before ten times in a row: back to where it was nearest, and no growth from there."""
+    case = linear_case(0, batch_size=1)
+    problem = make_problem(case.images, case.labels, norm="linf")
+    attack = LagrangianFMN(num_passes=300)
+    delta, state = attack.init(problem)
+    with torch.no_grad():
+        logits = case.network(case.images)
+    shortfalls, radii = [0.5, 0.4] + 14 * [0.45] + [0.3, 0.3], []
+    for step, shortfall in enumerate(shortfalls):
+        iterate = attack.iterate(problem, step, torch.tensor([0]), delta, logits)
+        iterate = replace(iterate, shortfall=torch.tensor([shortfall], dtype=torch.float64))
+        state = attack.observe(problem, iterate, state)
+        radii.append(state.radius.item())  # within which this iterate was found
+        attack.update(problem, iterate, torch.ones_like(delta), state)
+    grown = 1.32  # all pixels are unbroken
+    assert radii[2:12] == pytest.approx([radii[1] * grown**i for i in range(1, 11)], rel=1e-3)
+    assert radii[12:17] == pytest.approx([radii[1]] * 5)
+    assert radii[17] == pytest.approx(grown * radii[1], rel=1e-3)
+
+
+def test_more_passes_go_no_farther_with_targets():
+    """All pixels stay unbroken, so that the radius grows as fast as it may."""
+    case = linear_case(0, batch_size=1)
+    problem = make_problem(case.images, case.labels, targets=(case.labels + 1) % 6, norm="linf")
+    with torch.no_grad():
+        logits = case.network(case.images)
+    grown = []
+    for num_passes in (25, 100, 400):
+        attack, radii = LagrangianFMN(num_passes=num_passes, criterion=Targeted()), []
+        delta, state = attack.init(problem)
+        for step in range(num_passes):
+            iterate = attack.iterate(problem, step, torch.tensor([0]), delta, logits)
+            state = attack.observe(problem, iterate, state)
+            attack.update(problem, iterate, torch.ones_like(delta), state)
+            radii.append(state.radius.item())
+        grown.append(radii[-1] / radii[0])
+    assert grown[0] > 100
+    assert max(grown) < 4 * min(grown)  # of steps, which compound
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_targeted_norms_fall_with_more_passes(second):
+    case = linear_case(1, batch_size=2)
+    with torch.no_grad():
+        likely = case.network(case.images).topk(2, dim=1).indices[:, 1]
+    targets = likely if second else (case.labels + 1) % 6
+    norms = [
+        LagrangianFMN(num_passes=n, criterion=Targeted())(case.network, case.images, case.labels, targets=targets).norm
+        for n in (25, 50, 100)
+    ]
+    assert norms[0].isfinite().all()
+    assert (norms[1] <= 1.01 * norms[0]).all()
+    assert (norms[2] <= 1.01 * norms[1]).all()
 
 
 def test_a_constant_network_fails_without_nan():

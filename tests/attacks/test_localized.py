@@ -226,9 +226,33 @@ def test_a_success_beats_a_failure_with_more_pixels():
     for step, (num_broken, success) in enumerate([(7, False), (5, True), (9, False), (6, True), (5, True)]):
         delta = torch.full((1, 3, 2, 2), float(step))
         count, found, norm = torch.tensor([num_broken]), torch.tensor([success]), torch.tensor([0.1])
-        tracker.update(Iterate(step, torch.tensor([0]), delta, delta, delta[:, 0] > 0, count, found, norm))
+        tracker.update(
+            Iterate(step, torch.tensor([0]), delta, delta, delta[:, 0] > 0, count, found, norm, 9 - count.double())
+        )
     assert tracker.best.delta.unique().item() == 3
     assert tracker.runner_up.delta.unique().item() == 1
+
+
+def test_failures_rank_by_what_lacks_in_each_share():
+    """A clean image keeps 90 of 100 pixels; what breaks 8 of the 10 others and loses 8 of the kept is nearer."""
+    keep = torch.arange(100).view(1, 10, 10) < 90
+    problem = make_problem(
+        torch.full((1, 3, 10, 10), 0.5), torch.zeros(1, 10, 10, dtype=torch.long), keep_mask=keep, norm="linf"
+    )
+    clean, attacked = keep.clone(), keep.clone()
+    attacked.view(-1)[:9] = False
+    attacked.view(-1)[92:] = True
+    assert Localized().shortfall(clean, problem).item() == pytest.approx(1)
+    assert Localized().shortfall(attacked, problem).item() == pytest.approx(2 / 10 + 9 / 90)
+    for minimal_norm in (True, False):
+        tracker = Tracker(problem.images, minimal_norm)
+        for step, broken in enumerate((clean, attacked)):
+            delta = torch.full_like(problem.images, 0.1 * step)
+            norm = delta.flatten(1).amax(1)
+            count, success = Localized().outcome(broken, problem)
+            lacks = Localized().shortfall(broken, problem)
+            tracker.update(Iterate(step, torch.tensor([0]), delta, delta, broken, count, success, norm, lacks))
+        assert tracker.best.norm.item() == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("full", [False, True])

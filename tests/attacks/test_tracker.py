@@ -23,6 +23,7 @@ def iterate(step, num_broken, success, norm, rows=None):
         num_broken=torch.tensor(num_broken),
         success=torch.tensor(success),
         norm=torch.tensor(norm),
+        shortfall=100 - torch.tensor(num_broken, dtype=torch.float64),
     )
 
 

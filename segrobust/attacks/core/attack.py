@@ -29,7 +29,7 @@ class AttackResult:
     """The result of an attack, per image, judged on the tensor `adv` itself by one last forward pass.
 
     Attributes:
-        adv: `(B, C, H, W)` in [0, 1]; for a failed minimal-norm attack, the iterate with the highest APSR.
+        adv: `(B, C, H, W)` in [0, 1]; for a failed minimal-norm attack, the iterate that is nearest to success.
         success: `(B,)` bool.
         norm: `(B,)` measured norm of `adv - images`, image units; minimal-norm attacks: inf where `success` is False.
         apsr: `(B,)` share of valid pixels that are broken (with a `Localized` criterion, of those that are attacked);
@@ -321,7 +321,8 @@ class Attack(abc.ABC):
         """The iterate of a perturbation, judged by its logits; `rows` are positions in the whole batch."""
         broken = self.criterion.broken(logits, problem)
         num_broken, success = self.criterion.outcome(broken, problem)
-        return Iterate(step, rows, delta, logits, broken, num_broken, success, norm(delta, self.norm))
+        shortfall = self.criterion.shortfall(broken, problem)
+        return Iterate(step, rows, delta, logits, broken, num_broken, success, norm(delta, self.norm), shortfall)
 
 
 def check_attack_fields(norms: tuple[NormName, ...], norm: NormName, eps: float | None, num_steps: int) -> None:

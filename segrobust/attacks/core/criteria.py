@@ -103,6 +103,18 @@ class Criterion(abc.ABC):
         num_broken = broken.sum((1, 2))
         return num_broken, self.success(num_broken, problem.num_valid)
 
+    def shortfall(self, broken: Tensor, problem: Problem) -> Tensor:
+        """How far an image is from success: the share of pixels that lack in each part, summed: `(B,)` float64.
+
+        It is 0 for a success. With one part it falls as the number of broken pixels grows.
+        """
+        lacks = torch.zeros(len(broken), dtype=torch.float64, device=broken.device)
+        for part in self.parts(problem):
+            count = part.pixels.sum((1, 2))
+            unbroken = (part.pixels & ~broken).sum((1, 2))
+            lacks = lacks + (unbroken - part.num_allowed()).clamp_min(0) / count.clamp_min(1).double()
+        return lacks
+
     def shares(self, broken: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         """Shares of broken pixels among the attacked ones, of kept ones among those to keep: `(B,)`, nan of none."""
         apsr = broken.sum((1, 2)).float() / problem.num_valid  # not in the default dtype

@@ -20,6 +20,7 @@ class Iterate:
         num_broken: `(B',)` int64, their number; -1 where `delta` lies outside the ball and is no candidate.
         success: `(B',)` bool.
         norm: `(B',)` norm of `delta`.
+        shortfall: `(B',)` float64, share of pixels that lack for success, see `Criterion.shortfall`.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Iterate:
     num_broken: Tensor
     success: Tensor
     norm: Tensor
+    shortfall: Tensor
 
 
 Observer = Callable[[Iterate], None]
@@ -45,12 +47,14 @@ class Candidates:
         num_broken: `(B,)` int64; -1 without a candidate.
         success: `(B,)` bool.
         norm: `(B,)`, inf without a candidate.
+        shortfall: `(B,)` float64, inf without a candidate.
     """
 
     delta: Tensor
     num_broken: Tensor
     success: Tensor
     norm: Tensor
+    shortfall: Tensor
 
     @classmethod
     def none(cls, images: Tensor) -> "Candidates":
@@ -61,6 +65,7 @@ class Candidates:
             num_broken=torch.full((count,), -1, dtype=torch.int64, device=images.device),
             success=torch.zeros(count, dtype=torch.bool, device=images.device),
             norm=torch.full((count,), torch.inf, dtype=images.dtype, device=images.device),
+            shortfall=torch.full((count,), torch.inf, dtype=torch.float64, device=images.device),
         )
 
     def put(self, rows: Tensor, other: "Candidates") -> None:
@@ -87,9 +92,10 @@ class Candidates:
 class Tracker:
     """Best and second-best perturbation of each image over all judged iterates.
 
-    Minimal-norm: a success beats a failure, among successes the smaller norm wins, among failures the larger number of
-    broken pixels, then the smaller norm. Fixed-budget: a success beats a failure, then the larger number of broken
-    pixels wins; the two orders differ only if pixels to keep count as broken too. The earlier one wins ties.
+    Minimal-norm: a success beats a failure, among successes the smaller norm wins, among failures the smaller
+    shortfall, then the smaller norm. Fixed-budget: a success beats a failure, among successes the larger number of
+    broken pixels wins, among failures the smaller shortfall. The earlier one wins ties. The shortfall counts attacked
+    pixels and those to keep as shares: by numbers, a clean image that keeps everything would beat most perturbations.
 
     The second best is for the final judgement: if the forward pass over the whole batch disagrees about the best one in
     a last bit, the second best is returned instead of a failure.
@@ -120,7 +126,7 @@ class Tracker:
         first = iterate.success & (self.first_success[rows] < 0)
         self.first_success[rows] = torch.where(first, iterate.step, self.first_success[rows])
         self.num_judged[rows] += 1
-        self.offer(iterate.rows, Candidates(iterate.delta, iterate.num_broken, iterate.success, iterate.norm))
+        self.offer(iterate.rows, Candidates(*(getattr(iterate, f.name) for f in fields(Candidates))))
         if self.observer is not None:
             self.observer(iterate)
 
@@ -172,13 +178,15 @@ class Tracker:
 
     def _beats(self, new: Candidates, incumbent: Candidates, rows: Tensor | None = None) -> Tensor:
         """Whether each new candidate ranks above the present one of its image: `(B',)` bool."""
-        num_broken, success, norm = incumbent.num_broken, incumbent.success, incumbent.norm
-        if rows is not None:
-            num_broken, success, norm = num_broken[rows], success[rows], norm[rows]
+        num_broken, success, norm, shortfall = (
+            value if rows is None else value[rows]
+            for value in (incumbent.num_broken, incumbent.success, incumbent.norm, incumbent.shortfall)
+        )
         exists = new.num_broken >= 0  # -1: an inner attack judged nothing, or it lies outside the ball
+        nearer = new.shortfall < shortfall
         if not self.minimal_norm:
             more = new.num_broken > num_broken
-            return exists & torch.where(new.success, ~success | more, ~success & more)
+            return exists & torch.where(new.success, ~success | more, ~success & nearer)
         smaller = new.norm < norm
-        among_failures = (new.num_broken > num_broken) | ((new.num_broken == num_broken) & smaller)
+        among_failures = nearer | ((new.shortfall == shortfall) & smaller)
         return exists & torch.where(new.success, ~success | smaller, ~success & among_failures)

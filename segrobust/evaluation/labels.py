@@ -150,6 +150,8 @@ class LabelSurvey:
             return "If 255 is void, give ignore_index=255"
         if values == [classes] and not self.class_pixels[0]:
             return "The classes seem to be numbered from 1: subtract 1 from the labels, and write void for 0"
+        if len(values) == 1 and values[0] < 0:
+            return f"If {values[0]} is void, give ignore_index={values[0]}"
         return "Map these labels to classes, or to ignore_index if they are void"
 
     @property

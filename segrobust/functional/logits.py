@@ -1,6 +1,7 @@
 """What a network must return."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -15,7 +16,7 @@ def require_logits(output: object, images: Tensor) -> Tensor:
         The output: `(B, K, H, W)`, floating point.
 
     Raises:
-        TypeError: no floating-point tensor.
+        TypeError: no floating-point tensor, or a sparse one.
         ValueError: a tensor of another shape.
 
     Examples:
@@ -29,10 +30,12 @@ def require_logits(output: object, images: Tensor) -> Tensor:
     """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         got = output.dtype if isinstance(output, Tensor) else type(output).__name__
-        fix = _WRAP
+        fix = "return the logits" if output is None else _WRAP
         if isinstance(output, Tensor | np.ndarray):
             fix = "return the logits themselves, without argmax, rounding and NumPy"
         raise TypeError(f"the network must return a floating-point tensor of logits (B, K, H, W), got {got}; {fix}")
+    if output.layout != torch.strided:
+        raise TypeError(f"the network must return dense logits, got {output.layout}: return logits.to_dense()")
     batch, _, height, width = images.shape
     if output.ndim != 4 or (len(output), *output.shape[2:]) != (batch, height, width):
         raise ValueError(

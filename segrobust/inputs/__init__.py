@@ -19,11 +19,13 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 | **masks** (`mask_input`) | |
 | any integers, bool, floating point without fractions; one-hot, which becomes indices; a dimension of size 1 | taken |
 | fractions, colours, several classes of one pixel, a label of the whole image | refused |
+| of images and masks: arrays that hide values, sparse tensors, tensors without values | refused |
 | **networks** (`network_input`, `refusals`) | |
 | a module in any mode, also compiled, scripted, traced, in data parallelism; one that writes to its input | taken |
 | weights in 16 bits, sharded, without values; a function, a class, a state dict, an exported program | refused |
 | in tasks: weights without values, which a strategy or a file may bring before training | taken |
 | without a gradient, such as quantised layers: for attacks that follow one | refused |
+| of several inputs, or of another input than a tensor; other faults of a network keep their own error | refused |
 | without `forward`, such as a `ModuleList`; one that takes the channels last | refused |
 | another device, precision, number of channels or size than the images | refused where the network refuses it |
 """

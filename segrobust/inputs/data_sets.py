@@ -62,9 +62,13 @@ def _fix_loader(loader: DataLoader[Any]) -> str:
 def _fix_mapping(data: Mapping[Any, Any]) -> str | None:
     if 0 in data or not data:
         return None
-    if any(isinstance(value, Tensor | np.ndarray | list) for value in data.values()):
+    if any(_is_batch(value) or (isinstance(value, list) and not _are_samples(value)) for value in data.values()):
         return 'this is one batch: pass its samples as list(zip(batch["image"], batch["mask"]))'
     return f"choose a split, such as dataset[{next(iter(data))!r}]"
+
+
+def _are_samples(values: list[object]) -> bool:
+    return bool(values) and isinstance(values[0], tuple | Mapping)
 
 
 def _is_batch(value: object) -> bool:

@@ -1,5 +1,7 @@
 """Masks in any of the usual forms as class indices."""
 
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -43,8 +45,17 @@ def as_class_indices(value: Any, name: str, ndim: int) -> Tensor:
             "segrobust.data.Folder does by the palette of its classes.yaml"
         )
     if not is_picture(value) and not isinstance(value, Tensor | np.ndarray):
-        raise TypeError(f"{name} must hold a class index for every pixel, got {kind_of(value)}")
+        raise TypeError(f"{name} must hold a class index for every pixel, got {kind_of(value)}{_fix(value)}")
     return _without_classes(_whole_numbers(to_tensor(value, name), name), name, ndim)
+
+
+def _fix(value: object) -> str:
+    """What to write in place of something that holds a mask."""
+    if isinstance(value, str | PurePath):
+        return ": read the file, such as by PIL.Image.open; segrobust.data.Folder reads folders of files"
+    if isinstance(value, Mapping):
+        return ": name the mask by a function of the sample, such as mask=lambda sample: sample[1]['mask']"
+    return ": write np.asarray(mask)" if isinstance(value, list | tuple) else ""
 
 
 def _whole_numbers(labels: Tensor, name: str) -> Tensor:

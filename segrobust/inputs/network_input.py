@@ -107,6 +107,8 @@ def _fault_of(weight: nn.Parameter) -> str | None:
         return "have no shape yet: call the network once on a batch before"
     if weight.device.type == "meta":
         return "are on the device meta and have no values: load them, such as by network.to_empty and load_weights"
+    if type(weight).__module__.startswith("torchao"):
+        return f"are quantised ({type(weight).__name__}): give the network as it was before its quantisation"
     if type(weight).__name__ == "DTensor":
         return f"are sharded: {_UNSHARD}"
     if weight.dtype in (torch.float16, torch.bfloat16):

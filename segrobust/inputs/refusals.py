@@ -1,6 +1,8 @@
 """Why a network refuses images: what differs between the two, in place of torch's words."""
 
 import contextlib
+import inspect
+import re
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +18,13 @@ _SIDES = (224, 256, 384, 448, 512, 518, 640)
 
 _REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError)
 """What networks raise for images that they do not take."""
+
+_CALL = re.compile(r"missing \d+ required|takes \d+ positional argument")
+_SCRIPTED_CALL = re.compile(r"missing value for argument|expected at most \d+ argument\(s\) but received")
+_NO_TENSOR = re.compile(
+    r"too many indices for tensor|new\(\): invalid data type|(got|not|type) '?Tensor|is not a mapping"
+)
+"""What Python and torch say of a tensor that is read as something else."""
 
 
 @contextlib.contextmanager
@@ -134,13 +143,50 @@ def _traced(error: Exception, images: Tensor) -> str | None:
 
 
 def _arguments(error: Exception, network: nn.Module, images: Tensor) -> str | None:
-    """What to write for a network that takes something else than a batch of images, or more."""
-    if not isinstance(error, TypeError | LookupError | AttributeError) or _takes(network, images):
+    """What to write for a network that takes something else than a batch of images, or more; None for other faults."""
+    if not (_lacks_arguments(error, network) or _wants_no_tensor(error, network, images)):
         return None
     return (
         f"the network does not take a batch of images {tuple(images.shape)} alone ({type(error).__name__}: {error}): "
         "write a module that holds it, and whose forward(self, images) calls it with all that it takes"
     )
+
+
+def _lacks_arguments(error: Exception, network: nn.Module) -> bool:
+    """Whether the network takes more than one argument, or another number than one."""
+    if _SCRIPTED_CALL.search(str(error)):
+        return True
+    if isinstance(error, AttributeError):
+        return error.obj is None and _takes_the_image_second(_innermost(network))
+    if not isinstance(error, TypeError):
+        return False
+    parameters = inspect.signature(_innermost(network).forward).parameters.values()
+    positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return _CALL.search(str(error)) is not None
+    required = [each for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
+    return not positional or required not in ([], positional[:1])
+
+
+def _takes_the_image_second(network: nn.Module) -> bool:
+    """Whether the first argument of a network has a default, as ids of words before an image have."""
+    first = next(iter(inspect.signature(network.forward).parameters.values()), None)
+    return first is not None and first.default is None
+
+
+def _wants_no_tensor(error: Exception, network: nn.Module, images: Tensor) -> bool:
+    """Whether the network reads its input as a mapping, a list of mappings, an array or an object with attributes."""
+    if not isinstance(error, AttributeError):
+        return isinstance(error, TypeError | IndexError) and _NO_TENSOR.search(str(error)) is not None
+    image = images.new_zeros(1, *images.shape[1:])
+    with torch.no_grad():
+        try:
+            _innermost(network)(image)
+        except AttributeError as again:
+            return again.obj is image
+        except _REFUSALS:
+            return False
+    return False
 
 
 def _is_ours(error: Exception) -> bool:

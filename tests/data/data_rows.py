@@ -383,6 +383,11 @@ def beginnings(root):
 
 
 @row
+def folders_of_scenes(root):
+    return placed(root, "leftImg8bit/{s}/aachen/{n}.png", "gtFine/{s}/aachen/{n}.png", "val")
+
+
+@row
 def lists(root):
     placed(root, "JPEGImages/{n}.jpg", "SegmentationClass/{n}.png")
     folder = root / "ImageSets/Segmentation"

@@ -153,8 +153,8 @@ def test_lists_may_have_endings_and_other_lists_are_named(tmp_path, capsys):
 
 
 def test_folders_beside_that_of_the_images_are_not_left_out_in_silence(tmp_path, capsys):
-    for scene in ("one", "two"):
-        pairs(tmp_path, f"{scene}/images/{{n}}.png", f"{scene}/masks/{{n}}.png")
+    pairs(tmp_path, "one/images/{n}.png", "one/masks/{n}.png")
+    pairs(tmp_path, "two/images/{n}.png", "other/{n}.png")
     assert "NOT READ, though they lie like the images: two/images" in init(tmp_path, capsys)[0]
 
 

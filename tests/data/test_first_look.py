@@ -62,6 +62,23 @@ def cityscapes(root):
     fill(root, where, "gtFine/{s}/{n}_gtFine_instanceIds.png", coded(1, 1000, 2000, kind=np.uint16), splits)
 
 
+def cities(root):
+    for city in ("aachen", "bochum"):
+        where = f"leftImg8bit/{{s}}/{city}/{{n}}_leftImg8bit.png"
+        fill(root, where, f"gtFine/{{s}}/{city}/{{n}}_gtFine_labelIds.png", splits=("train", "val"))
+
+
+def scenes(root):
+    for scene in ("one", "two"):
+        fill(root, f"{scene}/images/{{n}}.png", f"{scene}/masks/{{n}}.png")
+
+
+def sites(root):
+    for place, day in (("hill", "monday"), ("hill", "friday"), ("shore", "monday")):
+        folder = f"{{s}}/{place}/{day}/{{n}}.png"
+        fill(root, f"images/{folder}", f"masks/{folder}", splits=("train", "val"))
+
+
 def accents(root):
     for name in ("größe", "é1"):
         image(root / "images" / unicodedata.normalize("NFD", f"{name}.jpg"))
@@ -96,6 +113,14 @@ LAYOUTS = {
         3,
         ['masks: "gtFine/{split}"', 'ending: "_gtFine_labelIds"', THREE, "neither: 6 in gtFine/train, 6 in gtFine/val"],
     ),
+    "cities": (
+        cities,
+        "val",
+        3,
+        ['images: "leftImg8bit/{split}/**/*_leftImg8bit', 'masks: "gtFine/{split}/**"', 'ending: "_gtFine_labelIds"'],
+    ),
+    "scenes": (scenes, "all", 3, ['images: "**/images"', 'masks: "**/masks"']),
+    "sites and days": (sites, "val", 3, ['images: "images/{split}/**"', 'masks: "masks/{split}/**"']),
     "palette": (palette, "val", 3, ["masks have a palette, whose indices", THREE]),
     "colours": (
         lambda r: fill(r, "images/{n}.jpg", "annotations/{n}.png", VOC_COLOURS),

@@ -179,6 +179,9 @@ def test_an_unknown_value_says_what_to_write(tmp_path, keys, raw, says):
         ("images: /etc", "must lie below this folder"),
         ("masks: '{split}/../..'", "must lie below this folder"),
         ("images: 'a/*/b*'", r"may have one \*"),
+        ("images: '**/a/**'", r"one \*\*, for folders at any depth after \{split\}"),
+        ("images: '**/{split}'", r"one \*\*, for folders at any depth after \{split\}"),
+        ("images: 'a**/b'", r"may have one \*"),
         ("masks: masks", "one mask would serve several splits"),
     ],
 )

@@ -106,8 +106,9 @@ def test_a_class_that_is_left_out_is_void_and_not_absent() -> None:
         (lambda labels: labels + 1, {}, "subtract 1 from the labels"),
         (lambda labels: labels * 9, {}, "Map these labels to classes"),
         (lambda labels: torch.where(torch.eye(8) > 0, 255, labels), {"ignore_index": -1}, "give ignore_index=255"),
+        (lambda labels: torch.where(torch.eye(8) > 0, -1, labels), {}, "If -1 is void, give ignore_index=-1"),
     ],
-    ids=["0 and 255", "from 1", "another value", "void of another value"],
+    ids=["0 and 255", "from 1", "another value", "void of another value", "negative void"],
 )
 def test_foreign_labels_end_an_evaluation_before_the_work(
     mask: Callable[[Tensor], Tensor], options: dict[str, int], advice: str

@@ -134,6 +134,8 @@ def test_a_data_set_with_named_entries_keeps_its_names():
         ({"image": IMAGES, "mask": MASKS}, r'zip\(batch\["image"\]'),
         (IMAGES, r"images and masks as list\(zip"),
         ({"train": Hub(), "validation": Hub()}, r"choose a split, such as dataset\['train'\]"),
+        ({"train": PAIRS, "validation": PAIRS}, r"choose a split, such as dataset\['train'\]"),
+        ({"image": [*IMAGES], "mask": [*MASKS]}, r'zip\(batch\["image"\]'),
         ("data/camvid", "segrobust.data.Folder"),
         (Path("data"), "segrobust.data.Folder"),
         (Hub, "by calling it"),

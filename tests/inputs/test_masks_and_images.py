@@ -1,5 +1,7 @@
 """Images and masks in the forms that people have: the same numbers, or a message that names the form and the fix."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,17 @@ def test_masks_of_a_batch_may_have_a_dimension_of_classes(labels):
         (torch.tensor(3), ValueError, r"\(H, W\), a class for each pixel, got \(\)"),
         (np.array([["a"]]), TypeError, "numbers, got an array of <U1"),
         (INDICES.to(torch.complex64), TypeError, "complex64"),
-        ([[0, 1]], TypeError, "got list"),
+        ([[0, 1]], TypeError, r"got list: write np.asarray\(mask\)"),
+        ("mask.png", TypeError, "got str: read the file, such as by PIL.Image.open"),
+        (Path("mask.png"), TypeError, "PosixPath: read the file"),
+        ({"masks": INDICES}, TypeError, r"got dict: name the mask .* mask=lambda sample: sample\[1\]"),
+        (
+            np.ma.masked_equal(INDICES.numpy(), 0),
+            TypeError,
+            r"hidden values are not known: write array.filled\(value\)",
+        ),
+        (INDICES.to_sparse(), TypeError, r"sparse_coo torch.int64: write .to_dense\(\)"),
+        (INDICES.to("meta"), TypeError, r"without values \(device meta\)"),
         (None, TypeError, "got NoneType"),
     ],
 )

@@ -121,6 +121,8 @@ def refused():
         (Through(lambda logits: {"out": logits}), TypeError, "got dict.*FullResolution"),
         (Through(lambda logits: (logits, logits)), TypeError, "got tuple.*FullResolution"),
         (Through(lambda logits: logits.argmax(1)), TypeError, "without argmax"),
+        (Through(lambda logits: logits.to_sparse()), TypeError, r"sparse_coo: return logits.to_dense\(\)"),
+        (Through(lambda logits: None), TypeError, "got NoneType; return the logits"),
         (Through(lambda logits: logits.detach().numpy()), TypeError, "without argmax, rounding and NumPy"),
         (Through(lambda logits: logits.permute(0, 2, 3, 1)), ValueError, "classes seem to be last"),
         (Through(lambda logits: logits[..., ::2, ::2]), ValueError, "FullResolution"),
@@ -311,8 +313,14 @@ def test_the_line_for_one_size_gives_logits():
         assert network(torch.rand(1, 3, *size)).shape[2:] == size
 
 
+class WithDepth(nn.Module):
+    """Takes two inputs."""
+
+    def forward(self, images, depth):
+        return images + depth
+
+
 OTHER_CALLS = {
-    "two inputs": (lambda inner, images, depth: inner(images) + depth, r"missing 1 required.*all that it takes"),
     "a mapping": (lambda inner, images: inner(images["image"]), "too many indices.*all that it takes"),
     "a list of mappings": (lambda inner, images: [inner(image["image"]) for image in images], "all that it takes"),
     "an attribute": (lambda inner, images: inner(images.tensors), "tensors.*all that it takes"),
@@ -325,6 +333,70 @@ def test_a_network_that_is_called_in_another_way_is_explained(name):
     forward, message = OTHER_CALLS[name]
     with pytest.raises(ValueError, match=message):
         ATTACK(Own(forward), IMAGES, MASKS, eps=2 / 255)
+
+
+def test_logits_of_a_part_of_the_batch_are_named_in_evaluations_too():
+    with pytest.raises(ValueError, match="logits of every image of the batch"):
+        apsr_of(Own(lambda inner, images: inner(images[:1])))
+
+
+class WordsFirst(nn.Module):
+    """Takes ids of words before the image, as networks of transformers that read texts do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+
+    def forward(self, input_ids=None, pixel_values=None):
+        return self.inner(pixel_values.clamp(0, 1)) + input_ids.sum()
+
+
+def test_a_network_whose_first_input_is_no_image_is_explained():
+    with pytest.raises(ValueError, match=r"a batch of images .* alone .*'NoneType'.*all that it takes"):
+        ATTACK(WordsFirst(), IMAGES, MASKS, eps=2 / 255)
+
+
+class Int8Tensor(torch.Tensor):
+    """A tensor that stores quantised weights, as the package of this module's name has."""
+
+
+Int8Tensor.__module__ = "torchao.quantization"
+
+
+def test_weights_that_another_package_quantised_are_named():
+    network = plain()
+    network[0].weight = nn.Parameter(network[0].weight.detach().as_subclass(Int8Tensor))
+    with pytest.raises(ValueError, match=r"0.weight\) are quantised \(Int8Tensor\): give the network as it was"):
+        apsr_of(network)
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, FullResolution, torch.jit.script], ids=str)
+def test_a_network_of_two_inputs_is_explained(wrap):
+    with pytest.raises(ValueError, match=r"missing .*depth.*all that it takes"):
+        ATTACK(wrap(WithDepth()), IMAGES, MASKS, eps=2 / 255)
+
+
+BUGS = {
+    "no such layer": (lambda inner, images: inner.heads(images), AttributeError, "'heads'"),
+    "no such method": (lambda inner, images: inner(images).to_logits(), AttributeError, "to_logits"),
+    "a key": (lambda inner, images: inner({"a": images}["b"]), KeyError, "b"),
+    "a position": (lambda inner, images: [inner][2](images), IndexError, "out of range"),
+    "two arguments": (lambda inner, images: inner(images, images), TypeError, "positional"),
+    "a sum": (lambda inner, images: inner(images) + None, TypeError, "unsupported operand"),
+    "its own words": (lambda inner, images: inner(int("x")), ValueError, "invalid literal"),
+}
+
+
+CALLS = {"attack": lambda network: ATTACK(network, IMAGES, MASKS, eps=2 / 255), "evaluate": apsr_of}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", BUGS)
+def test_a_fault_in_the_code_of_a_network_keeps_its_own_error(name, call):
+    forward, error, message = BUGS[name]
+    with pytest.raises(error, match=message) as raised:
+        CALLS[call](Own(forward))
+    assert any(entry.path.name == "test_networks_taken.py" and entry.name == "<lambda>" for entry in raised.traceback)
 
 
 def test_a_network_that_is_traced_or_exported_for_one_batch_is_named_in_evaluations_too():

@@ -11,7 +11,7 @@ from segrobust.data.files.images import Size
 from segrobust.data.files.listing import Pair, checked_pairs, chosen, match, read_names
 from segrobust.data.files.masks import how_stored, is_colored, read_colors, read_values
 from segrobust.data.files.paths import check_links, check_name
-from segrobust.data.files.patterns import SPLIT
+from segrobust.data.files.patterns import NESTED, SPLIT
 from segrobust.data.segmentation_dataset import JointTransform, Labels
 from segrobust.untrusted.data_fault import DataFault
 
@@ -35,8 +35,9 @@ class Folder(PairedFiles):
     - `values`: what masks hold for each class: integers, `1..K`, or colours, [r, g, b] or "#rrggbb"; without it the
       class indices 0..K-1. `ignore`: what is void, one value or several; without `values` and `ignore`, 255.
     - `ending`: how names of masks end if not as those of images: `_mask.png`.
-    - `images`, `masks`: folders, with `{split}` where they are by split, and one `*` in names of files. Where neither
-      has `{split}`, the split is "all", or `list` is a list of names by split.
+    - `images`, `masks`: folders, with `{split}` where they are by split, and one `*` in names of files. `**` stands for
+      folders at any depth, such as those of scenes, whose path is a part of the names and the recording of an image.
+      Where neither has `{split}`, the split is "all", or `list` is a list of names by split.
     - `palette`: colours of the classes in pictures. Without `values` and `ignore`, RGB masks have these colours.
     - `ignore_index`, where void is not 255, and `void_color`, where it is not black in the colours of the palette;
       both without `values` and `ignore`.
@@ -109,6 +110,11 @@ class Folder(PairedFiles):
         """Data set, split, number of images and classes, and how masks are read if `classes.yaml` says so."""
         return super().describe() + (f" ({self._file.reading})" if self._file.reading else "")
 
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Per image the folder that it is in where there are several (`**`), else its own name."""
+        return tuple(name.rpartition("/")[0] or name for name in self.names)
+
     def content(self) -> dict[str, object]:
         """Sizes, and how masks are read if `classes.yaml` says so."""
         return super().content() | self._file.rules
@@ -116,7 +122,7 @@ class Folder(PairedFiles):
 
 def _pairs(root: Path, split: str, file: FolderFile) -> tuple[Pair, ...]:
     """Images and masks of a split; where both lie in one folder, what is a mask is no image."""
-    places = [root / pattern.folder.replace(SPLIT, split) for pattern in (file.images, file.masks)]
+    places = [pattern.place(root, split) for pattern in (file.images, file.masks)]
     splits = file.images.splits(root)
     if splits and not places[0].is_dir():
         raise DataFault(
@@ -126,7 +132,7 @@ def _pairs(root: Path, split: str, file: FolderFile) -> tuple[Pair, ...]:
     images = {name: path for name, path in images.items() if path not in {*masks.values()}}
     if file.list is not None:
         listed = root / file.list.replace(SPLIT, split)
-        names = read_names(listed, root=root)
+        names = read_names(listed, root=root, nested=NESTED in file.images.folder)
         images = chosen(images, names, f"an image ({file.images.where(split)})", listed)
         masks = chosen(masks, names, f"a mask ({file.masks.where(split)})", listed)
     matched = match(images, masks, f"in {places[1]}", f"in {places[0]}", _HINT)

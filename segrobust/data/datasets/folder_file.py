@@ -18,7 +18,7 @@ from segrobust.data.files.mask_values import (
     void_label,
 )
 from segrobust.data.files.masks import MASK_SUFFIXES
-from segrobust.data.files.patterns import SPLIT, Pattern
+from segrobust.data.files.patterns import NESTED, SPLIT, Pattern
 from segrobust.data.files.value_table import ValueTable, pack
 from segrobust.label_space import WIDE_IGNORE_INDEX, Color, LabelSpace, parse_names, parse_palette
 from segrobust.untrusted.data_fault import DataFault
@@ -172,7 +172,7 @@ def _patterns(data: Mapping[str, Any]) -> tuple[Pattern, Pattern]:
     masks = Pattern.parse(data.get("masks", f"masks/{SPLIT}"), "masks", MASK_SUFFIXES)
     if "ending" not in data:
         return images, masks
-    if "*" in str(data.get("masks", "")):
+    if masks.beginning or masks.ending or str(data.get("masks")).removesuffix(NESTED).endswith("*"):
         raise ValueError("ending and a * in masks both say how mask names end; write one of them")
     ending = data["ending"]
     if not isinstance(ending, str) or not ending or not is_printable(ending):

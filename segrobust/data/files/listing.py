@@ -211,12 +211,13 @@ def _fix_of_size(image: Path, size: Size, labelled: Size) -> str:
     return "a mask has one label per pixel of its image: resize one of them, masks by nearest neighbour"
 
 
-def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
+def read_names(path: Path, *, root: Path, nested: bool = False) -> tuple[str, ...]:
     """Names of samples, one a line, from a list such as `ImageSets/Segmentation/val.txt`. Blank lines are left out.
 
     Args:
         path: the list.
         root: folder of the data set, which no symbolic link may leave.
+        nested: whether names may begin with folders: `aachen/000001`.
 
     Raises:
         DataFault: the list is missing, too long or not text, names a file outside its folder, or a name twice.
@@ -234,7 +235,8 @@ def read_names(path: Path, *, root: Path) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for name in (unicodedata.normalize("NFC", line) for line in lines if line):
         with left_out_at_fault():
-            check_name(name, str(path))
+            for part in name.split("/") if nested else [name]:
+                check_name(part, str(path))
             if name in names:
                 raise DataFault(f"{path} names {name} twice", kind="list")
             names[name] = None

@@ -1,14 +1,19 @@
-"""Where the files of a split lie, as one line: `masks/{split}`, `label/*_mask.png`."""
+"""Where the files of a split lie, as one line: `masks/{split}`, `label/*_mask.png`, `images/**`."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from segrobust.data.files.listing import list_files
+from segrobust.data.files.nested import list_nested
 from segrobust.data.files.paths import check_links
+from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.printable import is_printable, shortened
 
 SPLIT: Final = "{split}"
+NESTED: Final = "**"
+"""Stands for folders at any depth; their path is a part of the names of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +21,7 @@ class Pattern:
     """A folder below the root of a data set, and how names of files in it begin and end.
 
     Attributes:
-        folder: path below the root; `{split}` stands for the name of the split.
+        folder: path below the root; `{split}` stands for the name of the split, `**` for folders at any depth.
         beginning: of the names.
         ending: of the names, without suffix.
         suffixes: allowed suffixes, in lower case.
@@ -32,24 +37,27 @@ class Pattern:
         """A pattern from a parsed value: a folder, or a folder and one `*` in the name of files.
 
         Args:
-            text: such as "img", "masks/{split}" or "label/*_mask.png".
+            text: such as "img", "masks/{split}", "label/*_mask.png" or "images/{split}/**".
             key: what it is the value of, for messages.
             suffixes: that files may have where the pattern names none.
 
         Raises:
-            ValueError: no path below the root, several `*`, or a suffix that is not read.
+            ValueError: no path below the root, several `*`, `**` before `{split}`, or a suffix that is not read.
         """
         if not isinstance(text, str) or not text or not is_printable(text) or "\\" in text:
             raise ValueError(f"{key} must be a path below this folder, such as {key}/{SPLIT}, got {shortened(text)}")
         path = PurePosixPath(text)
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{key} must lie below this folder, got {shortened(text)}")
-        if "*" not in text:
-            return cls(folder=str(path), suffixes=suffixes)
-        beginning, star, ending = path.name.partition("*")
-        if not star or "*" in ending or "*" in str(path.parent):
+        has_names = "*" in path.name and path.name != NESTED
+        folder = path.parent if has_names else path
+        beginning, _, ending = path.name.partition("*") if has_names else ("", "", "")
+        if "*" in ending or any("*" in part and part != NESTED for part in folder.parts):
             raise ValueError(f"{key} may have one *, in the name of the files, got {shortened(text)}")
-        return cls(folder=str(path.parent), suffixes=suffixes, beginning=beginning).ending_in(ending, key)
+        if folder.parts.count(NESTED) > 1 or SPLIT in str(folder).partition(NESTED)[2]:
+            raise ValueError(f"{key} may have one **, for folders at any depth after {SPLIT}, got {shortened(text)}")
+        pattern = cls(folder=str(folder), suffixes=suffixes, beginning=beginning)
+        return pattern.ending_in(ending, key) if has_names else pattern
 
     def ending_in(self, ending: object, key: str) -> "Pattern":
         """The pattern with another ending of names, with or without suffix: `_mask.png`, `_mask`, `.tif`.
@@ -74,9 +82,29 @@ class Pattern:
         Raises:
             DataFault: as `list_files`.
         """
-        folder = root / self.folder.replace(SPLIT, split)
-        check_links(folder, root)
-        return list_files(folder, self.suffixes, what, root=root, beginning=self.beginning, ending=self.ending)
+        folder, nested, below = self.folder.replace(SPLIT, split).partition(NESTED)
+        check_links(root / folder, root)
+        list_them = functools.partial(
+            list_nested if nested else list_files,
+            suffixes=self.suffixes,
+            what=what,
+            root=root,
+            beginning=self.beginning,
+            ending=self.ending,
+        )
+        if nested:
+            return list_them(root / folder, below=below.strip("/"))
+        try:
+            return list_them(root / folder)
+        except DataFault as fault:
+            if fault.kind == "layout" and any(entry.is_dir() for entry in (root / folder).glob("[!.]*")):
+                line = f"`{what}: {self.folder}/{NESTED}` in classes.yaml"
+                raise DataFault(f"{fault}. Folders below it are read by {line}", kind="layout") from None
+            raise
+
+    def place(self, root: Path, split: str) -> Path:
+        """The folder that holds the files of a split, or the folders with them."""
+        return root / self.folder.replace(SPLIT, split).partition(NESTED)[0]
 
     def splits(self, root: Path) -> list[str]:
         """Names of the splits for which the folder is there."""
@@ -84,7 +112,7 @@ class Pattern:
             return []
         before, _, after = self.folder.partition(SPLIT)
         parent, _, start = before.rpartition("/")
-        end, _, below = after.partition("/")
+        end, _, below = after.partition(NESTED)[0].partition("/")
         folder = root / parent
         entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
         names = [name for name in entries if name.startswith(start) and name.endswith(end) and name[:1] != "."]

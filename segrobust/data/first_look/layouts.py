@@ -15,7 +15,7 @@ from segrobust.data.files.image_files import IMAGE_SUFFIXES
 from segrobust.data.files.listing import listed_name, read_names
 from segrobust.data.files.masks import MASK_SUFFIXES
 from segrobust.data.files.paths import check_links
-from segrobust.data.files.patterns import SPLIT, Pattern
+from segrobust.data.files.patterns import NESTED, SPLIT, Pattern
 from segrobust.data.first_look.pairing import Affixes, find_pairings
 from segrobust.data.first_look.written import has_few_values, looks_like_masks, why_no_mask
 from segrobust.untrusted.data_fault import DataFault
@@ -90,6 +90,7 @@ def find_layout(root: Path) -> Layout:
     if not candidates:
         raise _nothing_found(root, groups, largest)
     best = max(candidates, key=lambda each: each.score).layout
+    best = max([best, *_over_folders(best)], key=lambda each: _num_pairs(root, each))
     splits = tuple(split for split in best.images.splits(root) if _has_files(root, best, split))
     best = replace(best, splits=splits) if SPLIT in best.images.folder else _with_lists(root, best)
     others = _others(root, groups, best)
@@ -129,12 +130,35 @@ def _has_files(root: Path, layout: Layout, split: str) -> bool:
         raise
 
 
+def _over_folders(layout: Layout) -> Iterator[Layout]:
+    """The layout with `**` in the place of folders that images and masks have in common, as of scenes or cities."""
+    image, mask = layout.images.folder.split("/"), layout.masks.folder.split("/")
+    runs = [(start, stop) for start in range(len(image)) for stop in range(start + 1, len(image) + 1)]
+    for (start, stop), place in product(sorted(runs, key=lambda run: run[1] - run[0]), range(len(mask))):
+        run, end = image[start:stop], place + stop - start
+        if run != mask[place:end] or SPLIT in "/".join(image[start:]) or SPLIT in "/".join(mask[place:]):
+            continue
+        folders = ["/".join([*image[:start], NESTED, *image[stop:]]), "/".join([*mask[:place], NESTED, *mask[end:]])]
+        patterns = [replace(p, folder=folder) for p, folder in zip((layout.images, layout.masks), folders, strict=True)]
+        yield replace(layout, images=patterns[0], masks=patterns[1])
+
+
+def _num_pairs(root: Path, layout: Layout) -> int:
+    """Number of images with a mask, of all splits."""
+    number = 0
+    for split in layout.images.splits(root) or ("",):
+        if _has_files(root, layout, split):
+            images, masks = (p.files(root, split, "files").keys() for p in (layout.images, layout.masks))
+            number += len(images & masks)
+    return number
+
+
 def _alike(layout: Layout, others: Mapping[str, int]) -> tuple[str, ...]:
     """Folders of pictures that are not read and differ from that of the images in one part, as scenes or cities do."""
     found = []
     for folder in others:
         parts, own = folder.split("/"), layout.images.folder.split("/")
-        pairs = [(a, b) for a, b in zip(parts, own, strict=False) if a != b and SPLIT not in b]
+        pairs = [(a, b) for a, b in zip(parts, own, strict=False) if a != b and SPLIT not in b and b != NESTED]
         if len(parts) == len(own) > 1 and len(pairs) == 1 and not _MASK_WORDS.search(pairs[0][0]):
             found.append(folder)
     return tuple(found)

@@ -97,8 +97,8 @@ def _guesses_of_layout(layout: Layout) -> list[str]:
         where.append(f"pictures that are neither: {listed}" + (", ..." if len(layout.others) > 6 else ""))
     if layout.alike:
         where.append(
-            f"NOT READ, though they lie like the images: {', '.join(layout.alike[:6])}. A split is one folder: move "
-            f"all files there, or make a data set of each folder"
+            f"NOT READ, though they lie like the images: {', '.join(layout.alike[:6])}. Put their "
+            f"masks where those of the others lie, or make a data set of each folder"
         )
     where += [f"{path} is not read as a list of a split: {reason}" for path, reason in layout.unread.items()]
     return [*where, f"names of each split are in {layout.list}"] if layout.list else where

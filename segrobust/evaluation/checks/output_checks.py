@@ -9,6 +9,7 @@ from torch import Tensor
 from segrobust.evaluation.checks.check import Check, ProbeFinding, Status, make_check, worst_finding
 from segrobust.evaluation.checks.probes import Probe
 from segrobust.evaluation.signs import give_sign
+from segrobust.functional.logits import require_logits
 from segrobust.inputs import explain_refusals
 
 _SIMPLEX_TOLERANCE: Final = 1e-3
@@ -131,7 +132,7 @@ def _among_others(probe: Probe) -> Tensor:
     images = probe.problem.images
     batch = torch.cat((images.square().flip(-1), images))
     with torch.no_grad(), explain_refusals(probe.network, batch):
-        logits: Tensor = probe.network(batch)[len(images) :]
+        logits = require_logits(probe.network(batch), batch)[len(images) :]
     give_sign()
     return logits.detach().to(images.dtype)
 

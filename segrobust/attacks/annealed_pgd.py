@@ -77,7 +77,7 @@ class AnnealedPGD(BallAttack[AnnealedPGDState]):
         >>> network = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), torch.nn.Conv2d(3, 4, 1))
         >>> images = 0.5 + 0.1 * torch.rand(2, 3, 8, 8)
         >>> labels = network(images).argmax(1)
-        >>> result = AnnealedPGD(num_passes=10, eps=0.1)(network, images, labels)
+        >>> result = AnnealedPGD(num_passes=20, eps=0.1)(network, images, labels)
         >>> result.success.tolist(), bool((result.norm <= 0.1 + 1e-6).all())
         ([True, True], True)
     """

@@ -57,19 +57,21 @@ def recorded(
 
     Args:
         modules: what is watched; each gets its own `forward` back.
-        ended: called after every outermost call.
+        ended: called after every outermost call; what it calls itself is not recorded.
         returned: called after every recorded call, with the module and its own output.
     """
     outermost: list[Call] = []
     running: list[Call] = []
     found: list[tuple[nn.Module, Any]] = []
+    ending = False
 
     def watch(module: nn.Module) -> None:
         forward = module.forward
         found.append((module, module.__dict__.get("forward")))
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            if len(running) >= _DEEPEST or any(call.module is module for call in running):
+            nonlocal ending
+            if ending or len(running) >= _DEEPEST or any(call.module is module for call in running):
                 return forward(*args, **kwargs)
             call = Call(module, _images_in((args, kwargs)))
             (running[-1].inner if running else outermost).append(call)
@@ -81,7 +83,11 @@ def recorded(
             call.output, call.is_plain = _images_in(output), isinstance(output, Tensor)
             returned(module, output)
             if not running:
-                ended(call)
+                ending = True
+                try:
+                    ended(call)
+                finally:
+                    ending = False
             return output
 
         module.__dict__["forward"] = watched

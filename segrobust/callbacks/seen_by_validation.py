@@ -28,6 +28,7 @@ from segrobust.callbacks.class_trial import try_classes
 from segrobust.callbacks.one_step import batch_of, precision_of_validation, step_name, take_step, transferred
 from segrobust.callbacks.rest_of_step import Rest, follow_rest
 from segrobust.callbacks.validated_images import ValidatedImages
+from segrobust.callbacks.validated_weights import ValidatedWeights
 from segrobust.callbacks.view_mismatch import explain, explain_masks, explain_random_images, explain_turned
 from segrobust.evaluation.dataset import load_sample
 from segrobust.evaluation.forward import device_of, precision_of
@@ -193,10 +194,17 @@ def _follow(
     with _isolated(trainer, module, network):
         attacked, again = (_attacked(trainer, network, images, watched) for _ in range(2))
         random = not same(attacked.output, again.output, SAME_LOGITS)
+        weights = ValidatedWeights()
+        weights.take(network)
 
         def judge(root: Call) -> None:
+            nonlocal attacked
             seen.extend(root.walk())
-            if is_proven(attacked, seen, outputs=not random):
+            proven = is_proven(attacked, seen, outputs=not random)
+            if not proven and weights.differ_from(network):  # others were swapped in for the step
+                attacked = _attacked(trainer, network, images, watched)
+                proven = is_proven(attacked, seen, outputs=not random)
+            if proven:
                 raise _ProvenError
 
         proven, kept, masked = False, True, holds_mask(batch, *masks)

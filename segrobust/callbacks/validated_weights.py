@@ -45,6 +45,11 @@ class ValidatedWeights:
         self._end_watch()
         self._keep(network)
 
+    def differ_from(self, network: nn.Module) -> bool:
+        """Whether a network has other weights now than those of the copy, or others by their names."""
+        own = _state(network)
+        return own.keys() != self._copy.keys() or any(not _equal(own[name], self._copy[name]) for name in own)
+
     def clear(self) -> None:
         """Drops the copy."""
         self._end_watch()

@@ -277,7 +277,12 @@ class SegmentationConfusion(ConfusionMetric):
 
 
 def is_first(ids: Tensor) -> Tensor:
-    """Whether an id has not come before, `(N,) -> (N,)` bool; always where there is none."""
+    """Whether an id has not come before, `(N,) -> (N,)` bool; always where there is none.
+
+    Examples:
+        >>> is_first(torch.tensor([4, 7, 4, 7, 2])).tolist()
+        [True, True, False, False, True]
+    """
     _, group = torch.unique(ids, return_inverse=True)
     places = torch.arange(len(ids), device=ids.device)
     first = places.new_full((len(ids),), len(ids)).scatter_reduce(0, group, places, "amin")

@@ -177,7 +177,7 @@ def local_optimality(norms: Tensor, envelope: Tensor) -> float:
     Examples:
         >>> envelope = torch.tensor([0.01, 0.02, 0.04], dtype=torch.float64)
         >>> local_optimality(envelope, envelope), round(local_optimality(1.1 * envelope, envelope), 2)
-        (1.0, 0.86)
+        (1.0, 0.94)
     """
     _check_norms(norms)
     _check_norms(envelope)

@@ -30,7 +30,7 @@ def has_too_many_parts(file: BinaryIO, size: int, kind: str) -> bool:
     """
     most = _MOST_VALUES if kind == "TIFF" else _MOST_SMALL + size // _LEAST_SIZE
     count = 0
-    with suppress(struct.error, IndexError):
+    with suppress(struct.error, IndexError, OverflowError, ValueError):  # the last two: a place behind all files
         for number in _PARTS[kind](file) if kind in _PARTS else ():
             count += number
             if count > most:

@@ -43,7 +43,8 @@ def require_modest_pickle(path: Path) -> None:
             _check_archive(file, path)
         elif _is_tar(file):
             raise DataFault(
-                f"{path} is refused: it is a tar archive, as torch wrote before version 0.2; save it again by torch",
+                f"{path} is refused: it is an archive of tar; unpack it first, or, if torch before "
+                "version 0.2 wrote it, save it again by torch",
                 kind="too large",
             )
         elif os.fstat(file.fileno()).st_size:

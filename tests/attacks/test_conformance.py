@@ -572,7 +572,7 @@ class Returns(nn.Module):
     [
         (lambda x: {"out": x}, TypeError, "dict.*FullResolution"),
         (lambda x: x[:, :, ::2], ValueError, "FullResolution"),
-        (lambda x: x[:, 0], ValueError, "FullResolution"),
+        (lambda x: x[:, 0], ValueError, "without squeeze"),
         (lambda x: x[:, :1], ValueError, "at least 2 classes"),
         (lambda x: torch.zeros_like(x), ValueError, "differentiably"),
         (lambda x: x.detach() * 2, ValueError, "differentiably"),

@@ -470,7 +470,7 @@ TIFFS = {
     "whose pages lie behind its end": (b"II*\0\xff\xff\xff\x7f", "behind its end"),
     "whose tag has four billion values": (
         struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 258, 3, 2**32 - 1, 8, 0) + bytes(64),
-        "4294967295 values",
+        "more tags, strips or tiles than are read",
     ),
     "that is big and lies behind its end": (struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**63), "behind its end"),
     "that is a page": (b"<!doctype html><title>Sign in</title>", "must hold a TIFF"),
@@ -541,7 +541,7 @@ classes("a number in base 60", "names: [a]\nignore_index: 1" + ":59" * 50_000, "
 classes("values of a billion classes", "names: [a, b]\nvalues: 1..99999", "99999 entries for 2|from a smaller number")
 classes("a range that ends in 20 digits", f"names: [a, b]\nignore: 0..{'9' * 20}", "a value is an integer")
 classes("a value of 50 digits", f"names: [a, b]\nvalues: [0, {'9' * 50}]", "a value is an integer")
-classes("values in a mapping", "names: [a, b]\nvalues: {a: 0, b: 1}", "values must be a list")
+classes("values of a class that is not named", "names: [a, b]\nvalues: {a: 0, c: 1}", "values")
 classes("masks outside", "names: [a, b]\nmasks: ../../{split}", "must lie below this folder")
 classes("images at the root of the disk", "names: [a, b]\nimages: /etc/{split}", "must lie below this folder")
 classes("a list outside", "names: [a, b]\nlist: ../{split}.txt", "must lie below this folder")

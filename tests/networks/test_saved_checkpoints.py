@@ -344,7 +344,7 @@ FOREIGN: dict[str, tuple[Callable[[bytes, Path], object], str]] = {
     "gzip": (lambda content, path: path.write_bytes(gzip.compress(content)), "compressed by gzip; unpack it"),
     "bzip2": (lambda content, path: path.write_bytes(bz2.compress(content)), "compressed by bzip2; unpack it"),
     "xz": (lambda content, path: path.write_bytes(lzma.compress(content)), "compressed by xz; unpack it"),
-    "tar": (write_tar, "archive of tar; unpack it"),
+    "tar": (write_tar, "archive of tar; unpack it first"),
     "zip": (write_zip, r"archive of zip; unpack it first.*inside\.pth"),
     "pickle": (lambda content, path: path.write_bytes(pickle.dumps({"a": np.zeros(3)})), "pickle that torch did not"),
     "HDF5": (lambda content, path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + content), "HDF5, as of Keras"),

@@ -35,7 +35,8 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
         "attacks": (
             Option(
                 name="preset", kind=_Preset | None, metavar="PRESET",
-                help="validation, quick, standard (the default) or thorough; standard-v1 is one version", also=("plan",),
+                help="validation, quick, standard (the default) or thorough, or a version: standard-v1",
+                also=("plan",),
             ),
             Option(
                 name="attacks", kind=None, parts=True, metavar="NAMES", also=("attack",),

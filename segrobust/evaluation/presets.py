@@ -29,13 +29,13 @@ PresetName = Literal[
 def preset(name: PresetName) -> Plan:
     """A ready-made plan; all radii are `STANDARD_EPS`, for by-products too.
 
-    | name            | minimal norm                                    | fixed budget                 | passes |
-    |-----------------|-------------------------------------------------|------------------------------|--------|
-    | `validation-v1` | Lagrangian FMN 50                               | curve 64                     |    233 |
-    | `quick-v1`      | Lagrangian FMN 50                               | curve 64                     |    233 |
-    | `standard-v1`   | Lagrangian FMN 100; ALMA-prox 500               | curve 180; balanced curve 120 |  1811 |
-    | `thorough-v1`   | Lagrangian FMN 300, calibrated ALMA-prox 225    | SEA; curve 900               | 13320 |
-    |                 | from 75 of it; ALMA-prox 1000; bisected APGD 40 |                              |        |
+    | name            | minimal norm                                    | fixed budget                  | passes |
+    |-----------------|-------------------------------------------------|-------------------------------|--------|
+    | `validation-v1` | Lagrangian FMN 50                               | curve 64                      |    233 |
+    | `quick-v1`      | Lagrangian FMN 50                               | curve 120                     |    345 |
+    | `standard-v1`   | Lagrangian FMN 100; ALMA-prox 500               | curve 180; balanced curve 120 |   1811 |
+    | `thorough-v1`   | Lagrangian FMN 300, calibrated ALMA-prox 225    | SEA; curve 900                |  13320 |
+    |                 | from 75 of it; ALMA-prox 1000; bisected APGD 40 |                               |        |
 
     The number after an attack is its number of passes, or of steps for ALMA-prox and APGD; a curve divides its passes
     among the radii. The last column is the largest number of forwards and backwards per image.
@@ -92,7 +92,7 @@ def _validation_v1() -> dict[str, Attack]:
 
 
 def _quick_v1() -> dict[str, Attack]:
-    return {"lagrangian_fmn_50": LagrangianFMN(num_passes=50), "curve_64": RobustnessCurve(num_passes=64)}
+    return {"lagrangian_fmn_50": LagrangianFMN(num_passes=50), "curve_120": RobustnessCurve(num_passes=120)}
 
 
 def _standard_v1() -> dict[str, Attack]:

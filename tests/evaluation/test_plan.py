@@ -17,7 +17,7 @@ from segrobust.attacks import (
     Untargeted,
     WorstOf,
 )
-from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks
+from segrobust.evaluation import Job, Plan, choose_samples, plan_attacks
 from segrobust.evaluation.engine.runtime_estimate import estimate, max_passes
 from segrobust.evaluation.engine.work import SharedWork, StridedWork
 

@@ -13,8 +13,26 @@ from segrobust.evaluation.presets import preset_of
 from segrobust.evaluation.reporting.report import summarize_run
 
 VERSIONS = {
+    "validation-v1": {"lagrangian_fmn_50": "47beab0851aff9ea", "curve_64": "71fa23c9ef08da32"},
+    "quick-v1": {"lagrangian_fmn_50": "47beab0851aff9ea", "curve_120": "0ccbf07527f2c890"},
+    "standard-v1": {
+        "lagrangian_fmn_100": "1f165153c14c0425",
+        "alma_prox_500": "b03a19bc6a2ed1d2",
+        "curve_180": "9cc062553f7d4bac",
+        "balanced_curve_120": "3e8cfd09c4ce7705",
+    },
+    "thorough-v1": {
+        "lagrangian_fmn_300": "5c7f99c7412812d1",
+        "calibrated_alma_prox_300": "16f5671328ceea60",
+        "alma_prox_1000": "4900c7ef603d7d28",
+        "apgd_40_search": "345655252d65f3b4",
+        "curve_900": "af417caf7802b919",
+        "sea.mce_balanced": "fd03ebc712f62e0e",
+        "sea.mce": "c95e56e62098b986",
+        "sea.js": "c63d58ae94aa6df1",
+    },
 }
-"""Attacks of each version by name, with the digest of all their settings. Published numbers refer to them: add a version."""
+"""Attacks of each version by name, with the digest of all their settings. Published numbers refer to it."""
 
 
 def digests(name):

@@ -35,7 +35,7 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
         "attacks": (
             Option(
                 name="preset", kind=_Preset | None, metavar="PRESET",
-                help="validation, quick, standard (the default) or thorough, or a version: standard-v1",
+                help="validation, quick, standard (the default), thorough, or as standard-v1",
                 also=("plan",),
             ),
             Option(

@@ -28,6 +28,7 @@ FLOORS = {
 LIGHTNING_FROM = 5
 EVALUATION = (
     "plan",
+    "presets",
     "signs",
     "dataset",
     "image_values",

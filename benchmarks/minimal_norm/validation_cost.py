@@ -19,6 +19,7 @@ from benchmarks.camvid import NetworkName, reference_network, report_images
 from benchmarks.pairs import compare_steps
 from segrobust.data import CamVid, TrainTransform
 from segrobust.evaluation import preset
+from segrobust.evaluation.engine.runtime_estimate import max_passes
 
 SIZE = (192, 256)
 
@@ -33,7 +34,8 @@ def main(network: NetworkName = "camvid_standard", images: int = 8, threads: int
     """
     torch.set_num_threads(threads)
     attacked = reference_network(network)
-    (job,) = preset("validation").jobs
+    plan = preset("validation")
+    attack = plan.jobs[0].attack
     val = CamVid(split="val", size=SIZE)
     batch = default_collate([val[i] for i in report_images(images)])
 
@@ -50,9 +52,10 @@ def main(network: NetworkName = "camvid_standard", images: int = 8, threads: int
         optimizer.zero_grad()
 
     compared = compare_steps(
-        lambda between: job.attack(attacked, batch["image"], batch["mask"], observer=lambda _: between()), training_step
+        lambda between: attack(attacked, batch["image"], batch["mask"], observer=lambda _: between()),
+        training_step,
     )
-    num_passes = sum(job.attack.max_passes) / 2 + 1 + len(job.radii)
+    num_passes = (1 + sum(sum(max_passes(call)) for call in plan.attack_calls)) / 2
     num_steps = len(train) / images
     print(f"pass / training step, batches of {images}  {compared}")
     print(

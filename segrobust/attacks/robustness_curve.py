@@ -23,8 +23,10 @@ from torch import Tensor
 from segrobust.attacks.annealed_pgd import AnnealedPGD
 from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.criteria import Criterion, Untargeted
+from segrobust.attacks.core.losses import PixelLoss
 from segrobust.attacks.core.oracle import GradientOracle
 from segrobust.attacks.core.problem import Problem, check_eps
+from segrobust.attacks.core.soft_count import SoftCount
 from segrobust.attacks.core.tracker import Observer, Tracker
 from segrobust.attacks.ensemble import renumbered
 from segrobust.functional.lengths import Length
@@ -47,6 +49,7 @@ class RobustnessCurve(Attack):
     Args:
         num_passes: (forwards + backwards) / 2 that an image may cost at all radii together, judging each included; at
             least 2 for each radius.
+        loss: the `PixelLoss` to maximise; `Balanced(loss=SoftCount())` for a low mIoU.
         radii: image units, in any order; None if each call passes its own.
         norm: `"linf"` or `"l2"`.
         criterion: when a pixel, and when an image, is broken.
@@ -63,6 +66,7 @@ class RobustnessCurve(Attack):
 
     minimal_norm: ClassVar[bool] = False
 
+    loss: PixelLoss = field(default_factory=SoftCount)
     num_passes: int = 180
     radii: tuple[Length, ...] | None = None
     norm: NormName = "linf"
@@ -95,7 +99,9 @@ class RobustnessCurve(Attack):
         """The attack at each radius, in ascending order; the larger radii get the remainder."""
         share, left = divmod(self.num_passes, self._num_stages)
         passes = [share + (i >= self._num_stages - left) for i in range(self._num_stages)]
-        return tuple(AnnealedPGD(num_passes=n, norm=self.norm, criterion=self.criterion) for n in passes)
+        return tuple(
+            AnnealedPGD(num_passes=n, loss=self.loss, norm=self.norm, criterion=self.criterion) for n in passes
+        )
 
     @property
     def max_passes(self) -> tuple[float, float]:

@@ -41,7 +41,8 @@ from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.numbers.summarize import summarize
-from segrobust.evaluation.plan import plan_attacks, preset
+from segrobust.evaluation.plan import plan_attacks
+from segrobust.evaluation.presets import preset_attacks
 from segrobust.evaluation.run.records import Record, merge_records
 from segrobust.functional.lengths import Length
 from segrobust.networks import weights_digest
@@ -154,7 +155,7 @@ class RobustnessEvaluation(Callback):
             check_file_name(name, "name")
         check_place(network)
         if attacks is None:
-            attacks = {job.name: job.attack for job in preset("validation").jobs}
+            attacks = preset_attacks("validation")
         self.plan = plan_attacks(attacks, eps)
         self.name = name
         self.keys = log_keys(self.plan, self.prefix("val"))

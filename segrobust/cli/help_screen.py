@@ -71,8 +71,9 @@ def _lines(interface: Interface, program: str) -> Iterator[str]:
 
 
 def _row(option: Option) -> tuple[str, str]:
-    value = "NAME" if option.choices else option.metavar
-    choices = f"{', '.join(option.choices)}: " if option.choices else ""
+    listed = option.choices and not option.metavar
+    value = "NAME" if listed else option.metavar
+    choices = f"{', '.join(option.choices)}: " if listed else ""
     return f"--{option.name} {value}".rstrip(), f"{choices}{option.help}"
 
 

@@ -21,6 +21,10 @@ from segrobust.cli.shared_options import (
 )
 from segrobust.cli.training_options import CHECKPOINTS, TRAINER
 
+_Preset = Literal[
+    "validation", "quick", "standard", "thorough", "validation-v1", "quick-v1", "standard-v1", "thorough-v1"
+]
+
 _EVALUATE: Final = Interface(
     description="""\
 Attack a trained segmentation network and measure its robustness. Without a network and data, attack
@@ -30,8 +34,9 @@ them to a finished one. Under torchrun or srun, all processes work on one evalua
         "network and data": WEIGHTS,
         "attacks": (
             Option(
-                name="preset", kind=Literal["validation", "quick", "standard", "thorough"] | None,
-                help="plan (standard without attacks)", also=("plan",),
+                name="preset", kind=_Preset | None, metavar="PRESET",
+                help="validation, quick, standard (the default), thorough, or as standard-v1",
+                also=("plan",),
             ),
             Option(
                 name="attacks", kind=None, parts=True, metavar="NAMES", also=("attack",),

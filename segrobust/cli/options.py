@@ -22,7 +22,7 @@ class Option:
         help: one line.
         kind: type of its value; None if the command defines it, because it needs torch.
         default: if it is not given.
-        metavar: its value in the help; empty for flags and choices.
+        metavar: its value in the help; empty for flags, and for choices that the help lists.
         least: the smallest number that is allowed.
         parts: whether the value has options of its own, such as `--wandb.project`.
         foreign: whether Lightning or jsonargparse adds it to the parser, and not the command.

@@ -8,7 +8,8 @@ from segrobust.evaluation.engine.work import SharedWork, StridedWork, WorkSource
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.numbers.summarize import summarize
 from segrobust.evaluation.numbers.summary import Summary
-from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks, preset
+from segrobust.evaluation.plan import STANDARD_EPS, Job, Plan, plan_attacks
+from segrobust.evaluation.presets import PresetName, preset, preset_attacks
 from segrobust.evaluation.reporting.comparison.compare import compare_runs
 from segrobust.evaluation.reporting.figures.curves import norm_curves, save_figure, score_curves
 from segrobust.evaluation.reporting.figures.panels import panel_title, plain_label_space
@@ -37,6 +38,8 @@ __all__ = [
     "STANDARD_EPS",
     "plan_attacks",
     "preset",
+    "preset_attacks",
+    "PresetName",
     "run",
     "WorkSource",
     "StridedWork",

@@ -17,8 +17,9 @@ from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
 from segrobust.evaluation.jobs.session import Session
-from segrobust.evaluation.plan import Plan, PresetName, plan_attacks
-from segrobust.evaluation.plan import preset as preset_plan
+from segrobust.evaluation.plan import Plan, plan_attacks
+from segrobust.evaluation.presets import PresetName
+from segrobust.evaluation.presets import preset as preset_plan
 from segrobust.evaluation.reporting.report import Report
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.inputs import ChosenEntries, Entry, require_dataset, require_network
@@ -72,8 +73,8 @@ def evaluate(
         network: maps images in [0, 1] to logits `(B, K, H, W)`; see `segrobust.networks` for wrappers.
         dataset: items with `image` `(C, H, W)` in [0, 1] and `mask` `(H, W)`, or tuples of the two; other forms as
             listed in `segrobust.inputs`.
-        preset: "validation", "quick", "standard" (where neither `plan` nor `attacks` is given) or "thorough"; see
-            `preset`.
+        preset: "validation", "quick", "standard" (where neither `plan` nor `attacks` is given) or "thorough", or one
+            of their versions, such as "standard-v1"; see `preset`.
         plan: attacks with radii, instead of a preset.
         attacks: attacks by name, instead of a preset.
         eps: radii for `attacks`; None for 1, 2, 4 and 8/255.

@@ -1,4 +1,4 @@
-"""What to measure: attacks with names and radii, and four ready-made plans."""
+"""What to measure: attacks with names and radii."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,28 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from segrobust.attacks import (
-    APGD,
-    PGD,
-    SEA,
-    AlmaProx,
-    Attack,
-    CalibratedAlmaProx,
-    Criterion,
-    Ensemble,
-    LagrangianFMN,
-    Masked,
-    MinimalNormSearch,
-    RobustnessCurve,
-    WarmStarted,
-)
+from segrobust.attacks import Attack, Criterion, Ensemble, RobustnessCurve
 from segrobust.attacks.core.identity import identity
 from segrobust.attacks.core.problem import check_eps
 from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
 from segrobust.untrusted.file_names import check_file_name, file_key
 
-PresetName = Literal["validation", "quick", "standard", "thorough"]
 Radius = float | Literal["min"]
 """Radius of a measurement, or "min" for a minimal norm."""
 
@@ -251,52 +236,3 @@ def _radii(attack: Attack, eps: Sequence[float] | None) -> tuple[float, ...]:
     if eps is not None:
         return tuple(eps)
     return STANDARD_EPS if attack.norm == "linf" else ()
-
-
-def preset(name: PresetName) -> Plan:
-    """A ready-made plan; all radii are `STANDARD_EPS`, for by-products too.
-
-    | name         | minimal norm                                             | fixed budget | passes |
-    |--------------|----------------------------------------------------------|--------------|--------|
-    | `validation` | Lagrangian FMN 50                                        | -            |    105 |
-    | `quick`      | Lagrangian FMN 50                                        | PGD 10       |    193 |
-    | `standard`   | Lagrangian FMN 100; ALMA-prox 500                        | PGD 40       |   1539 |
-    | `thorough`   | Lagrangian FMN 300, calibrated ALMA-prox 225 from 75 of  |              |        |
-    |              | it; ALMA-prox 1000; bisected APGD 40                     | SEA          |  11520 |
-
-    The number after an attack is its number of steps, or of passes for Lagrangian FMN. The last column is the largest
-    number of forwards and backwards per image. `validation` is cheap enough for a callback during training, `quick`
-    finds mistakes. Use `standard` for numbers that are compared with others; its ALMA-prox is the published baseline,
-    which fails on robust networks where Lagrangian FMN does not. Use `thorough` to claim robustness: it has SEA, whose
-    worst case is reported per image and for the data set, and minimal-norm attacks with many more steps, which reveal
-    attacks that have not converged. Each of the two attacks of 300 passes finds smaller norms than the other on some
-    images.
-
-    Raises:
-        ValueError: another name.
-    """
-    if name == "validation":
-        return plan_attacks({"lagrangian_fmn_50": LagrangianFMN(num_passes=50)}, STANDARD_EPS)
-    if name == "quick":
-        return plan_attacks(
-            {"lagrangian_fmn_50": LagrangianFMN(num_passes=50), "pgd_10": PGD(num_steps=10)}, STANDARD_EPS
-        )
-    if name == "standard":
-        attacks: dict[str, Attack] = {
-            "lagrangian_fmn_100": LagrangianFMN(num_passes=100),
-            "alma_prox_500": AlmaProx(num_steps=500),
-            "pgd_40": PGD(num_steps=40),
-        }
-        return plan_attacks(attacks, STANDARD_EPS)
-    if name == "thorough":
-        attacks = {
-            "lagrangian_fmn_300": LagrangianFMN(num_passes=300),
-            "calibrated_alma_prox_300": WarmStarted(
-                first=LagrangianFMN(num_passes=75), attack=CalibratedAlmaProx(num_steps=224)
-            ),
-            "alma_prox_1000": AlmaProx(num_steps=1000),
-            "apgd_40_search": MinimalNormSearch(attack=APGD(num_steps=40, loss=Masked())),
-            "sea": SEA(),
-        }
-        return plan_attacks(attacks, STANDARD_EPS)
-    raise ValueError(f"preset must be 'validation', 'quick', 'standard' or 'thorough', got {name!r}")

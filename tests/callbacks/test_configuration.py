@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 from jsonargparse import ArgumentParser
@@ -5,7 +7,7 @@ from lightning.pytorch import Callback
 
 from segrobust.attacks import PGD, AlmaProx
 from segrobust.callbacks import RobustCheckpoint, RobustnessEvaluation, RobustStopping
-from segrobust.evaluation import preset
+from segrobust.evaluation import preset_attacks
 
 EVALUATION = """
 class_path: segrobust.callbacks.RobustnessEvaluation
@@ -49,11 +51,13 @@ def test_an_evaluation_is_made_from_yaml():
 
 
 def test_without_attacks_an_evaluation_has_those_of_the_preset():
-    (ready,) = preset("validation").jobs
+    ready = preset_attacks("validation")
     evaluation = read("class_path: segrobust.callbacks.RobustnessEvaluation\ninit_args: {every_n_epochs: 5}")
     assert isinstance(evaluation, RobustnessEvaluation)
-    (job,) = evaluation.plan.jobs
-    assert (job.name, job.attack) == (ready.name, ready.attack)
+    minimal, curve = evaluation.plan.jobs
+    assert minimal.attack == ready[minimal.name]
+    assert curve.attack == replace(ready[curve.name], radii=(2 / 255, 4 / 255, 8 / 255))
+    assert f"val/{curve.name}/miou_at_4" in evaluation.keys
 
 
 def test_a_checkpoint_is_made_from_yaml():

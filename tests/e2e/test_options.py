@@ -21,7 +21,7 @@ from segrobust.cli.parsers import option_names
 from segrobust.cli.train_command import TrainCLI
 from segrobust.data.files.archives import ARCHIVES
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel
-from segrobust.evaluation.plan import PresetName
+from segrobust.evaluation.presets import PresetName
 from segrobust.shipped import shipped_path
 
 SCREEN = 50

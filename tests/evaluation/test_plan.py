@@ -17,7 +17,7 @@ from segrobust.attacks import (
     Untargeted,
     WorstOf,
 )
-from segrobust.evaluation import STANDARD_EPS, Job, Plan, choose_samples, plan_attacks, preset
+from segrobust.evaluation import Job, Plan, choose_samples, plan_attacks
 from segrobust.evaluation.engine.runtime_estimate import estimate, max_passes
 from segrobust.evaluation.engine.work import SharedWork, StridedWork
 
@@ -93,21 +93,6 @@ def test_digest_depends_on_every_setting_and_on_nothing_else():
     assert Job(name="a", attack=attack, eps=(0.1,)).digest == Job(name="b", attack=PGD(num_steps=3), eps=(0.2,)).digest
     others = [dataclasses.replace(attack, **change) for change in ({"num_steps": 4}, {"loss": DLR()}, {"norm": "l2"})]
     assert len({Job(name="a", attack=a, eps=(0.1,)).digest for a in (attack, *others)}) == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "passes"), [("validation", 105), ("quick", 193), ("standard", 1539), ("thorough", 11520)]
-)
-def test_presets_cost_what_their_table_says(name, passes):
-    plan = preset(name)
-    assert 1 + sum(sum(max_passes(call)) for call in plan.attack_calls) == passes
-    assert all(job.radii == STANDARD_EPS for job in plan.jobs)
-    assert f"{passes} |" in preset.__doc__
-
-
-def test_preset_names_its_alternatives():
-    with pytest.raises(ValueError, match="'validation', 'quick', 'standard' or 'thorough'"):
-        preset("fast")
 
 
 def test_estimate_adds_up_passes():

@@ -137,6 +137,7 @@ def _source(run: RunFiles) -> str:
         manifest.precision,
         manifest.criterion,
         f"seed {manifest.seed}",
+        f"preset {manifest.preset}" if manifest.preset else "",
         device,
         *versions,
     ]

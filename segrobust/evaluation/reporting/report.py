@@ -193,10 +193,11 @@ def _fault_lines(faults: Sequence[Fault]) -> Text:
 
 def heading(manifest: Manifest) -> str:
     """What is evaluated, in one line."""
+    preset = f" | preset {manifest.preset}" if manifest.preset else ""
     return visible(
         f"{manifest.data_description} | {len(manifest.samples)} evaluated | "
         f"{manifest.network_description}, weights {manifest.weights[:8]} | "
-        f"{manifest.precision} | {manifest.criterion} | seed {manifest.seed}"
+        f"{manifest.precision} | {manifest.criterion} | seed {manifest.seed}{preset}"
     )
 
 

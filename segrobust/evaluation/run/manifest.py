@@ -18,6 +18,7 @@ from segrobust.evaluation.dataset import (
 )
 from segrobust.evaluation.forward import precision_of
 from segrobust.evaluation.plan import Plan
+from segrobust.evaluation.presets import preset_of
 from segrobust.evaluation.run.strict_json import read_document, to_line, write_json
 from segrobust.functional.norms import NormName
 from segrobust.label_space import LabelSpace
@@ -199,6 +200,11 @@ class Manifest:
         if self.label_space is not None and newer.label_space is not None:
             self.label_space.require_equal(newer.label_space, str(directory), "now")
         return replace(newer, attacks=_merge_attacks(self.attacks, newer.attacks, directory))
+
+    @property
+    def preset(self) -> str | None:
+        """The preset, with its version, that the last command had the attacks of; None for other attacks."""
+        return preset_of((entry.digest, entry.eps) for entry in self.planned)
 
     def write(self, path: Path) -> None:
         """Writes the manifest in one step.

@@ -42,6 +42,8 @@ def manifest_facts(manifest: Manifest) -> Iterable[tuple[str, str]]:
     yield "weights", manifest.weights
     yield "preprocessing", manifest.preprocessing
     yield "precision", manifest.precision
+    if manifest.preset:
+        yield "preset", manifest.preset
     yield "criterion", manifest.criterion
     yield "void label", str(manifest.ignore_index)
     yield "seed", str(manifest.seed)

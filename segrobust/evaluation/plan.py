@@ -1,6 +1,5 @@
 """What to measure: attacks with names and radii, and four ready-made plans."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from segrobust.attacks import (
     RobustnessCurve,
     WarmStarted,
 )
-from segrobust.attacks.core.identity import identity
+from segrobust.attacks.core.identity import identity, identity_digest
 from segrobust.attacks.core.problem import check_eps
 from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
@@ -104,7 +103,7 @@ class Job:
         """
         if isinstance(self.attack, Stored) and self.attack.source:
             return self.attack.source
-        return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+        return identity_digest(self.identity)
 
     @property
     def radii(self) -> tuple[float, ...]:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-EVERYONE = ("api", "compare", "judge", "report", "evaluate", "share")
-READERS = ("api", "compare", "report", "evaluate")
-JUDGES = ("judge",)
+EVERYONE = ("api", "compare", "judge", "report", "ensemble", "submit", "evaluate", "share")
+READERS = ("api", "compare", "report", "ensemble", "submit", "evaluate")
+JUDGES = ("judge", "submit")
 WRITERS = ("evaluate", "share")
 PAGES = ("report",)
 NOBODY = ()
@@ -37,7 +37,7 @@ class HostileRun:
         if self.refused_by == PAGES:
             return "report", "evaluate"
         is_image = self.name.startswith(("image", "judged"))
-        return ("judge", "evaluate") if self.refused_by == JUDGES and is_image else EVERYONE
+        return (*JUDGES, "evaluate") if self.refused_by == JUDGES and is_image else EVERYONE
 
 
 REGISTRY: dict[str, HostileRun] = {}
@@ -333,7 +333,7 @@ add(
     "record: a norm of 1e-320, which the image does not have",
     change_kind("minimal-norm", norm=1e-320),
     r"norm .*recorded",
-    JUDGES,
+    ("judge",),  # to a bench, the norm of a record is nothing
     other_numbers=True,
 )
 

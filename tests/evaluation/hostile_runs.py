@@ -393,10 +393,23 @@ add(
     (),
 )
 add("record: none", lambda run, out: shard(run).unlink(), "", JUDGES, other_numbers=True)
-add("record: half of them", lambda run, out: write_records(run, records(run)[::2]), "", JUDGES, other_numbers=True)
+add("record: half of them", lambda run, out: write_records(run, records(run)[::2]), "", ("judge",), other_numbers=True)
 add("record: 200 files", lambda run, out: [put(run / f"records/rank{n:03d}.jsonl", b"") for n in range(1, 200)], "", ())
 
+KIND = {"records": "jsonl", "faults": "jsonl", ".locks": "lock"}
+for _name in KIND:
+    _who = WRITERS if _name == ".locks" else READERS if _name == "faults" else EVERYONE
+    add(
+        f"record: 5000 files in {_name}",
+        lambda run, out, name=_name: [
+            put(run / name / f"rank{n:05d}.{KIND[name]}", b"") for n in range(10**4, 3 * 10**4)
+        ],
+        r"has at most 4096 files",
+        _who,
+    )
+
 NAMES = {
+    "half a pair": "\ud800 and \udfff",
     "an escape": "\x1b]0;owned\x07\x1b[2J",
     "a line end": "a\nsegrobust: everything is fine",
     "a mark of direction": "a\u202egnp.exe",
@@ -477,6 +490,7 @@ for _label, _criterion in {
         r"criterion|apsr|records",
         ("judge", "evaluate"),
     )
+add("manifest: an attack of other settings", entries(attack="PGD(eps=\ud800)"), "its digest", ("submit",))
 add(
     "manifest: missing",
     lambda run, out: (run / "manifest.json").unlink(),

@@ -1,13 +1,12 @@
 """What to measure: attacks with names and radii."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 from segrobust.attacks import Attack, Criterion, Ensemble, RobustnessCurve
-from segrobust.attacks.core.identity import identity
+from segrobust.attacks.core.identity import identity, identity_digest
 from segrobust.attacks.core.problem import check_eps
 from segrobust.attacks.stored import Stored
 from segrobust.attacks.targets import Targets
@@ -89,7 +88,7 @@ class Job:
         """
         if isinstance(self.attack, Stored) and self.attack.source:
             return self.attack.source
-        return hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+        return identity_digest(self.identity)
 
     @property
     def radii(self) -> tuple[float, ...]:

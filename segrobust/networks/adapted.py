@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from segrobust.networks.adapters import FullResolution
 from segrobust.networks.gradient_check import check_differentiable
 from segrobust.networks.preprocessing import Preprocessing
+from segrobust.untrusted.printable import visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class AdaptedNetwork(nn.Module):
         check_size: height and width of the random image, in pixels.
 
     Raises:
-        ValueError: it has no gradient that attacks could follow, or another number of classes than recorded.
+        ValueError: it takes no such image, has no gradient that attacks could follow, or another number of classes than
+            recorded.
     """
 
     def __init__(
@@ -59,6 +61,9 @@ class AdaptedNetwork(nn.Module):
             found = check_differentiable(self, size=check_size, channels=len(preprocessing.mean))
         except (ValueError, TypeError) as error:
             raise type(error)(f"{record.source}: {error}") from error
+        except RuntimeError as error:
+            said = visible(str(error).split("\n")[0])
+            raise ValueError(f"{record.source}: its network takes no image of {tuple(check_size)}: {said}") from error
         if found != record.num_classes:
             raise ValueError(f"{record.source} records {record.num_classes} classes, its network gives {found} logits")
 

@@ -19,10 +19,11 @@ from segrobust.label_space import LabelSpace
 from segrobust.networks.adapted import AdaptedNetwork
 from segrobust.networks.atomic_files import replacing
 from segrobust.networks.checkpoints import load_weights, save_weights
+from segrobust.networks.foreign_settings import read_settings
 from segrobust.networks.network_record import make_record, read_record
 from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.preprocessing import Preprocessing
-from segrobust.networks.sources import find_source, read_json
+from segrobust.networks.sources import find_source
 
 WEIGHTS: Final = "model.safetensors"
 SETTINGS: Final = "config.json"
@@ -99,7 +100,7 @@ def load_network(source: str, revision: str | None = None, network: nn.Module | 
 
 def _built(source: str, revision: str | None, folder: Path) -> AdaptedNetwork:
     """The network that the settings of a library describe, with the names of the classes that the weights record."""
-    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    settings = read_settings(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
     network: AdaptedNetwork
     if "_model_class" in settings:
         from segrobust.networks.smp_network import SMPNetwork  # here, as libraries are slow to import

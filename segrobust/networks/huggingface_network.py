@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
+from segrobust.networks.foreign_settings import read_settings, refusing, within
 from segrobust.networks.huggingface_kinds import TOKENIZER_FILES, Prompts, auto_class, give_logits, stride_of
 from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
 from segrobust.networks.query_network import ProductSize
-from segrobust.networks.sources import find_source, read_json
+from segrobust.networks.sources import find_source
 from segrobust.networks.weight_files import read_content, read_metadata
 
 _SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 _SAFE = ("*.safetensors", "*.safetensors.index.json")
 _PICKLED = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 
+_ADAPTER = "adapter_config.json"
 _SHOWN = 5
 
 
@@ -68,10 +70,12 @@ class HuggingFaceNetwork(AdaptedNetwork):
             folder = find_source(source, revision, (*beside, *_PICKLED))
         network = _load(folder, source)
         config = network.config
-        processor = _read_processor(folder)
-        channels = _num_channels(config)
-        recorded = _recorded_normalization(processor, channels)
-        names = _class_names(config) if prompts is None else tuple(prompts)
+        with refusing(folder / _SETTINGS[1], "transformers"):
+            processor = _read_processor(folder)
+            channels = _num_channels(config)
+            recorded = _recorded_normalization(processor, channels)
+        with refusing(folder / _SETTINGS[0], "transformers"):
+            names = _class_names(config) if prompts is None else tuple(prompts)
         super().__init__(
             give_logits(network, folder, source, processor=processor, product_size=product_size, prompts=prompts),
             preprocessing=choose_preprocessing(
@@ -98,17 +102,18 @@ def _load(folder: Path, source: str) -> Any:
     if not (folder / _SETTINGS[0]).exists():
         raise FileNotFoundError(f"{source} has no {_SETTINGS[0]}: expected what save_pretrained of transformers wrote")
     _check_files(folder)
-    settings = read_json(folder / _SETTINGS[0])
+    settings = read_settings(folder / _SETTINGS[0])
     _check_settings(settings, source)
-    network, found = auto_class(str(settings.get("model_type"))).from_pretrained(
-        folder,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=bool(_found(folder, _SAFE)),
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        dtype="float32",
-    )
+    with within(folder / _SETTINGS[0], "transformers", _found(folder, (*_SAFE, *_PICKLED))):
+        network, found = auto_class(str(settings.get("model_type"))).from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=bool(_found(folder, _SAFE)),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype="float32",
+        )
     absent = sorted({*found["missing_keys"], *(str(entry[0]) for entry in found["mismatched_keys"])})
     if absent:
         raise ValueError(
@@ -121,6 +126,8 @@ def _load(folder: Path, source: str) -> Any:
 
 def _check_files(folder: Path) -> None:
     """Raises ValueError for weights that are damaged, a page or pointer in their place, or need code to be read."""
+    if (folder / _ADAPTER).exists():
+        raise ValueError(f"{folder} holds {_ADAPTER}, which names weights of another place; merge the adapter first")
     for path in _found(folder, ("*.safetensors",)):
         read_metadata(path)
     if not _found(folder, _SAFE):
@@ -155,7 +162,7 @@ def _transformers() -> Any:
 
 def _read_processor(folder: Path) -> Mapping[str, Any]:
     """Settings of the image processor, with the library's defaults; empty where the folder has none."""
-    held = [read_json(folder / name) for name in _SETTINGS[1:] if (folder / name).exists()]
+    held = [read_settings(folder / name) for name in _SETTINGS[1:] if (folder / name).exists()]
     if not held:
         return {}
     parts = [*held, *(part for entry in held if isinstance(part := entry.get("image_processor"), Mapping))]

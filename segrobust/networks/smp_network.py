@@ -1,6 +1,7 @@
 """Networks saved by Segmentation Models PyTorch."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from segmentation_models_pytorch.encoders import encoders
 
 from segrobust.networks.adapted import AdaptedNetwork, NetworkRecord
 from segrobust.networks.checkpoints import load_weights
+from segrobust.networks.foreign_settings import read_settings, refusing, within
 from segrobust.networks.network_wrapper import NetworkWrapper
 from segrobust.networks.preprocessing import Preprocessing, choose_preprocessing
-from segrobust.networks.sources import find_source, read_json
+from segrobust.networks.sources import find_source
+from segrobust.networks.weight_files import read_metadata
+from segrobust.untrusted.printable import shortened
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -53,14 +57,16 @@ class SMPNetwork(AdaptedNetwork):
         override_normalization: bool = False,
     ) -> None:
         folder = find_source(source, revision, _FILES)
-        config = read_json(folder / _CONFIG)
-        network = _build(config, folder / _CONFIG)
+        config = read_settings(folder / _CONFIG)
+        read_metadata(folder / _WEIGHTS)  # refuses what is no file of weights, before the network is built
+        with within(folder / _CONFIG, "Segmentation Models PyTorch", [folder / _WEIGHTS]):
+            network = _build(config, folder / _CONFIG)
+            num_classes = int(config.get("classes", 1))  # the defaults of the library
+            channels = int(config.get("in_channels", 3))
         load_weights(network, folder / _WEIGHTS)
         recorded = _transform_normalization(folder / _TRANSFORM) or _encoder_normalization(
             config, download=revision is not None
         )
-        num_classes = int(config.get("classes", 1))  # the defaults of the library
-        channels = int(config.get("in_channels", 3))
         super().__init__(
             _FirstOutput(network) if num_classes == 1 else network,
             preprocessing=choose_preprocessing(
@@ -85,14 +91,22 @@ def _build(config: Mapping[str, Any], path: Path) -> Any:
     name = config.get("_model_class")
     known = {architecture.__name__: architecture for architecture in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if name not in known:
-        raise ValueError(f"{path} names the architecture {name!r}, known are {', '.join(known)}")
+        raise ValueError(f"{path} names the architecture {shortened(name)}, known are {', '.join(known)}")
     if ":" in str(config.get("encoder_name", "")):
-        raise ValueError(f"{path} names the encoder {config['encoder_name']!r}, which would be read from elsewhere")
+        raise ValueError(
+            f"{path} names the encoder {shortened(config['encoder_name'])}, which would be read from elsewhere"
+        )
     arguments = {key: value for key, value in config.items() if not key.startswith("_")}
-    try:
-        return known[name](**arguments | {"encoder_weights": None, "activation": None})
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} has settings that {name} does not take: {error}") from error
+    _require_plain_settings({key: arguments[key] for key in arguments.keys() - signature(known[name]).parameters}, path)
+    return known[name](**arguments | {"encoder_weights": None, "activation": None})
+
+
+def _require_plain_settings(further: Mapping[str, Any], path: Path) -> None:
+    """Refuses settings for timm that are no sizes: some name files that timm reads."""
+    for key, value in further.items():
+        values = value if isinstance(value, list) else [value]
+        if key.startswith("pretrained") or not all(isinstance(each, int | float | None) for each in values):
+            raise ValueError(f"{path}: {shortened(key)} is {shortened(value)}, which timm may read from elsewhere")
 
 
 def _own_size(network: Any) -> tuple[int, int]:
@@ -110,7 +124,7 @@ def _transform_normalization(path: Path) -> Preprocessing | None:
         return None
     found = [
         step
-        for step in _steps(read_json(path).get("transform"))
+        for step in _steps(read_settings(path).get("transform"))
         if str(step.get("__class_fullname__")).rpartition(".")[2] == "Normalize"
     ]
     if not found:
@@ -118,9 +132,9 @@ def _transform_normalization(path: Path) -> Preprocessing | None:
     step = found[0]
     stated = step.get("normalization", "standard") == "standard" and step.get("mean") and step.get("std")
     if len(found) > 1 or not stated:
-        raise ValueError(f"{path} normalises in a way that is not one mean and one std: {found}")
-    scale = 255 / step["max_pixel_value"]
-    return Preprocessing.scaled(step["mean"], step["std"], scale)
+        raise ValueError(f"{path} normalises in a way that is not one mean and one std: {shortened(found)}")
+    with refusing(path, "albumentations"):
+        return Preprocessing.scaled(step["mean"], step["std"], 255 / step["max_pixel_value"])
 
 
 def _steps(value: object) -> Iterator[Mapping[str, Any]]:
@@ -148,7 +162,7 @@ def _encoder_normalization(config: Mapping[str, Any], *, download: bool) -> Prep
     path = find(pinned["repo_id"], _CONFIG, revision=pinned["revision"])
     if not isinstance(path, str):
         return None
-    found = read_json(Path(path))
+    found: Any = read_settings(Path(path))
     return Preprocessing.scaled(
         found["mean"],
         found["std"],

@@ -2,11 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
-
-from segrobust.untrusted.documents import parse_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -49,16 +46,3 @@ def require_commit(source: str, revision: str | None) -> str:
             f"hash of 40 digits that the hub's page shows under Files, History"
         )
     return revision
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else.
-    """
-    content = parse_json(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content

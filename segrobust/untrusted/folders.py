@@ -130,6 +130,11 @@ class OpenFolder:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from error
 
 
+def real_path(path: Path) -> Path:
+    """A path without links; one that leads to itself stays as it is, and is missing where it is opened."""
+    return Path(os.path.realpath(path))
+
+
 @contextlib.contextmanager
 def opened_folder(path: Path, root: Path | None = None, *, make: bool = False) -> Iterator[OpenFolder]:
     """Opens a folder.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-EVERYONE = ("api", "compare", "judge", "report", "evaluate", "share")
-READERS = ("api", "compare", "report", "evaluate")
-JUDGES = ("judge",)
+EVERYONE = ("api", "compare", "judge", "report", "ensemble", "submit", "evaluate", "share")
+READERS = ("api", "compare", "report", "ensemble", "submit", "evaluate")
+JUDGES = ("judge", "submit")
 WRITERS = ("evaluate", "share")
 PAGES = ("report",)
 NOBODY = ()
@@ -37,7 +37,7 @@ class HostileRun:
         if self.refused_by == PAGES:
             return "report", "evaluate"
         is_image = self.name.startswith(("image", "judged"))
-        return ("judge", "evaluate") if self.refused_by == JUDGES and is_image else EVERYONE
+        return (*JUDGES, "evaluate") if self.refused_by == JUDGES and is_image else EVERYONE
 
 
 REGISTRY: dict[str, HostileRun] = {}
@@ -333,7 +333,7 @@ add(
     "record: a norm of 1e-320, which the image does not have",
     change_kind("minimal-norm", norm=1e-320),
     r"norm .*recorded",
-    JUDGES,
+    ("judge",),  # to a bench, the norm of a record is nothing
     other_numbers=True,
 )
 
@@ -393,10 +393,23 @@ add(
     (),
 )
 add("record: none", lambda run, out: shard(run).unlink(), "", JUDGES, other_numbers=True)
-add("record: half of them", lambda run, out: write_records(run, records(run)[::2]), "", JUDGES, other_numbers=True)
+add("record: half of them", lambda run, out: write_records(run, records(run)[::2]), "", ("judge",), other_numbers=True)
 add("record: 200 files", lambda run, out: [put(run / f"records/rank{n:03d}.jsonl", b"") for n in range(1, 200)], "", ())
 
+KIND = {"records": "jsonl", "faults": "jsonl", ".locks": "lock"}
+for _name in KIND:
+    _who = WRITERS if _name == ".locks" else READERS if _name == "faults" else EVERYONE
+    add(
+        f"record: 5000 files in {_name}",
+        lambda run, out, name=_name: [
+            put(run / name / f"rank{n:05d}.{KIND[name]}", b"") for n in range(10**4, 3 * 10**4)
+        ],
+        r"has at most 4096 files",
+        _who,
+    )
+
 NAMES = {
+    "half a pair": "\ud800 and \udfff",
     "an escape": "\x1b]0;owned\x07\x1b[2J",
     "a line end": "a\nsegrobust: everything is fine",
     "a mark of direction": "a\u202egnp.exe",
@@ -477,6 +490,7 @@ for _label, _criterion in {
         r"criterion|apsr|records",
         ("judge", "evaluate"),
     )
+add("manifest: an attack of other settings", entries(attack="PGD(eps=\ud800)"), "its digest", ("submit",))
 add(
     "manifest: missing",
     lambda run, out: (run / "manifest.json").unlink(),

@@ -26,6 +26,7 @@ import segrobust
 from segrobust.attacks import PGD, AlmaProx
 from segrobust.callbacks.evaluation_share import evaluate_share
 from segrobust.cli.console import say as print_lines
+from segrobust.cli.ensemble_command import ensemble_command
 from segrobust.cli.report_command import compare_command, report_command
 from segrobust.evaluation import (
     Distributed,
@@ -37,6 +38,8 @@ from segrobust.evaluation import (
     summarize_run,
     transfer_matrix,
 )
+from segrobust.evaluation.bench.bench_submission import submit_run
+from segrobust.evaluation.bench.bench_verification import verify_bench
 from segrobust.evaluation.jobs.progress import Progress
 from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.transfer.matrix_plot import write_transfer
@@ -111,6 +114,14 @@ def share(case: Case) -> None:
     evaluate_share(session, case.run, drawn=(0,), checks=False, progress=Progress(PLAN, (0, 1), ()))
 
 
+def submit(case: Case) -> None:
+    """A run is offered to a bench that is empty."""
+    bench = case.output / "bench"
+    print_lines("\n".join(map(str, submit_run(case.run, network(), SCENES, bench, name="toy"))))
+    found = verify_bench(bench / "toy_linf.json", network(), SCENES)
+    assert not found.problems, found
+
+
 ENTRIES: dict[str, Callable[[Case], None]] = {
     "api": read_all,
     "compare": lambda case: compare_command(
@@ -118,6 +129,10 @@ ENTRIES: dict[str, Callable[[Case], None]] = {
     ),
     "judge": judge,
     "report": lambda case: report_command([str(case.run)]),
+    "ensemble": lambda case: ensemble_command(
+        [str(case.run), str(case.whole), f"--json={case.output / 'e.json'}", f"--yaml={case.output / 'e.yaml'}"]
+    ),
+    "submit": submit,
     "evaluate": evaluate,
     "share": share,
 }

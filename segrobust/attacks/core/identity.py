@@ -21,6 +21,11 @@ _EXACT: Final = (
 """Types whose repr gives the value back."""
 
 
+def identity_digest(text: str) -> str:
+    """16 hex digits of the SHA-256 of an identity."""
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
 def identity(value: object) -> str:
     """One line that two objects share only where all their settings are equal.
 

@@ -32,7 +32,6 @@ from segrobust.untrusted.printable import shortened
 
 BENCH_SCHEMA: Final = 1
 _MOST_IMAGES: Final = 2**16
-_LONGEST_NAME: Final = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,20 @@ class BenchFile:
         """Entries by digest of the witness."""
         return {entry.witness: entry for entry in self.entries}
 
-    @property
+    @cached_property
+    def image_of(self) -> dict[int, BenchImage]:
+        """Images by sample id."""
+        return {image.sample_id: image for image in self.images}
+
+    @cached_property
+    def entries_of(self) -> dict[int, list[Entry]]:
+        """Entries by sample id, of every image."""
+        found: dict[int, list[Entry]] = {image.sample_id: [] for image in self.images}
+        for entry in self.entries:
+            found[entry.sample_id].append(entry)
+        return found
+
+    @cached_property
     def envelope(self) -> dict[int, float]:
         """The smallest known norm of each image, by sample id; inf where no attack broke it."""
         return {
@@ -195,7 +207,7 @@ class BenchFile:
 
     def origin(self, entry: Entry) -> Origin:
         """What the witness of an entry must say of itself."""
-        image = next(each for each in self.images if each.sample_id == entry.sample_id)
+        image = self.image_of[entry.sample_id]
         return Origin(
             image=image.image,
             label=image.label,
@@ -256,7 +268,7 @@ def _network_name(value: object) -> str:
 _COUNTS: Final = list_of(whole(), least=1, most=2**16)
 _IMAGE: Final = {
     "sample_id": whole(),
-    "name": text(_LONGEST_NAME),
+    "name": text(),
     "image": token,
     "label": token,
     "sample": token,

@@ -1,14 +1,17 @@
 """A run lowers the cells of a bench: its perturbations become witnesses, and the worst of each image stay."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Final
 
-from filelock import FileLock
 from torch import nn
 
 from segrobust.attacks import Untargeted
+from segrobust.attacks.core.identity import identity_digest
 from segrobust.evaluation.bench.bench_consistency import read_bench
 from segrobust.evaluation.bench.bench_file import BenchFile, BenchImage, Entry
 from segrobust.evaluation.bench.bench_verification import verify_bench
@@ -22,6 +25,7 @@ from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.consistency import read_criterion
+from segrobust.evaluation.run.locks import LOCKS, RunInUseError, acquire
 from segrobust.evaluation.run.manifest import preprocessing_of
 from segrobust.evaluation.run.records import Record, name_samples
 from segrobust.evaluation.run.run_directory import RunDirectory
@@ -30,6 +34,9 @@ from segrobust.networks import weights_digest
 from segrobust.untrusted.file_names import check_file_name
 from segrobust.untrusted.printable import visible
 from segrobust.untrusted.regular_files import remove
+
+_PATIENCE: Final = 600.0
+"""Seconds to wait for another submission."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,7 @@ def submit_run(
     check_file_name(name, "the name of a network")
     run = read_run(RunDirectory(run_dir))
     _require_same_network(run, network)
+    _require_true_identities(run)
     stored = _stored(run)
     samples = {sample_id: load_sample(dataset, sample_id) for sample_id in sorted({r.sample_id for r in stored})}
     changed = find_changed(run.records, {sample_id: sample.digest for sample_id, sample in samples.items()})
@@ -89,8 +97,7 @@ def submit_run(
         raise ValueError(
             f"{run_dir} is a run on other data: the image or the mask of {name_samples(changed)} is another"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with _alone(folder):
         found = tuple(
             _submit(run, [r for r in stored if r.norm_name == norm_name], network, dataset, samples, folder, name)
             for norm_name in sorted({record.norm_name or "linf" for record in stored})
@@ -98,6 +105,23 @@ def submit_run(
         for image in read_bench(found[0].path).images if store_images else ():
             write_sample(load_sample(dataset, image.sample_id), image, folder)
     return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One submission at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCKS / "bench.lock"
+    lock = acquire(path, _PATIENCE)
+    if lock is None:
+        raise RunInUseError(
+            f"another submission has been writing to {folder} for {_PATIENCE:.0f} s: wait for it or end it; if none is "
+            f"left, delete {path.parent}"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _submit(
@@ -185,6 +209,16 @@ def _require_same_network(run: RunFiles, network: nn.Module) -> None:
             )
 
 
+def _require_true_identities(run: RunFiles) -> None:
+    """Refuses a run whose manifest gives an attack other settings than its digest: a bench with them is not true."""
+    for entry in run.manifest.attacks:
+        if identity_digest(entry.attack) != entry.digest:
+            raise ValueError(
+                f"{run.directory.manifest}: the settings of attack {entry.name} are not those that its digest "
+                f"{entry.digest} is of; a bench needs the run of the attacks themselves"
+            )
+
+
 def _stored(run: RunFiles) -> list[Record]:
     """Records whose adversarial images the run stored.
 
@@ -247,7 +281,7 @@ def _existing(empty: BenchFile, network: nn.Module, dataset: SampleSource, folde
         ValueError: it is of something else, shares no image with the run, or is not true.
     """
     path = empty.path(folder)
-    if not path.exists():
+    if not os.path.lexists(path):
         return empty
     there = read_bench(path)
     for what in ("weights", "preprocessing", "criterion", "ignore_index", "num_classes"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from itertools import groupby
 from math import isclose
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from segrobust.attacks.core.identity import identity_digest
 from segrobust.evaluation.bench.bench_consistency import read_bench
 from segrobust.evaluation.bench.bench_file import BenchFile, BenchImage, Entry
 from segrobust.evaluation.bench.choice import accuracy_of, choose_norm, miou_of
@@ -201,7 +201,7 @@ def _judge(
 
 def _differences(bench: BenchFile, entry: Entry, now: Judged) -> Iterator[str]:
     """In what an entry differs from a forward pass by more than is allowed."""
-    image = next(each for each in bench.images if each.sample_id == entry.sample_id)
+    image = bench.image_of[entry.sample_id]
     if not isclose(entry.norm, now.norm, rel_tol=_EXACT, abs_tol=_EXACT * 1e-3):
         yield f"norm {entry.norm:.9g} in the file, {now.norm:.9g} measured"
     if image.num_valid != now.num_valid:
@@ -223,7 +223,7 @@ def _differences(bench: BenchFile, entry: Entry, now: Judged) -> Iterator[str]:
 def _wrong_identities(bench: BenchFile) -> Iterator[str]:
     """Attacks whose text has another digest, and the clean image with passes or a radius."""
     for digest, identity in bench.attacks.items():
-        if sha256(identity.encode()).hexdigest()[:16] != digest:
+        if identity_digest(identity) != digest:
             yield f"the settings of attack {digest} are not those that its digest is of"
     for entry in bench.entries:
         says = {entry.attack == CLEAN, entry.attack_digest == CLEAN, entry.eps is None}
@@ -233,9 +233,8 @@ def _wrong_identities(bench: BenchFile) -> Iterator[str]:
 
 def _wrong_cells(bench: BenchFile) -> Iterator[str]:
     """Cells that do not name the worst of the file's witnesses, or whose numbers are not those of them."""
-    by_image = {image.sample_id: [e for e in bench.entries if e.sample_id == image.sample_id] for image in bench.images}
     for image, witness in zip(bench.images, bench.norms, strict=True):
-        least = choose_norm(by_image[image.sample_id])
+        least = choose_norm(bench.entries_of[image.sample_id])
         stated = None if witness is None else bench.by_witness[witness]
         if stated is not None and not stated.breaks:
             yield f"{_place(bench, stated)}: slack {stated.slack} is below the {stated.close} pixels too close to call"
@@ -253,7 +252,7 @@ def _wrong_cells(bench: BenchFile) -> Iterator[str]:
             if not isclose(getattr(cell, name), total(entries), rel_tol=_EXACT, abs_tol=_EXACT):
                 yield f"{where}: {name} {getattr(cell, name):.9g} in the file, {total(entries):.9g} by its counts"
         for image, witness in zip(bench.images, cell.worst_accuracy, strict=True):
-            inside = [entry.correct for entry in by_image[image.sample_id] if entry.within(cell.eps)]
+            inside = [entry.correct for entry in bench.entries_of[image.sample_id] if entry.within(cell.eps)]
             if inside and min(inside) < bench.by_witness[witness].correct:
                 yield f"{where}: image {image.sample_id} ({image.name}) has a witness that leaves fewer correct pixels"
 
@@ -269,5 +268,5 @@ def _counts(found: Entry | Judged) -> tuple[object, ...]:
 
 
 def _place(bench: BenchFile, entry: Entry) -> str:
-    image: BenchImage = next(each for each in bench.images if each.sample_id == entry.sample_id)
+    image = bench.image_of[entry.sample_id]
     return f"image {image.sample_id} ({image.name}), witness {entry.witness[:8]} of {entry.attack} at {entry.eps}"

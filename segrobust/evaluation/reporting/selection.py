@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segrobust.evaluation.run.records import Record, digests_of, read_records
+from segrobust.untrusted.folders import real_path
 
 _LEVELS = ("", "*/", "*/*/", "*/*/*/")  # below the folder of a training: <save_dir>/<name>/<version>
 
@@ -39,12 +40,12 @@ def find_selection(run_dir: Path, records: Iterable[Record]) -> Selection | None
     beside them. Files do not show whether the checkpoint was really selected by them; that it may have been is enough
     to warn.
     """
-    parent = run_dir.resolve().parent
+    parent = real_path(run_dir).parent
     evaluated = digests_of(records)
     used: set[int] = set()
     folders: set[str] = set()
     for path in sorted(found for level in _LEVELS for found in parent.glob(f"{level}robustness/*/records")):
-        if path.parent == run_dir.resolve():
+        if path.parent == real_path(run_dir):
             continue
         try:
             others = {*digests_of(read_records(path.parent)).values()}

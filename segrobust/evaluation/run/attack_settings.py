@@ -1,14 +1,13 @@
 """The settings of an attack from the text that identifies it, as a configuration that `evaluate` reads."""
 
 import ast
-import hashlib
 import math
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 import segrobust.attacks
 from segrobust.attacks import Attack
-from segrobust.attacks.core.identity import identity
+from segrobust.attacks.core.identity import identity, identity_digest
 from segrobust.untrusted.printable import shortened
 
 _LONGEST: Final = 2**14
@@ -27,13 +26,13 @@ def attack_settings(text: str, digest: str) -> dict[str, Any]:
 
     Examples:
         >>> text = identity(segrobust.attacks.FGSM(eps=0.5))
-        >>> attack_settings(text, hashlib.sha256(text.encode()).hexdigest()[:16])["class_path"]
+        >>> attack_settings(text, identity_digest(text))["class_path"]
         'segrobust.attacks.FGSM'
     """
     try:
         node = ast.parse(_limited(text), mode="eval").body
         attack = _built(node)
-        same = isinstance(attack, Attack) and hashlib.sha256(identity(attack).encode()).hexdigest()[:16] == digest
+        same = isinstance(attack, Attack) and identity_digest(identity(attack)) == digest
     except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"{shortened(text)} is no attack of segrobust: {error}") from error
     if not same:

@@ -10,7 +10,7 @@ from filelock import BaseFileLock
 from segrobust.evaluation.run.locks import LOCKS, RunInUseError, acquire, lock_path, require_lock
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.evaluation.run.strict_json import read_document, write_json
+from segrobust.evaluation.run.strict_json import read_document, shards, write_json
 from segrobust.untrusted.regular_files import TEMPORARY, remove
 
 SHARED: Final = ".shared-"
@@ -122,7 +122,7 @@ class Claim:
 
     def _others(self) -> list[int]:
         """Ranks of the other processes at work."""
-        found = {path.stem[4:] for path in (self.directory / LOCKS).glob("rank*.*lock")}
+        found = {path.stem[4:] for path in shards(self.directory / LOCKS, "rank*.*lock")}
         ranks = sorted(int(name) for name in found if name.isdecimal() and name.isascii())
         held = []
         for rank in ranks:

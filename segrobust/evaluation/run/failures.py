@@ -9,7 +9,7 @@ from typing import Final, Literal, Self
 
 from segrobust.evaluation.plan import AttackCall, Radius
 from segrobust.evaluation.run.records import CLEAN, read_radius
-from segrobust.evaluation.run.strict_json import append_line, read_lines
+from segrobust.evaluation.run.strict_json import append_line, read_lines, shards
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import LONGEST_TEXT, Reader, one_of, read_fields, text, token, whole
 from segrobust.untrusted.printable import visible
@@ -129,7 +129,7 @@ def read_faults(directory: str | os.PathLike[str], recorded: Collection[object])
     """
     found: dict[object, Fault] = {}
     root = Path(directory)
-    for path in sorted((root / "faults").glob("rank*.jsonl")):
+    for path in shards(root / "faults"):
         for where, value in read_lines(path, "a fault", root=root):
             try:
                 fault = Fault(**read_fields(value, _READERS))

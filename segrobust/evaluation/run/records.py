@@ -21,6 +21,7 @@ from segrobust.evaluation.run.strict_json import (
     parse_line,
     read_document,
     read_lines,
+    shards,
     to_line,
     write_json,
 )
@@ -461,8 +462,7 @@ def read_records(directory: str | os.PathLike[str]) -> tuple[Record, ...]:
     """
     now = _read_current(directory)
     root = Path(directory)
-    shards = sorted((root / "records").glob("rank*.jsonl"))
-    every = (record for shard in shards for record in _read_shard(shard, root))
+    every = (record for shard in shards(root / "records") for record in _read_shard(shard, root))
     try:
         return merge_records(r for r in every if now.get(r.sample_id, r.sample_digest) == r.sample_digest)
     except ContradictionError as error:

@@ -5,6 +5,7 @@ No file is reached by a link, and what is read has limits: a run directory may c
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,6 +18,9 @@ LARGEST_FILE: Final = 2**24
 
 LARGEST_LINE: Final = 2**22
 """Bytes of a line, such as a record of 65,534 classes."""
+
+MOST_SHARDS: Final = 2**12
+"""Files of one kind in a run directory, one per process."""
 
 _BLOCK: Final = 2**16
 
@@ -71,6 +75,22 @@ def read_document(path: Path, what: str, *, root: Path | None = None) -> object:
         FileNotFoundError: it is missing.
     """
     return read_json(path, what, largest=LARGEST_FILE, root=path.parent if root is None else root)
+
+
+def shards(folder: Path, pattern: str = "rank*.jsonl") -> list[Path]:
+    """The files of the processes of a run, in alphabetical order; none if there is no such folder.
+
+    Args:
+        folder: of a run directory.
+        pattern: of their names.
+
+    Raises:
+        DataFault: there are more than a run has processes.
+    """
+    found = [*islice(folder.glob(pattern), MOST_SHARDS + 1)]
+    if len(found) > MOST_SHARDS:
+        raise DataFault(f"{folder} has at most {MOST_SHARDS} files {pattern}, one per process", kind="too large")
+    return sorted(found)
 
 
 def read_lines(path: Path, what: str, *, root: Path) -> Iterator[tuple[str, object]]:

@@ -15,6 +15,7 @@ from segrobust.evaluation.run.records import ABOVE_EPS, OUTSIDE_BOX, Key, Record
 from segrobust.evaluation.run.strict_json import read_document, write_json
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.fields import read_fields, text
+from segrobust.untrusted.folders import real_path
 from segrobust.untrusted.printable import shortened, visible
 
 JUDGEMENT_SCHEMA: Final = 1
@@ -103,15 +104,15 @@ def judgements_of(output: Path, run_dir: Path) -> Path:
     Raises:
         ValueError: `output` lies in a run directory.
     """
-    place = output.resolve()
+    place = real_path(output)
     for folder in (place, *place.parents):
-        if folder == run_dir.resolve() or ((folder / "manifest.json").exists() and (folder / "records").exists()):
+        if folder == real_path(run_dir) or ((folder / "manifest.json").exists() and (folder / "records").exists()):
             raise ValueError(
                 f"judgements must not lie in a run directory, whose sender could have put some there, and {output} "
                 f"lies in {folder}; give a folder of yours as output (--output)"
             )
-    digest = hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:8]
-    return output / f"{run_dir.resolve().name}-{digest}"
+    digest = hashlib.sha256(os.fsencode(real_path(run_dir))).hexdigest()[:8]
+    return output / f"{real_path(run_dir).name}-{digest}"
 
 
 @dataclass(frozen=True, kw_only=True)

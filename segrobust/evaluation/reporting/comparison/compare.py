@@ -18,6 +18,7 @@ from segrobust.evaluation.run.changed_samples import find_changed
 from segrobust.evaluation.run.manifest import Manifest
 from segrobust.evaluation.run.records import CLEAN, digests_of, name_samples
 from segrobust.evaluation.run.run_directory import RunDirectory
+from segrobust.untrusted.folders import real_path
 from segrobust.untrusted.regular_files import replace_file
 
 _SAME: Final[dict[str, Callable[[Manifest], object]]] = {
@@ -51,7 +52,7 @@ def compare_runs(
             `report` is not installed.
         OSError: the page cannot be written.
     """
-    if len({path.resolve() for path in run_dirs}) < max(2, len(run_dirs)):
+    if len({real_path(path) for path in run_dirs}) < max(2, len(run_dirs)):
         raise ValueError(
             f"a comparison needs at least two different runs, got {', '.join(map(str, run_dirs)) or 'none'}"
         )
@@ -100,7 +101,7 @@ def differences(runs: Sequence[RunFiles], labels: Sequence[str]) -> Iterable[str
 
 def run_labels(paths: Sequence[Path]) -> tuple[str, ...]:
     """Short names: of the folders if these differ, else with the folder above."""
-    resolved = [path.resolve() for path in paths]
+    resolved = [real_path(path) for path in paths]
     names = [path.name for path in resolved]
     if len({*names}) == len(names) and not any(name.startswith("evaluation-") for name in names):
         return tuple(names)

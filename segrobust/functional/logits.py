@@ -3,6 +3,8 @@
 import numpy as np
 from torch import Tensor
 
+from segrobust.functional.network_outputs import wrap_advice
+
 
 def require_logits(output: object, images: Tensor) -> Tensor:
     """Gives the output of a network if it is logits at the resolution of the images.
@@ -29,9 +31,8 @@ def require_logits(output: object, images: Tensor) -> Tensor:
     """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         got = output.dtype if isinstance(output, Tensor) else type(output).__name__
-        fix = _WRAP
-        if isinstance(output, Tensor | np.ndarray):
-            fix = "return the logits themselves, without argmax, rounding and NumPy"
+        is_array = isinstance(output, Tensor | np.ndarray)
+        fix = "return the logits themselves, without argmax, rounding and NumPy" if is_array else wrap_advice(output)
         raise TypeError(f"the network must return a floating-point tensor of logits (B, K, H, W), got {got}; {fix}")
     batch, _, height, width = images.shape
     if output.ndim != 4 or (len(output), *output.shape[2:]) != (batch, height, width):

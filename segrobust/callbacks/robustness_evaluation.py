@@ -22,6 +22,7 @@ from segrobust.callbacks.access import (
     describe_place,
     find_network,
     has_ended,
+    has_no_images,
     is_dry_run,
     log_after_training,
     prepare_validation_data,
@@ -244,6 +245,11 @@ class RobustnessEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses another evaluation that logs under the same keys."""
         self._validated.clear()
+        if has_no_images(trainer, stage):
+            rank_zero_warn(
+                "RobustnessEvaluation measures nothing: the trainer has no images to validate or test; give a loader "
+                "and a limit above 0 (limit_val_batches, limit_test_batches)"
+            )
         for other in callbacks_of(trainer):
             if isinstance(other, RobustnessEvaluation) and other is not self and other._file_key == self._file_key:
                 raise ValueError(

@@ -88,6 +88,14 @@ def has_ended(trainer: Trainer) -> bool:
     return trainer.training
 
 
+def has_no_images(trainer: Trainer, stage: str) -> bool:
+    """Whether no image will be validated or tested, for callers in `setup`."""
+    if stage == "fit":
+        return not trainer.enable_validation
+    limits = {"validate": trainer.limit_val_batches, "test": trainer.limit_test_batches}
+    return stage in limits and limits[stage] == 0
+
+
 def logged_step(trainer: Trainer) -> int:
     """The step at which Lightning logs what belongs to the network as it is: the batches so far, from 0.
 

@@ -7,7 +7,6 @@ one where they are not.
 
 import contextlib
 import copy
-import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,7 +180,7 @@ def try_classes(
         return {}
     twin, copies = copied(trainer, module, step_name(trainer))
     network = copies.get(id(networks[0]), networks[0])
-    with _restored(network), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with _restored(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs = _outputs(trainer, module, networks[0], copy.deepcopy(batch), number)
         trials = _Trials(trainer, twin, network, batch, number, holders, _Fake(outputs, num_classes))

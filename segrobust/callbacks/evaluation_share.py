@@ -13,6 +13,7 @@ from segrobust.evaluation.jobs.session import Session
 from segrobust.evaluation.reporting.figures.panel_files import write_panels
 from segrobust.evaluation.run.adversarial_images import AdversarialStore
 from segrobust.evaluation.run.claim import Claim
+from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import Record, RecordWriter
 from segrobust.evaluation.run.run_directory import RunDirectory
 
@@ -44,13 +45,17 @@ def evaluate_share(
         progress: follows the work.
 
     Raises:
-        ValueError: the directory cannot be written, or holds results of something else.
+        ValueError: the directory cannot be written, or holds results of something else, such as the same weights in
+            another network.
     """
     found = session.check_network(session.samples[:1]) if checks and session.distributed.is_main else ()
     if path is None:
         return Share(session.measure(session.share, Outputs(watch=progress)), (), found)
     with Claim(path, session.manifest, session.distributed.rank) as claim:
+        file = RunDirectory(path).network
+        identity = examine_network(file, session.network, session.dataset, session.samples)
         claim.write_manifest()
+        identity.write(file)
         return _evaluate_claimed(session, claim, drawn, found, progress)
 
 

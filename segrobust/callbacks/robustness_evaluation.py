@@ -22,6 +22,7 @@ from segrobust.callbacks.access import (
     describe_place,
     find_network,
     has_ended,
+    has_no_images,
     is_dry_run,
     log_after_training,
     prepare_validation_data,
@@ -31,6 +32,7 @@ from segrobust.callbacks.history_picture import send_history
 from segrobust.callbacks.image_loggers import send_panels
 from segrobust.callbacks.log_keys import FAILED_CHECKS, log_keys
 from segrobust.callbacks.measurement import Measurement, log_values, sorted_norms
+from segrobust.callbacks.rare_values import require_values_in_time
 from segrobust.callbacks.smoke import smoke_test
 from segrobust.callbacks.trainer_progress import TrainerLines
 from segrobust.callbacks.validated import Validated
@@ -119,9 +121,10 @@ class RobustnessEvaluation(Callback):
 
     Raises:
         ValueError: settings outside what is allowed; see also `segrobust.evaluation.plan.Job` and `Plan`. At the start
-            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name. Before the first
-            attack: a network that is validated on other images than it is attacked on, or masks with values that are
-            neither a class nor void.
+            of `fit`, `validate` and `test`: another evaluation of the trainer with the same name; in `fit`, an
+            `EarlyStopping`, `ModelCheckpoint` or `ReduceLROnPlateau` that looks at a key more often than it is
+            measured. Before the first attack: a network that is validated on other images than it is attacked on, or
+            masks with values that are neither a class nor void.
         TypeError: a network that is neither a path nor a function; loaders whose images cannot be read by position.
     """
 
@@ -243,6 +246,11 @@ class RobustnessEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses another evaluation that logs under the same keys."""
         self._validated.clear()
+        if has_no_images(trainer, stage):
+            rank_zero_warn(
+                "RobustnessEvaluation measures nothing: the trainer has no images to validate or test; give a loader "
+                "and a limit above 0 (limit_val_batches, limit_test_batches)"
+            )
         for other in callbacks_of(trainer):
             if isinstance(other, RobustnessEvaluation) and other is not self and other._file_key == self._file_key:
                 raise ValueError(
@@ -252,8 +260,10 @@ class RobustnessEvaluation(Callback):
                 )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the network, and defines summaries in wandb."""
+        """Finds the network, refuses monitors that look more often, and defines summaries in wandb."""
         find_network(pl_module, self.network)
+        if not is_dry_run(trainer):
+            require_values_in_time(trainer, self.keys, self.every_n_epochs)
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
 

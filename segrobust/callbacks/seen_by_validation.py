@@ -25,6 +25,8 @@ from segrobust.callbacks.call_record import Call, recorded
 from segrobust.callbacks.class_map import ClassMap, changed_classes
 from segrobust.callbacks.class_mismatch import explain_classes, explain_doubt, explain_views
 from segrobust.callbacks.class_trial import try_classes
+from segrobust.callbacks.module_copy import without_trace
+from segrobust.callbacks.no_trace import nothing_written
 from segrobust.callbacks.one_step import batch_of, precision_of_validation, step_name, take_step, transferred
 from segrobust.callbacks.rest_of_step import Rest, follow_rest
 from segrobust.callbacks.validated_images import ValidatedImages
@@ -32,7 +34,9 @@ from segrobust.callbacks.validated_weights import ValidatedWeights
 from segrobust.callbacks.view_mismatch import explain, explain_masks, explain_random_images, explain_turned
 from segrobust.evaluation.dataset import load_sample
 from segrobust.evaluation.forward import device_of, precision_of
+from segrobust.functional.logits import require_class_logits
 from segrobust.functional.modes import evaluation_mode, is_compiled
+from segrobust.inputs import explain_refusals
 
 
 class _ProvenError(BaseException):
@@ -119,7 +123,8 @@ def require_same_view(
         shared = common[0].module
 
         with _isolated(trainer, module, network):
-            batch = transferred(trainer, module, part.number, batch_of(trainer, images, part, part.read(position)))
+            with without_trace(trainer, module):
+                batch = transferred(trainer, module, part.number, batch_of(trainer, images, part, part.read(position)))
             seen = _seen_classes(trainer, module, view.attacked, common, batch, part.number, mask, ignore_index)
         tables.append(seen.classes)
         doubts += [seen.doubt] if seen.doubt else []
@@ -209,7 +214,7 @@ def _follow(
 
         proven, kept, masked = False, True, holds_mask(batch, *masks)
         try:
-            with recorded(watched, judge) as calls:
+            with without_trace(trainer, module), recorded(watched, judge) as calls:
                 batch = transferred(trainer, module, number, batch)
                 kept = holds_mask(batch, *masks) in (masked, None) or not masked
                 take_step(trainer, module, number, batch)
@@ -235,15 +240,22 @@ def _met(attacked: Call, seen: Sequence[Call]) -> bool:
 
 def _attacked(trainer: Trainer, network: nn.Module, images: Tensor, watched: Sequence[nn.Module]) -> Call:
     """The call of the attacked network, in the precision of the validation."""
-    with evaluation_mode(network), precision_of_validation(trainer), recorded(watched) as calls:
-        network(images)
+    with (
+        evaluation_mode(network),
+        precision_of_validation(trainer),
+        recorded(watched) as calls,
+        explain_refusals(network, images),
+    ):
+        output = network(images)
+    require_class_logits(output, images)
     return calls[0]
 
 
 @contextmanager
 def _isolated(trainer: Trainer, module: LightningModule, network: nn.Module) -> Iterator[None]:
-    """Lets steps be taken without an effect on generators, and in which calls can be followed."""
+    """Lets steps be taken that leave no trace in generators, files and loggers, and in which calls can be followed."""
     with ExitStack() as stack:
+        stack.enter_context(nothing_written())
         if has_ended(trainer):  # before, Lightning and the module have set the mode
             stack.enter_context(evaluation_mode(module))
         for context in (isolate_rng(), torch.inference_mode(False), torch.no_grad(), as_in_validation(trainer)):

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segrobust.functional.network_outputs import wrap_advice
+
 
 def require_logits(output: object, images: Tensor) -> Tensor:
     """Gives the output of a network if it is logits at the resolution of the images.
@@ -30,7 +32,7 @@ def require_logits(output: object, images: Tensor) -> Tensor:
     """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         got = output.dtype if isinstance(output, Tensor) else type(output).__name__
-        fix = "return the logits" if output is None else _WRAP
+        fix = "return the logits" if output is None else wrap_advice(output)
         if isinstance(output, Tensor | np.ndarray):
             fix = "return the logits themselves, without argmax, rounding and NumPy"
         raise TypeError(f"the network must return a floating-point tensor of logits (B, K, H, W), got {got}; {fix}")

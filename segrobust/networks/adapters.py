@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segrobust.functional.network_outputs import entries_of, field_names, listed
 from segrobust.networks.channels import with_background
 from segrobust.networks.network_wrapper import NetworkWrapper
-from segrobust.networks.outputs import entries_of, field_names, listed, query_names, require_name, shown_output
+from segrobust.networks.outputs import query_names, require_name, shown_output
 
 _USUAL_NAMES = ("out", "logits")
 """torchvision's dictionary and the output objects of transformers."""

@@ -6,9 +6,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from segrobust.functional.network_outputs import entries_of, listed
 from segrobust.functional.query_logits import query_logits, resize_exponentials
 from segrobust.networks.network_wrapper import NetworkWrapper
-from segrobust.networks.outputs import entries_of, listed, query_names, require_name, shown_output
+from segrobust.networks.outputs import query_names, require_name, shown_output
 
 ProductSize: TypeAlias = Literal["image", "masks"] | Sequence[int]
 """Where probabilities of classes and masks are multiplied: at the size of the image, of the masks, or `(h, w)`."""

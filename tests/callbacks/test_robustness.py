@@ -287,7 +287,7 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path):
         records = without_time(read_records(run_folder))
         whole = whole or records
         assert records == whole
-    assert spent[1] < spent[0] / 2
+    assert spent[1] < 0.6 * spent[0]  # the probe of the network is passed in both
 
 
 def test_state_of_other_attacks_is_not_taken_over():

@@ -1,6 +1,8 @@
 """Attacks with the interfaces of AutoAttack and foolbox, for scripts written for these packages."""
 
+import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from segrobust.attacks.core.attack import Attack
 from segrobust.attacks.core.oracle import NetworkOracle
 from segrobust.attacks.core.problem import make_problem
+from segrobust.attacks.ensemble import Ensemble
 from segrobust.attacks.restarts import Restarts
 from segrobust.attacks.sea import SEA
 from segrobust.functional.modes import attackable
@@ -21,19 +24,23 @@ NORMS: dict[str, NormName] = {"Linf": "linf", "L2": "l2", "L1": "l1"}
 class StandardEvaluation:
     """An attack with the interface of AutoAttack: `adversary.run_standard_evaluation(images, labels, bs=batch_size)`.
 
-    Unlike there, an image on which the attack fails is returned with its best perturbation, not clean, because mIoU and
-    pixel accuracy count its pixels too.
+    Accuracies are shares of the valid pixels. Unlike there, an image on which the attack fails is returned with its
+    best perturbation, not clean, because mIoU and pixel accuracy count its pixels too.
 
     Args:
         model: maps images in [0, 1] to logits `(B, K, H, W)`.
         norm: `"Linf"`, `"L2"` or `"L1"`, that of the attack.
         eps: radius, image units.
+        seed: of random starts; None for that of the attack.
+        verbose: print clean accuracy and accuracy under attack.
+        version: `"standard"`, which is `attack`.
         attack: fixed-budget; None for SEA, the standard of segmentation.
         ignore_index: label of void pixels.
         device: of the attack; None for that of the model's weights.
 
     Raises:
-        ValueError: a norm that is not the attack's, or a minimal-norm attack, for which `eps` is no bound.
+        ValueError: a norm that is not the attack's, another version, or a minimal-norm attack, for which `eps` is no
+            bound.
     """
 
     def __init__(
@@ -42,12 +49,21 @@ class StandardEvaluation:
         norm: str = "Linf",
         eps: float = 8 / 255,
         *,
+        seed: int | None = None,
+        verbose: bool = True,
+        version: str = "standard",
         attack: Attack | None = None,
         ignore_index: int = 255,
         device: torch.device | str | None = None,
     ) -> None:
+        if version != "standard":
+            raise ValueError(f"version must be 'standard', got {version!r}: give other attacks as attack=WorstOf(...)")
         self.model, self.eps, self.ignore_index, self.device = model, eps, ignore_index, device
+        self.verbose = verbose
         self.attack = SEA() if attack is None else attack
+        if seed is not None and self.attack.has_field("seed"):
+            seeded: Any = self.attack  # of a class that has the field
+            self.attack = replace(seeded, seed=seed)
         if NORMS.get(norm) != self.attack.norm:
             raise ValueError(
                 f"norm must be that of the attack, {self.attack.norm}, in {', '.join(NORMS)}; got {norm!r}"
@@ -69,17 +85,54 @@ class StandardEvaluation:
         Returns:
             The adversarial images `(N, C, H, W)`, on the device of the images.
         """
-        weights = next(self.model.parameters(), x_orig)
-        device = weights.device if self.device is None else self.device
-        found = []
+        images, predictions = self._attacked(self.attack, x_orig, y_orig, bs)
+        if self.verbose:
+            clean, robust = self.clean_accuracy(x_orig, y_orig, bs), self._accuracy(predictions, y_orig)
+            sys.stdout.write(f"clean accuracy {clean:.2%}, accuracy under attack {robust:.2%}\n")
+        return (images, predictions) if return_labels else images
+
+    def run_standard_evaluation_individual(
+        self, x_orig: Tensor, y_orig: Tensor, bs: int = 8, *, return_labels: bool = False
+    ) -> dict[str, Tensor] | dict[str, tuple[Tensor, Tensor]]:
+        """The same by each member of an ensemble alone.
+
+        Args:
+            x_orig: `(N, C, H, W)` in [0, 1].
+            y_orig: `(N, H, W)` int64.
+            bs: images at a time.
+            return_labels: whether predictions `(N, H, W)` are returned too.
+
+        Returns:
+            By the name of the member, what `run_standard_evaluation` returns; one entry for an attack without members.
+        """
+        alone = {type(self.attack).__name__.lower(): self.attack}
+        members = self.attack.members if isinstance(self.attack, Ensemble) else alone
+        found = {name: self._attacked(member, x_orig, y_orig, bs) for name, member in members.items()}
+        return found if return_labels else {name: images for name, (images, _) in found.items()}
+
+    def clean_accuracy(self, x_orig: Tensor, y_orig: Tensor, bs: int = 8) -> float:
+        """Share of the valid pixels that are classified rightly without attack; the arguments are those above."""
+        with attackable(self.model), torch.no_grad():
+            parts = torch.split(torch.arange(len(x_orig)), bs)
+            found = [self.model(x_orig[ids.to(x_orig.device)].to(self._device(x_orig))).argmax(1) for ids in parts]
+        return self._accuracy(torch.cat(found).to(y_orig.device), y_orig)
+
+    def _attacked(self, attack: Attack, x_orig: Tensor, y_orig: Tensor, bs: int) -> tuple[Tensor, Tensor]:
+        """Adversarial images and predictions, on the devices of images and labels."""
+        device, found = self._device(x_orig), []
         for ids in torch.split(torch.arange(len(x_orig)), bs):
             images, labels = (part[ids.to(part.device)].to(device) for part in (x_orig, y_orig))
-            result = self.attack(
-                self.model, images, labels, ignore_index=self.ignore_index, eps=self.eps, sample_ids=ids
-            )
+            result = attack(self.model, images, labels, ignore_index=self.ignore_index, eps=self.eps, sample_ids=ids)
             found.append((result.adv.to(x_orig.device), result.prediction.to(y_orig.device)))
         images, predictions = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return (images, predictions) if return_labels else images
+        return images, predictions
+
+    def _device(self, images: Tensor) -> torch.device | str:
+        return next(self.model.parameters(), images).device if self.device is None else self.device
+
+    def _accuracy(self, predictions: Tensor, labels: Tensor) -> float:
+        valid = labels != self.ignore_index
+        return (predictions == labels)[valid].double().mean().item()
 
 
 class FoolboxAttack:

@@ -36,8 +36,9 @@ ATTACKS: dict[str, Attack] = {
     "balanced_curve_120": RobustnessCurve(num_passes=120, loss=Balanced(loss=SoftCount())),
     **{f"sea_100.{name}": member for name, member in SEA(num_steps=100).members.items()},
 }
+SEA_ROW = "SEA, 3 x 100 steps"
 ROWS: dict[str, tuple[str, ...]] = {
-    "SEA, 3 x 100 steps": tuple(name for name in ATTACKS if name.startswith("sea_100.")),
+    SEA_ROW: tuple(name for name in ATTACKS if name.startswith("sea_100.")),
     "`AnnealedPGD`, 50": ("annealed_pgd_50",),
     "`AnnealedPGD`, 50, and balanced, 50": ("annealed_pgd_50", "balanced_annealed_pgd_50"),
     "`RobustnessCurve`, 64 for all radii": ("curve_64",),
@@ -101,17 +102,19 @@ def table(lines: Iterable[Line]) -> str:
     for line in lines:
         at = groups.setdefault((line["network"], len(line["images"]), line["radius"]), {})
         at.setdefault(line["attack"], []).append(line)
-    rows = ["| network | images | eps | attack | passes | aAcc | mIoU |", "|---|---|---|---|---|---|---|"]
+    rows = ["| network | images | eps | attack | passes | aAcc | mIoU | images below SEA |", f"|{'---|' * 8}"]
     for (network, number, radius), attacks in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][2])):
         rows += _rows(f"| {network} | {number} | {radius:g}/255 |", attacks)
     return "\n".join(rows)
 
 
 def _rows(start: str, attacks: Mapping[str, list[Line]]) -> Iterable[str]:
-    for text, members in ROWS.items():
-        if all(member in attacks for member in members):
-            accuracy, miou, passes = scores([attacks[member][0] for member in members])
-            yield f"{start} {text} | {passes:.0f} | {accuracy:.2f} | {miou:.2f} |"
+    rows = {text: members for text, members in ROWS.items() if all(member in attacks for member in members)}
+    broken = {text: np.max([attacks[member][0]["apsr"] for member in members], 0) for text, members in rows.items()}
+    for text, members in rows.items():
+        accuracy, miou, passes = scores([attacks[member][0] for member in members])
+        below = "-" if SEA_ROW not in broken or text == SEA_ROW else f"{(broken[text] > broken[SEA_ROW]).sum()}"
+        yield f"{start} {text} | {passes:.0f} | {accuracy:.2f} | {miou:.2f} | {below} |"
 
 
 def main(

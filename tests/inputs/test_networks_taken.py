@@ -370,7 +370,9 @@ def test_weights_that_another_package_quantised_are_named():
         apsr_of(network)
 
 
-@pytest.mark.parametrize("wrap", [lambda network: network, FullResolution, torch.jit.script], ids=["as it is", "wrapped", "scripted"])
+@pytest.mark.parametrize(
+    "wrap", [lambda network: network, FullResolution, torch.jit.script], ids=["as it is", "wrapped", "scripted"]
+)
 def test_a_network_of_two_inputs_is_explained(wrap):
     with pytest.raises(ValueError, match=r"missing .*depth.*all that it takes"):
         ATTACK(wrap(WithDepth()), IMAGES, MASKS, eps=2 / 255)

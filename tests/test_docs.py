@@ -37,7 +37,6 @@ def test_python_blocks_run_in_order(page, capsys, tmp_path, monkeypatch):
     namespace = run_blocks(page)
     if page.stem == "README":
         assert namespace["report"].summary.num_images == 3
-        assert namespace["result"].adv.shape == (1, 3, 48, 64)
         assert "alma" in capsys.readouterr().out
 
 

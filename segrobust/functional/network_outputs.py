@@ -10,7 +10,12 @@ _USUAL_NAMES = ("logits", "out")
 
 
 def entries_of(result: object) -> dict[str, object]:
-    """The entries of a mapping, the items of a sequence by position (and by name), or the attributes of an object."""
+    """The entries of a mapping, the items of a sequence by position (and by name), or the attributes of an object.
+
+    Examples:
+        >>> entries_of({"out": 1}), entries_of([2, 3])
+        ({'out': 1}, {'0': 2, '1': 3})
+    """
     if isinstance(result, Mapping):
         return {str(name): value for name, value in result.items()}
     if isinstance(result, Sequence) and not isinstance(result, str):
@@ -22,12 +27,24 @@ def entries_of(result: object) -> dict[str, object]:
 
 
 def field_names(result: object) -> tuple[str, ...]:
-    """Names of the items of a named tuple."""
+    """Names of the items of a named tuple, none of other objects.
+
+    Examples:
+        >>> import collections
+        >>> field_names(collections.namedtuple("Output", "main auxiliary")(1, 2)), field_names((1, 2))
+        (('main', 'auxiliary'), ())
+    """
     return tuple(getattr(result, "_fields", ()))
 
 
 def listed(entries: Mapping[str, object]) -> str:
-    """Names with shapes or types, for messages."""
+    """Names with shapes or types, for messages.
+
+    Examples:
+        >>> import torch
+        >>> print(listed({"out": torch.zeros(1, 3, 8, 8), "extra": None}))
+        'out' (1, 3, 8, 8), 'extra' NoneType
+    """
     return ", ".join(f"{name!r} {_described(value)}" for name, value in entries.items()) or "nothing in it"
 
 

@@ -473,8 +473,8 @@ def good(**changes):
         (
             PGD(eps=EPS),
             good(labels=torch.zeros(2, 6, 6, dtype=torch.int64, device="meta")),
-            ValueError,
-            r"on cpu, got meta; use labels\.to",
+            TypeError,
+            r"without values \(device meta\): load it",
         ),
         (PGD(eps=EPS), good(perturbable_mask=torch.ones(2, 6, 6)), TypeError, "bool"),
         (PGD(eps=EPS), good(perturbable_mask=torch.ones(2, 5, 6, dtype=torch.bool)), ValueError, "perturbable_mask"),

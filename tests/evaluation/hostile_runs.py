@@ -37,7 +37,7 @@ class HostileRun:
         if self.refused_by == PAGES:
             return "report", "evaluate"
         is_image = self.name.startswith(("image", "judged"))
-        return (*JUDGES, "evaluate") if self.refused_by == JUDGES and is_image else EVERYONE
+        return (*JUDGES, "evaluate") if {*self.refused_by} <= {*JUDGES} and is_image else EVERYONE
 
 
 REGISTRY: dict[str, HostileRun] = {}
@@ -711,7 +711,7 @@ for _label, _change in {
     "a sample without records": copied("000077.safetensors"),
     "a sample of many digits": copied(f"{'9' * 200}.safetensors"),
 }.items():
-    add(f"image name: {_label}", _change, r"no adversarial image|another name|has no record", JUDGES)
+    add(f"image name: {_label}", _change, r"no adversarial image|another name|has no record", ("judge",))
 add("images: none", lambda run, out: os.rename(run / "adversarials", run.parent / "gone"), "stored no adv", JUDGES)
 
 
@@ -737,7 +737,7 @@ for _label, _change, _says in (
     ("beyond the radius", judged(lambda torch, adv, clean: 1 - clean), r"above the radius"),
     ("another norm", judged(lambda torch, adv, clean: 1 - clean, "minimal-norm"), r"recorded"),
 ):
-    add(f"judged: {_label}", _change, _says, JUDGES)
+    add(f"judged: {_label}", _change, _says, ("judge",))  # `submit` judges images itself, and leaves such ones out
 
 
 # --- what other commands left

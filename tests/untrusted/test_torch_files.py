@@ -92,7 +92,7 @@ def test_a_tar_archive_is_refused_and_not_unpacked(tmp_path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         for name in ("storages", "tensors", "pickle"):
             archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(DataFault, match="is a tar archive"):
+    with pytest.raises(DataFault, match="is an archive of tar"):
         load_weights(NETWORK, path)
 
 

@@ -61,13 +61,12 @@ def preset_attacks(name: PresetName) -> dict[str, Attack]:
     Raises:
         ValueError: another name.
     """
-    version = f"{name}-v1" if f"{name}-v1" in _ATTACKS else name
-    if version not in _ATTACKS:
-        names = [each.partition("-")[0] for each in _ATTACKS]
+    newest = {version.partition("-")[0]: make for version, make in _ATTACKS.items()}  # later versions come later
+    if name not in newest | _ATTACKS:
         raise ValueError(
-            f"preset must be one of {', '.join(map(repr, names))}, or a version such as 'standard-v1', got {name!r}"
+            f"preset must be one of {', '.join(map(repr, newest))}, or a version such as 'standard-v1', got {name!r}"
         )
-    return _ATTACKS[version]()
+    return (newest | _ATTACKS)[name]()
 
 
 def preset_of(attacks: Iterable[tuple[str, Iterable[float]]]) -> str | None:

@@ -1,15 +1,13 @@
 """Every reader of data over every hostile file: one line of error, no program, no file outside, no bomb, no hang."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import hostile_parts  # noqa: F401  it adds files
 import pytest
 from hostile_files import REGISTRY, TREES
+from workers import outcomes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,17 +21,9 @@ LARGEST = 1024
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """One process for all files: importing takes longer than reading them."""
-    folder = tmp_path_factory.mktemp("hostile") / "files"
+    """One process for all files."""
     worker = Path(__file__).with_name("hostile_worker.py")
-    path = os.pathsep.join([str(worker.parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "SEGROBUST_FOLLOW_LINKS": ""}
-    done = subprocess.run(
-        [sys.executable, "-B", worker, folder], capture_output=True, text=True, env=environment, timeout=850
-    )
-    found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert done.returncode == 0, f"after {[*found][-1:]}: {done.stderr[-2000:]}"
-    return found
+    return outcomes_of(worker, tmp_path_factory.mktemp("hostile") / "files", 850, SEGROBUST_FOLLOW_LINKS="")
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -1,14 +1,12 @@
 """Every command over every hostile bench: a right result or an error, no program, no file outside, no hang."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from evaluation.hostile_benches import BENCHES, EVERY_COMMAND
+from workers import outcomes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,18 +23,9 @@ SEVERAL_LINES = "only a bench that is verified is lowered"
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """One process for all benches: importing takes longer than reading them."""
-    folder = tmp_path_factory.mktemp("hostile") / "benches"
-    tests = Path(__file__).parent.parent
-    path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg"}
-    worker = tests / "evaluation" / "hostile_benches_worker.py"
-    done = subprocess.run(
-        [sys.executable, "-B", worker, folder], capture_output=True, text=True, env=environment, timeout=850
-    )
-    found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert done.returncode == 0, f"after {[*found][-1:]}: {done.stderr[-2000:]}"
-    return found
+    """One process for all benches."""
+    worker = Path(__file__).with_name("hostile_benches_worker.py")
+    return outcomes_of(worker, tmp_path_factory.mktemp("hostile") / "benches", 850, MPLBACKEND="Agg")
 
 
 def test_the_whole_bench_is_read_by_every_command(outcomes):

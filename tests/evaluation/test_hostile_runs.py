@@ -1,14 +1,12 @@
 """Every command over every hostile run: a right result or one line of error, no program, no file outside, no hang."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from evaluation.hostile_runs import EVERYONE, REGISTRY
+from workers import outcomes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,18 +27,9 @@ SEVERAL_LINES = re.compile(r"holds results of (something else|a network with the
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """One process for all runs: importing takes longer than reading them."""
-    folder = tmp_path_factory.mktemp("hostile") / "runs"
-    tests = Path(__file__).parent.parent
-    path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg"}
-    worker = tests / "evaluation" / "hostile_runs_worker.py"
-    done = subprocess.run(
-        [sys.executable, "-B", worker, folder], capture_output=True, text=True, env=environment, timeout=3500
-    )
-    found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert done.returncode == 0, f"after {[*found][-1:]}: {done.stderr[-2000:]}"
-    return found
+    """One process for all runs."""
+    worker = Path(__file__).with_name("hostile_runs_worker.py")
+    return outcomes_of(worker, tmp_path_factory.mktemp("hostile") / "runs", 3500, MPLBACKEND="Agg")
 
 
 def test_the_whole_run_is_read_by_everyone(outcomes):

@@ -1,9 +1,6 @@
 """`load_network` over every hostile folder: one line of error or a network, no code, no file outside, no bomb."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +10,7 @@ pytest.importorskip("transformers", reason="folders of networks of transformers"
 pytest.importorskip("segmentation_models_pytorch", reason="folders of networks of Segmentation Models PyTorch")
 
 from networks.hostile_hub_folders import BESIDE, FOLDERS
+from workers import outcomes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,18 +24,9 @@ LARGEST = 1024
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """One process for all folders: importing takes longer than reading them."""
-    folder = tmp_path_factory.mktemp("hostile") / "folders"
+    """One process for all folders."""
     worker = Path(__file__).with_name("hostile_hub_folders.py")
-    path = os.pathsep.join([str(worker.parent.parent), os.environ.get("PYTHONPATH", "")])
-    offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment = {**os.environ, "PYTHONPATH": path, **offline}
-    done = subprocess.run(
-        [sys.executable, "-B", worker, folder], capture_output=True, text=True, env=environment, timeout=550
-    )
-    found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert done.returncode == 0, f"after {[*found][-1:]}: {done.stderr[-2000:]}"
-    return found
+    return outcomes_of(worker, tmp_path_factory.mktemp("hostile") / "folders", 550, HF_HUB_OFFLINE="1")
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -61,12 +61,13 @@ def preset_attacks(name: PresetName) -> dict[str, Attack]:
     Raises:
         ValueError: another name.
     """
-    newest = {version.partition("-")[0]: make for version, make in _ATTACKS.items()}  # later versions come later
-    if name not in newest | _ATTACKS:
+    newest = {version.partition("-")[0]: each for version, each in _ATTACKS.items()}  # later versions come later
+    make = {**newest, **_ATTACKS}.get(name)
+    if make is None:
         raise ValueError(
             f"preset must be one of {', '.join(map(repr, newest))}, or a version such as 'standard-v1', got {name!r}"
         )
-    return (newest | _ATTACKS)[name]()
+    return make()
 
 
 def preset_of(attacks: Iterable[tuple[str, Iterable[float]]]) -> str | None:

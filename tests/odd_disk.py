@@ -1,6 +1,6 @@
 """A real file system of Linux with faults that are switched on: names without case, no locks, errors of the disk.
 
-    python tests/odd_disk.py FOLDER --ignore-case --no-locks        # mounts there, until it is ended
+    python tests/odd_disk.py FOLDER --ignore-case --no-locks        # mounts there, until `umount FOLDER`
 
 It speaks the protocol of FUSE (`linux/fuse.h`) with the kernel through `/dev/fuse`, in one thread, and passes
 everything on to a folder. Tests run on it as on any other disk, with `pytest --basetemp=FOLDER/x`. Mounting needs root.
@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import errno
 import os
-import signal
 import stat
 import struct
 import subprocess
@@ -275,7 +274,6 @@ def serve(mountpoint: Path, disk: OddDisk) -> None:
     options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
     if library.mount(b"odd", os.fsencode(mountpoint), b"fuse", 0, options.encode()):
         raise OSError(ctypes.get_errno(), f"{mountpoint} cannot be mounted")
-    signal.signal(signal.SIGTERM, lambda *_: library.umount2(os.fsencode(mountpoint), 3))
     sys.stdout.write("mounted\n")
     sys.stdout.flush()
     disk.serve(device)
@@ -295,10 +293,15 @@ def odd_disk(mountpoint: Path, *options: str) -> Iterator[Path]:
         assert server.stdout is not None
         if server.stdout.readline() != "mounted\n":
             raise OSError(server.communicate()[1].strip().splitlines()[-1])
-        yield mountpoint
+        try:
+            yield mountpoint
+        finally:
+            subprocess.run(["umount", "--lazy", "--force", str(mountpoint)], check=True)
     finally:
-        server.terminate()
-        server.wait(60)
+        try:
+            server.wait(60)
+        finally:
+            server.kill()
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import pytest
 from dataset_trees import write_own_folder
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?:^(<!-- needs [^\n]+ -->)\n+)?^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -60,3 +60,22 @@ def test_a_failing_line_is_named_by_its_number_on_the_page(tmp_path):
     with pytest.raises(AttributeError) as failed:
         run_blocks(page)
     assert failed.traceback[-1].lineno + 1 == 5
+
+
+def test_every_page_is_in_the_navigation_and_every_picture_exists():
+    """The generator checks links between pages, but neither of these."""
+    listed = re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:])
+    for page in PAGES:
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / picture).is_file(), (page.name, picture)
+
+
+def test_messages_of_the_troubleshooting_page_exist():
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "segrobust").rglob("*.py"))
+    text = re.sub(r"\{[^{}]*\}", "...", re.sub(r'"\s+f?"', "", sources))
+    rows = re.findall(
+        r"^\| `([^`]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 15
+    assert [message for message in rows if message not in text] == []

@@ -108,9 +108,9 @@ def test_norms_are_never_mixed():
         1 / 255,
     )
     linf, l2 = headline(summary)
-    assert "l_inf norm of 8.50/255" in linf.text
+    assert "l_inf norm 8.50/255" in linf.text
     assert "alma)" in linf.text
-    assert "an l_2 norm" in l2.text
+    assert "a perturbation of l_2 norm" in l2.text
     assert "smallest of 2 attacks: ddn on 2, alma_l2 on 0" in l2.text
 
 
@@ -138,7 +138,7 @@ def test_a_weak_attack_named_first_cannot_make_a_network_robust(order):
     summary = summarize(records)
     text = " ".join(sentence.text for sentence in headline(summary))
     assert " resist " not in text
-    assert "Half of the 4 images are broken by an l_inf norm of 2.50/255 or less" in text
+    assert "Half of the 4 images are broken by a perturbation of l_inf norm 2.50/255 or less" in text
     assert "fmn on 4, alma_6 on 0" in text
     assert log_values(summary, "val")["val/smallest_linf/asr"] == 100
     printed = " ".join(text_of(summary).split())

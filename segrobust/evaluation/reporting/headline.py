@@ -37,14 +37,14 @@ def headline(summary: Summary, value_range: ValueRange | None = None) -> tuple[S
 
 def _score_under(found: Strongest, clean: Scores, value_range: ValueRange | None) -> Sentence:
     scores, line = found.headline
-    ball = _ball(scores.eps, line.norm_name, value_range)
-    by = f"the {line.label} within {ball}" if line.scope == "worst case" else f"{line.attack} within {ball}"
+    by = f"the {line.label}" if line.scope == "worst case" else line.attack
     if line.scope == "by-product":
-        by = f"{line.attack}, clipped to {ball}"
-    change = "falls" if scores.miou < clean.miou else "goes"
+        by = f"{line.attack}, clipped"
+    change = "lowers" if scores.miou < clean.miou else "takes"
     return Sentence(
-        text=f"Under {by}, mIoU {change} from {percent(clean.miou)} % to {percent(scores.miou)} %",
-        bound="an upper bound: a stronger attack can only lower it",
+        text=f"A perturbation of at most {_ball(scores.eps, line.norm_name, value_range)} {change} mIoU from "
+        f"{percent(clean.miou)} % to {percent(scores.miou)} % ({by})",
+        bound="an upper bound: a stronger attack can only lower the mIoU further",
     )
 
 
@@ -65,8 +65,8 @@ def _median_norm(entry: NormLine, value_range: ValueRange | None) -> Sentence:
     low, high = (norm_text(v, entry.norm_name) for v in (entry["lower_quartile"], entry["upper_quartile"]))
     median = with_units(norm_text, entry["median"], entry.norm_name, value_range)
     return Sentence(
-        text=f"Half of the {entry.num_images} images are broken by an {NORM_LABELS[entry.norm_name]} norm of "
-        f"{median} or less (IQR {low} to {high}, {norm_source(entry)})",
+        text=f"Half of the {entry.num_images} images are broken by a perturbation of {NORM_LABELS[entry.norm_name]} "
+        f"norm {median} or less (IQR {low} to {high}, {norm_source(entry)})",
         bound="an upper bound on the smallest perturbations: a stronger attack can only find smaller ones",
     )
 

@@ -164,13 +164,13 @@ def test_panels_show_one_picture_at_a_time(browser, pages):
                 v.get_attribute("class").split()[1] for v in panel.query_selector_all("figure.view") if v.is_visible()
             ]
 
-        assert visible() == ["adversarial"]
-        for name in ("clean", "perturbation", "before", "prediction", "errors", "truth"):
+        assert visible() == ["before", "prediction"]
+        for name in ("clean", "adversarial", "perturbation", "before", "prediction", "errors", "truth"):
             panel.query_selector(f"input[value={name}]").evaluate("input => input.click()")
             assert visible() == [name]
         panel.query_selector("input[value=truth]").focus()
         page.keyboard.press("ArrowRight")
-        assert visible() == ["clean"]
+        assert visible() == ["before", "prediction"]
         sizes = page.eval_on_selector_all(f"{shown} img", "all => all.map(i => i.naturalWidth)")
         assert min(sizes) > 0
 
@@ -223,11 +223,33 @@ def test_paper_has_all_pictures_and_no_controls(browser, pages):
         assert page.pdf(format="A4")[:5] == b"%PDF-"
 
 
+def test_the_page_and_its_plots_follow_the_colours_of_the_reader(browser, pages):
+    """Dark, then light, then print, which is always light; lines of the worst case differ from the ground in each."""
+    with opened(browser, pages["report"]) as page:
+
+        def colors():
+            body = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            plot = page.evaluate("document.querySelector('#plot-scores .canvas')._fullLayout.paper_bgcolor")
+            lines = page.evaluate("document.querySelector('#plot-scores .canvas')._fullData.map(d => d.line.color)")
+            return body, plot, set(lines)
+
+        light, dark = "rgb(255, 255, 255)", "rgb(20, 24, 30)"
+        for media, body, plot in (
+            ({"color_scheme": "dark"}, dark, "#14181e"),
+            ({"color_scheme": "light"}, light, "#fff"),
+            ({"color_scheme": "dark", "media": "print"}, light, "#fff"),
+        ):
+            page.emulate_media(**media)
+            found = colors()
+            assert found[:2] == (body, plot), media
+            assert plot not in found[2]
+
+
 def test_without_scripts_numbers_and_pictures_are_there(browser, pages):
     with opened(browser, pages["report"], java_script_enabled=False) as page:
         assert "hold the same numbers" in " ".join(page.inner_text("#plot-scores").split())
         assert page.is_visible("#attacks table")
-        assert page.is_visible(".panel figure.adversarial img")
+        assert page.is_visible(".panel figure.prediction img")
 
 
 def test_a_comparison_starts_with_the_strongest_attack_of_each_run(browser, pages):

@@ -99,8 +99,12 @@ def test_nothing_is_loaded_from_elsewhere(run):
 def test_the_page_says_what_was_found(run):
     text = " ".join("".join(read(write_html(run)).text).split())
     files = read_run(run)
-    assert re.search(r"Under (the worst of|pgd within|alma, clipped to) \d", text)
-    assert "a stronger attack can only lower it" in text
+    assert re.search(
+        r"A perturbation of at most \d+/255 lowers mIoU from .* % \((the worst of|pgd|alma, clipped)", text
+    )
+    assert "a stronger attack can only lower the mIoU further" in text
+    assert re.search(r"An image is broken when at least [\d.]+ % of its labelled pixels are wrong\.", text)
+    assert "Only 4 images were evaluated" in text
     assert f"{len(files.checks)} ok" in text
     for part in ("no-valid-pixel", "weights", files.manifest.data, files.manifest.criterion, "worst image"):
         assert part in text

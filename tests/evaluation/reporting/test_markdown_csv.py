@@ -121,7 +121,7 @@ def test_the_text_to_paste_holds_findings_bounds_and_source(run):
     files = read_run(run)
     text = write_markdown(run).read_text()
     (entry,) = files.summary.minimal_norm
-    assert "a stronger attack can only lower it" in text
+    assert "a stronger attack can only lower the mIoU further" in text
     assert entry.bound in text
     assert f"Clean, {files.summary.num_images} images: mIoU^D {100 * files.summary.clean.miou:.1f} %" in text
     for part in (files.manifest.weights[:8], "float64", "seed 0", "by-product", "without a valid pixel are left out"):

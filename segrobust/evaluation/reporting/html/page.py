@@ -119,6 +119,7 @@ class Page:
     Attributes:
         title: of the page.
         subtitle: what was evaluated.
+        premise: what is broken, and by whom; empty if runs differ.
         sentences: the main results.
         stats: numbers at the top.
         warnings: banners above the numbers.
@@ -135,6 +136,7 @@ class Page:
 
     title: str
     subtitle: str
+    premise: str = ""
     sentences: tuple[Sentence, ...] = ()
     stats: tuple[Stat, ...] = ()
     warnings: tuple[Banner, ...] = ()

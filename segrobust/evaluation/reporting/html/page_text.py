@@ -1,5 +1,6 @@
 """Texts of a page: provenance of the numbers, and what the metrics are."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,7 +25,7 @@ def facts(run: RunFiles) -> Iterable[tuple[str, str]]:
         yield "units of the sensor", units
     yield "bands", f"bootstrap of {'recordings' if run.summary.resampling == 'sequence' else 'images'}, 95 %"
     for entry in run.provenance[-1:]:
-        yield "device", f"{entry.device}, {entry.threads} threads"
+        yield "device", f"{entry.device}, {entry.threads} thread{'s' * (entry.threads != 1)}"
         yield "processes", f"{entry.world_size}, batches of {entry.batch_size}"
         yield "versions", ", ".join(text for text in entry.versions if "not installed" not in text)
         if entry.commit:
@@ -33,10 +34,20 @@ def facts(run: RunFiles) -> Iterable[tuple[str, str]]:
         yield "started", run.provenance[0].time
 
 
+def premise(criterion: str) -> str:
+    """What "broken" means, and what attacks may do, for readers who have never seen an attack."""
+    found = re.match(r"(Untargeted|Targeted)\(apsr=([\d.]+)\)", criterion)
+    broken = f"by the criterion {criterion}"
+    if found:
+        goal = "wrong" if found[1] == "Untargeted" else "classified as their target"
+        broken = f"when at least {100 * float(found[2]):g} % of its labelled pixels are {goal}"
+    return f"An image is broken {broken}. The attacks change the values of a digital image, and most know the network."
+
+
 def manifest_facts(manifest: Manifest) -> Iterable[tuple[str, str]]:
     """What was evaluated."""
     yield "data", manifest.data_description
-    yield "images", f"{len(manifest.samples)} evaluated, the first {manifest.image_size}"
+    yield "images", f"{len(manifest.samples)} evaluated; the first has {manifest.image_size} pixels"
     yield "data fingerprint", manifest.data
     yield "network", manifest.network_description
     yield "weights", manifest.weights

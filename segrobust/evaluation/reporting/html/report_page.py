@@ -23,7 +23,7 @@ from segrobust.evaluation.reporting.html.page_tables import (
     score_tables,
     where_tables,
 )
-from segrobust.evaluation.reporting.html.page_text import METRIC_TEXTS, commands, facts
+from segrobust.evaluation.reporting.html.page_text import METRIC_TEXTS, commands, facts, premise
 from segrobust.evaluation.reporting.html.plots import report_series
 from segrobust.evaluation.reporting.run_files import RunFiles, read_run
 from segrobust.evaluation.reporting.score_lines import strongest, strongest_norms
@@ -37,6 +37,9 @@ SIZE_CAP: Final = 8_000_000
 
 _RESERVED: Final = 400_000
 """Bytes reserved for the page without pictures and plot library."""
+
+_FEW_IMAGES: Final = 16
+"""Number of images below which a page says that they are few."""
 
 _MISSING: Final = 'the page needs jinja2 and plotly: pip install "segrobust[report]"'
 
@@ -76,6 +79,7 @@ def _page(run: RunFiles, room: int) -> Page:
     return Page(
         title="Robustness report",
         subtitle=f"{run.manifest.network_description} on {run.manifest.data_description}",
+        premise=premise(run.manifest.criterion),
         sentences=headline(summary, run.manifest.value_range),
         stats=tuple(_stats(run)),
         warnings=tuple(_warnings(run)),
@@ -218,6 +222,10 @@ def _warnings(run: RunFiles) -> Iterable[Banner]:
     if failed:
         text = "Some checks failed. Do not trust the numbers that they concern."
         yield Banner(status="fail", title="Unreliable", text=text, items=tuple(failed))
+    evaluated = 0 if run.summary.clean is None else run.summary.clean.num_images
+    if 0 < evaluated < _FEW_IMAGES:
+        text = f"Only {evaluated} images were evaluated. With other images, the numbers may differ by much."
+        yield Banner(status="warn", title="Few images", text=text)
     if run.selection is not None:
         yield Banner(status="warn", title="Optimistic", text=run.selection.warning)
     if run.faults:

@@ -35,9 +35,9 @@
     };
     if (entry.dash !== undefined) {
       const width = entry.scope === "worst case" ? 3.5 : 2;
-      draw("path", { d: "M0 8h28", stroke: entry.color, "stroke-width": width, "stroke-dasharray": DASHES[entry.dash] });
+      draw("path", { d: "M0 8h28", stroke: ink(entry.color), "stroke-width": width, "stroke-dasharray": DASHES[entry.dash] });
     }
-    if (SHAPES[entry.symbol]) draw("path", { d: SHAPES[entry.symbol], transform: "translate(6 0)", fill: entry.color, stroke: entry.color });
+    if (SHAPES[entry.symbol]) draw("path", { d: SHAPES[entry.symbol], transform: "translate(6 0)", fill: ink(entry.color), stroke: ink(entry.color) });
     return svg;
   }
 
@@ -63,6 +63,7 @@
   }
 
   const draw = (canvas, traces, look) => Plotly.react(canvas, traces, look, CONFIG);
+  const redraw = []; // each plot, in the colours that the page has by then
 
   function normChoice(controls, norms, onchange) {
     const { select, box } = choice(controls, "norm", "norm", norms.map((n, i) => [i, n.label]), onchange);
@@ -86,6 +87,7 @@
     }
     boxes.fill(norm().curves);
     show();
+    redraw.push(show);
   }
 
   function norms() {
@@ -98,6 +100,7 @@
     const show = () => draw(at.canvas, normTraces(norm(), boxes.shown()), normLayout(norm()));
     fill();
     show();
+    redraw.push(show);
   }
 
   function classes() {
@@ -119,6 +122,7 @@
     }
     fill();
     show();
+    redraw.push(show);
   }
 
   function sortable(table) {
@@ -155,4 +159,6 @@
   scores();
   norms();
   classes();
+  const colors = ["(prefers-color-scheme: dark)", "print"].map((query) => matchMedia(query));
+  colors.forEach((query) => query.addEventListener("change", () => redraw.forEach((show) => show())));
 })();

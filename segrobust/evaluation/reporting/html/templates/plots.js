@@ -1,6 +1,9 @@
 "use strict";
-// Traces and layouts of plotly, from the numbers of the page. No state, no access to the page.
-const FONT = { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", size: 13, color: "#1c2430" };
+// Traces and layouts of plotly, from the numbers and the colours of the page. The page itself is not touched.
+const FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
+const pageColor = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+// The worst case is black on white, and must be seen on a dark page too.
+const ink = (color) => (color === "#000000" ? pageColor("ink") : color);
 const CONFIG = {
   displaylogo: false, responsive: true, showSendToCloud: false, showEditInChartStudio: false, plotlyServerURL: "",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -13,10 +16,11 @@ function lengthText(norm, x) {
 }
 
 function layout(xTitle, yTitle, extra) {
-  const axis = { gridcolor: "#e4e8ed", linecolor: "#aeb7c2", zeroline: false, automargin: true, fixedrange: true };
+  const font = { family: FAMILY, size: 13, color: pageColor("ink") };
+  const axis = { gridcolor: pageColor("grid"), linecolor: pageColor("edge"), zeroline: false, automargin: true, fixedrange: true };
   const base = {
-    font: FONT, height: 400, margin: { l: 52, r: 14, t: 12, b: 48 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    showlegend: false, hovermode: "closest", hoverlabel: { font: FONT, bgcolor: "#fff", bordercolor: "#aeb7c2" },
+    font, height: 400, margin: { l: 52, r: 14, t: 12, b: 48 }, paper_bgcolor: pageColor("page"), plot_bgcolor: pageColor("page"),
+    showlegend: false, hovermode: "closest", hoverlabel: { font, bgcolor: pageColor("page"), bordercolor: pageColor("edge") },
     dragmode: false, xaxis: { ...axis, title: { text: xTitle } }, yaxis: { ...axis, title: { text: yTitle }, range: [0, 103] },
   };
   for (const [key, value] of Object.entries(extra || {})) {
@@ -39,13 +43,13 @@ function scoreTraces(norm, shown, metric, classIndex) {
     if (band && c.scope === banded && band.every((b) => b[0] !== null)) {
       traces.push({
         x: c.x.concat(c.x.slice().reverse()), y: band.map((b) => b[1]).concat(band.map((b) => b[0]).reverse()),
-        fill: "toself", fillcolor: faded(c.color), line: { width: 0 }, mode: "lines", hoverinfo: "skip", meta: "band",
+        fill: "toself", fillcolor: faded(ink(c.color)), line: { width: 0 }, mode: "lines", hoverinfo: "skip", meta: "band",
       });
     }
     const width = c.scope === "worst case" ? 3.5 : c.scope === "by-product" ? 1.6 : 2.2;
     traces.push({
-      x: c.x, y, name: plain(c.label), mode: "lines+markers", line: { color: c.color, dash: c.dash, width },
-      marker: { color: c.color, symbol: c.symbol, size: 8 },
+      x: c.x, y, name: plain(c.label), mode: "lines+markers", line: { color: ink(c.color), dash: c.dash, width },
+      marker: { color: ink(c.color), symbol: c.symbol, size: 8 },
       customdata: c.x.map((x, i) => [c.images[i], band && band[i][0] !== null ? `<br>95 % band ${band[i][0].toFixed(1)} to ${band[i][1].toFixed(1)} %` : ""]),
       text: c.x.map((x) => lengthText(norm, x)),
       hovertemplate: `<b>%{fullData.name}</b><br>eps %{text}: %{y:.1f} %%{customdata[1]}<br>%{customdata[0]} images<extra></extra>`,
@@ -66,7 +70,7 @@ function normTraces(norm, shown) {
     const start = first ? s.y[first - 1] : 0, last = s.y.length ? s.y[s.y.length - 1] : 0;
     return {
       x: [low, ...s.x.slice(first), high], y: [start, ...s.y.slice(first), last], name: plain(s.label), mode: "lines",
-      line: { shape: "hv", color: s.color, dash: s.dash, width: s.scope === "worst case" ? 3.5 : 2.4 },
+      line: { shape: "hv", color: ink(s.color), dash: s.dash, width: s.scope === "worst case" ? 3.5 : 2.4 },
       text: s.x.map((x) => lengthText(norm, x)),
       hovertemplate: `<b>%{fullData.name}</b><br>ASR at eps %{text}: %{y:.1f} %<br>${s.failed} of ${s.num} images not broken<extra></extra>`,
     };
@@ -103,14 +107,14 @@ function classTraces(norm, curve, epsIndex, classes) {
     hovertemplate: `<b>%{y}</b><br>${label}: %{x:.1f} %<extra></extra>`,
   });
   return [
-    { ...gaps, mode: "lines", line: { color: "#b6bfc9", width: 3 }, hoverinfo: "skip", showlegend: false },
+    { ...gaps, mode: "lines", line: { color: pageColor("edge"), width: 3 }, hoverinfo: "skip", showlegend: false },
     dots("left", `eps ${lengthText(norm, curve.x[epsIndex])}`, "#D55E00", "square"), dots("clean", "clean", "#0072B2", "circle"),
   ];
 }
 
 function classLayout(count) {
   return layout("IoU, %", "", {
-    height: 110 + 24 * Math.max(count, 3), showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, margin: { l: 10, r: 14, t: 34, b: 48 },
+    height: 110 + 24 * Math.max(count, 3), showlegend: true, legend: { bgcolor: "rgba(0, 0, 0, 0)", orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, margin: { l: 10, r: 14, t: 34, b: 48 },
     xaxis: { range: [-2, 102] }, yaxis: { type: "category", range: [-0.6, count - 0.4], title: { text: "" } },
   });
 }

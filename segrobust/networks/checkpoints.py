@@ -16,6 +16,7 @@ from segrobust.networks.atomic_files import replacing
 from segrobust.networks.weight_files import read_content
 from segrobust.networks.weight_folders import is_shard
 from segrobust.networks.weight_match import LoadedWeights, match_weights
+from segrobust.untrusted.printable import visible
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], *, part: str 
         weights, loaded = match_weights(own, parameters, content, part, _tied(network, own))
     except ValueError as error:
         shard = "; it is one of several shards: name their folder, or the index" if is_shard(Path(path)) else ""
-        raise ValueError(f"{path} {error}{shard}") from None
+        raise ValueError(visible(f"{path} {error}{shard}")) from None
     network.load_state_dict(state | weights | {name: torch.zeros_like(own[name]) for name in loaded.reset})
     return loaded
 

@@ -181,8 +181,8 @@ def _entries(
 
 
 def _has_values(tensor: Tensor) -> bool:
-    """Whether a tensor is stored as weights are: neither sparse nor without values (device meta)."""
-    return tensor.layout == torch.strided and not tensor.is_meta
+    """Whether a tensor is stored as weights are: neither sparse, nested nor without values (device meta)."""
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_nested
 
 
 def _copies(

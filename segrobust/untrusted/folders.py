@@ -79,12 +79,22 @@ class OpenFolder:
                 os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
 
     def remove(self, name: str) -> None:
-        """Removes an entry, if there is one: a folder with all that it holds, and of a link the link alone."""
+        """Removes an entry, if there is one: a folder with all that it holds, and of a link the link alone.
+
+        Raises:
+            DataFault: a folder holds a thousand folders within one another.
+            OSError: it cannot be removed.
+        """
         with self._named(name), contextlib.suppress(FileNotFoundError):
-            if stat.S_ISDIR(self._mode(name)):
-                shutil.rmtree(self._at(name), dir_fd=self._descriptor)
-            else:
+            if not stat.S_ISDIR(self._mode(name)):
                 os.unlink(self._at(name), dir_fd=self._descriptor)
+                return
+            try:
+                shutil.rmtree(self._at(name), dir_fd=self._descriptor)
+            except RecursionError as error:
+                raise DataFault(
+                    f"{self.path / name} holds folders nested too deeply to be removed here; remove it yourself"
+                ) from error
 
     def inner(self, name: str, *, make: bool) -> "OpenFolder":
         """A folder in this one, which is closed by it.

@@ -17,6 +17,9 @@ from segrobust.untrusted.regular_files import open_regular
 _LONGEST_HEADER: Final = 4096
 """Characters; NumPy writes 54 to 118 for an array of numbers."""
 
+_LONGEST_REASON: Final = 200
+"""Characters of what NumPy says, which may hold the whole header."""
+
 _MALFORMED: Final = (
     *(ValueError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError, MemoryError),
     tokenize.TokenError,
@@ -70,7 +73,7 @@ def _header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, is_fortran, dtype = read(file, max_header_size=_LONGEST_HEADER)
     except _MALFORMED as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0][:_LONGEST_REASON]
         raise DataFault(f"{path} is not an array as numpy.save writes it: {reason}", kind="unreadable") from error
     if dtype.kind not in _KINDS:
         raise DataFault(f"{path} holds {dtype}, and only arrays of numbers are read", kind="unreadable")

@@ -1,7 +1,8 @@
 """The parts that a picture file says it has: chunks, markers, blocks, tags. Pillow reads each of them in Python.
 
 A part takes a few bytes in the file and some microseconds to read, so that millions of empty ones keep a reader busy
-for minutes. They are counted here until there are too many, without reading their content.
+for minutes. They are counted here until there are too many, without reading their content. Some parts take far longer:
+a profile of colours is inflated, and blocks of EXIF are joined, each time anew. Encoders write one of each.
 
 Sources: ISO/IEC 15948 (PNG); ITU-T T.81, annex B (JPEG); CompuServe, "Graphics Interchange Format, version 89a"; Adobe,
 "TIFF Revision 6.0".
@@ -13,8 +14,12 @@ from contextlib import suppress
 from typing import BinaryIO, Final
 
 _MOST_SMALL: Final = 2**15
-_LEAST_SIZE: Final = 128
-"""Mean bytes of a part from which on there may be any number; encoders write at least 255, but for a few parts."""
+_LEAST_SIZES: Final = {"PNG": 2048, "GIF": 128}
+"""Mean bytes of a part from which on there may be any number; encoders write 8192 and more, and 255, but for a few
+parts. A JPEG has its parts before the pixels, which do not grow with them."""
+
+_ONCE: Final = _MOST_SMALL // 4
+"""What a part counts of which encoders write one."""
 
 _MOST_VALUES: Final = 2**20
 """Of the tags of a TIFF: each strip or tile has two."""
@@ -28,7 +33,8 @@ def has_too_many_parts(file: BinaryIO, size: int, kind: str) -> bool:
         size: its bytes.
         kind: its format, as Pillow calls it; other formats than PNG, JPEG, GIF and TIFF are read outside Python.
     """
-    most = _MOST_VALUES if kind == "TIFF" else _MOST_SMALL + size // _LEAST_SIZE
+    least = _LEAST_SIZES.get(kind)
+    most = _MOST_VALUES if kind == "TIFF" else _MOST_SMALL + (size // least if least else 0)
     count = 0
     with suppress(struct.error, IndexError, OverflowError, ValueError):  # the last two: a place behind all files
         for number in _PARTS[kind](file) if kind in _PARTS else ():
@@ -38,13 +44,22 @@ def has_too_many_parts(file: BinaryIO, size: int, kind: str) -> bool:
     return False
 
 
+_EXIF: Final = b"Exif\0\0"
+_LEAST_OF_SEGMENT: Final = {
+    **dict.fromkeys({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, 3),  # components of a frame
+    0xDB: 65,  # a table of quantisation
+    0xED: 12,  # a block of Photoshop
+}
+"""Bytes of the smallest part of a segment of a JPEG that Pillow reads one by one, by the marker."""
+
+
 def _png(file: BinaryIO) -> Iterator[int]:
     place = 8
     while True:
         file.seek(place)
-        (length,) = struct.unpack(">I", file.read(8)[:4])
+        length, name = struct.unpack(">I4s", file.read(8))
         place += 12 + length
-        yield 1
+        yield _ONCE if name == b"iCCP" else 1
 
 
 def _jpeg(file: BinaryIO) -> Iterator[int]:
@@ -66,7 +81,12 @@ def _jpeg(file: BinaryIO) -> Iterator[int]:
         yield 1
         if second[0] not in (0x00, 0x01, *range(0xD0, 0xD9)):
             (length,) = struct.unpack(">H", file.read(2))
-            file.seek(max(length - 2, 0), 1)
+            start = file.read(min(max(length - 2, 0), len(_EXIF)))
+            if second == b"\xe1" and start == _EXIF:
+                yield _ONCE
+            elif second[0] in _LEAST_OF_SEGMENT:
+                yield length // _LEAST_OF_SEGMENT[second[0]]
+            file.seek(max(length - 2, 0) - len(start), 1)
 
 
 def _gif(file: BinaryIO) -> Iterator[int]:

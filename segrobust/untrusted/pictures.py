@@ -129,6 +129,7 @@ def opened_content(content: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
 def _opened(file: BinaryIO, path: Path) -> Iterator[ImageFile.ImageFile]:
     kind = FORMATS[path.suffix.lower()]
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # a line for each damaged tag
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         head = b""
         try:

@@ -15,6 +15,9 @@ from typing import BinaryIO, Final
 from segrobust.untrusted.data_fault import DataFault
 from segrobust.untrusted.folders import OpenFolder, opened_folder, require_folder, require_regular
 
+_DEEPEST: Final = 8
+"""Folders within one another; a path of a thousand is longer than the system takes."""
+
 TEMPORARY: Final = ".tmp"
 """Ending of temporary files, whose names begin with a full stop."""
 
@@ -130,24 +133,27 @@ def require_plain(root: Path, folders: Iterable[str], files: Iterable[str]) -> N
         files: names of entries that are regular files; those that are missing are passed over.
 
     Raises:
-        DataFault: a symbolic link, FIFO, socket or device, or a file in the place of a folder; the message names it.
+        DataFault: a symbolic link, FIFO, socket or device, a file in the place of a folder, or folders that are nested
+            more than 8 deep; the message names it.
     """
     for name in files:
         if os.path.lexists(root / name):
             require_regular(os.lstat(root / name).st_mode, root / name)
-    waiting = [root / name for name in folders if os.path.lexists(root / name)]
-    for folder in waiting:
+    waiting = [(root / name, 0) for name in folders if os.path.lexists(root / name)]
+    for folder, _ in waiting:
         require_folder(os.lstat(folder).st_mode, folder)
     while waiting:
-        path = waiting.pop()
+        path, depth = waiting.pop()
         mode = os.lstat(path).st_mode
         if not stat.S_ISDIR(mode):
             require_regular(mode, path)
             continue
+        if depth > _DEEPEST:
+            raise DataFault(f"{path} is nested more than {_DEEPEST} folders deep; remove it", kind="too large")
         with os.scandir(path) as entries:
             for entry in entries:
                 if not entry.is_file(follow_symlinks=False):
-                    waiting.append(path / entry.name)
+                    waiting.append((path / entry.name, depth + 1))
 
 
 def require_one_name(found: os.stat_result, path: Path) -> None:

@@ -407,6 +407,7 @@ ARRAYS = {
         npy(b"{" * 100, version=2)[:8] + b"\xff\xff\xff\x7f" + b"{" * 99,
         "is not an array as numpy.save",
     ),
+    "with a header of 4000 minus signs": (npy(b"-" * 4000), "is not an array as numpy.save"),
     "with a header of 60000 brackets": (npy(b"[" * 60_000), "is not an array as numpy.save"),
     "with a program for a header": (
         npy(b"__import__('os').system('true')" + b" " * 33),
@@ -861,6 +862,7 @@ for _name, _text, _says in (
     ("a number that overflows", '{"a": 1e999}', "too large"),
     ("a number of 100000 digits", "9" * 100_000, "100000 characters"),
     ("a key twice", '{"a": 1, "a": 2}', "occurs twice"),
+    ("two million values", "[" + "1," * 2_000_000 + "1]", "holds more values than are read"),
     ("five megabytes", "[" + "1," * 2_600_000 + "1]", "has at most 4194304"),
     ("nothing", "", "not strict JSON"),
     ("two values", "1 2", "not strict JSON"),

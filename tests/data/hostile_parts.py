@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 from hostile_files import CLASSES, IMAGE, LIST, MASK, hostile, png_chunk, replace
@@ -47,6 +48,43 @@ for _name, _part in (
 
     _write.__name__ = f"a_jpeg_of_four_million_{_name.replace(' ', '_')}"
     hostile("image", PARTS)(_write)
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", 2 + len(content)) + content
+
+
+def exif(number: int, size: int, place: int = 100) -> bytes:
+    """So many tags, which all stand for the same bytes."""
+    tags = b"".join(struct.pack(">HHII", tag, 7, size, place) for tag in range(1, number + 1))
+    return b"Exif\0\0MM\0*" + struct.pack(">IH", 8, number) + tags + bytes(4)
+
+
+for _name, _segment, _number in (
+    ("tables_of_quantisation", segment(0xDB, bytes(65 * 1000)), 1000),
+    ("blocks_of_photoshop", segment(0xED, b"Photoshop 3.0\0" + (b"8BIM\3\xf0" + bytes(6)) * 5400), 300),
+    ("components", segment(0xC0, bytes(65_000)), 200),
+    ("blocks_of_exif", segment(0xE1, exif(0, 0) + bytes(65_000)), 1000),
+):
+
+    def _write(root: Path, part: bytes = _segment, number: int = _number) -> None:
+        replace(root, IMAGE, "b.jpg").write_bytes(before(saved("JPEG"), 2, part, number))
+
+    _write.__name__ = f"a_jpeg_of_many_{_name}"
+    hostile("image", PARTS)(_write)
+
+for _name, _chunk, _number in (
+    ("profiles_of_colours", png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**20 - 1), 9)), 10_000),
+    ("chunks_of_128_bytes", png_chunk(b"abCd", bytes(116)), 500_000),
+):
+    for _group, _place in (("image", IMAGE), ("mask", MASK)):
+
+        def _write(root: Path, place: str = _place, chunk: bytes = _chunk, number: int = _number) -> None:
+            content = (root / place).read_bytes()
+            (root / place).write_bytes(before(content, content.index(b"IDAT") - 4, chunk, number))
+
+        _write.__name__ = f"a_png_of_{_number}_{_name}"
+        hostile(_group, PARTS)(_write)
 
 for _name, _part in (("comments", b"!\xfe\1a\0"), ("parts of a comment", b"")):
 

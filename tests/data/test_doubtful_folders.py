@@ -1,6 +1,7 @@
 """Folders that can be read in two ways, or not at all: `data init`, `data check` and `Folder` say which and why."""
 
 import re
+import struct
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from segrobust.cli.data_command import data_command
 from segrobust.data import Folder
+from segrobust.data.files.image_files import is_turned
 from segrobust.untrusted.data_fault import DataDoubt, DataFault
 
 NAMES = ("001", "002", "010")
@@ -107,6 +109,27 @@ def test_images_that_viewers_turn_are_named(tmp_path, orientation):
 
 def noise(path, labels):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_that_points_beyond_its_end_gives_no_line_for_each_tag(tmp_path, kind):
+    path = tmp_path / f"a.{kind.lower()}"
+    tags = b"".join(struct.pack(">HHII", tag, 7, 2**20 + tag, 100) for tag in range(1, 99))
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHH", 8, 99, 0x112, 3, 1, 6, 0) + tags + bytes(4)
+    Image.new("RGB", (9, 8)).save(path, exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert is_turned(path)
+
+
+def test_exif_of_megabytes_is_not_read_for_each_of_its_tags(tmp_path, monkeypatch):
+    seen, load = [], Image.Exif.load
+    monkeypatch.setattr(Image.Exif, "load", lambda self, data: seen.append(len(data)) or load(self, data))
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, 6, 0, 0) + bytes(2**21)
+    for kind in ("PNG", "WEBP"):
+        Image.new("RGB", (9, 8)).save(tmp_path / f"a.{kind.lower()}", exif=exif)
+        assert is_turned(tmp_path / f"a.{kind.lower()}")
+    assert max(seen) <= 2**16
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ pytestmark = [
 LARGEST = 1024
 """MiB above what the process had before a file was read."""
 
+LONGEST = 4000
+"""Characters of an error; `data check` prints the whole tree before it."""
+
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
@@ -34,6 +37,7 @@ def test_a_hostile_file_is_refused_by_name(outcomes, name):
         assert kind in ("DataFault", "ValueError"), said
         assert says.search(message), said
         assert message.isprintable(), said
+        assert len(message) < LONGEST
     assert found["monitor"] == []
     assert found["mebibytes"] < LARGEST
 

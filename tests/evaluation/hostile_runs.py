@@ -248,7 +248,7 @@ for _name in ("manifest.json", "network.json", "the description of tiles"):
     add(
         f"{_name}: 5 million empty objects",
         lambda run, out, place=PLACES[_name]: put(place(run), b'{"schema":[' + b"{}," * (5 * 10**6) + b"1]}"),
-        r"schema|missing or unknown",
+        r"holds more values than are read",
         _FILES[_name],
     )
 add(
@@ -256,6 +256,14 @@ add(
     lambda run, out: put(shard(run), b'["' + b"a" * (9 * 10**6) + b'"]\n'),
     r"has at most",
 )
+
+
+for _name in ("records", "adversarials", "panels", "checks", ".locks"):
+    add(
+        f"{_name}: folders nested 99 deep",
+        lambda run, out, name=_name: (run / name / "/".join("x" * 99)).mkdir(parents=True),
+        r"nested more than 8 folders deep",
+    )
 
 
 # --- records that no measurement gives

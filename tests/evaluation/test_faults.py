@@ -1,5 +1,6 @@
 """What goes wrong with single images, disks and memory: told, kept, and never the end of the rest."""
 
+import errno
 import json
 import os
 import signal
@@ -368,3 +369,14 @@ def test_nothing_is_left_out_where_nothing_is_broken():
     assert isinstance(plan, Plan)
     records = list(run(toy_network(), ToyScenes(2), plan, work=StridedWork((0, 1))))
     assert len(records) == 2 * 3
+
+
+def test_a_folder_of_faults_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "faults").mkdir()
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", denied)  # the superuser, who runs tests in containers, may read all folders
+    with pytest.raises(PermissionError, match="faults"):
+        read_faults(tmp_path, set())

@@ -1,7 +1,9 @@
 """Nothing is followed out of a folder of somebody else, also where a folder becomes a link after it was checked."""
 
+import inspect
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -274,3 +276,26 @@ def test_a_folder_is_made_below_the_root_alone(tmp_path):
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="run"), opened_folder(tmp_path / "run" / "records", tmp_path / "run"):
         pass
+
+
+def test_a_folder_that_is_too_deep_to_be_removed_is_named_or_removed(root):
+    deep = root / "deep"
+    (deep / "/".join("d" * 300)).mkdir(parents=True)
+    limit, said = sys.getrecursionlimit(), ""
+    sys.setrecursionlimit(len(inspect.stack(0)) + 120)
+    try:
+        remove(deep, root=root)
+    except DataFault as fault:
+        said = str(fault)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert "nested too deeply to be removed" in said or not deep.exists()  # recent versions of Python remove it
+    assert len(said) < 1000
+
+
+def test_folders_within_one_another_are_refused_before_their_path_is_too_long(root):
+    (root / "deep" / "/".join("d" * 8)).mkdir(parents=True)
+    require_plain(root, ["deep"], [])
+    (root / "deep" / "/".join("d" * 99)).mkdir(parents=True)
+    with pytest.raises(DataFault, match="more than 8 folders deep"):
+        require_plain(root, ["deep"], [])

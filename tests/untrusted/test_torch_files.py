@@ -96,9 +96,20 @@ def test_a_tar_archive_is_refused_and_not_unpacked(tmp_path: Path) -> None:
         load_weights(NETWORK, path)
 
 
-@pytest.mark.parametrize("weight", [torch.zeros(2, 3, 1, 1).to_sparse(), torch.empty(2, 3, 1, 1, device="meta")])
-def test_tensors_without_values_of_their_own_are_no_weights(tmp_path: Path, weight: torch.Tensor) -> None:
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", ["sparse", "meta", "nested"])
+def test_tensors_without_values_of_their_own_are_no_weights(tmp_path: Path, kind: str) -> None:
+    full = torch.zeros(2, 3, 1, 1)
+    weight = torch.nested.nested_tensor([full]) if kind == "nested" else full.to("meta")
+    weight = full.to_sparse() if kind == "sparse" else weight
     torch.save({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match="weight") as caught:
+        load_weights(NETWORK, tmp_path / "a.ckpt")
+    assert str(caught.value).isprintable()
+
+
+def test_names_of_weights_cannot_reach_a_terminal(tmp_path: Path) -> None:
+    torch.save({"\x1b[2J\nweight": torch.zeros(2, 3, 1, 1)}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"begins with \\x1b\[2J\\nweight") as caught:
         load_weights(NETWORK, tmp_path / "a.ckpt")
     assert str(caught.value).isprintable()

@@ -26,6 +26,10 @@ from segrobust.untrusted.tiff_header import read_tiff_header
 IMAGE_SUFFIXES: Final = MEASUREMENT_SUFFIXES
 
 _ORIENTATION_TAG: Final = 0x0112
+_EXIF_SIZES: Final = {"exif": 2**16, "Raw profile type exif": 2**18}
+"""Bytes and hexadecimal digits of EXIF that are read, by the key of Pillow; a JPEG holds no more, and each of its tags
+may stand for all of it."""
+
 _PICTURES: Final = ImageSettings()
 
 
@@ -81,6 +85,8 @@ def is_turned(path: Path) -> bool:
     if _is_tiff(path):
         return read_tiff_header(path).orientation != 1
     with opened_picture(path) as header:
+        for key in _EXIF_SIZES.keys() & header.info.keys():
+            header.info[key] = header.info[key][: _EXIF_SIZES[key]]
         return bool(header.getexif().get(_ORIENTATION_TAG, 1) != 1)
 
 

@@ -4,7 +4,9 @@ No file is reached by a link, and what is read has limits: a run directory may c
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -86,8 +88,14 @@ def shards(folder: Path, pattern: str = "rank*.jsonl") -> list[Path]:
 
     Raises:
         DataFault: there are more than a run has processes.
+        OSError: the folder cannot be read.
     """
-    found = [*islice(folder.glob(pattern), MOST_SHARDS + 1)]
+    try:  # `Path.glob` passes over a folder that may not be read
+        with os.scandir(folder) as entries:
+            names = (entry.name for entry in entries if fnmatchcase(entry.name, pattern))
+            found = [folder / name for name in islice(names, MOST_SHARDS + 1)]
+    except FileNotFoundError:
+        return []
     if len(found) > MOST_SHARDS:
         raise DataFault(f"{folder} has at most {MOST_SHARDS} files {pattern}, one per process", kind="too large")
     return sorted(found)

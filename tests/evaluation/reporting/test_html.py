@@ -154,6 +154,14 @@ def test_panels_that_do_not_fit_are_counted(run):
     assert some[0].why == "worst image"
 
 
+def test_copies_of_a_panel_are_shown_once(run):
+    panels, _ = choose_panels(read_run(run), 10**9)
+    folder = next((run.panels / "tiles").iterdir())
+    for number in range(3):
+        shutil.copytree(folder, folder.with_name(f"{folder.name}-{number}"))
+    assert choose_panels(read_run(run), 10**9) == (panels, 0)
+
+
 def test_a_page_stays_below_its_cap(run, monkeypatch):
     size = write_html(run).stat().st_size
     assert size < report_page.SIZE_CAP

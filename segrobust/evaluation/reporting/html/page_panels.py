@@ -58,16 +58,16 @@ def choose_panels(run: RunFiles, room: int) -> tuple[tuple[PagePanel, ...], int]
 
 
 def _ordered(run: RunFiles, why: Mapping[int, str]) -> list[tuple[tuple[int, int, int], Path, PanelInfo]]:
-    """Panels on disk by attack, then worst, median and random."""
+    """Panels on disk by attack, then worst, median and random; one of each attack and image."""
     attacks = [entry.digest for entry in run.manifest.attacks]
     ranks = ("worst image", "median image", "random image")
-    found = []
+    found: dict[tuple[int, int, int], tuple[tuple[int, int, int], Path, PanelInfo]] = {}
     for path in sorted((run.directory.panels / TILES).glob("*/panel.json")):
         info = PanelInfo.read(path, run.directory.path)
         if info.digest in attacks and info.sample_id in why:
             place = attacks.index(info.digest), ranks.index(why[info.sample_id]), info.sample_id
-            found.append((place, path.parent, info))
-    return sorted(found, key=lambda entry: entry[0])
+            found.setdefault(place, (place, path.parent, info))
+    return [found[place] for place in sorted(found)]
 
 
 def _panel(run: RunFiles, key: str, files: Mapping[str, Path], info: PanelInfo, why: str) -> PagePanel:

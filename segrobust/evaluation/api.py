@@ -22,7 +22,7 @@ from segrobust.evaluation.presets import PresetName
 from segrobust.evaluation.presets import preset as preset_plan
 from segrobust.evaluation.reporting.report import Report
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.inputs import ChosenEntries, Entry, require_dataset, require_network
+from segrobust.inputs import ChosenEntries, Entry, require_dataset, require_finite_weights, require_network
 from segrobust.networks import find_conflicts
 
 
@@ -115,6 +115,7 @@ def evaluate(
         require_device(str(device))
     chosen = _choose_plan(preset, plan, attacks, eps, targets)
     require_network(network)
+    require_finite_weights(network)
     require_dataset(dataset)
     if image is not None or mask is not None:
         dataset = ChosenEntries(dataset, image, mask)

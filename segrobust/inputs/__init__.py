@@ -23,6 +23,7 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 | **networks** (`network_input`, `refusals`) | |
 | a module in any mode, also compiled, scripted, traced, in data parallelism; one that writes to its input | taken |
 | weights in 16 bits, sharded, without values; a function, a class, a state dict, an exported program | refused |
+| in evaluations, and from files: weights that are NaN or infinite (`finite_weights`) | refused |
 | in tasks: weights without values, which a strategy or a file may bring before training | taken |
 | without a gradient, such as quantised layers: for attacks that follow one | refused |
 | of several inputs, or of another input than a tensor; other faults of a network keep their own error | refused |
@@ -31,6 +32,7 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 """
 
 from segrobust.inputs.data_sets import ChosenEntries, require_dataset
+from segrobust.inputs.finite_weights import describe_non_finite, require_finite_weights
 from segrobust.inputs.image_input import as_image
 from segrobust.inputs.mask_input import as_class_indices
 from segrobust.inputs.network_input import NO_GRADIENT, require_network
@@ -43,10 +45,12 @@ __all__ = [
     "NO_GRADIENT",
     "as_class_indices",
     "as_image",
+    "describe_non_finite",
     "entry_of",
     "explain_backward",
     "explain_refusals",
     "require_dataset",
+    "require_finite_weights",
     "require_network",
     "split_sample",
 ]

@@ -32,7 +32,7 @@ from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import CLEAN, Key, Record, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
-from segrobust.inputs import require_dataset, require_network
+from segrobust.inputs import require_dataset, require_finite_weights, require_network
 from segrobust.networks import weights_digest
 from segrobust.untrusted.printable import visible
 
@@ -85,6 +85,7 @@ def evaluate_stored(
     if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
         manifest.label_space.require_equal(space, str(directory.path), "now")
     require_network(network, by_gradients=False)
+    require_finite_weights(network)
     require_dataset(dataset)
     if device is not None:
         require_device(str(device))

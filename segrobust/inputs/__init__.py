@@ -6,7 +6,7 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 |---|---|
 | **data sets** (`data_sets`) | |
 | anything with `len()` and positions: a list, `Dataset`, `Subset`, `TensorDataset`, a data set of the hub | taken |
-| `DataLoader`, `LightningDataModule`, iterable, generator, one batch, images without masks, a path, splits | refused |
+| `DataLoader`, data module, iterable, generator, one batch or a list of them, a path, splits, a table | refused |
 | **samples** (`sample_entries`) | |
 | a mapping with `image` and `mask`, or with one usual name of each | taken |
 | `(image, mask)`; a longer tuple whose further entries cannot be masks | taken |
@@ -37,7 +37,7 @@ from segrobust.inputs.image_input import as_image
 from segrobust.inputs.mask_input import as_class_indices
 from segrobust.inputs.network_input import NO_GRADIENT, require_network
 from segrobust.inputs.refusals import explain_backward, explain_refusals
-from segrobust.inputs.sample_entries import Entry, entry_of, split_sample
+from segrobust.inputs.sample_entries import Entry, entry_of, require_single, split_sample
 
 __all__ = [
     "ChosenEntries",
@@ -52,5 +52,6 @@ __all__ = [
     "require_dataset",
     "require_finite_weights",
     "require_network",
+    "require_single",
     "split_sample",
 ]

@@ -128,6 +128,9 @@ def match_weights(
     """
     entries = list(_entries(content))
     if not entries:
+        resuming = [name for name in content if _RESUMING.match(name)]
+        if resuming:
+            raise ValueError(f"holds what resumes a training ({listed(resuming)}), but no weights: name another file")
         kinds = {name: type(value).__name__ for name, value in content.items()}
         raise ValueError(
             f"holds no state dict: {dict(list(kinds.items())[:_SHOWN]) or 'it is empty'}; expected tensors by name, or "

@@ -462,3 +462,29 @@ def test_a_buffer_may_be_a_mask_of_minus_infinity():
     expected = apsr_of(network, checks="off")
     network.register_buffer("causal", torch.full((2, 2), -torch.inf))
     assert apsr_of(network, checks="off") == expected
+
+
+class Holder:
+    """As a pipeline of `transformers`: callable, with the module as an attribute."""
+
+    model = plain()
+
+    def __call__(self, image):
+        return self.model(image)
+
+
+def test_an_object_that_holds_the_network_names_it():
+    with pytest.raises(TypeError, match="got a Holder: pass the module that it holds, its attribute model"):
+        apsr_of(Holder())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: {"last_hidden_state": logits}, "a backbone without a head"),
+        (lambda logits: logits.detach().numpy(), "no gradient passes: return the tensor of logits"),
+    ],
+)
+def test_features_and_arrays_are_no_logits(change, message):
+    with pytest.raises(ValueError, match=message):
+        apsr_of(FullResolution(Through(change)))

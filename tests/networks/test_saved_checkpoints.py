@@ -189,7 +189,7 @@ def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
             r"fit is 'state_dict.net', where 8 fit; the file begins with 0.weight.*2.weight \(5, 4, 1, 1\) for \(2, 4,",
         ),
         ({"model": argparse.Namespace(a=1)}, r"'model': 'argparse.Namespace'.*state_dict\(\)"),
-        ({"optimizer": {"w": RIGHT}}, "no state dict"),
+        ({"optimizer": {"w": RIGHT}, "epoch": 3}, r"resumes a training \(optimizer\), but no weights"),
     ],
 )
 def test_what_does_not_fit_is_described(tmp_path: Path, content: object, message: str) -> None:

@@ -34,7 +34,6 @@ EVALUATION = (
     "image_values",
     "class_as_void",
     "labels",
-    "devices",
     "forward",
     "run",
     "engine",

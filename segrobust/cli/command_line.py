@@ -154,7 +154,7 @@ def _value_of(name: str, value: str | None, rest: list[str], interface: Interfac
         if not rest or _is_option(rest[0]):
             raise ValueError(f"--{name} needs a value{_example(option)}; see --help")
         value = rest.pop(0)
-    return option.read(value) if option is not None and not option.foreign and option.kind is not None else value
+    return option.read(value) if option is not None and option.kind is not None else value
 
 
 def _cannot_stand_alone(word: str, interface: Interface) -> bool:

@@ -10,6 +10,7 @@ from segrobust.cli.command_line import read_command_line
 from segrobust.cli.commands import COMMANDS, is_command, program
 from segrobust.cli.console import stop, without_traceback
 from segrobust.cli.demo import announce_demo, is_demo
+from segrobust.cli.early_checks import check_early
 from segrobust.cli.help_screen import help_screen, nested_help, nested_names, wanted_help
 from segrobust.cli.interfaces import INTERFACES, setting_names
 from segrobust.cli.nearest import did_you_mean
@@ -98,10 +99,11 @@ def _answer(name: str, arguments: Sequence[str]) -> bool:
     for option, value in line.options:
         if option != "config" and value is not None:
             check_keys_once(value, f"--{option}")
-    for file in line.values("config"):
-        settings = read_settings(file)
-        if INTERFACES[name].find("model"):
+    files = {file: read_settings(file) for file in line.values("config")}
+    if INTERFACES[name].find("model"):
+        for file, settings in files.items():
             check_names(settings, file, setting_names(name))
+        check_early(line, [*files.values()], trains=name == "train")
     if not arguments and is_demo(name, line):
         announce_demo(name)  # before the import, which takes seconds; with options, which may be wrong, after it
     return False

@@ -13,7 +13,7 @@ from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
 from segrobust.data.segmentation_dataset import SegmentationDataset
 from segrobust.evaluation import Distributed
-from segrobust.evaluation.devices import require_device
+from segrobust.functional.devices import require_device
 from segrobust.networks import NetworkRecord, find_conflicts, load_weights, read_record
 from segrobust.tasks import SegmentationTask
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from segrobust.cli.nearest import did_you_mean
+from segrobust.cli.nearest import did_you_mean, nearest
 
 TRUE: Final = ("true", "yes", "on", "1")
 FALSE: Final = ("false", "no", "off", "0")
@@ -28,6 +28,7 @@ class Option:
         foreign: whether Lightning or jsonargparse adds it to the parser, and not the command.
         also: other words for it, under which people look for it.
         several: how several values are written, such as `'[4/255, 8/255]'`; empty for an option of one value.
+        usual: its usual values, of which one that is mistyped is refused; others, which packages may add, are not.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Option:
     foreign: bool = False
     also: tuple[str, ...] = ()
     several: str = ""
+    usual: tuple[str, ...] = ()
 
     @property
     def is_flag(self) -> bool:
@@ -65,6 +67,8 @@ class Option:
             return self._read_flag(text)
         if self.choices and text not in self.choices:
             raise ValueError(f"--{self.name}: there is no {text!r}: {did_you_mean(text, self.choices)}")
+        if self.usual and text not in self.usual and nearest(text, self.usual):
+            raise ValueError(f"--{self.name}: there is no {text!r}: {did_you_mean(text, self.usual)}")
         for kind in (int, float):
             if kind in kinds:
                 self.require(self._read_number(text, kind))

@@ -6,15 +6,18 @@ from typing import Final
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.strategies import StrategyRegistry
 
 from segrobust.callbacks import TimeLeft, require_wandb_login
 from segrobust.cli.console import say, stop, without_traceback
 from segrobust.cli.monitors import KnownMonitors, UnknownMonitorError
+from segrobust.cli.nearest import did_you_mean
 from segrobust.cli.segrobust_cli import WEIGHTS, SegRobustCLI
 from segrobust.data import SegmentationDataModule
-from segrobust.evaluation.devices import require_device
+from segrobust.functional.devices import require_device
 from segrobust.networks import make_record, save_weights
 from segrobust.tasks import (
     CheckpointWriteError,
@@ -51,13 +54,19 @@ class TrainCLI(SegRobustCLI):
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
     def check_settings(self) -> None:
-        """Looks for the accelerator too.
+        """Looks for the accelerator and the strategy too.
 
         Raises:
-            ValueError: this machine has none of this name, or a number is too small.
+            ValueError: there is none of this name, or a number is too small.
         """
         super().check_settings()
-        wanted = self.config.trainer.accelerator
+        wanted, strategy = self.config.trainer.accelerator, self.config.trainer.strategy
+        for option, value, names in (
+            ("accelerator", wanted, ("auto", "gpu", *AcceleratorRegistry.available_accelerators())),
+            ("strategy", strategy, ("auto", *StrategyRegistry.available_strategies())),
+        ):
+            if isinstance(value, str) and value not in names:
+                raise ValueError(f"--trainer.{option}: there is no {value!r}: {did_you_mean(value, names)}")
         if isinstance(wanted, str) and wanted in _DEVICES:
             try:
                 require_device(_DEVICES[wanted])

@@ -12,7 +12,6 @@ from segrobust.attacks import Attack
 from segrobust.attacks.targets import Targets
 from segrobust.evaluation.class_as_void import ClassAsVoid
 from segrobust.evaluation.dataset import SampleSource, check_names, label_space_of
-from segrobust.evaluation.devices import require_device
 from segrobust.evaluation.engine.work import choose_samples
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.evaluation_steps import CheckLevel, Evaluation
@@ -22,7 +21,8 @@ from segrobust.evaluation.presets import PresetName
 from segrobust.evaluation.presets import preset as preset_plan
 from segrobust.evaluation.reporting.report import Report
 from segrobust.evaluation.run.run_directory import RunDirectory
-from segrobust.inputs import ChosenEntries, Entry, require_dataset, require_network
+from segrobust.functional.devices import require_device
+from segrobust.inputs import ChosenEntries, Entry, require_dataset, require_finite_weights, require_network
 from segrobust.networks import find_conflicts
 
 
@@ -115,6 +115,7 @@ def evaluate(
         require_device(str(device))
     chosen = _choose_plan(preset, plan, attacks, eps, targets)
     require_network(network)
+    require_finite_weights(network)
     require_dataset(dataset)
     if image is not None or mask is not None:
         dataset = ChosenEntries(dataset, image, mask)

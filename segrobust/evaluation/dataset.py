@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segrobust.attacks.targets import TargetMaps, Targets
 from segrobust.evaluation.signs import give_sign
-from segrobust.inputs import as_class_indices, as_image, split_sample
+from segrobust.inputs import as_class_indices, as_image, require_single, split_sample
 from segrobust.label_space import LabelSpace
 from segrobust.untrusted.printable import check_printable
 from segrobust.value_range import ValueRange
@@ -67,6 +67,7 @@ def load_sample(dataset: SampleSource, index: int) -> LoadedSample:
         ValueError: image and mask do not have the shapes (C, H, W) and (H, W), or do not fit each other.
     """
     image, mask = split_sample(dataset[index], f"sample {index}: samples")
+    require_single(image, f"sample {index}")
     labels = as_class_indices(mask, f"sample {index}: the mask", 2)
     give_sign()
     return LoadedSample(index, as_image(image, tuple(labels.shape), f"sample {index}: the image"), labels)

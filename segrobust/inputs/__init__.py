@@ -6,7 +6,7 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 |---|---|
 | **data sets** (`data_sets`) | |
 | anything with `len()` and positions: a list, `Dataset`, `Subset`, `TensorDataset`, a data set of the hub | taken |
-| `DataLoader`, `LightningDataModule`, iterable, generator, one batch, images without masks, a path, splits | refused |
+| `DataLoader`, data module, iterable, generator, one batch or a list of them, a path, splits, a table | refused |
 | **samples** (`sample_entries`) | |
 | a mapping with `image` and `mask`, or with one usual name of each | taken |
 | `(image, mask)`; a longer tuple whose further entries cannot be masks | taken |
@@ -23,6 +23,7 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 | **networks** (`network_input`, `refusals`) | |
 | a module in any mode, also compiled, scripted, traced, in data parallelism; one that writes to its input | taken |
 | weights in 16 bits, sharded, without values; a function, a class, a state dict, an exported program | refused |
+| in evaluations, and from files: weights that are NaN or infinite (`finite_weights`) | refused |
 | in tasks: weights without values, which a strategy or a file may bring before training | taken |
 | without a gradient, such as quantised layers: for attacks that follow one | refused |
 | of several inputs, or of another input than a tensor; other faults of a network keep their own error | refused |
@@ -31,11 +32,12 @@ The entry points ask here before they spend time: `evaluate`, calls of attacks, 
 """
 
 from segrobust.inputs.data_sets import ChosenEntries, require_dataset
+from segrobust.inputs.finite_weights import describe_non_finite, require_finite_weights
 from segrobust.inputs.image_input import as_image
 from segrobust.inputs.mask_input import as_class_indices
 from segrobust.inputs.network_input import NO_GRADIENT, require_network
 from segrobust.inputs.refusals import explain_backward, explain_refusals
-from segrobust.inputs.sample_entries import Entry, entry_of, split_sample
+from segrobust.inputs.sample_entries import Entry, entry_of, require_single, split_sample
 
 __all__ = [
     "ChosenEntries",
@@ -43,10 +45,13 @@ __all__ = [
     "NO_GRADIENT",
     "as_class_indices",
     "as_image",
+    "describe_non_finite",
     "entry_of",
     "explain_backward",
     "explain_refusals",
     "require_dataset",
+    "require_finite_weights",
     "require_network",
+    "require_single",
     "split_sample",
 ]

@@ -1,6 +1,6 @@
 """Data sets that can be read by position, and what to write in place of those that cannot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from segrobust.inputs.sample_entries import Entry, entry_of, usual_entry
+from segrobust.inputs.arrays import is_picture
+from segrobust.inputs.sample_entries import IMAGE_KEYS, MASK_KEYS, Entry, entry_of, usual_entry
 
 
 def require_dataset(dataset: object) -> None:
@@ -35,12 +36,18 @@ def _fix(dataset: Any) -> str | None:
         return 'call datamodule.setup("validate"), and pass datamodule.val_dataloader().dataset'
     if isinstance(dataset, str | PurePath):
         return "read the folder by a data set, such as segrobust.data.Folder(root, split)"
+    if hasattr(dataset, "iloc") and hasattr(dataset, "to_dict"):
+        return 'its positions are columns: pass dataset.to_dict("records")'
+    if isinstance(dataset, np.ndarray) and dataset.dtype == object:
+        return "pass list(dataset)"
     if isinstance(dataset, Tensor | np.ndarray):
         return "pass images and masks as list(zip(images, masks))"
     if isinstance(dataset, Mapping):
         return _fix_mapping(dataset)
     if isinstance(dataset, tuple | list) and 2 <= len(dataset) <= 3 and all(map(_is_batch, dataset[:2])):
         return "this is one batch: pass its samples as list(zip(images, masks))"
+    if isinstance(dataset, tuple | list) and len(dataset) == 2 and _are_images_and_masks(dataset):
+        return "these are images and masks: pass them as list(zip(images, masks))"
     if isinstance(dataset, IterableDataset) or (hasattr(dataset, "__iter__") and not hasattr(dataset, "__getitem__")):
         return "it has no positions: pass list(dataset), or list(itertools.islice(dataset, 500)) of a long one"
     if isinstance(dataset, type) or (callable(dataset) and not hasattr(dataset, "__getitem__")):
@@ -63,12 +70,24 @@ def _fix_mapping(data: Mapping[Any, Any]) -> str | None:
     if 0 in data or not data:
         return None
     if any(_is_batch(value) or (isinstance(value, list) and not _are_samples(value)) for value in data.values()):
-        return 'this is one batch: pass its samples as list(zip(batch["image"], batch["mask"]))'
+        images, masks = (next((key for key in keys if key in data), keys[0]) for keys in (IMAGE_KEYS, MASK_KEYS))
+        return f'this is one batch: pass its samples as list(zip(batch["{images}"], batch["{masks}"]))'
     return f"choose a split, such as dataset[{next(iter(data))!r}]"
 
 
 def _are_samples(values: list[object]) -> bool:
     return bool(values) and isinstance(values[0], tuple | Mapping)
+
+
+def _are_images_and_masks(lists: Sequence[object]) -> bool:
+    """Whether these are a list of images and one of masks, and not two samples, which are alike."""
+    kinds = [{*map(_dimensions, values)} if isinstance(values, tuple | list) else set() for values in lists]
+    return all(len(kind) == 1 and kind != {0} for kind in kinds) and kinds[0] != kinds[1]
+
+
+def _dimensions(value: Any) -> int:
+    """The dimensions of an array, the channels of a picture; 0 for anything else."""
+    return len(value.getbands()) if is_picture(value) else value.ndim if _is_batch(value) else 0
 
 
 def _is_batch(value: object) -> bool:

@@ -55,7 +55,13 @@ def _fix(value: object) -> str:
         return ": read the file, such as by PIL.Image.open; segrobust.data.Folder reads folders of files"
     if isinstance(value, Mapping):
         return ": name the mask by a function of the sample, such as mask=lambda sample: sample[1]['mask']"
+    if isinstance(value, list | tuple) and any(map(_has_pixels, value)):
+        return ": name the entries by functions of the sample, such as mask=lambda sample: sample[1][1]"
     return ": write np.asarray(mask)" if isinstance(value, list | tuple) else ""
+
+
+def _has_pixels(value: object) -> bool:
+    return is_picture(value) or (isinstance(value, Tensor | np.ndarray) and value.ndim > 1)
 
 
 def _whole_numbers(labels: Tensor, name: str) -> Tensor:

@@ -89,6 +89,11 @@ def _fix(network: Any) -> str:
         return "make the network, and load the file by segrobust.networks.load_weights or program_network"
     if isinstance(network, tuple | list):
         return "attack one network at a time, or write torch.nn.Sequential(*network) for layers"
+    held = next(
+        (name for name in ("model", "network", "net") if isinstance(getattr(network, name, None), nn.Module)), ""
+    )
+    if held:
+        return f"pass the module that it holds, its attribute {held}"
     return f"write a {_MODULE}" if callable(network) else "pass a module that maps images to logits"
 
 

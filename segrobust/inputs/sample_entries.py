@@ -46,11 +46,30 @@ def split_sample(sample: object, name: str = "samples") -> tuple[Any, Any]:
             f"{name} must be (image, mask), got {len(sample)} entries, of which {places} can be the mask; name the "
             f"entries, such as image=0, mask=1"
         )
-    got = f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, tuple | list) else type(sample).__name__
+    wanted = f"{name} must be mappings with 'image' and 'mask', or (image, mask), got"
+    if isinstance(sample, tuple | list):
+        raise TypeError(f"{wanted} {type(sample).__name__} of {len(sample)}; masks are needed: return (image, mask)")
     raise TypeError(
-        f"{name} must be mappings with 'image' and 'mask', or (image, mask), got {got}; name the entries, such as "
-        'image="rgb", mask="gt", or give functions of the sample'
+        f"{wanted} {type(sample).__name__}; give functions of the sample, such as image=lambda sample: sample.image, "
+        "mask=lambda sample: sample.mask"
     )
+
+
+def require_single(image: object, name: str) -> None:
+    """Refuses the image of a sample that is a batch, as a list of what a `DataLoader` gives holds.
+
+    Args:
+        image: of the sample, in any form.
+        name: of the sample, for the message.
+
+    Raises:
+        TypeError: it has four dimensions.
+    """
+    if isinstance(image, Tensor | np.ndarray) and image.ndim == 4:
+        raise TypeError(
+            f"{name} is a batch, with images {tuple(image.shape)}: pass single samples, as [sample for images, masks "
+            "in batches for sample in zip(images, masks)], or the data set of the loader"
+        )
 
 
 def usual_entry(sample: object, place: int) -> Any:

@@ -151,6 +151,13 @@ def _usual_entry(result: object, entries: Mapping[str, object], images: Tensor) 
     if not usual and isinstance(result, Sequence) and entries and set(maps) <= {"0", *field_names(result)[:1]}:
         return "0"
     kind = type(result).__name__
+    if hasattr(result, "__array__"):
+        raise ValueError(f"the network returns a {kind}, through which no gradient passes: return the tensor of logits")
+    if "last_hidden_state" in entries and not maps.keys() - {"last_hidden_state"}:
+        raise ValueError(
+            f"the network returns a {kind} of features (last_hidden_state), so it is a backbone without a head: take "
+            "the class of the same name that ends in ForSemanticSegmentation, or put a trained head on it"
+        )
     if len(usual) == 2:
         reason = "with both of the usual names"
     elif isinstance(result, Sequence):

@@ -52,7 +52,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], *, part: str 
     Raises:
         OSError: the file cannot be opened.
         ValueError: the file is no checkpoint (an HTML page, a Git LFS pointer, truncated), needs code to be read, holds
-            several copies, or the weights of another architecture.
+            several copies, the weights of another architecture, or values that are NaN or infinite.
     """
     state = network.state_dict()
     own = {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from segrobust.inputs import describe_non_finite
 from segrobust.networks.weight_differences import describe_differences, fits, listed, what_to_do
 
 COUNTERS = (".num_batches_tracked",)
@@ -122,10 +123,14 @@ def match_weights(
         Tensors of the file by the network's names, and where they were.
 
     Raises:
-        ValueError: no tensors, weights of another architecture, or several copies; the message continues "the file".
+        ValueError: no tensors, weights of another architecture, several copies, or values that are NaN or infinite; the
+            message continues "the file".
     """
     entries = list(_entries(content))
     if not entries:
+        resuming = [name for name in content if _RESUMING.match(name)]
+        if resuming:
+            raise ValueError(f"holds what resumes a training ({listed(resuming)}), but no weights: name another file")
         kinds = {name: type(value).__name__ for name, value in content.items()}
         raise ValueError(
             f"holds no state dict: {dict(list(kinds.items())[:_SHOWN]) or 'it is empty'}; expected tensors by name, or "
@@ -155,6 +160,7 @@ def match_weights(
     _require_fit(copy, own, bare)
     if part is None:
         _require_obvious(copy, found, entries, len(parameters))
+    _require_finite(copy, own, parameters)
     reset = tuple(name for name in own if name not in copy.names)
     return {name: copy.weights[stored] for name, stored in copy.names.items()}, LoadedWeights(
         part=copy.part,
@@ -248,6 +254,14 @@ def _require_fit(copy: _Copy, weights: Mapping[str, Tensor], bare: Mapping[str, 
             f"{', '.join(list(stored)[:3])}, the network with {', '.join(list(own)[:3])}): {differences}"
             f"{what_to_do(own, tied | stored, COUNTERS)}"
         )
+
+
+def _require_finite(copy: _Copy, own: Mapping[str, Tensor], parameters: Sequence[str]) -> None:
+    """Refuses values that are NaN or infinite, or become so in the precision of the network."""
+    cast = {stored: copy.weights[stored].to(own[name].dtype) for name, stored in copy.names.items()}
+    fault = describe_non_finite(cast, {copy.names[name] for name in parameters if name in copy.names})
+    if fault:
+        raise ValueError(fault)
 
 
 def _require_obvious(

@@ -5,6 +5,7 @@ Each gives the same two images and masks in another form: the digests of what wa
 
 import itertools
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -98,6 +99,27 @@ def datamodule(root):
 @row
 def batch(root):
     return objects(images=IMAGES, masks=MASKS)
+
+
+@row
+def batches(root):
+    return objects(batches=[*DataLoader(PAIRS, batch_size=2)])
+
+
+@row
+def two_lists(root):
+    return objects(images=[Image.fromarray(image) for image in BYTES], masks=[*MASKS])
+
+
+@row
+def objects_with_attributes(root):
+    return objects(dataset=[SimpleNamespace(image=image, mask=mask) for image, mask in PAIRS])
+
+
+@row
+def table(root):
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    return objects(table=pandas.DataFrame({"image": [*IMAGES], "mask": [*MASKS]}))
 
 
 @row

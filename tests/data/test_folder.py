@@ -171,3 +171,8 @@ def test_colours_without_a_palette_that_can_be_read_back_are_refused(root, palet
     write_colors(root, "frame0", [*COLORS, (0, 0, 0)])
     with pytest.raises(ValueError, match=r"frame0\.png is in colours, such as \[0, 0, 200\]; write .*`values: \[\["):
         Folder(root, "val")[0]
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere \(in "):
+        Folder(tmp_path / "nowhere", "val")

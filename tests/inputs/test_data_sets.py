@@ -1,6 +1,7 @@
 """Data sets as people have them: evaluated like a list of tensors, or refused with the line to write."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -52,6 +53,26 @@ class Hub:
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(PAIRS)
+
+
+class Frame:
+    """As `pandas.DataFrame`: positions are columns."""
+
+    iloc = PAIRS
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+
+    def to_dict(self, orient):
+        assert orient == "records"
+        return [{"image": a, "mask": b} for a, b in PAIRS]
+
+
+def to_picture(image):
+    return Image.fromarray((image * 255).byte().permute(1, 2, 0).numpy())
 
 
 class Module(L.LightningDataModule):
@@ -136,6 +157,11 @@ def test_a_data_set_with_named_entries_keeps_its_names():
         ({"train": Hub(), "validation": Hub()}, r"choose a split, such as dataset\['train'\]"),
         ({"train": PAIRS, "validation": PAIRS}, r"choose a split, such as dataset\['train'\]"),
         ({"image": [*IMAGES], "mask": [*MASKS]}, r'zip\(batch\["image"\]'),
+        ({"images": IMAGES, "labels": MASKS}, r'zip\(batch\["images"\], batch\["labels"\]'),
+        (([*IMAGES], [*MASKS]), r"images and masks: pass them as list\(zip"),
+        ([[*map(to_picture, IMAGES)], [*MASKS]], r"images and masks: pass them as list\(zip"),
+        (np.array([{"image": a, "mask": b} for a, b in PAIRS], dtype=object), r"pass list\(dataset\)"),
+        (Frame(), r'pass dataset.to_dict\("records"\)'),
         ("data/camvid", "segrobust.data.Folder"),
         (Path("data"), "segrobust.data.Folder"),
         (Hub, "by calling it"),
@@ -157,6 +183,16 @@ def test_what_is_no_data_set_is_refused_with_the_line_to_write(dataset, message)
         (IMAGES[0], "sample 0: samples must be mappings .* got Tensor"),
         ((IMAGES[0], 3), "sample 0: the mask must hold a class index for every pixel, got int"),
         ((MASKS[0], MASKS[0]), "sample 0: the image .*in this order"),
+        ((IMAGES, MASKS), r"sample 0 is a batch, .* single samples, as \[sample for images, masks in"),
+        ({"image": IMAGES[:1].numpy(), "mask": MASKS[:1]}, "sample 0 is a batch"),
+        (SimpleNamespace(image=IMAGES[0], mask=MASKS[0]), "image=lambda sample: sample.image, mask=lambda"),
+        (("a.png", MASKS[0]), "got str: read the file"),
+        ((b"PNG", MASKS[0]), "got bytes: decode it"),
+        (({"bytes": b"PNG", "path": None}, MASKS[0]), "got dict: decode the column"),
+        (({"left": IMAGES[0]}, MASKS[0]), "got dict: name the image by a function"),
+        ((IMAGES[0].tolist(), MASKS[0]), r"got list: write np.asarray\(image"),
+        ((IMAGES[0] > 0.5, MASKS[0]), r"torch.bool .*: pass its float\(\)"),
+        ((0, PAIRS[0]), r"got tuple: name the entries by functions .* sample\[1\]\[1\]"),
     ],
 )
 def test_samples_that_are_not_known_are_named(sample, message):
@@ -165,6 +201,13 @@ def test_samples_that_are_not_known_are_named(sample, message):
 
 
 def test_the_lines_that_messages_give_are_right():
+    assert apsr_of(Frame().to_dict("records")) == apsr_of(PAIRS)
+    samples = [SimpleNamespace(image=a, mask=b) for a, b in PAIRS]
+    found = apsr_of(samples, image=lambda sample: sample.image, mask=lambda sample: sample.mask)
+    assert found == apsr_of(PAIRS)
+    assert apsr_of([*enumerate(PAIRS)], image=lambda sample: sample[1][0], mask=lambda sample: sample[1][1]) == found
+    batches = [*DataLoader(PAIRS, batch_size=2)]
+    assert apsr_of([sample for images, masks in batches for sample in zip(images, masks, strict=True)]) == found
     assert apsr_of(DataLoader(PAIRS).dataset) == apsr_of(PAIRS)
     assert apsr_of([*zip(IMAGES, MASKS, strict=True)]) == apsr_of(PAIRS)
     assert apsr_of([*Stream()]) == apsr_of(PAIRS)

@@ -438,3 +438,53 @@ def test_what_a_network_says_of_itself_is_not_replaced():
         ATTACK(Own(broken), IMAGES, MASKS, eps=2 / 255)
     with pytest.raises(ValueError, match=r"expected \(B, 4, H, W\)"):  # our own words
         ATTACK(Normalized(plain(), mean=(0,) * 4, std=(1,) * 4), IMAGES, MASKS, eps=2 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("0.weight", torch.nan, r"0\.weight \(2 of 108 values\)"),
+        ("3.bias", -torch.inf, r"3\.bias \(2 of 3 values\)"),
+        ("1.running_var", torch.inf, r"1\.running_var \(2 of 4 values\)"),
+    ],
+)
+def test_weights_that_are_not_finite_are_named_before_the_work(name, value, message):
+    network = plain()
+    network.state_dict()[name].flatten()[:2] = value
+    with pytest.raises(
+        ValueError, match=f"the network holds weights that are NaN or infinite: {message}; its training"
+    ):
+        apsr_of(network)
+
+
+def test_a_buffer_may_be_a_mask_of_minus_infinity():
+    network = plain()
+    expected = apsr_of(network, checks="off")
+    network.register_buffer("causal", torch.full((2, 2), -torch.inf))
+    assert apsr_of(network, checks="off") == expected
+
+
+class Holder:
+    """As a pipeline of `transformers`: callable, with the module as an attribute."""
+
+    model = plain()
+
+    def __call__(self, image):
+        return self.model(image)
+
+
+def test_an_object_that_holds_the_network_names_it():
+    with pytest.raises(TypeError, match="got a Holder: pass the module that it holds, its attribute model"):
+        apsr_of(Holder())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: {"last_hidden_state": logits}, "a backbone without a head"),
+        (lambda logits: logits.detach().numpy(), "no gradient passes: return the tensor of logits"),
+    ],
+)
+def test_features_and_arrays_are_no_logits(change, message):
+    with pytest.raises(ValueError, match=message):
+        apsr_of(FullResolution(Through(change)))

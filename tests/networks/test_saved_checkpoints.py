@@ -189,7 +189,7 @@ def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
             r"fit is 'state_dict.net', where 8 fit; the file begins with 0.weight.*2.weight \(5, 4, 1, 1\) for \(2, 4,",
         ),
         ({"model": argparse.Namespace(a=1)}, r"'model': 'argparse.Namespace'.*state_dict\(\)"),
-        ({"optimizer": {"w": RIGHT}}, "no state dict"),
+        ({"optimizer": {"w": RIGHT}, "epoch": 3}, r"resumes a training \(optimizer\), but no weights"),
     ],
 )
 def test_what_does_not_fit_is_described(tmp_path: Path, content: object, message: str) -> None:
@@ -399,3 +399,19 @@ def test_one_of_several_shards_is_named(tmp_path: Path) -> None:
     save_file(part, tmp_path / "model-00001-of-00002.safetensors")
     with pytest.raises(ValueError, match="one of several shards: name their folder, or the index"):
         load_weights(make_network(1), tmp_path / "model-00001-of-00002.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(torch.nan, torch.float32), (torch.inf, torch.float16), (1e300, torch.float64)]
+)
+def test_values_that_are_not_finite_are_refused_with_file_and_key(
+    tmp_path: Path, value: float, dtype: torch.dtype
+) -> None:
+    network = nn.Conv2d(3, 2, 1)
+    before = network.weight.detach().clone()
+    state = {name: weight.to(dtype) for name, weight in nn.Conv2d(3, 2, 1).state_dict().items()}
+    state["weight"].flatten()[:2] = value
+    torch.save({"model": {f"module.{name}": weight for name, weight in state.items()}}, tmp_path / "last.pth")
+    with pytest.raises(ValueError, match=r"last\.pth holds .* NaN or infinite: module\.weight \(2 of 6 values\);"):
+        load_weights(network, tmp_path / "last.pth")
+    assert torch.equal(network.weight, before)

@@ -74,12 +74,15 @@ def read_folder_file(path: Path) -> FolderFile:
     """
     try:
         data: Any = read_yaml(path, "a file of classes")
-    except FileNotFoundError as error:
+    except FileNotFoundError:
+        if not path.parent.exists():
+            place = path.parent.parent.resolve()
+            raise DataFault(f"there is no folder {path.parent} (in {place})", kind="layout") from None
         raise DataFault(
             f"{path} is missing; write into it `names: [sky, road, ...]`, in the order of the indices, or let "
             f"`segrobust data init {path.parent}` write it",
             kind="layout",
-        ) from error
+        ) from None
     if not isinstance(data, dict) or "names" not in data or not data.keys() <= {*_KEYS}:
         got = shortened(sorted(data) if isinstance(data, dict) else data)
         allowed = f"{path} must hold names, and may hold {', '.join(_KEYS[1:])}, got {got}"

@@ -13,7 +13,6 @@ from torch import nn
 from segrobust.attacks import Criterion, Untargeted
 from segrobust.attacks.stored import Stored
 from segrobust.evaluation.dataset import SampleSource, label_space_of, load_sample
-from segrobust.evaluation.devices import require_device
 from segrobust.evaluation.forward import count_classes
 from segrobust.evaluation.jobs.distributed import Distributed
 from segrobust.evaluation.jobs.session import Session
@@ -32,7 +31,8 @@ from segrobust.evaluation.run.network_identity import examine_network
 from segrobust.evaluation.run.records import CLEAN, Key, Record, name_samples, read_records
 from segrobust.evaluation.run.run_directory import RunDirectory
 from segrobust.evaluation.transfer.transfer_result import TargetNetwork, TransferResult, find_discrepancies, is_stored
-from segrobust.inputs import require_dataset, require_network
+from segrobust.functional.devices import require_device
+from segrobust.inputs import require_dataset, require_finite_weights, require_network
 from segrobust.networks import weights_digest
 from segrobust.untrusted.printable import visible
 
@@ -85,6 +85,7 @@ def evaluate_stored(
     if manifest.label_space is not None and (space := label_space_of(dataset)) is not None:
         manifest.label_space.require_equal(space, str(directory.path), "now")
     require_network(network, by_gradients=False)
+    require_finite_weights(network)
     require_dataset(dataset)
     if device is not None:
         require_device(str(device))

@@ -267,6 +267,11 @@ class RobustnessEvaluation(Callback):
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses monitors that look more often, where that depends on the number of batches."""
+        if not is_dry_run(trainer):
+            require_values_in_time(trainer, self.keys, self.every_n_epochs)
+
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:

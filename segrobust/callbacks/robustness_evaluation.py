@@ -66,10 +66,11 @@ class RobustnessEvaluation(Callback):
     - **Images** are chosen among those that the loaders would give, as their samplers and `limit_val_batches` say. They
       are read from the data set by the keys of the sampler (positions, or bounding boxes in torchgeo).
     - **Weights** are those of the network's first call in the validation, whoever swaps averages in and out around it.
-    - **Function.** Before the first attack, in the sanity check if there is one, two of the chosen images go through
-      collate function, transfer hooks and `validation_step`, up to the network. If it gets another input there, as
-      where batches are normalised after their transfer or in `forward`, or returns other logits, the run stops, and the
-      error has the line to write, such as `network=lambda module: Normalized(module.model, mean=..., std=...)`.
+    - **Function.** Before the first attack, in the sanity check if there is one, two of the chosen images, and one of
+      each further loader, go through collate function, transfer hooks and `validation_step`, up to the network. If it
+      gets another input there, as where batches are normalised after their transfer or in `forward`, or returns other
+      logits, the run stops, and the error has the line to write, such as
+      `network=lambda module: Normalized(module.model, mean=..., std=...)`.
 
     The network is evaluated in evaluation mode and float32, whatever the precision of the training (weights in lower
     precision are refused). In distributed trainings each process attacks its share with the unwrapped network, records

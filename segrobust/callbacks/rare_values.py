@@ -93,9 +93,9 @@ def _always_new(trainer: Trainer, looks: _Looks, every_n_epochs: int) -> bool:
         return False
     if not _is_known(trainer):
         return True
-    limited = trainer.max_epochs not in (None, -1)
+    epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
     measured = 0
-    for epoch in range(min(trainer.max_epochs, _MOST_EPOCHS) if limited else _MOST_EPOCHS):
+    for epoch in range(_MOST_EPOCHS if epochs is None else min(epochs, _MOST_EPOCHS)):
         looked = (epoch + 1) % looks.every == 0
         new = False
         for completed in _validations(trainer, epoch):

@@ -66,10 +66,11 @@ class RobustnessEvaluation(Callback):
     - **Images** are chosen among those that the loaders would give, as their samplers and `limit_val_batches` say. They
       are read from the data set by the keys of the sampler (positions, or bounding boxes in torchgeo).
     - **Weights** are those of the network's first call in the validation, whoever swaps averages in and out around it.
-    - **Function.** Before the first attack, in the sanity check if there is one, two of the chosen images go through
-      collate function, transfer hooks and `validation_step`, up to the network. If it gets another input there, as
-      where batches are normalised after their transfer or in `forward`, or returns other logits, the run stops, and the
-      error has the line to write, such as `network=lambda module: Normalized(module.model, mean=..., std=...)`.
+    - **Function.** Before the first attack, in the sanity check if there is one, two of the chosen images, and one of
+      each further loader, go through collate function, transfer hooks and `validation_step`, up to the network. If it
+      gets another input there, as where batches are normalised after their transfer or in `forward`, or returns other
+      logits, the run stops, and the error has the line to write, such as
+      `network=lambda module: Normalized(module.model, mean=..., std=...)`.
 
     The network is evaluated in evaluation mode and float32, whatever the precision of the training (weights in lower
     precision are refused). In distributed trainings each process attacks its share with the unwrapped network, records
@@ -266,6 +267,11 @@ class RobustnessEvaluation(Callback):
             require_values_in_time(trainer, self.keys, self.every_n_epochs)
         if trainer.is_global_zero:
             define_summaries(trainer.loggers, self.keys)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses monitors that look more often, where that depends on the number of batches."""
+        if not is_dry_run(trainer):
+            require_values_in_time(trainer, self.keys, self.every_n_epochs)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

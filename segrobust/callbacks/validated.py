@@ -1,6 +1,6 @@
 """What one run of a trainer validates: images, weights and function, for the attacks on these."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,8 @@ from segrobust.evaluation.forward import count_classes
 from segrobust.label_space import LabelSpace
 
 _COMPARED = 2
-"""Images whose way to the network is compared: one may be of one colour, which hides a normalisation."""
+"""Images whose way to the network is compared: one may be of one colour, which hides a normalisation. And one more of
+each further loader, as hooks and steps get its number."""
 
 
 class Validated:
@@ -94,7 +95,7 @@ class Validated:
             images, chosen, void = self.images(trainer), self.chosen(trainer), self.ignore_index(trainer)
             called = network
             if self._compare:
-                compared = chosen[:_COMPARED]
+                compared = _compared(images, chosen)
                 called = require_same_view(trainer, module, self._place, images, compared, ignore_index=void)
             report_masks(
                 images,
@@ -123,3 +124,11 @@ class Validated:
         with self._weights.restored(find_network(module, self._place)) as swapped:
             yield swapped
         self._weights.clear()
+
+
+def _compared(images: ValidatedImages, chosen: Sequence[int]) -> list[int]:
+    """Positions of the images to compare: the first of those to attack, and the first of each loader."""
+    by_loader: dict[int, int] = {}
+    for position in chosen:
+        by_loader.setdefault(images.locate(position)[0].number, position)
+    return list(dict.fromkeys((*chosen[:_COMPARED], *by_loader.values())))

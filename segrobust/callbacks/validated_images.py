@@ -142,14 +142,22 @@ def validated_images(
     if data is not None:
         parts = [LoaderImages(0, loaders[0], data, range(len(data)))]
     else:
-        limits = evaluation_loop(trainer)._max_batches  # without the limit of the sanity check
         parts = [
             LoaderImages(number, loader, _map_style(loader), _keys(trainer, loader, limit, seed))
-            for number, (loader, limit) in enumerate(zip(loaders, limits, strict=True))
+            for number, (loader, limit) in enumerate(zip(loaders, _limits(trainer), strict=True))
         ]
     if not any(part.keys for part in parts):
         raise ValueError("the loaders of the validation give no sample")
     return ValidatedImages(parts, image, mask)
+
+
+def _limits(trainer: Trainer) -> list[float]:
+    """How many batches of each loader are validated, without the limit of the sanity check."""
+    loop = evaluation_loop(trainer)
+    assert loop._combined_loader is not None
+    if loop._combined_loader._mode == "min_size":  # the shortest ends them all
+        return [min(loop._max_batches)] * len(loop._max_batches)
+    return [*loop._max_batches]
 
 
 def _keys(trainer: Trainer, loader: Any, limit: float, seed: int) -> list[Key]:

@@ -17,6 +17,7 @@ from callbacks.strangers import (
     whole,
 )
 from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import nn
 from torch.utils.data import BatchSampler, Dataset, SubsetRandomSampler, default_collate
 from torchvision.transforms import v2
@@ -178,6 +179,27 @@ def step_multiplies_by_255():
     layers = trained()
     layers[0].weight.data /= 255
     return Habit(module=Multiplies(layers))
+
+
+@HABITS.add
+def step_inverts_images_of_the_second_loader():
+    class ByNumber(Project):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            image = 1 - batch["image"] if dataloader_idx else batch["image"]
+            super().validation_step({**batch, "image": image}, batch_idx)
+
+    return Habit(module=ByNumber(), val=[loader(Scenes(7)), loader(Scenes(1, seed=2))])
+
+
+@HABITS.add
+def the_shortest_loader_ends_the_validation():
+    class Together(Project):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            for part in batch:
+                super().validation_step(part, batch_idx)
+
+    loaders = [loader(Scenes(2)), loader(Scenes(6, seed=2))]
+    return Habit(module=Together(), val=CombinedLoader(loaders, "min_size"))
 
 
 @HABITS.add

@@ -192,7 +192,7 @@ def fit(habit: Habit, root: Path, **evaluation: Any) -> tuple[Counts, Robustness
     if habit.data is not None:
         trainer.fit(habit.module, datamodule=habit.data)
     else:
-        train: DataLoader[Any] = habit.val[0] if isinstance(habit.val, list) else habit.val
+        train: DataLoader[Any] = habit.val if isinstance(habit.val, DataLoader) else loader(Scenes())
         trainer.fit(habit.module, train, habit.val)
     return habit.module.counts, robustness
 

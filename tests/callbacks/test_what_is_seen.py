@@ -72,6 +72,7 @@ def test_a_refusal_names_the_line_that_makes_both_equal(tmp_path, name):
 
 REFUSED = {
     "another_network_is_validated": "not called by .*: write network=lambda module: module.teacher",
+    "step_inverts_images_of_the_second_loader": "other images than network='model' is attacked on",
     "step_resizes": "images of 3 channels and 16 x 20 pixels, but what is attacked is of 3 channels and 24 x 32 pixels",
     "step_crops": "images of 3 channels and 16 x 16 pixels",
     "data_module_crops_after_the_transfer": rf"16 x 16 pixels, but what .* \(Crops.{AFTER}\)",
@@ -101,6 +102,7 @@ def test_constants_of_one_image_are_refused_for_the_next(tmp_path):
         "hook_of_a_layer_normalizes",
         "split_in_the_sampler",
         "split_in_the_batch_sampler",
+        "the_shortest_loader_ends_the_validation",
         "weights_taken_out_before_the_attack",
         "weights_taken_out_by_the_module",
     ],

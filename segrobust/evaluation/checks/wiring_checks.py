@@ -15,6 +15,7 @@ from segrobust.evaluation.checks.wiring_inputs import Input, orders_of, scales_i
 from segrobust.evaluation.dataset import LoadedSample, SampleSource, load_sample, value_range_of
 from segrobust.evaluation.forward import device_of, precision_of
 from segrobust.evaluation.signs import give_sign
+from segrobust.functional.logits import require_class_logits
 from segrobust.functional.modes import attackable
 from segrobust.inputs import explain_refusals, require_network
 from segrobust.value_range import ValueRange
@@ -79,6 +80,10 @@ def check_wiring(
 
     Returns:
         The check "wiring".
+
+    Raises:
+        TypeError: the network returns no tensor of logits.
+        ValueError: logits of another shape than the masks, or of one class.
     """
     require_network(network, by_gradients=False)
     samples = [load_sample(dataset, sample_id) for sample_id in sample_ids]
@@ -193,9 +198,9 @@ class _Trial:
     def _logits(self, image: Tensor, changed: Input) -> Tensor:
         """Logits `(K, H, W)` of an image; only for the input in use, it is worth the time to explain an error."""
         with contextlib.nullcontext() if changed.num_changes else explain_refusals(self._network, image):
-            logits: Tensor = self._network(changed(image.clone()))[0]
+            output = self._network(changed(image.clone()))
         give_sign()
-        return logits
+        return require_class_logits(output, image)[0]
 
     def _score(
         self, changed: Input, output: str, channels: tuple[int, ...], predictions: Sequence[Tensor], num_classes: int

@@ -186,6 +186,19 @@ def test_what_cannot_be_tried_is_left_out(scenes):
     assert check_wiring(untrained(9), mixed, IDS).detail.startswith("not measured: the images differ")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: logits[..., ::4, ::4],
+        lambda logits: logits.transpose(2, 3),
+        lambda logits: logits.permute(0, 2, 3, 1),
+    ],
+)
+def test_logits_that_are_not_of_the_pixels_are_refused_by_their_shape(network, scenes, change):
+    with pytest.raises(ValueError, match=r"must return logits of the shape \(1, K, 64, 96\) for images of the shape"):
+        check_wiring(After(network, change), scenes, IDS)
+
+
 def test_an_evaluation_names_a_wrong_wiring_before_its_attacks(network, scenes, capsys):
     seen = []
 

@@ -87,9 +87,16 @@ def test_a_job_that_stops_says_so(tmp_path):
 def test_other_processes_count():
     progress = Progress(toy_plan(), range(4))
     alone = progress.numbers("running")["passes_left"]
-    progress.others = lambda: (Counts(images=1, passes=30, settled=40.0),)
+    progress.join(lambda: (Counts(images=1, passes=30, settled=40.0),))
     numbers = progress.numbers("running")
     assert (numbers["images_done"], numbers["passes_done"], numbers["passes_left"]) == (1, 30, alone - 40)
+    assert numbers["passes_per_second"] == 0, "they were made before this process looked"
+    progress.join(lambda: (Counts(),))
+    progress.others = lambda: (Counts(images=1, passes=30, settled=40.0),)
+    assert progress.numbers("running")["passes_per_second"] > 0
+    progress.take_over(measure(Progress(toy_plan(), range(1)), num_images=1))
+    numbers = progress.numbers("finished")
+    assert (numbers["images_done"], numbers["passes_done"], numbers["passes_left"]) == (1, 30, alone * 3 / 4)
 
 
 def test_an_attack_whose_passes_are_not_known_gives_no_time():

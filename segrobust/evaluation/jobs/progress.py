@@ -110,7 +110,7 @@ class Progress(Watch):
         }
         self._began, self._started = datetime.now(UTC), time.monotonic()
         self._last_tick = -math.inf
-        self._passes = 0
+        self._passes = self._passes_before = 0
         self.begin(done)
 
     def begin(self, done: Iterable[Record]) -> None:
@@ -131,6 +131,17 @@ class Progress(Watch):
         self._recorded = dict.fromkeys((digest for digest, _ in self._planned), 0)  # all keys: a thread copies it
         self._now: _Measurement | None = None
         self._inside = self._inside_passes = 0
+
+    def join(self, others: Callable[[], Sequence[Counts]]) -> None:
+        """Counts other processes too. What they have done by now says nothing about the speed from here on."""
+        self.others = others
+        self._passes_before = sum(each.passes for each in others())
+
+    def take_over(self, done: Iterable[Record]) -> None:
+        """The others are through: these records have what they made, and only their passes still count."""
+        passes = sum(each.passes for each in self.others())
+        self.others = lambda: (Counts(passes=passes),)
+        self.begin(done)
 
     def __enter__(self) -> Self:
         self._began, self._started = datetime.now(UTC), time.monotonic()
@@ -285,7 +296,7 @@ class Progress(Watch):
     def _speed(self, every: Sequence[Counts]) -> tuple[float, float, float | None]:
         """Seconds so far, passes per second, and the largest number of seconds left; None if not known."""
         seconds, left = time.monotonic() - self._started, self._passes_left(every)
-        speed = sum(each.passes for each in every) / max(seconds, 1e-9)
+        speed = max(0, sum(each.passes for each in every) - self._passes_before) / max(seconds, 1e-9)
         return seconds, speed, left / speed if math.isfinite(left) and speed > 0 else None
 
     def _passes_left(self, every: Sequence[Counts]) -> float:

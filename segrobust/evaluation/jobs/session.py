@@ -1,7 +1,7 @@
 """One evaluation in one of its processes: its settings, its share of the work, and the records of the others."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -35,7 +35,7 @@ from segrobust.evaluation.run.claim import Claim
 from segrobust.evaluation.run.consistency import read_run_records
 from segrobust.evaluation.run.failures import FaultLog
 from segrobust.evaluation.run.manifest import Manifest
-from segrobust.evaluation.run.records import CLEAN, Record, RecordWriter, merge_records, read_records
+from segrobust.evaluation.run.records import CLEAN, Key, Record, RecordWriter, merge_records, read_records
 
 _SIGNAL_DELAY: Final = 3.0
 """Seconds by which a signal to all processes may reach this one after process 0 has ended by it."""
@@ -237,9 +237,10 @@ class Session:
             return
         try:
             with Team.gathered(self.distributed, path, stop) as team:
+                before = {record.key for record in read_records(path)}
                 self._prepare(team.heartbeat.follow, prepare)
                 with RecordWriter(path, rank, claim=claim) as writer:
-                    self._work_together(team, path, replace(outputs, writer=writer), writer)
+                    self._work_together(team, path, replace(outputs, writer=writer), writer, before)
                     claim.require_unchanged()
                     if not stop() and self.distributed.is_main:
                         self._conclude(team.heartbeat.follow, conclude)
@@ -273,11 +274,19 @@ class Session:
             watch.follow(progress)
             self.measure(self.share, replace(outputs, watch=progress), done=done)
 
-    def _work_together(self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter) -> None:
-        """Takes batches until there are none; the main process then writes the others' records, and does lost work."""
-        done = team.exchange(read_records(path))
-        with self.watch(self.samples, done, path / PROGRESS_FILE) as progress:
-            progress.others = team.heartbeat.counts
+    def _work_together(
+        self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter, before: Set[Key]
+    ) -> None:
+        """Takes batches until there are none; the main process then writes the others' records, and does lost work.
+
+        The others may have begun during the checks: what they have made since, they count themselves.
+        """
+        here = read_records(path)
+        done = team.exchange(here)
+        counted = {record.key for record in here} - before
+        earlier = [record for record in done if record.key not in counted]
+        with self.watch(self.samples, earlier, path / PROGRESS_FILE) as progress:
+            progress.join(team.heartbeat.counts)
             team.heartbeat.leave = lambda: team.leave(read_records(path))
             team.heartbeat.follow(progress)
             outputs = replace(outputs, watch=progress)
@@ -293,8 +302,7 @@ class Session:
             if missing:
                 writer.write(missing)
             done = read_records(path)
-            progress.others = tuple
-            progress.begin(done)
+            progress.take_over(done)
             self.measure(StridedWork(self.samples, batch_size=self.batch_size), outputs, done=done)
 
     def check_network(self, probes: Sequence[int]) -> tuple[Check, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from segrobust.attacks.core.attack import NAN_MESSAGE
@@ -46,6 +47,9 @@ _PIXELS: Final = 1 << 16
 """Pixels of an image that are compared, on a grid."""
 
 _SHIFTS: Final = {"classes that begin one channel later": 1, "classes that begin one channel earlier": -1}
+_MOVED: Final = (0.5, 0.2)
+"""Share of a class's pixels that another channel has at least, and its own at most, where classes are exchanged."""
+
 _TURNS: Final = {"masks mirrored": (1,), "masks upside down": (0,), "masks rotated by 180 degrees": (0, 1)}
 _MOVES: Final = (-8, -4, -2, 2, 4, 8)
 """Pixels down and right: half of the usual output strides, by which logits aligned by their corners are off."""
@@ -139,6 +143,7 @@ class _Trial:
         self._truths = [_truth(sample.mask, ignore_index) for sample in samples]
         counts = torch.cat([truth.labels[truth.labels >= 0] for truth in self._truths]).bincount().double()
         self.common = float(counts.max() / counts.sum())
+        self._predicted: list[tuple[Input, list[Tensor], int]] = []
         self.num_classes = int((counts >= _RARE * counts.sum()).sum())
 
     def run(self) -> list[Wiring]:
@@ -154,7 +159,16 @@ class _Trial:
             for kept in (given,) if settled else (given, *scales):
                 for moved in kept.reordered(name, order):
                     tried += self._of(moved)
-        return tried
+        return [*tried, *self._exchanged()]
+
+    def _exchanged(self) -> Iterator[Wiring]:
+        """Wirings with classes in another order, last: where they do as well as others, the others are more usual."""
+        for changed, top, num_classes in self._predicted:
+            order = _exchanged(self._confusion(top, num_classes).sum(0))
+            if order:
+                places = torch.tensor(order).argsort()
+                predictions = [places[each] for each in top]
+                yield self._score(changed, "classes in another order", order, predictions, num_classes)
 
     def skill(self, wiring: Wiring) -> float:
         """Accuracy from 0, that of the most common class, to 1."""
@@ -179,6 +193,7 @@ class _Trial:
         for name, shift in _SHIFTS.items():
             channels = tuple((c + shift) % num_classes for c in range(num_classes))
             yield self._score(changed, name, channels, [(each - shift) % num_classes for each in top], num_classes)
+        self._predicted.append((changed, top, num_classes))
         if num_classes > 2:
             ends = (("channel 0 left out", slice(1, None)), (f"channel {num_classes - 1} left out", slice(-1)))
             for name, part in ends:
@@ -202,18 +217,22 @@ class _Trial:
         give_sign()
         return require_class_logits(output, image)[0]
 
+    def _confusion(self, predictions: Sequence[Tensor], num_classes: int) -> Tensor:
+        """Pixels of each image by class and prediction: `(N, K, K)`."""
+        counts = []
+        for prediction, truth in zip(predictions, self._truths, strict=True):
+            valid = (truth.labels >= 0) & (truth.labels < num_classes)
+            pairs = truth.labels[valid] * num_classes + prediction[valid]
+            counts.append(pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes))
+        return torch.stack(counts)
+
     def _score(
         self, changed: Input, output: str, channels: tuple[int, ...], predictions: Sequence[Tensor], num_classes: int
     ) -> Wiring:
         """Compares predictions with the labels. Predictions are turned in the place of masks, which are the same."""
-        confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        by_image = []
-        for prediction, truth in zip(predictions, self._truths, strict=True):
-            valid = (truth.labels >= 0) & (truth.labels < num_classes)
-            pairs = truth.labels[valid] * num_classes + prediction[valid]
-            counts = pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
-            by_image.append(float(counts.diag().sum() / counts.sum().clamp_min(1)))
-            confusion += counts
+        counts = self._confusion(predictions, num_classes)
+        by_image = [float(each.diag().sum() / each.sum().clamp_min(1)) for each in counts]
+        confusion = counts.sum(0)
         right, present = confusion.diag().double(), confusion.sum(1) > 0
         iou = right / (confusion.sum(0) + confusion.sum(1) - right)
         accuracy = float(right.sum() / confusion.sum().clamp_min(1))
@@ -231,3 +250,17 @@ def _truth(mask: Tensor, ignore_index: int) -> _Truth:
     step = max(1, round((mask.numel() / _PIXELS) ** 0.5))
     labels = mask.cpu().masked_fill(mask.cpu() == ignore_index, -1)
     return _Truth(labels[::step, ::step], step)
+
+
+def _exchanged(confusion: Tensor) -> tuple[int, ...]:
+    """The channel of each class where some classes lie in each other's channels; empty if they do not.
+
+    At least two classes must have most of their pixels in one other channel, a different one for each: a network that
+    confuses classes, or takes all for a few, has no such order. The order is then that of the highest accuracy.
+    """
+    shares = confusion.double() / confusion.sum(1, keepdim=True).clamp_min(1)
+    largest, channel = shares.max(1)
+    moved = (largest >= _MOVED[0]) & (shares.diag() <= _MOVED[1]) & (confusion.sum(1) > 0)
+    if len({*channel[moved].tolist()}) < 2:
+        return ()
+    return tuple(map(int, linear_sum_assignment(confusion.numpy(), maximize=True)[1]))

@@ -63,6 +63,16 @@ def scenes():
 
 
 WRONG = {
+    "two classes exchanged": (
+        lambda n: After(n, lambda z: z[:, [1, 0, 2, 3, 4, 5, 6, 7, 8]]),
+        "classes in another order would",
+        "ClassOrder(network, channels=(1, 0, 2, 3, 4, 5, 6, 7, 8))",
+    ),
+    "classes reversed": (
+        lambda n: After(n, lambda z: z.flip(1)),
+        "classes in another order would",
+        "ClassOrder(network, channels=range(8, -1, -1))",
+    ),
     "BGR": (lambda n: Before(n, lambda x: x.flip(1)), "BGR input would", "ColorOrder(network, order=(2, 1, 0))"),
     "times 255": (
         lambda n: Before(n, lambda x: 255 * x),

@@ -1,6 +1,7 @@
 """Evaluation in one call."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -162,10 +163,21 @@ def _choose_plan(
     if len(given) > 1:
         raise ValueError(f"give one of preset, plan and attacks, got {' and '.join(given)}")
     if eps is not None and attacks is None:
-        raise ValueError(f"eps={tuple(eps)} has an effect on `attacks` only; presets and plans have their own radii")
+        raise ValueError(
+            f"eps={tuple(eps)} has an effect on `attacks` only; presets measure at "
+            "1, 2, 4 and 8/255, and plans at their own radii: choose the attacks, such as by "
+            "attacks=segrobust.evaluation.preset_attacks('quick')"
+        )
     if targets is not None and attacks is None:
         raise ValueError(f"targets={targets!r} have an effect on `attacks` only; jobs of a plan have their own")
     if attacks is not None:
+        own = {radius for attack in attacks.values() for radius in attack.own_radii}
+        if eps is not None and all(attack.own_radii for attack in attacks.values()) and not own.issuperset(eps):
+            warnings.warn(
+                f"eps={tuple(eps)} has no effect, because all attacks have radii of their own ({sorted(own)}): leave "
+                "these out of the attacks",
+                stacklevel=3,
+            )
         return plan_attacks(attacks, eps, targets)
     return preset_plan(preset or "standard") if plan is None else plan
 

@@ -227,3 +227,12 @@ def test_an_unfinished_run_says_so(tmp_path, finished):
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no manifest\.json"):
         summarize_run(tmp_path)
+
+
+def test_radii_that_no_attack_uses_are_named():
+    attacks = {"p": PGD(num_steps=1, eps=2 / 255)}
+    with pytest.warns(
+        UserWarning, match=r"eps=\(0.0313\d+,\) has no effect, because all attacks have radii of their own"
+    ):
+        report = evaluate(toy_network(), ToyScenes(1), attacks=attacks, eps=(8 / 255,), checks="off")
+    assert {record.eps for record in report.records} == {None, 2 / 255}

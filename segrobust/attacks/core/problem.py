@@ -208,7 +208,8 @@ def check_images(images: Tensor) -> None:
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"images must lie in [0, 1], got [{low:.4g}, {high:.4g}]; normalise inside the network "
-            "(segrobust.networks.Normalized), and divide 8-bit images by 255"
+            "(segrobust.networks.Normalized) and not in the data set, or undo it there, such as by "
+            "image=lambda sample: sample[0] * std + mean in evaluations and callbacks; divide 8-bit images by 255"
         )
 
 

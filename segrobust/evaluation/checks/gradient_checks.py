@@ -183,7 +183,7 @@ def check_unbounded(probes: Sequence[Probe]) -> Check:
 
 
 def _excused_if_untrained(found: ProbeFinding, probes: Sequence[Probe]) -> ProbeFinding:
-    """Warns in place of a failure if the network tells the several classes of the images hardly apart.
+    """Warns in place of a failure if the network hardly separates the several classes of the images.
 
     Such a network reacts so little that one class wins at many pixels in the whole box, whatever its gradient is.
     """

@@ -274,9 +274,7 @@ class Session:
             watch.follow(progress)
             self.measure(self.share, replace(outputs, watch=progress), done=done)
 
-    def _work_together(
-        self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter, before: Set[Key]
-    ) -> None:
+    def _work_together(self, team: Team, path: Path, outputs: Outputs, writer: RecordWriter, before: Set[Key]) -> None:
         """Takes batches until there are none; the main process then writes the others' records, and does lost work.
 
         The others may have begun during the checks: what they have made since, they count themselves.

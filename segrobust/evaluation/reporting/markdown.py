@@ -132,7 +132,7 @@ def _source(run: RunFiles) -> str:
     device = "" if last is None else last.device
     parts = [
         manifest.data_description,
-        f"{len(manifest.samples)} images of {manifest.image_size}",
+        f"{len(manifest.samples)} images, the first {manifest.image_size}",
         f"{manifest.network_description}, weights {manifest.weights[:8]}",
         manifest.precision,
         manifest.criterion,

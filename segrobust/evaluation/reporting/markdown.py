@@ -64,7 +64,7 @@ def _opening(run: RunFiles) -> str:
     ]
     warning = [] if run.selection is None else [f"**Warning**: {for_markdown(run.selection.warning)}"]
     if run.status_of() == "fail":
-        warning.append("**Unreliable**: at least one check failed; see below.")
+        warning.append("**Unreliable**: a check failed. Do not trust the numbers that it names, see below.")
     return "\n\n".join((f"### Robustness: {for_markdown(run.manifest.network_description)}", *sentences, *warning))
 
 

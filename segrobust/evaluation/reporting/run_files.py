@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from segrobust.evaluation.checks import Check, Status, check_records, read_checks, worst_status
 from segrobust.evaluation.numbers.summarize import summarize
@@ -82,7 +83,9 @@ def read_manifest(directory: RunDirectory) -> Manifest:
     """
     directory.require_plain()
     if not directory.manifest.is_file():
-        raise ValueError(f"{directory.path} holds no run: there is no {directory.manifest.name}; evaluate makes it")
+        runs = sorted(path.parent.name for path in islice(directory.path.glob("evaluation-*/manifest.json"), 100))
+        fix = f"name the folder of a run in it, such as {directory.path / runs[0]}" if runs else "evaluate makes it"
+        raise ValueError(f"{directory.path} holds no run: there is no {directory.manifest.name}; {fix}")
     return Manifest.read(directory.manifest)
 
 

@@ -201,5 +201,9 @@ def test_whether_a_page_can_be_written(monkeypatch):
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="holds no run: there is no manifest.json; evaluate makes it"):
+        write_html(RunDirectory(tmp_path))
+    (tmp_path / "evaluation-1").mkdir()
+    (tmp_path / "evaluation-1" / "manifest.json").touch()
+    with pytest.raises(ValueError, match=r"name the folder of a run in it, such as .*evaluation-1$"):
         write_html(RunDirectory(tmp_path))

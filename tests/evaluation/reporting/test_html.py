@@ -201,7 +201,7 @@ def test_whether_a_page_can_be_written(monkeypatch):
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no run: there is no manifest.json; evaluate makes it"):
+    with pytest.raises(ValueError, match=r"holds no run: there is no manifest\.json; evaluate makes it"):
         write_html(RunDirectory(tmp_path))
     (tmp_path / "evaluation-1").mkdir()
     (tmp_path / "evaluation-1" / "manifest.json").touch()

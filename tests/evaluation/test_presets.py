@@ -1,5 +1,7 @@
 """Presets: what they cost, that a version never changes, and that a run tells which one it is."""
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -63,6 +65,8 @@ def test_every_version_is_stored_and_can_be_given():
 def test_presets_cost_what_their_table_says(name, passes):
     assert 1 + sum(sum(max_passes(call)) for call in preset(name).attack_calls) == passes
     assert f"{passes} |" in preset.__doc__
+    page = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| `{name}` \|.*\| {passes // 2} \|", page, re.MULTILINE)
 
 
 def test_validation_costs_at_most_120_passes():

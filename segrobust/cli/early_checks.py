@@ -12,7 +12,6 @@ from segrobust.cli.command_line import CommandLine
 from segrobust.cli.lightning_source import argument_names_in_source
 from segrobust.cli.nearest import did_you_mean, nearest
 from segrobust.cli.training_options import CLASSES
-from segrobust.functional.lengths import read_length
 
 _ATTACKS = "segrobust.attacks"
 
@@ -57,9 +56,11 @@ def _read(value: str) -> Any:
 
 
 def _check_radii(value: Any) -> None:
+    # imports jsonargparse, which pages of help do not need
+    lengths = import_module("segrobust.functional.lengths")
     for radius in value if isinstance(value, list) else [] if value is None else [value]:
         try:
-            read_length(radius)
+            lengths.read_length(radius)
         except ValueError as error:
             raise ValueError(f"--eps: {error}") from None
 

@@ -19,6 +19,9 @@ def require_device(name: str) -> None:
 
     Raises:
         ValueError: it does not; the message lists those that do.
+
+    Examples:
+        >>> require_device("cpu")
     """
     available = available_devices()
     if name in available or _works(name):
@@ -29,7 +32,12 @@ def require_device(name: str) -> None:
 
 
 def available_devices() -> list[str]:
-    """The devices of this machine that torch can use, of the usual kinds."""
+    """The devices of this machine that torch can use, of the usual kinds.
+
+    Examples:
+        >>> available_devices()[0]
+        'cpu'
+    """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     apple = ["mps"] if torch.backends.mps.is_available() else []
     return ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus)), *apple]

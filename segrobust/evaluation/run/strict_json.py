@@ -87,7 +87,7 @@ def shards(folder: Path, pattern: str = "rank*.jsonl") -> list[Path]:
         pattern: of their names.
 
     Raises:
-        DataFault: there are more than a run has processes.
+        DataFault: there are more than a run has processes, or the folder is a file.
         OSError: the folder cannot be read.
     """
     try:  # `Path.glob` passes over a folder that may not be read
@@ -96,6 +96,8 @@ def shards(folder: Path, pattern: str = "rank*.jsonl") -> list[Path]:
             found = [folder / name for name in islice(names, MOST_SHARDS + 1)]
     except FileNotFoundError:
         return []
+    except NotADirectoryError as error:
+        raise DataFault(f"{folder} is a regular file in the place of a folder") from error
     if len(found) > MOST_SHARDS:
         raise DataFault(f"{folder} has at most {MOST_SHARDS} files {pattern}, one per process", kind="too large")
     return sorted(found)

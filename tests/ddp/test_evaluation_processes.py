@@ -13,6 +13,7 @@ import pytest
 import torch
 from evaluation.toy import ToyScenes, comparable, toy_network, toy_plan
 from tolerances import NORM_OF_ANOTHER_BATCH
+from torch import nn
 
 from segrobust.evaluation import (
     Distributed,
@@ -118,6 +119,46 @@ def test_two_processes_give_the_records_of_one(tmp_path, processes):
     (tmp_path / "records" / "rank000.jsonl").write_text(texts[0] + "\n")
     assert len(texts[0].splitlines()) == len(alone)
     assert comparable(read_records(tmp_path)) == comparable(merge_records(alone))
+
+
+class Slow(nn.Module):
+    """A network whose passes take time, as those of large ones do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = toy_network(torch.float32)
+
+    def forward(self, images):
+        time.sleep(0.01)
+        return self.inner(images)
+
+
+def evaluate_slowly(run_dir: Path, rank: int) -> None:
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{run_dir}.store", 2)
+    distributed = Distributed(rank=rank, world_size=2, store=store)
+    evaluate(Slow(), ToyScenes(24), plan=toy_plan(), run_dir=run_dir, distributed=distributed, panels=0, progress=False)
+
+
+def test_progress_counts_what_is_there_and_nothing_twice(tmp_path, processes):
+    """Process 1 works during the checks of process 0, which then finds records that process 1 counts itself."""
+    run_dir = tmp_path / "run"
+    workers = [processes.Process(target=evaluate_slowly, args=(run_dir, rank), daemon=True) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    seen = []
+    while any(worker.is_alive() for worker in workers):
+        if (run_dir / "progress.json").is_file():
+            numbers = json.loads((run_dir / "progress.json").read_text())
+            seen.append((numbers["images_done"], count_lines(run_dir)))
+        time.sleep(0.02)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(seen) > 3
+    of_each = count_lines(run_dir) / 24
+    assert all(of_each * said <= there for said, there in seen), seen
+    numbers = json.loads((run_dir / "progress.json").read_text())
+    assert (numbers["state"], numbers["images_done"], numbers["passes_left"]) == ("finished", 24, 0)
+    assert numbers["passes_done"] > 24, "those of process 1 too"
 
 
 def evaluate_seven(run_dir: Path, rank: int, world_size: int, batch_size: int) -> None:
